@@ -16,6 +16,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, as_extent
 from zellige.ir.ops import BinaryOp, Block, Op, ReduceOp, UnaryOp, UpdateOp, Value
 from zellige.ir.types import TileType
+from zellige.ir.walk import results
 
 Number = int | float | bool
 
@@ -28,6 +29,7 @@ class Builder:
         self._blocks: list[Block] = []
         self._shared: list[dict[tuple[Any, ...], Value]] = []
         self._constants: dict[Value, Number] = {}
+        self._defined: list[set[Value]] = []
 
     # --- blocks
     @contextmanager
@@ -36,15 +38,39 @@ class Builder:
         block = Block(params, [])
         self._blocks.append(block)
         self._shared.append({})
+        self._defined.append(set(params))
         try:
             yield block
         finally:
             self._blocks.pop()
             self._shared.pop()
+            self._defined.pop()
+
+    @contextmanager
+    def reopened(self, block: Block) -> Iterator[None]:
+        """Appends to a closed block of the current one, to add what it still has to yield."""
+        self._blocks.append(block)
+        self._shared.append({})
+        self._defined.append(set())
+        try:
+            yield
+        finally:
+            self._blocks.pop()
+            self._shared.pop()
+            self._defined.pop()
+
+    def defined_in_innermost(self, value: Value) -> bool:
+        """Whether the innermost open block defines ``value`` (and so it is gone once that block is closed)."""
+        return value in self._defined[-1]
+
+    def in_scope(self, value: Value) -> bool:
+        """Whether an operation made now may use ``value``."""
+        return any(value in defined for defined in self._defined)
 
     def emit(self, op: Op) -> None:
         """Appends an operation as it is."""
         self._blocks[-1].ops.append(op)
+        self._defined[-1].update(results(op))
 
     def _pure(self, key: tuple[Any, ...], kind: type[Op], type_: TileType, **operands: Any) -> Value:
         """The value of a pure operation: one that an enclosing block already has, or a new one."""
@@ -162,7 +188,9 @@ class Builder:
 
     def random(self, seed: Value, counter: Value) -> Value:
         """Philox words for a tile of u64 counters."""
-        return self._pure((seed, counter), ops.Random, TileType(dtypes.u32, counter.type.shape), seed=seed, counter=counter)
+        return self._pure(
+            (seed, counter), ops.Random, TileType(dtypes.u32, counter.type.shape), seed=seed, counter=counter
+        )
 
     # --- shape
     def broadcast(self, x: Value, shape: Sequence[Extent]) -> Value:
@@ -198,7 +226,9 @@ class Builder:
     def transpose(self, x: Value, permutation: Sequence[int]) -> Value:
         """Result axis i is x's axis permutation[i]."""
         shape = tuple(x.type.shape[p] for p in permutation)
-        return self._pure((x, tuple(permutation)), ops.Transpose, TileType(x.type.dtype, shape), x=x, permutation=tuple(permutation))
+        return self._pure(
+            (x, tuple(permutation)), ops.Transpose, TileType(x.type.dtype, shape), x=x, permutation=tuple(permutation)
+        )
 
     # --- across lanes
     def reduce(self, op: ReduceOp, x: Value, axis: int) -> Value:
@@ -228,7 +258,13 @@ class Builder:
 
     # --- memory (never shared: memory changes)
     def load(
-        self, array: str, index: Sequence[Value], masks: Sequence[Value], pad: int | float, dtype: DType, shape: Sequence[Extent]
+        self,
+        array: str,
+        index: Sequence[Value],
+        masks: Sequence[Value],
+        pad: int | float,
+        dtype: DType,
+        shape: Sequence[Extent],
     ) -> Value:
         """Reads a tile of ``shape``."""
         result = Value(TileType(dtype, tuple(shape)))

@@ -461,4 +461,8 @@ Operation = (
 )  # fmt: skip
 """Every operation there is: what a backend or an analysis must cover."""
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "count", "dataclass", "field", "Enum")]
+__all__ = [
+    name
+    for name in dir()
+    if not name.startswith("_") and name not in ("annotations", "count", "dataclass", "field", "Enum")
+]

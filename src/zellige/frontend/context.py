@@ -1,0 +1,191 @@
+"""State shared by the parts of the frontend while one kernel is lowered."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from zellige.diagnostics.span import Span
+from zellige.frontend.errors import refuse
+from zellige.frontend.values import Lanes, Mask, SpanTile, Tile, lift_masks, merge_lanes
+from zellige.ir import dtypes
+from zellige.ir.builder import Builder, broadcast_shape
+from zellige.ir.dtypes import DType
+from zellige.ir.extent import Extent
+from zellige.ir.ops import BinaryOp, GridAxis, Value
+from zellige.ir.types import ArrayParam
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """A function's source, and where it stands in its file."""
+
+    file: str
+    first_line: int
+    indent: int
+    tree: ast.FunctionDef
+    text: str
+    """As it stands in the file, indentation included."""
+
+    def span(self, node: ast.AST) -> Span:
+        """The span of a node in the file."""
+        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
+        end_line = getattr(node, "end_lineno", None) or line
+        end_column = getattr(node, "end_col_offset", None) or column + 1
+        shift = self.first_line - 1
+        return Span(self.file, line + shift, column + self.indent, end_line + shift, end_column + self.indent)
+
+
+@dataclass(slots=True)
+class Context:
+    """What lowering needs wherever it is: the builder, the arrays, where we are in the source."""
+
+    builder: Builder
+    arrays: dict[str, ArrayParam]
+    source: SourceText
+    span: Span
+    grid: tuple[GridAxis, ...] | None = None
+    group: int = 1
+    depth: int = 0
+    """How many run-time control structures enclose the current statement."""
+    unsafe: list[str] = field(default_factory=list)
+    inline_stack: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def at(self, node: ast.AST) -> Iterator[None]:
+        """Operations made inside carry this node's span."""
+        before = self.span
+        self.span = self.builder.span = self.source.span(node)
+        try:
+            yield
+        finally:
+            self.span = self.builder.span = before
+
+    def source_text(self) -> str:
+        """The source of the current node."""
+        lines = self.source.text.splitlines()[
+            self.span.line - self.source.first_line : self.span.end_line - self.source.first_line + 1
+        ]
+        if not lines:
+            return ""
+        lines[-1] = lines[-1][: self.span.end_column]
+        return " ".join([lines[0][self.span.column :], *lines[1:]]) if len(lines) > 1 else lines[0][self.span.column :]
+
+    # --- values
+    def scalar_of(self, value: object, dtype: DType | None = None) -> Tile:
+        """A compile-time number or extent as a scalar tile. Ints become ``index`` and floats f32 unless told otherwise."""
+        match value:
+            case Tile():
+                return value
+            case bool():
+                return Tile(self.builder.constant(value, dtype or dtypes.bool_))
+            case int():
+                if dtype is not None and dtype.is_float:
+                    value = float(value)
+                return Tile(self.builder.constant(value, dtype or dtypes.index))
+            case float():
+                return Tile(self.builder.constant(value, dtype or dtypes.f32))
+            case Extent():
+                made = Tile(self.builder.extent(value))
+                return made if dtype in (None, dtypes.index) else self.cast(made, dtype)
+        refuse("ZL0105", f"{describe(value)} is not a number or a tile", self.span)
+
+    def cast(self, tile: Tile, dtype: DType) -> Tile:
+        """Conversion by value."""
+        if tile.dtype is dtype:
+            return tile
+        if dtype.is_block:
+            refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span)
+        keeps_zero = tile.zero_padded or tile.dtype.is_block
+        return plain(tile).with_value(self.builder.cast(tile.value, dtype), zero_padded=keeps_zero and tile.zero_padded)
+
+    def binary(self, op: BinaryOp, x: object, y: object) -> Tile:
+        """An elementwise operation with promotion of numbers and broadcasting."""
+        left, right = self.promoted(x, y)
+        try:
+            broadcast_shape(left.shape, right.shape)
+        except ValueError as error:
+            refuse(
+                "ZL0106",
+                f"operands of '{op.value}' do not fit: {error}",
+                self.span,
+                "add an axis with [:, None] or [None, :]",
+            )
+        result = self.builder.binary(op, left.value, right.value)
+        return self.combined(result, left, right)
+
+    def combined(self, result: Value, *tiles: Tile) -> Tile:
+        """``result`` on the lanes and under the masks of all ``tiles``."""
+        rank = result.type.rank
+        masks: dict[Mask, None] = {}
+        lanes: tuple[Lanes, ...] = (frozenset(),) * rank
+        for tile in tiles:
+            masks.update(dict.fromkeys(lift_masks(tile.masks, rank - tile.rank)))
+            lanes = merge_lanes(lanes, tile.lanes)
+        return Tile(result, tuple(masks), lanes)
+
+    def promoted(self, x: object, y: object) -> tuple[Tile, Tile]:
+        """Two operands brought to one dtype. Numbers take the other's; narrower floats widen; integers index as they are."""
+        if not isinstance(x, Tile) and not isinstance(y, Tile):
+            return self.scalar_of(x), self.scalar_of(y)
+        if not isinstance(x, Tile):
+            right = y
+            assert isinstance(right, Tile)
+            return self._number_like(x, right), right
+        if not isinstance(y, Tile):
+            return x, self._number_like(y, x)
+        a, b = x.dtype, y.dtype
+        if a is b:
+            return x, y
+        if dtypes.index in (a, b) and a.is_integer and b.is_integer:
+            return self.cast(x, dtypes.index), self.cast(y, dtypes.index)
+        if a.is_float and b.is_float and a.bits != b.bits:
+            wide = a if a.bits > b.bits else b
+            return self.cast(x, wide), self.cast(y, wide)
+        refuse(
+            "ZL0105", f"operands have dtypes {a} and {b}", self.span,
+            "unpack it with .to(f32) first" if a.is_block or b.is_block else "convert one with .to(dtype)",
+        )  # fmt: skip
+
+    def _number_like(self, number: object, tile: Tile) -> Tile:
+        dtype = tile.dtype
+        if isinstance(number, Extent) and (dtype.is_integer or dtype.is_float):
+            return self.scalar_of(number, dtypes.index if dtype.is_integer else dtype)
+        if isinstance(number, float) and not dtype.is_float:
+            refuse("ZL0105", f"the float {number} meets a tile of {dtype}", self.span, "convert the tile with .to(f32)")
+        if isinstance(number, bool) and not dtype.is_bool:
+            refuse("ZL0105", f"a bool meets a tile of {dtype}", self.span, "use zl.where")
+        if dtype.is_block:
+            refuse(
+                "ZL0105", f"a tile of block type {dtype} has no arithmetic", self.span, "unpack it with .to(f32) first"
+            )
+        return self.scalar_of(number, dtype)
+
+    def as_index(self, value: object) -> Tile:
+        """An integer as ``index``."""
+        tile = self.scalar_of(value)
+        if not tile.dtype.is_integer:
+            refuse("ZL0105", f"an index is an integer, not {tile.dtype}", self.span, "convert it with .to(zl.i32)")
+        return self.cast(tile, dtypes.index)
+
+
+def plain(tile: Tile) -> Tile:
+    """A span as an ordinary tile."""
+    return (
+        Tile(tile.value, tile.masks, tile.lanes, tile.zero_padded, tile.implies) if isinstance(tile, SpanTile) else tile
+    )
+
+
+def describe(value: object) -> str:
+    """A value for messages: what the reader wrote, in the reader's terms."""
+    match value:
+        case Tile():
+            shape = f"[{', '.join(map(str, value.shape))}]" if value.shape else ""
+            return f"a tile {value.dtype}{shape}" if shape else f"a scalar {value.dtype}"
+        case Extent():
+            return f"the extent {value}"
+        case None:
+            return "None"
+    return f"{value!r} ({type(value).__name__})"

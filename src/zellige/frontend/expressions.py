@@ -1,0 +1,421 @@
+"""Expressions of a kernel: compile-time Python where it can be, IR where it must."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from zellige.frontend import indexing, operations
+from zellige.frontend.context import Context, describe, plain
+from zellige.frontend.errors import refuse
+from zellige.frontend.values import ArrayRef, BoundMethod, Mask, Missing, RuntimeRange, SpanTile, Tile, lift_masks
+from zellige.ir import dtypes
+from zellige.ir.dtypes import DType
+from zellige.ir.extent import Const, Extent, as_extent, ceildiv
+from zellige.ir.ops import BinaryOp, UnaryOp
+from zellige.ir.types import ArrayParam
+
+BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]] = {
+    ast.Add: (operator.add, BinaryOp.ADD),
+    ast.Sub: (operator.sub, BinaryOp.SUB),
+    ast.Mult: (operator.mul, BinaryOp.MUL),
+    ast.Div: (operator.truediv, BinaryOp.DIV),
+    ast.FloorDiv: (operator.floordiv, BinaryOp.FLOORDIV),
+    ast.Mod: (operator.mod, BinaryOp.MOD),
+    ast.BitAnd: (operator.and_, BinaryOp.AND),
+    ast.BitOr: (operator.or_, BinaryOp.OR),
+    ast.BitXor: (operator.xor, BinaryOp.XOR),
+    ast.LShift: (operator.lshift, BinaryOp.SHL),
+    ast.RShift: (operator.rshift, BinaryOp.SHR),
+    ast.Pow: (operator.pow, BinaryOp.MUL),
+}
+COMPARE: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]] = {
+    ast.Eq: (operator.eq, BinaryOp.EQ),
+    ast.NotEq: (operator.ne, BinaryOp.NE),
+    ast.Lt: (operator.lt, BinaryOp.LT),
+    ast.LtE: (operator.le, BinaryOp.LE),
+    ast.Gt: (operator.gt, BinaryOp.GT),
+    ast.GtE: (operator.ge, BinaryOp.GE),
+}
+TILE_METHODS = ("to", "reshape", "sum", "max", "min", "mean")
+NUMPY_HABITS = {
+    "astype": "to",
+    "copy": "nothing: tiles are values",
+    "dot": "zl.dot",
+    "T": "zl.transpose",
+    "item": "nothing",
+}
+
+
+class Scope(Protocol):
+    """Where names are looked up, and how device functions are inlined."""
+
+    def lookup(self, name: str) -> object: ...
+
+    def inline(
+        self, function: Callable[..., object], arguments: list[object], keywords: dict[str, object]
+    ) -> object: ...
+
+
+def evaluate(context: Context, scope: Scope, node: ast.expr) -> object:
+    """The value of an expression."""
+    with context.at(node):
+        match node:
+            case ast.Constant(value):
+                return value
+            case ast.Name(name):
+                return _name(context, scope, name)
+            case ast.Tuple(items) | ast.List(items):
+                return tuple(evaluate(context, scope, item) for item in items)
+            case ast.UnaryOp(op, operand):
+                return _unary(context, op, evaluate(context, scope, operand))
+            case ast.BinOp(left, op, right):
+                return binary(context, type(op), evaluate(context, scope, left), evaluate(context, scope, right))
+            case ast.Compare():
+                return _compare(context, scope, node)
+            case ast.BoolOp(op, values):
+                return _boolean(context, scope, op, values)
+            case ast.IfExp(test, body, orelse):
+                return _choice(context, scope, test, body, orelse)
+            case ast.Attribute(value, name):
+                return attribute(context, evaluate(context, scope, value), name)
+            case ast.Slice(lower, upper, step):
+                parts = [None if p is None else evaluate(context, scope, p) for p in (lower, upper, step)]
+                return slice(*parts)
+            case ast.Subscript(value, key):
+                return _subscript(context, evaluate(context, scope, value), evaluate(context, scope, key))
+            case ast.Call():
+                return _call(context, scope, node)
+            case ast.JoinedStr():
+                refuse("ZL0114", "an f-string in a kernel", context.span, "kernels have no strings at run time")
+        refuse("ZL0114", f"a kernel cannot contain this {type(node).__name__} expression", context.span,
+               "kernels use arithmetic, comparisons, subscripts and calls of zl functions")  # fmt: skip
+
+
+def _name(context: Context, scope: Scope, name: str) -> object:
+    value = scope.lookup(name)
+    if isinstance(value, Missing):
+        refuse("ZL0115", f"'{name}' {value.reason}", context.span, "give it a value before, or on every path")
+    return value
+
+
+def _unary(context: Context, op: ast.unaryop, value: object) -> object:
+    if isinstance(value, Tile):
+        match op:
+            case ast.USub():
+                return operations.unary(context, UnaryOp.NEG, value)
+            case ast.Not() | ast.Invert():
+                if isinstance(op, ast.Not) and not (value.dtype.is_bool and value.is_scalar):
+                    refuse("ZL0105", f"'not' of {describe(value)}", context.span, "use ~ for tiles")
+                return operations.unary(context, UnaryOp.NOT, value)
+        return value
+    if isinstance(value, Extent):
+        if isinstance(op, ast.USub):
+            return as_extent(0) - value
+        refuse("ZL0105", f"{describe(value)} has no such operator", context.span)
+    table: dict[type[ast.unaryop], Callable[[object], object]] = {
+        ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_, ast.Invert: operator.invert,
+    }  # fmt: skip
+    return static(context, table[type(op)], value)
+
+
+def static(context: Context, function: Callable[..., object], *arguments: object) -> object:
+    """A compile-time Python computation, its errors shown at the user's line."""
+    try:
+        return function(*arguments)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError, KeyError, IndexError) as error:
+        refuse("ZL0114", f"at compile time: {error}", context.span)
+
+
+def binary(context: Context, op: type[ast.operator], x: object, y: object) -> object:
+    """A binary operator: in Python for static operands, on extents symbolically, else elementwise."""
+    if op is ast.MatMult:
+        return operations.call(context, "dot", [x, y], {})
+    python, lowered = BINARY[op]
+    if not isinstance(x, Tile) and not isinstance(y, Tile):
+        if isinstance(x, Extent) or isinstance(y, Extent):
+            if op not in (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod):
+                if isinstance(x, float) or isinstance(y, float) or op is ast.Div:
+                    a, b = (context.scalar_of(v, dtypes.f32) for v in (x, y))
+                    return context.binary(lowered, a, b)
+                refuse("ZL0105", f"extents have no operator '{lowered.value}'", context.span)
+            if isinstance(x, float) or isinstance(y, float):
+                a, b = (context.scalar_of(v, dtypes.f32) for v in (x, y))
+                return context.binary(lowered, a, b)
+        return static(context, python, x, y)
+    if op is ast.Pow:
+        return _power(context, x, y)
+    left, right = context.promoted(x, y)
+    _check_operator(context, lowered, left)
+    result = context.binary(lowered, left, right)
+    if lowered is BinaryOp.AND and result.dtype.is_bool:
+        implied = [m for t in (left, right) for m in lift_masks(t.implies, result.rank - t.rank)]
+        return replace(result, implies=tuple(dict.fromkeys(implied)))
+    return result
+
+
+def _check_operator(context: Context, op: BinaryOp, tile: Tile) -> None:
+    if tile.dtype.is_block:
+        refuse(
+            "ZL0105",
+            f"a tile of block type {tile.dtype} has no arithmetic",
+            context.span,
+            "unpack it with .to(f32) first",
+        )
+    if op is BinaryOp.DIV and not tile.dtype.is_float:
+        refuse("ZL0105", f"'/' of integers ({tile.dtype})", context.span, "use // or convert with .to(f32)")
+    if op in (BinaryOp.FLOORDIV, BinaryOp.MOD, BinaryOp.SHL, BinaryOp.SHR, BinaryOp.XOR) and not tile.dtype.is_integer:
+        refuse("ZL0105", f"'{op.value}' of {tile.dtype}", context.span, "it is for integers")
+    if op in (BinaryOp.AND, BinaryOp.OR) and tile.dtype.is_float:
+        refuse("ZL0105", f"'{op.value}' of {tile.dtype}", context.span, "compare first, or use zl.bitcast")
+    if tile.dtype.is_bool and op in (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL):
+        refuse("ZL0105", f"'{op.value}' of bools", context.span, "convert with .to(zl.i32)")
+
+
+def _power(context: Context, x: object, y: object) -> object:
+    if not isinstance(y, int) or y < 1 or y > 8:
+        refuse("ZL0105", "'**' takes a small static int exponent", context.span, "use zl.exp2(y * zl.log2(x))")
+    result = x
+    for _ in range(y - 1):
+        result = context.binary(BinaryOp.MUL, result, x)
+    return result
+
+
+def _compare(context: Context, scope: Scope, node: ast.Compare) -> object:
+    values = [evaluate(context, scope, n) for n in (node.left, *node.comparators)]
+    result: object = None
+    for op, x, y in zip(node.ops, values, values[1:], strict=False):
+        if isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn):
+            functions = {
+                ast.Is: operator.is_,
+                ast.IsNot: operator.is_not,
+                ast.In: lambda a, b: a in b,
+                ast.NotIn: lambda a, b: a not in b,
+            }
+            part = static(context, functions[type(op)], x, y)
+        else:
+            part = compare(context, type(op), x, y)
+        result = part if result is None else binary(context, ast.BitAnd, result, part)
+    return result
+
+
+def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> object:
+    """A comparison: a Python bool for static operands, else a bool tile."""
+    python, lowered = COMPARE[op]
+    dynamic = isinstance(x, Tile) or isinstance(y, Tile)
+    if not dynamic and isinstance(x, Extent | int) and isinstance(y, Extent | int):
+        a, b = as_extent(x), as_extent(y)
+        if a.constant is not None and b.constant is not None:
+            return python(a.constant, b.constant)
+        dynamic = True
+    if not dynamic:
+        return static(context, python, x, y)
+    left, right = context.promoted(x, y)
+    if left.dtype.is_block:
+        refuse(
+            "ZL0105",
+            f"a tile of block type {left.dtype} has no comparisons",
+            context.span,
+            "unpack it with .to(f32) first",
+        )
+    return context.binary(lowered, left, right)
+
+
+def _boolean(context: Context, scope: Scope, op: ast.boolop, nodes: list[ast.expr]) -> object:
+    result = evaluate(context, scope, nodes[0])
+    for node in nodes[1:]:
+        if not isinstance(result, Tile):
+            if bool(result) is isinstance(op, ast.Or):
+                return result
+            result = evaluate(context, scope, node)
+            continue
+        value = evaluate(context, scope, node)
+        for part in (result, value):
+            if isinstance(part, Tile) and not (part.is_scalar and part.dtype.is_bool):
+                refuse(
+                    "ZL0105", f"'and'/'or' of {describe(part)}", context.span, "use & and | for tiles, with parentheses"
+                )
+        result = binary(context, ast.BitAnd if isinstance(op, ast.And) else ast.BitOr, result, value)
+    return result
+
+
+def _choice(context: Context, scope: Scope, test: ast.expr, body: ast.expr, orelse: ast.expr) -> object:
+    condition = evaluate(context, scope, test)
+    if isinstance(condition, Tile):
+        return operations.call(
+            context, "where", [condition, evaluate(context, scope, body), evaluate(context, scope, orelse)], {}
+        )
+    return evaluate(context, scope, body if condition else orelse)
+
+
+def attribute(context: Context, value: object, name: str) -> object:
+    """``value.name``: properties and methods of our values, attributes of compile-time Python objects."""
+    match value:
+        case SpanTile() if name == "active":
+            if value.active is None:
+                return Tile(
+                    context.builder.broadcast(context.builder.constant(True, dtypes.bool_), value.shape),
+                    (),
+                    value.lanes,
+                )
+            return Tile(value.active, (), value.lanes, implies=(Mask(value.active, (0,)),))
+        case Tile() if name == "active":
+            refuse(
+                "ZL0116",
+                "'.active' belongs to spans, as tiles(…) and grid(…) give them",
+                context.span,
+                "keep the span in a variable",
+            )
+        case Tile() if name == "present":
+            return context.binary(BinaryOp.GE, context.as_index(value), 0)
+        case Tile() if name == "T":
+            if value.rank < 2:
+                refuse("ZL0106", f"'.T' of {describe(value)}", context.span)
+            order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
+            return operations.call(context, "transpose", [value, tuple(order)], {})
+        case Tile() if name == "shape":
+            return tuple(e.constant if e.constant is not None else e for e in value.shape)
+        case Tile() if name == "dtype":
+            return value.dtype
+        case Tile() if name in TILE_METHODS:
+            return BoundMethod(value, name)
+        case Tile():
+            other = NUMPY_HABITS.get(name)
+            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span, f"use {other}" if other else None)
+        case ArrayRef() if name == "shape":
+            return value.param.shape
+        case ArrayRef() if name == "dtype":
+            return value.param.dtype
+        case ArrayRef() if name == "load" or name in operations.UPDATES:
+            return BoundMethod(value, name)
+        case ArrayRef():
+            refuse(
+                "ZL0116",
+                f"array '{value.param.name}' has no attribute '{name}'",
+                context.span,
+                "index it to get a tile",
+            )
+        case Extent() if name == "tiles":
+            return BoundMethod(value, name)
+        case int() if name == "tiles":
+            return BoundMethod(Const(value), name)
+    return static(context, getattr, value, name)
+
+
+def _subscript(context: Context, value: object, key: object) -> object:
+    match value:
+        case ArrayRef(param):
+            return indexing.load(context, param, key)
+        case Tile():
+            return _new_axes(context, plain(value), key)
+    if isinstance(value, tuple | dict) and not isinstance(key, Tile):
+        return static(context, operator.getitem, value, key)
+    if hasattr(type(value), "__getitem__") and not isinstance(key, Tile):
+        return static(context, operator.getitem, value, key)
+    refuse("ZL0108", f"{describe(value)} cannot be subscripted", context.span)
+
+
+def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
+    parts = key if isinstance(key, tuple) else (key,)
+    if any(p is not None and p != slice(None) for p in parts) or sum(p is not None for p in parts) > tile.rank:
+        refuse("ZL0108", f"a tile is subscripted with {parts!r}", context.span,
+               "tiles take only ':' and None, to add axes; zl.gather picks elements, zl.where masks")  # fmt: skip
+    for axis, part in enumerate(parts):
+        if part is None:
+            tile = operations.expand(context, tile, axis)
+    return tile
+
+
+def _call(context: Context, scope: Scope, node: ast.Call) -> object:
+    function = evaluate(context, scope, node.func)
+    if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+        refuse("ZL0114", "a call with * or ** arguments", context.span, "pass each argument")
+    if getattr(function, "__zl_operation__", None) == "bounded":
+        refuse(
+            "ZL0111",
+            "zl.bounded stands outside the head of a while",
+            context.span,
+            "while zl.bounded(condition, limit):",
+        )
+    arguments = [evaluate(context, scope, a) for a in node.args]
+    keywords = {str(k.arg): evaluate(context, scope, k.value) for k in node.keywords}
+    return apply(context, scope, function, arguments, keywords)
+
+
+def apply(
+    context: Context, scope: Scope, function: object, arguments: list[object], keywords: dict[str, object]
+) -> object:
+    """Calls what a name stands for: a zl operation, a method, a device function, or compile-time Python."""
+    name = getattr(function, "__zl_operation__", None)
+    if name is not None:
+        return operations.call(context, name, arguments, keywords)
+    if isinstance(function, BoundMethod):
+        return _method(context, function, arguments, keywords)
+    if getattr(function, "__zl_inline__", False):
+        return scope.inline(function, arguments, keywords)  # type: ignore[arg-type]
+    if function is range:
+        return _range(context, arguments)
+    if function in (min, max) and any(isinstance(a, Tile | Extent) for a in arguments) and len(arguments) == 2:
+        return operations.call(context, "minimum" if function is min else "maximum", arguments, {})
+    if function is abs and any(isinstance(a, Tile) for a in arguments):
+        return operations.call(context, "abs", arguments, {})
+    if function is ceildiv or not any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values())):
+        if callable(function) and (isinstance(function, type) or _is_static_function(function)):
+            return static(context, lambda: function(*arguments, **keywords))
+    shown = getattr(function, "__name__", None) or describe(function)
+    refuse("ZL0114", f"'{shown}' cannot be called in a kernel", context.span,
+           "call zl functions, functions decorated with @zl.inline, or plain Python on static values")  # fmt: skip
+
+
+def _is_static_function(function: object) -> bool:
+    module = getattr(function, "__module__", None)
+    return (
+        module in ("builtins", "math", None, "_operator")
+        or function in (ceildiv, math.ceil)
+        or hasattr(function, "__code__")
+    )
+
+
+def _range(context: Context, arguments: list[object]) -> RuntimeRange:
+    if not 1 <= len(arguments) <= 3:
+        refuse("ZL0104", f"range takes 1 to 3 arguments, not {len(arguments)}", context.span)
+    lower, upper = (0, arguments[0]) if len(arguments) == 1 else arguments[:2]
+    step = arguments[2] if len(arguments) == 3 else 1
+    if not isinstance(step, int) or step < 1:
+        refuse("ZL0111", f"the step of a range is a static int ≥ 1, not {describe(step)}", context.span)
+    low, high = context.as_index(lower), context.as_index(upper)
+    if not (low.is_scalar and high.is_scalar):
+        refuse("ZL0111", "the bounds of a range are scalars", context.span)
+    return RuntimeRange(low.value, high.value, step)
+
+
+def _method(context: Context, method: BoundMethod, arguments: list[object], keywords: dict[str, object]) -> object:
+    match method.owner, method.name:
+        case Extent() | Const() as extent, "tiles":
+            return operations.call(context, "tiles", [extent, *arguments], keywords)
+        case Tile() as tile, "to":
+            if len(arguments) != 1 or keywords or not isinstance(arguments[0], DType):
+                refuse("ZL0104", ".to takes one dtype", context.span, "x.to(zl.f32)")
+            return context.cast(tile, arguments[0])
+        case Tile() as tile, "reshape":
+            shape = arguments[0] if len(arguments) == 1 else tuple(arguments)
+            return operations.call(context, "reshape", [tile, shape], keywords)
+        case Tile() as tile, name:
+            return operations.call(context, name, [tile, *arguments], keywords)
+        case ArrayRef(ArrayParam() as param), "load":
+            pad = keywords.pop("pad", 0)
+            if keywords or not isinstance(pad, int | float):
+                refuse(
+                    "ZL0104", ".load takes indices and a static pad", context.span, "x.load(rows, cols, pad=-zl.inf)"
+                )
+            return indexing.load(context, param, tuple(arguments), pad)
+        case ArrayRef(ArrayParam() as param), name:
+            if len(arguments) != 2 or keywords:
+                refuse("ZL0104", f".{name} takes an index and a value", context.span, f"c.{name}((rows, cols), value)")
+            indexing.update(context, operations.UPDATES[name], param, arguments[0], arguments[1])
+            return None
+    refuse("ZL0116", f"no method '{method.name}'", context.span)

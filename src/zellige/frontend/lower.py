@@ -1,0 +1,514 @@
+"""Lowers a kernel's source to IR: statements and control flow. The entry point is ``lower``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from zellige.diagnostics.span import Span
+from zellige.frontend import expressions, indexing, operations
+from zellige.frontend.context import Context, SourceText, describe, plain
+from zellige.frontend.errors import refuse
+from zellige.frontend.signature import Signature
+from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled, expand_mask
+from zellige.ir import dtypes, ops
+from zellige.ir.builder import Builder
+from zellige.ir.dtypes import DType
+from zellige.ir.extent import Extent, ceildiv
+from zellige.ir.ops import BinaryOp, Block, Function, Value
+from zellige.ir.types import TileType
+
+
+def read_source(function: Callable[..., Any]) -> SourceText:
+    """The source of a Python function. LanguageError ZL0117 if Python does not have it."""
+    name = getattr(function, "__name__", repr(function))
+    code = function.__code__
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        span = Span(code.co_filename, code.co_firstlineno, 0, code.co_firstlineno, 1)
+        refuse("ZL0117", f"the source of '{name}' cannot be found", span, "define kernels in a file")
+    text = "".join(lines)
+    dedented = textwrap.dedent(text)
+    tree = ast.parse(dedented).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    return SourceText(inspect.getsourcefile(function) or code.co_filename, first, indent, tree, text)
+
+
+def lower(
+    function: Callable[..., Any],
+    signature: Signature,
+    statics: Mapping[str, Any],
+    bindings: Mapping[str, DType],
+    *,
+    index_bits: int = 64,
+) -> Function:
+    """The IR of a kernel for given static parameters and dtype bindings, dims symbolic.
+
+    Raises LanguageError (ZL01xx) at the user's line if it is not a program of the language."""
+    source = read_source(function)
+    builder = Builder()
+    arrays = {a.name: a for a in signature.array_params(bindings)}
+    context = Context(builder, arrays, source, source.span(source.tree))
+    builder.span = context.span
+    with builder.block() as body:
+        names: dict[str, object] = {name: ArrayRef(array) for name, array in arrays.items()}
+        for scalar in signature.scalars.values():
+            dtype = dtypes.index if scalar.contract else scalar.dtype
+            names[scalar.name] = Tile(builder.scalar(scalar.name, dtype))
+        names.update(statics)
+        frame = Frame(context, function, names, bindings)
+        frame.run(source.tree.body, top=True)
+    return Function(
+        function.__name__, tuple(arrays.values()), tuple(signature.scalars.values()), context.grid or (), body,
+        span=source.span(source.tree), group=context.group, index_bits=index_bits, unsafe=tuple(context.unsafe), source=source.text,
+    )  # fmt: skip
+
+
+class Frame:
+    """One function body being executed symbolically: its names, and where outer names come from."""
+
+    def __init__(
+        self, context: Context, function: Callable[..., Any], names: dict[str, object], bindings: Mapping[str, DType]
+    ) -> None:
+        self.context = context
+        self.names = names
+        self.bindings = bindings
+        closure = inspect.getclosurevars(function)
+        self.outer: dict[str, object] = {**closure.builtins, **function.__globals__, **closure.nonlocals}
+        self.result: object = None
+
+    # --- names
+    def lookup(self, name: str) -> object:
+        if name in self.names:
+            return self.names[name]
+        if name in self.outer:
+            value = self.outer[name]
+            variable = getattr(value, "name", None)
+            if type(value).__name__ == "DTypeVar" and variable in self.bindings:
+                return self.bindings[str(variable)]
+            return value
+        refuse("ZL0115", f"'{name}' is not defined", self.context.span, _similar(name, [*self.names, *self.outer]))
+
+    def inline(self, function: Callable[..., object], arguments: list[object], keywords: dict[str, object]) -> object:
+        """The value that a device function returns for these arguments."""
+        context = self.context
+        name = function.__name__
+        if name in context.inline_stack:
+            refuse("ZL0118", f"device function '{name}' calls itself", context.span, "use a loop")
+        try:
+            bound = inspect.signature(function).bind(*arguments, **keywords)
+        except TypeError as error:
+            refuse("ZL0104", f"{name}: {error}", context.span)
+        bound.apply_defaults()
+        source = read_source(function)
+        caller_source, caller_span = context.source, context.span
+        context.source = source
+        context.inline_stack.append(name)
+        try:
+            frame = Frame(context, function, dict(bound.arguments), self.bindings)
+            frame.run(source.tree.body, top=True)
+        finally:
+            context.source, context.span = caller_source, caller_span
+            context.builder.span = caller_span
+            context.inline_stack.pop()
+        return frame.result
+
+    def evaluate(self, node: ast.expr) -> object:
+        return expressions.evaluate(self.context, self, node)
+
+    # --- statements
+    def run(self, statements: Sequence[ast.stmt], *, top: bool = False) -> bool:
+        """Executes statements; True if they ended in a return."""
+        for position, statement in enumerate(statements):
+            with self.context.at(statement):
+                if isinstance(statement, ast.Return):
+                    if not top:
+                        refuse(
+                            "ZL0111",
+                            "a return inside a loop",
+                            self.context.span,
+                            "compute a condition and use zl.where or if",
+                        )
+                    self.result = None if statement.value is None else self.evaluate(statement.value)
+                    return True
+                if isinstance(statement, ast.If):
+                    if self._if(statement, statements[position + 1 :], top=top):
+                        return True
+                    continue
+                self._statement(statement)
+        return False
+
+    def _statement(self, statement: ast.stmt) -> None:
+        context = self.context
+        match statement:
+            case ast.Assign(targets, value):
+                result = self.evaluate(value)
+                for target in targets:
+                    self._assign(target, result)
+            case ast.AnnAssign(target, _, value) if value is not None:
+                self._assign(target, self.evaluate(value))
+            case ast.AugAssign(target, op, value):
+                with context.at(target):
+                    old = self.evaluate(_as_load(target))
+                self._assign(target, expressions.binary(context, type(op), old, self.evaluate(value)))
+            case ast.Expr(ast.Constant(str())) | ast.Pass():
+                pass
+            case ast.Expr(value):
+                self.evaluate(value)
+            case ast.For(target, iterable, body, []):
+                self._for(target, iterable, body)
+            case ast.While(test, body, []):
+                self._while(test, body)
+            case ast.With([ast.withitem(ast.Call() as call, None)], body):
+                self._unsafe(call, body)
+            case ast.Assert(test, message):
+                holds = self.evaluate(test)
+                if isinstance(holds, Tile):
+                    refuse("ZL0114", "an assert on a run-time value", context.span, "use zl.requires or zl.guard")
+                if not holds:
+                    text = "" if message is None else f": {self.evaluate(message)}"
+                    refuse("ZL0112", f"a static assertion fails{text}", context.span)
+            case _:
+                what = {"For": "for … else", "While": "while … else"}.get(
+                    type(statement).__name__, type(statement).__name__.lower()
+                )
+                refuse("ZL0114", f"a kernel cannot contain the statement '{what}'", context.span,
+                       "kernels use assignments, for, while zl.bounded, if and calls")  # fmt: skip
+
+    def _assign(self, target: ast.expr, value: object) -> None:
+        with self.context.at(target):
+            match target:
+                case ast.Name(name):
+                    if isinstance(self.names.get(name), ArrayRef):
+                        refuse(
+                            "ZL0115",
+                            f"array '{name}' is rebound",
+                            self.context.span,
+                            f"store to it with {name}[…] = value",
+                        )
+                    if isinstance(value, Tile) and not value.value.name:
+                        value.value.name = name
+                    self.names[name] = value
+                case ast.Tuple(targets) | ast.List(targets):
+                    if not isinstance(value, tuple) or len(value) != len(targets):
+                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span)
+                    for part, item in zip(targets, value, strict=True):
+                        self._assign(part, item)
+                case ast.Subscript(array, key):
+                    owner = self.evaluate(array)
+                    if not isinstance(owner, ArrayRef):
+                        refuse("ZL0108", f"{describe(owner)} cannot be stored to; tiles are values", self.context.span,
+                               "use zl.where to build a changed tile")  # fmt: skip
+                    indexing.store(self.context, owner.param, self.evaluate(key), value)
+                case _:
+                    refuse("ZL0114", "this cannot be assigned to", self.context.span)
+
+    def _unsafe(self, call: ast.Call, body: Sequence[ast.stmt]) -> None:
+        function = self.evaluate(call.func)
+        if getattr(function, "__zl_operation__", None) != "unsafe":
+            refuse(
+                "ZL0114",
+                "a kernel cannot contain this 'with'",
+                self.context.span,
+                'only with zl.unsafe("why it is sound"):',
+            )
+        reason = self.evaluate(call.args[0]) if len(call.args) == 1 else None
+        if not isinstance(reason, str) or not reason.strip():
+            refuse("ZL0113", "zl.unsafe needs its reason", self.context.span, 'with zl.unsafe("why it is sound"):')
+        self.context.unsafe.append(reason)
+        self.run(body)
+
+    # --- control flow
+    def _for(self, target: ast.expr, iterable_node: ast.expr, body: Sequence[ast.stmt]) -> None:
+        context, builder = self.context, self.context.builder
+        iterable = self.evaluate(iterable_node)
+        match iterable:
+            case Unrolled(items):
+                for item in items:
+                    self._assign(target, item)
+                    self.run(body)
+                return
+            case tuple():
+                for item in iterable:
+                    self._assign(target, item)
+                    self.run(body)
+                return
+            case SpanRange(extent, size):
+                lower = builder.extent(0)
+                if isinstance(extent, Extent):
+                    upper = builder.extent(ceildiv(extent, size))
+                else:
+                    rounded = builder.add(extent.value, builder.extent(size - 1))
+                    upper = builder.binary(BinaryOp.FLOORDIV, rounded, builder.extent(size))
+                step = 1
+            case RuntimeRange(lower, upper, step):
+                pass
+            case _:
+                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
+                       "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
+        counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
+        carried = self._carried(body, exclude=target)
+        before = dict(self.names)
+        while True:
+            params = self._enter_loop(carried)
+            with builder.block(counter, *params) as block:
+                context.depth += 1
+                if isinstance(iterable, SpanRange):
+                    self._assign(target, operations.span_of(context, counter, iterable.size, iterable.extent))
+                else:
+                    self._assign(target, Tile(counter))
+                self.run(body)
+                context.depth -= 1
+                widened = self._masks_that_stay(carried)
+                block.yields = self._yields(widened, params)
+            if widened == carried:
+                break
+            carried, self.names = widened, dict(before)
+        init = tuple(tile.value for tile in carried.values())
+        results = tuple(Value(v.type, v.name) for v in init)
+        self._leave_loop(before, carried, results, "is assigned only inside the loop")
+        builder.emit(
+            ops.For(lower=lower, upper=upper, step=step, init=init, body=block, results=results, span=context.span)
+        )
+
+    def _while(self, test: ast.expr, body: Sequence[ast.stmt]) -> None:
+        context, builder = self.context, self.context.builder
+        match test:
+            case ast.Call(function, [condition_node, limit_node], []) | ast.Call(
+                function, [condition_node], [ast.keyword("limit", limit_node)]
+            ) if getattr(self.evaluate(function), "__zl_operation__", None) == "bounded":
+                pass
+            case _:
+                refuse("ZL0111", "a while loop without a bound", context.span, "while zl.bounded(condition, limit):")
+        limit = context.as_index(self.evaluate(limit_node)).value
+        carried = self._carried(body, exclude=None)
+        before = dict(self.names)
+        while True:
+            params = self._enter_loop(carried)
+            with builder.block(*params) as head:
+                condition = context.scalar_of(self.evaluate(condition_node))
+                if not condition.is_scalar or not condition.dtype.is_bool:
+                    refuse(
+                        "ZL0105",
+                        f"a while loop on {describe(condition)}",
+                        context.span,
+                        "the condition is a scalar bool",
+                    )
+                head.yields = (condition.value,)
+            self.names = dict(before)
+            inner = self._enter_loop(carried)
+            with builder.block(*inner) as block:
+                context.depth += 1
+                self.run(body)
+                context.depth -= 1
+                widened = self._masks_that_stay(carried)
+                block.yields = self._yields(widened, inner)
+            if widened == carried:
+                break
+            carried, self.names = widened, dict(before)
+        init = tuple(tile.value for tile in carried.values())
+        results = tuple(Value(v.type, v.name) for v in init)
+        self._leave_loop(before, carried, results, "is assigned only inside the loop")
+        builder.emit(ops.While(limit=limit, init=init, condition=head, body=block, results=results, span=context.span))
+
+    def _carried(self, body: Sequence[ast.stmt], exclude: ast.expr | None) -> dict[str, Tile]:
+        """Names bound before a loop that its body rebinds, with their values on entry."""
+        hidden = {n.id for n in ast.walk(exclude) if isinstance(n, ast.Name)} if exclude is not None else set()
+        found: dict[str, Tile] = {}
+        for name in _assigned(body):
+            value = self.names.get(name)
+            if name in hidden or value is None or isinstance(value, Missing):
+                continue
+            if isinstance(value, Tile):
+                found[name] = plain(value)
+            elif isinstance(value, int | float | Extent):
+                found[name] = self.context.scalar_of(value)
+            else:
+                refuse("ZL0111", f"'{name}' is {describe(value)} before the loop and rebound inside", self.context.span,
+                       "loops carry tiles and numbers only")  # fmt: skip
+        return found
+
+    def _enter_loop(self, carried: Mapping[str, Tile]) -> tuple[Value, ...]:
+        """Fresh block parameters for the carried names, bound to them."""
+        params = tuple(Value(tile.value.type, name) for name, tile in carried.items())
+        self._bind_carried(carried, params)
+        return params
+
+    def _masks_that_stay(self, carried: Mapping[str, Tile]) -> dict[str, Tile]:
+        """``carried`` with the masks that an iteration adds and that exist outside the loop: the body is lowered with those."""
+        defined_here = self.context.builder.defined_in_innermost
+        widened = dict(carried)
+        for name, start in carried.items():
+            new = self.names[name]
+            if isinstance(new, Tile) and new.rank == start.rank:
+                added = [m for m in new.masks if m not in start.masks and not defined_here(m.value)]
+                if added:
+                    widened[name] = replace(start, masks=(*start.masks, *added))
+        return widened
+
+    def _bind_carried(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> None:
+        for (name, tile), param in zip(carried.items(), params, strict=True):
+            self.names[name] = Tile(param, tile.masks, tile.lanes)
+
+    def _yields(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> tuple[Value, ...]:
+        """The values that the next iteration gets. A lane that was inactive in this iteration keeps its old value."""
+        builder = self.context.builder
+        yields = []
+        for (name, start), param in zip(carried.items(), params, strict=True):
+            new = self.names[name]
+            if isinstance(new, Missing):
+                refuse("ZL0115", f"'{name}' {new.reason}", self.context.span, "give it a value on every path")
+            tile = self.context.scalar_of(new, param.type.dtype if not isinstance(new, Tile) else None)
+            if tile.dtype is not param.type.dtype and tile.dtype.is_integer and param.type.dtype is dtypes.index:
+                tile = self.context.cast(tile, dtypes.index)
+            value = tile.value
+            if value.type != param.type and not (
+                tile.is_scalar and param.type.rank and value.type.dtype is param.type.dtype
+            ):
+                refuse(
+                    "ZL0119", f"'{name}' is {param.type} before the loop and {value.type} after an iteration", self.context.span,
+                    "a loop-carried name keeps its dtype and shape: start it with zl.zeros or zl.full, convert with .to(dtype)",
+                )  # fmt: skip
+            value = builder.broadcast(value, param.type.shape)
+            for mask in tile.masks:
+                if mask not in start.masks and value is not param:
+                    active = expand_mask(builder, mask, param.type.rank)
+                    value = builder.select(builder.broadcast(active, param.type.shape), value, param)
+            yields.append(value)
+        return tuple(yields)
+
+    def _leave_loop(
+        self, before: dict[str, object], carried: Mapping[str, Tile], results: Sequence[Value], reason: str
+    ) -> None:
+        for name in self.names.keys() - before.keys():
+            before[name] = Missing(reason)
+        self.names = before
+        self._bind_carried(carried, results)
+
+    def _if(self, statement: ast.If, rest: Sequence[ast.stmt], *, top: bool) -> bool:
+        """Executes an if; True if it also executed ``rest`` (because a branch returned)."""
+        condition = self.evaluate(statement.test)
+        if isinstance(condition, Extent):
+            refuse("ZL0105", f"an if on {describe(condition)}", self.context.span, "compare it with something")
+        if not isinstance(condition, Tile):
+            taken = statement.body if condition else statement.orelse
+            return self.run(taken, top=top)
+        if not condition.is_scalar or not condition.dtype.is_bool:
+            refuse(
+                "ZL0120",
+                f"an if on {describe(condition)}",
+                self.context.span,
+                "use zl.where for tiles; if takes a scalar bool",
+            )
+        body, orelse = list(statement.body), list(statement.orelse)
+        returns = [bool(b) and isinstance(b[-1], ast.Return) for b in (body, orelse)]
+        if any(returns):
+            for branch in (body, orelse):
+                if branch and isinstance(branch[-1], ast.Return):
+                    if branch[-1].value is not None or not top or self.context.inline_stack:
+                        refuse("ZL0111", "a return inside a run-time branch", self.context.span,
+                               "a program may return early without a value, outside loops and device functions")  # fmt: skip
+                    branch.pop()
+            if not all(returns):
+                (orelse if returns[0] else body).extend(rest)
+            self._branch(condition.value, body, orelse, top=top)
+            return True
+        self._branch(condition.value, body, orelse, top=False)
+        return False
+
+    def _branch(self, condition: Value, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], *, top: bool) -> None:
+        context, builder = self.context, self.context.builder
+        span = context.span
+        before = dict(self.names)
+        ends: list[dict[str, object]] = []
+        opened: list[Block] = []
+        changed = [n for n in dict.fromkeys((*_assigned(body), *_assigned(orelse)))]
+        merged: list[str] = []
+        for statements in (body, orelse):
+            self.names = dict(before)
+            with builder.block() as block:
+                context.depth += 1
+                self.run(statements, top=top)
+                context.depth -= 1
+                opened.append(block)
+                ends.append(self.names)
+        self.names = dict(before)
+        yields: tuple[list[Value], list[Value]] = ([], [])
+        results: list[Value] = []
+        for name in changed:
+            values = [end.get(name, Missing("is not assigned on one path")) for end in ends]
+            if values[0] is values[1]:
+                self.names[name] = values[0]
+                continue
+            if any(isinstance(v, Missing) for v in values):
+                self.names[name] = Missing("is assigned on one path of an if only")
+                continue
+            tiles = self._merge(name, values, opened)
+            result = Value(tiles[0].value.type, name)
+            for side, tile in zip(yields, tiles, strict=True):
+                side.append(tile.value)
+            kept = tuple(m for m in tiles[0].masks if m in tiles[1].masks and builder.in_scope(m.value))
+            if set(tiles[0].masks) | set(tiles[1].masks) != set(kept):
+                refuse("ZL0121", f"'{name}' leaves an if with lanes that are inactive on one path only", span,
+                       "give them a value with zl.where(span.active, x, pad)")  # fmt: skip
+            lanes = tuple(a | b for a, b in zip(tiles[0].lanes, tiles[1].lanes, strict=True))
+            self.names[name] = Tile(result, kept, lanes)
+            results.append(result)
+            merged.append(name)
+        opened[0].yields, opened[1].yields = tuple(yields[0]), tuple(yields[1])
+        builder.emit(ops.If(condition=condition, then=opened[0], orelse=opened[1], results=tuple(results), span=span))
+
+    def _merge(self, name: str, values: Sequence[object], blocks: Sequence[Block]) -> tuple[Tile, Tile]:
+        """A name's two values brought to one type; constants are made inside their branch."""
+        builder, context = self.context.builder, self.context
+        dtype = next((v.dtype for v in values if isinstance(v, Tile)), None)
+        tiles = []
+        for value, block in zip(values, blocks, strict=True):
+            if isinstance(value, Tile):
+                tiles.append(plain(value))
+            elif isinstance(value, int | float | Extent):
+                with builder.reopened(block):
+                    tiles.append(context.scalar_of(value, dtype))
+            else:
+                refuse(
+                    "ZL0119",
+                    f"'{name}' is {describe(value)} on one path of an if on a run-time condition",
+                    context.span,
+                )
+        if tiles[0].value.type != tiles[1].value.type:
+            refuse("ZL0119", f"'{name}' is {tiles[0].value.type} on one path of an if and {tiles[1].value.type} on the other",
+                   context.span, "convert one with .to(dtype)")  # fmt: skip
+        return tiles[0], tiles[1]
+
+
+def _assigned(statements: Sequence[ast.stmt]) -> list[str]:
+    """Names that statements may bind, in order of first appearance."""
+    found: dict[str, None] = {}
+    for statement in statements:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found[node.id] = None
+    return list(found)
+
+
+def _as_load(target: ast.expr) -> ast.expr:
+    """The target of an augmented assignment as an expression."""
+    match target:
+        case ast.Name(name):
+            return ast.copy_location(ast.Name(name, ast.Load()), target)
+        case ast.Subscript(value, key):
+            return ast.copy_location(ast.Subscript(value, key, ast.Load()), target)
+    return target
+
+
+def _similar(name: str, known: Sequence[str]) -> str | None:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean '{close[0]}'?" if close else None

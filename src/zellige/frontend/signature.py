@@ -1,0 +1,104 @@
+"""Reads a kernel's signature: which parameters are arrays, scalars and statics, and which dims and dtypes they name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zellige.diagnostics.span import Span
+from zellige.frontend.errors import refuse
+from zellige.ir import dtypes
+from zellige.ir.dtypes import DType
+from zellige.ir.types import ArrayParam, Role, ScalarParam
+from zellige.lang.params import ArrayType, DTypeVar, Element, Static
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A kernel's parameters in the order of its Python signature."""
+
+    arrays: dict[str, ArrayType]
+    scalars: dict[str, ScalarParam]
+    statics: dict[str, Any]
+    """Name to default value (``inspect.Parameter.empty`` if there is none)."""
+
+    @property
+    def positional(self) -> tuple[str, ...]:
+        """Names of inputs and scalars, in order."""
+        return self._positional
+
+    _positional: tuple[str, ...] = ()
+
+    @property
+    def dtype_vars(self) -> dict[str, DTypeVar]:
+        """The dtype variables that its arrays name."""
+        return {a.element.name: a.element for a in self.arrays.values() if isinstance(a.element, DTypeVar)}
+
+    def array_params(self, bindings: Mapping[str, DType]) -> tuple[ArrayParam, ...]:
+        """The array parameters with dtype variables replaced."""
+        params = []
+        for name, array in self.arrays.items():
+            match array.element:
+                case DTypeVar(variable, _):
+                    params.append(ArrayParam(name, array.role, bindings[variable], array.shape, None, array.init))
+                case Element(storage, contract):
+                    params.append(ArrayParam(name, array.role, storage, array.shape, contract, array.init))
+                case DType() as dtype:
+                    params.append(ArrayParam(name, array.role, dtype, array.shape, None, array.init))
+        return tuple(params)
+
+
+def read_signature(function: Callable[..., Any], span: Span) -> Signature:
+    """The signature of a kernel function. LanguageError ZL0102 if an annotation is not a parameter type."""
+    try:
+        annotations = inspect.get_annotations(function, eval_str=True)
+    except NameError as error:
+        refuse("ZL0102", f"an annotation of kernel '{function.__name__}' names something undefined: {error}", span)
+    arrays: dict[str, ArrayType] = {}
+    scalars: dict[str, ScalarParam] = {}
+    statics: dict[str, Any] = {}
+    positional: list[str] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        annotation = annotations.get(name)
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            refuse(
+                "ZL0102", f"kernel '{function.__name__}' has a variadic parameter '{name}'", span, "name each parameter"
+            )
+        match annotation:
+            case ArrayType(role=Role.IN):
+                arrays[name] = annotation
+                wrong = keyword_only
+            case ArrayType():
+                arrays[name] = annotation
+                wrong = not keyword_only
+            case DType():
+                scalars[name] = ScalarParam(name, annotation)
+                wrong = keyword_only
+            case Element(storage, contract):
+                scalars[name] = ScalarParam(name, storage, contract)
+                wrong = keyword_only
+            case _ if annotation is Static:
+                statics[name] = parameter.default
+                wrong = not keyword_only
+            case _:
+                shown = "no annotation" if annotation is None else f"the annotation {annotation!r}"
+                refuse(
+                    "ZL0102", f"parameter '{name}' of kernel '{function.__name__}' has {shown}", span,
+                    "annotate it with zl.In[dtype, dims…], zl.Out[…], zl.Mut[…], zl.Acc[…], a dtype (a scalar) or zl.Static",
+                )  # fmt: skip
+        if wrong:
+            rule = "inputs and scalars come before '*', outputs and statics after it"
+            refuse(
+                "ZL0103", f"parameter '{name}' of kernel '{function.__name__}' is on the wrong side of '*'", span, rule
+            )
+        if not keyword_only:
+            positional.append(name)
+    for name, array in arrays.items():
+        if array.element is dtypes.index:
+            refuse(
+                "ZL0102", f"array '{name}' has element type index, which no memory holds", span, "use zl.Index[extent]"
+            )
+    return Signature(arrays, scalars, statics, tuple(positional))

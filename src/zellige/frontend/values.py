@@ -1,0 +1,166 @@
+"""What an expression in a kernel evaluates to, besides plain compile-time Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import count
+
+from zellige.ir.builder import Builder
+from zellige.ir.dtypes import DType
+from zellige.ir.extent import Extent
+from zellige.ir.ops import Value
+from zellige.ir.types import ArrayParam
+
+Lanes = frozenset[int]
+"""Which spans an axis's lanes come from: axes that share one are zipped when they index together."""
+
+_lane_ids = count()
+
+
+def fresh_lanes() -> Lanes:
+    """Lanes of a new span."""
+    return frozenset((next(_lane_ids),))
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Lanes of a tile are active where ``value`` (a bool) is true; its axis i runs along the tile's axis ``axes[i]``."""
+
+    value: Value
+    axes: tuple[int, ...]
+
+    def moved(self, where: Callable[[int], int]) -> Mask:
+        """The mask with its axes renumbered."""
+        return Mask(self.value, tuple(where(a) for a in self.axes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """An IR value with what the frontend knows of its lanes.
+
+    ``masks``: a lane is active where all are true.
+    ``lanes``: per axis, the spans that it runs along.
+    ``zero_padded``: inactive lanes are known to hold 0, as a load leaves them.
+    ``implies``: of a bool tile, masks that are true wherever it is.
+    """
+
+    value: Value
+    masks: tuple[Mask, ...] = ()
+    lanes: tuple[Lanes, ...] = ()
+    zero_padded: bool = False
+    implies: tuple[Mask, ...] = ()
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.type.dtype
+
+    @property
+    def shape(self) -> tuple[Extent, ...]:
+        return self.value.type.shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def is_scalar(self) -> bool:
+        return not self.shape
+
+    def with_value(self, value: Value, *, zero_padded: bool = False) -> Tile:
+        """Another value on the same lanes."""
+        return replace(self, value=value, zero_padded=zero_padded, implies=())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpanTile(Tile):
+    """The lanes of one tile of an extent, as ``M.tiles(BM)`` gives them; ``active`` is its own mask, if it needs one."""
+
+    active: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRange:
+    """``extent.tiles(size)``: what a grid axis or a loop runs over. ``extent`` is symbolic or an index scalar."""
+
+    extent: Extent | Tile
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeRange:
+    """``range(lower, upper, step)`` with bounds known only at run time (or simply not unrolled)."""
+
+    lower: Value
+    upper: Value
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unrolled:
+    """``zl.unroll(iterable)``."""
+
+    items: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayRef:
+    """An array parameter, to be indexed."""
+
+    param: ArrayParam
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """``zl.bounded(condition, limit)``, in the head of a ``while``: the condition is evaluated by the loop itself."""
+
+    condition: Tile
+    limit: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """``order=zl.grouped(rows)``."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMethod:
+    """A method of one of our values, such as ``x.to`` or ``M.tiles``."""
+
+    owner: object
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A name that some path leaves without a value."""
+
+    reason: str
+
+
+def merge_lanes(a: tuple[Lanes, ...], b: tuple[Lanes, ...]) -> tuple[Lanes, ...]:
+    """Lanes of an elementwise result: per axis, right-aligned, the spans of both operands."""
+    rank = max(len(a), len(b))
+    none: Lanes = frozenset()
+    left, right = (none,) * (rank - len(a)) + a, (none,) * (rank - len(b)) + b
+    return tuple(x | y for x, y in zip(left, right, strict=True))
+
+
+def lift_masks(masks: Iterable[Mask], by: int) -> tuple[Mask, ...]:
+    """Masks of a tile that gets ``by`` new axes in front."""
+    return tuple(mask.moved(lambda a: a + by) for mask in masks)
+
+
+def expand_mask(builder: Builder, mask: Mask, rank: int) -> Value:
+    """A mask as a bool value of ``rank``, with axes of 1 where it does not vary; rank 0 stays."""
+    value = mask.value
+    if list(mask.axes) != sorted(mask.axes):
+        order = sorted(range(len(mask.axes)), key=lambda i: mask.axes[i])
+        value = builder.transpose(value, order)
+    if value.type.rank:
+        for axis in range(rank):
+            if axis not in mask.axes:
+                value = builder.expand_dims(value, axis)
+    return value
