@@ -1,0 +1,68 @@
+"""Who carries out launches: at once on a backend, or into a recording. One executor is current in each context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.types import Role
+from zellige.runtime.binding import Binding, fact_of
+from zellige.runtime.instances import Instance
+
+
+class Executor(Protocol):
+    """Carries out launches of verified instances."""
+
+    def launch(self, instance: Instance, binding: Binding) -> None:
+        """Runs or records one launch whose arguments have been checked."""
+
+
+_current: ContextVar[Executor | None] = ContextVar("zellige_executor", default=None)
+
+
+def current_executor() -> Executor:
+    """The executor that launches go to; the CPU's unless a ``with`` chose another."""
+    chosen = _current.get()
+    if chosen is None:
+        chosen = executor_named("cpu")
+        _current.set(chosen)
+    return chosen
+
+
+def executor_named(name: str) -> Executor:
+    """``cpu`` or ``reference``. ZelligeError ZL0509 for another name."""
+    if name == "cpu":
+        from zellige.runtime.cpu import CpuExecutor
+
+        return CpuExecutor.default()
+    if name == "reference":
+        from zellige.runtime.reference import ReferenceExecutor
+
+        return ReferenceExecutor()
+    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, reference")
+
+
+@contextmanager
+def using(executor: Executor | str) -> Iterator[Executor]:
+    """Launches inside the ``with`` go to ``executor`` (or the backend of that name)."""
+    chosen = executor_named(executor) if isinstance(executor, str) else executor
+    token = _current.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _current.reset(token)
+
+
+def note_writes(instance: Instance, binding: Binding) -> None:
+    """After a launch: written tensors are initialised, and keep the contracts that the kernel was proved to establish."""
+    for array in instance.function.arrays:
+        if array.role is Role.IN:
+            continue
+        held = binding.tensors[array.name]
+        held.forget()
+        held.initialised = True
+        if array.contract is not None:
+            held.learn(fact_of(array.contract, binding.dims))
