@@ -49,8 +49,8 @@ class StepBatch:
 
     Contracts: `offsets` rises strictly from 0 to T (each sequence has a token); sequence b owns the tokens
     `offsets[b]:offsets[b+1]`, at consecutive positions that end at `context_lengths[b] - 1`; `slots` are distinct where
-    present (`slot = page * page_size + row`, -1: write nothing); `block_table` entries are below `num_pages`, those past
-    a sequence's last page are 0 and never read; `context_lengths` count this step's tokens and are at most
+    present (`slot = page * page_size + row`, -1: write nothing); `block_table` entries are below `num_pages`, those
+    past a sequence's last page are 0 and never read; `context_lengths` count this step's tokens and are at most
     PAGES * page_size. Keys and values of this step's tokens are appended before attention reads them.
     """
 
