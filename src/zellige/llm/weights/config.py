@@ -79,7 +79,7 @@ class ModelConfig:
     def inverse_frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
         """Radians a position of each rotary pair, float64 [HD / 2].
 
-        `factors`: the divisors in a GGUF's `rope_freqs.weight`, how that format stores llama3 scaling, float32 [HD / 2].
+        `factors`: divisors, float32 [HD / 2], from a GGUF's `rope_freqs.weight`: how that format stores llama3 scaling.
         """
         half = self.head_dim // 2
         base = self.rope_theta ** (-np.arange(half, dtype=np.float64) * 2 / self.head_dim)
@@ -120,7 +120,8 @@ def _yarn_ramp(config: ModelConfig, scaling: RopeScaling) -> NDArray[np.float64]
 
     low = max(np.floor(pair_with(scaling.beta_fast)), 0)
     high = min(np.ceil(pair_with(scaling.beta_slow)), config.head_dim - 1)
-    return np.clip((np.arange(config.head_dim // 2) - low) / max(high - low, 1e-3), 0.0, 1.0)
+    ramp: NDArray[np.float64] = np.clip((np.arange(config.head_dim // 2) - low) / max(high - low, 1e-3), 0.0, 1.0)
+    return ramp
 
 
 def architecture_of(name: Any, supported: Mapping[str, Any], path: Path) -> Architecture:
