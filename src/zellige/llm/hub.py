@@ -93,14 +93,16 @@ def _from_hub(repository: str, wanted: str) -> Path:
             f"the hub has no model {repository} that you can read",
             help="check the spelling; for a private or gated model, log in with `hf auth login`",
         ) from None
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+    except ZelligeError:
+        raise
+    except Exception as error:  # the hub's client passes on what its transport raises, which differs by version
         if cached is not None:
             return _cached(Path(cached), wanted, repository)
         raise ZelligeError(
             "ZL0802",
             f"cannot fetch {repository} from the hub: {(str(error).splitlines() or ['no answer'])[0][:200]}",
             help="check the network and run the same command again; or give the path of a model file",
-        ) from None
+        ) from error
 
 
 def _cached(snapshot: Path, wanted: str, repository: str) -> Path:
