@@ -1,0 +1,227 @@
+"""The engine core: takes requests, yields events. Knows nothing of HTTP, terminals, files or kernels.
+
+One `step` is: the scheduler picks tokens, `build_step` makes arrays of them, the runner computes, and each sequence
+whose tokens are all computed gets one more token, or ends. The caller owns the loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from zellige.diagnostics import ZelligeError
+from zellige.llm.kv_cache import PagePool
+from zellige.llm.prefix_cache import PrefixCache
+from zellige.llm.protocol import Runner, StepResult
+from zellige.llm.requests import (
+    Event,
+    FinishEvent,
+    FinishReason,
+    GenerateRequest,
+    ScoreEvent,
+    ScoreRequest,
+    TokenEvent,
+)
+from zellige.llm.scheduler import Scheduler, Work
+from zellige.llm.sequence import Sequence
+from zellige.llm.step_builder import build_step
+from zellige.llm.stop_strings import StopMatcher
+from zellige.llm.tokenizer import TextDecoder, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counts since the engine was made, and the pages now."""
+
+    steps: int
+    computed_tokens: int
+    cached_tokens: int
+    preemptions: int
+    pages_total: int
+    pages_held: int
+    pages_cached: int
+
+
+@dataclass(slots=True)
+class _Output:
+    """The text side of one running request."""
+
+    decoder: TextDecoder | None
+    matcher: StopMatcher
+
+
+class Engine:
+    """Runs many requests over one runner.
+
+    `tokenizer` turns tokens to text and says which ids end an answer; without one, events carry no text and stop
+    strings are refused. `max_sequences` and `max_step_tokens` bound one step's B and T.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer | None = None,
+        *,
+        max_sequences: int = 64,
+        max_step_tokens: int = 512,
+        prefix_cache: bool = True,
+    ) -> None:
+        self._runner = runner
+        self._tokenizer = tokenizer
+        self._pool = PagePool(runner.num_pages, runner.page_size)
+        self._cache = PrefixCache(self._pool) if prefix_cache else None
+        self._scheduler = Scheduler(self._pool, self._cache, max_sequences=max_sequences, max_tokens=max_step_tokens)
+        self._ids = itertools.count()
+        self._active: dict[int, tuple[Sequence, _Output]] = {}
+        self._steps = self._computed_tokens = self._cached_tokens = 0
+
+    @property
+    def context_limit(self) -> int:
+        """The most tokens that one request may have, prompt and answer: what model and KV cache allow."""
+        return min(self._runner.max_context, self._runner.num_pages * self._runner.page_size)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is unfinished."""
+        return bool(self._active)
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            steps=self._steps,
+            computed_tokens=self._computed_tokens,
+            cached_tokens=self._cached_tokens,
+            preemptions=self._scheduler.preemptions,
+            pages_total=self._pool.num_pages,
+            pages_held=self._pool.held,
+            pages_cached=0 if self._cache is None else self._cache.pages,
+        )
+
+    def submit(self, request: GenerateRequest | ScoreRequest) -> int:
+        """Queue a request; returns the number that its events carry.
+
+        Errors: ZL0702 (longer than the context), ZL0703 (an id outside the vocabulary), ZL0704 (nothing given).
+        """
+        self._check(request)
+        if isinstance(request, GenerateRequest):
+            request = GenerateRequest(request.prompt_ids, request.params.seeded())
+        number = next(self._ids)
+        sequence = Sequence(number, request, arrival=number)
+        decoder = self._tokenizer.stream() if self._tokenizer is not None and not sequence.scores else None
+        self._active[number] = (sequence, _Output(decoder, StopMatcher(sequence.params.stop)))
+        self._scheduler.add(sequence)
+        return number
+
+    def cancel(self, request: int) -> list[Event]:
+        """End a request at once; its pages come back. Unknown and finished requests are left alone."""
+        if request not in self._active:
+            return []
+        return [self._finish(self._active[request][0], "cancelled")]
+
+    def step(self) -> list[Event]:
+        """One forward pass; returns what came of it. Without unfinished requests: nothing happens."""
+        work = self._scheduler.schedule()
+        if not work:
+            return []
+        batch = build_step(work, page_size=self._pool.page_size)
+        number = self._pool.begin_step()
+        try:
+            result = self._runner.step(batch)
+        except ZelligeError as error:
+            return [self._finish(item.sequence, "error", error=error) for item in work]
+        finally:
+            self._pool.complete_step(number)
+        self._steps += 1
+        self._computed_tokens += batch.tokens
+        events: list[Event] = []
+        for b, item in enumerate(work):
+            first = int(batch.offsets[b])
+            self._scheduler.computed(item)
+            if item.sequence.scores:
+                events += self._score(item, result, first)
+            elif batch.sample[b] is not None:
+                events += self._append(item.sequence, int(result.token_ids[b]), float(result.logprobs[b]))
+        return events
+
+    def _append(self, sequence: Sequence, token: int, logprob: float) -> list[Event]:
+        params = sequence.params
+        output = self._active[sequence.request_id][1]
+        if sequence.generated == 0:
+            self._cached_tokens += sequence.cached_tokens or 0
+        sequence.tokens.append(token)
+        text, stopped = output.matcher.push(output.decoder.push(token) if output.decoder else "")
+        chance = logprob if params.logprobs else None
+        events: list[Event] = [TokenEvent(sequence.request_id, token, text, chance)]
+        ends = self._tokenizer.eos_ids if self._tokenizer is not None and not params.ignore_eos else frozenset()
+        if stopped or token in ends or token in params.stop_token_ids:
+            events.append(self._finish(sequence, "stop", drop_text=stopped))
+        elif sequence.generated == params.max_tokens or len(sequence.tokens) >= self.context_limit:
+            events.append(self._finish(sequence, "length"))
+        return events
+
+    def _score(self, item: Work, result: StepResult, first: int) -> list[Event]:
+        sequence = item.sequence
+        assert result.row_logprobs is not None and result.row_argmax is not None
+        rows = slice(first, first + min(item.count, len(sequence.tokens) - 1 - len(sequence.logprobs)))
+        sequence.logprobs += result.row_logprobs[rows].tolist()
+        sequence.argmax += result.row_argmax[rows].tolist()
+        if sequence.remaining:
+            return []
+        self._active.pop(sequence.request_id)
+        self._scheduler.remove(sequence)
+        return [ScoreEvent(sequence.request_id, tuple(sequence.logprobs), tuple(sequence.argmax))]
+
+    def _finish(
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        *,
+        drop_text: bool = False,
+        error: ZelligeError | None = None,
+    ) -> FinishEvent:
+        _, output = self._active.pop(sequence.request_id)
+        self._scheduler.remove(sequence, keep_prefix=error is None)
+        text = ""
+        if not drop_text:
+            tail, stopped = output.matcher.push(output.decoder.finish() if output.decoder else "")
+            text = tail if stopped else tail + output.matcher.finish()
+        return FinishEvent(
+            sequence.request_id,
+            reason,
+            text,
+            prompt_tokens=sequence.prompt_tokens,
+            cached_tokens=sequence.cached_tokens or 0,
+            generated_tokens=sequence.generated,
+            error=error,
+        )
+
+    def _check(self, request: GenerateRequest | ScoreRequest) -> None:
+        generate = isinstance(request, GenerateRequest)
+        ids = request.prompt_ids if isinstance(request, GenerateRequest) else request.ids
+        if not ids:
+            raise ZelligeError("ZL0704", "the prompt is empty", help="give at least one token")
+        vocab = self._runner.vocab_size
+        stops = request.params.stop_token_ids if isinstance(request, GenerateRequest) else ()
+        for where, tokens in (("prompt", ids), ("stop_token_ids", stops)):
+            for index, token in enumerate(tokens):
+                if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
+                    raise ZelligeError(
+                        "ZL0703",
+                        f"{where}: id {token!r} at index {index} is not in the vocabulary",
+                        facts={"vocabulary": f"0 to {vocab - 1}"},
+                    )
+        most = self.context_limit - 1 if generate else self.context_limit
+        if len(ids) > most:
+            raise ZelligeError(
+                "ZL0702",
+                f"the prompt has {len(ids):,} tokens, {most:,} fit",
+                facts={
+                    "prompt tokens": len(ids),
+                    "most that fit": most,
+                    "model's context": self._runner.max_context,
+                    "KV cache": self._runner.num_pages * self._runner.page_size,
+                },
+                help=f"shorten it by {len(ids) - most:,} tokens, or raise the context size if the model allows",
+            )
+        if generate and request.params.stop and self._tokenizer is None:  # type: ignore[union-attr]
+            raise ZelligeError("ZL0701", "stop strings need a tokenizer", help="use stop_token_ids")

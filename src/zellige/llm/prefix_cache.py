@@ -1,0 +1,105 @@
+"""Finds pages whose keys and values were computed already: a radix tree over token ids, one full page an edge.
+
+A node stands for the tokens on the path to it and holds a reference on its page. Requests that begin alike share
+the pages of their common beginning, and a conversation's next turn finds those of all turns before. Where pages run
+out, leaves that no sequence holds are dropped, least recently used first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+from zellige.llm.kv_cache import PagePool
+
+
+class _Node:
+    __slots__ = ("children", "key", "page", "parent", "used")
+
+    def __init__(self, key: tuple[int, ...], page: int, parent: _Node | None) -> None:
+        self.key = key
+        self.page = page
+        self.parent = parent
+        self.children: dict[tuple[int, ...], _Node] = {}
+        self.used = 0
+
+
+class PrefixCache:
+    """A tree over the pages of one pool. Deterministic: time is a count of look-ups."""
+
+    def __init__(self, pool: PagePool) -> None:
+        self._pool = pool
+        self._root = _Node((), -1, None)
+        self._clock = 0
+        self.pages = 0
+
+    def _keys(self, tokens: Sequence[int], count: int) -> Iterator[tuple[int, ...]]:
+        size = self._pool.page_size
+        return (tuple(tokens[i * size : (i + 1) * size]) for i in range(count))
+
+    def match(self, tokens: Sequence[int]) -> list[int]:
+        """Pages of the longest cached beginning of `tokens`, one reference taken on each for the caller.
+
+        The last token is never covered: somebody has to compute the logits that follow it.
+        """
+        self._clock += 1
+        node, found = self._root, []
+        for key in self._keys(tokens, max(len(tokens) - 1, 0) // self._pool.page_size):
+            child = node.children.get(key)
+            if child is None:
+                break
+            child.used = self._clock
+            self._pool.share(child.page)
+            found.append(child.page)
+            node = child
+        return found
+
+    def insert(self, tokens: Sequence[int], pages: Sequence[int]) -> None:
+        """Remember the full pages of `tokens`, of which page i holds the tokens from i * page_size on.
+
+        The tree takes references of its own. Where it knows a page's tokens already it keeps the page that it has.
+        """
+        self._clock += 1
+        node = self._root
+        full = min(len(tokens) // self._pool.page_size, len(pages))
+        for key, page in zip(self._keys(tokens, full), pages, strict=False):
+            child = node.children.get(key)
+            if child is None:
+                self._pool.share(page)
+                child = node.children[key] = _Node(key, page, node)
+                self.pages += 1
+            child.used = self._clock
+            node = child
+
+    def evict(self, count: int) -> int:
+        """Drop up to `count` pages that no sequence holds; returns how many were dropped."""
+        candidates = [(node.used, node.page, node) for node in self._leaves() if self._unused(node)]
+        heapq.heapify(candidates)
+        dropped = 0
+        while candidates and dropped < count:
+            _, page, node = heapq.heappop(candidates)
+            parent = node.parent
+            assert parent is not None  # the root is no leaf candidate
+            del parent.children[node.key]
+            self._pool.release([page])
+            self.pages -= 1
+            dropped += 1
+            if parent is not self._root and not parent.children and self._unused(parent):
+                heapq.heappush(candidates, (parent.used, parent.page, parent))
+        return dropped
+
+    def clear(self) -> None:
+        """Forget everything that no sequence holds."""
+        self.evict(self.pages)
+
+    def _unused(self, node: _Node) -> bool:
+        return self._pool.references(node.page) == 1
+
+    def _leaves(self) -> Iterator[_Node]:
+        stack = [self._root]
+        while stack:
+            node = stack.pop()
+            if node.children:
+                stack.extend(node.children.values())
+            elif node is not self._root:
+                yield node

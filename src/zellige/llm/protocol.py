@@ -1,0 +1,139 @@
+"""The seam between the engine (which requests, which pages, which tokens next) and a runner (one forward pass).
+
+The engine knows nothing of kernels or devices, a runner knows nothing of requests. One `StepBatch` is one forward pass
+over T tokens of B sequences, prefill chunks and decode steps mixed; the arrays are what the kernels take, under the
+contracts stated here, which the engine's builder establishes and `check_step_batch` verifies in tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.diagnostics import InternalError
+
+Int32Array = NDArray[np.int32]
+Float32Array = NDArray[np.float32]
+
+_NO_IDS = np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSpec:
+    """How one sequence draws its next token from the logits of its last row.
+
+    Order of operations on the logits (float32 [V]): repetition penalty (each id of `penalised`: divided by
+    `repetition_penalty` where positive, multiplied where negative), then temperature, then top-k, top-p and min-p
+    filters, each on the renormalised rest, then one draw. `temperature == 0` is argmax after the penalty, ties to the
+    smallest id. The draw is a function of (`seed`, `step`) alone: a counter-based generator, never a running state, so
+    that a request is reproducible whatever its neighbours are and survives preemption.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # 1: off
+    min_p: float = 0.0  # 0: off
+    repetition_penalty: float = 1.0  # 1: off
+    penalised: Int32Array = field(default_factory=lambda: _NO_IDS)  # distinct ids in [0, V), sorted; empty when off
+    seed: int = 0  # in [0, 2**64)
+    step: int = 0  # which generated token of its request this is, from 0
+    want_logprob: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """One forward pass over T tokens of B sequences.
+
+    Contracts: `offsets` rises strictly from 0 to T (each sequence has a token); sequence b owns the tokens
+    `offsets[b]:offsets[b+1]`, at consecutive positions that end at `context_lengths[b] - 1`; `slots` are distinct where
+    present (`slot = page * page_size + row`, -1: write nothing); `block_table` entries are below `num_pages`, those
+    past a sequence's last page are 0 and never read; `context_lengths` count this step's tokens and are at most
+    PAGES * page_size. Keys and values of this step's tokens are appended before attention reads them.
+    """
+
+    token_ids: Int32Array  # [T], in [0, V)
+    positions: Int32Array  # [T]
+    slots: Int32Array  # [T]
+    offsets: Int32Array  # [B + 1]
+    block_table: Int32Array  # [B, PAGES]
+    context_lengths: Int32Array  # [B]
+    sample: tuple[SampleSpec | None, ...]  # [B]; None while a prompt is unfinished, and in score mode
+    targets: Int32Array | None = None  # [T], score mode: the id that follows each row, -1 where nobody asks
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return len(self.token_ids)
+
+    @property
+    def sequences(self) -> int:
+        """B."""
+        return len(self.sample)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one forward pass gives back.
+
+    `token_ids` [B] (-1 where `sample[b]` is None); `logprobs` [B]: natural log of the drawn id's probability under
+    the model's own soft-max (before penalty, temperature and filters), NaN where nobody wants it. Score mode
+    (`targets` given): `row_logprobs` [T], the natural-log probability of `targets[t]` after row t (NaN where the target
+    is -1), and `row_argmax` [T], the most probable id after row t.
+    """
+
+    token_ids: Int32Array
+    logprobs: Float32Array
+    row_logprobs: Float32Array | None = None
+    row_argmax: Int32Array | None = None
+
+
+class Runner(Protocol):
+    """Runs forward passes of one model over a KV cache of `num_pages` pages of `page_size` tokens.
+
+    `step` returns when its results are on the host. It may raise `ZelligeError` (a device fault, a guard that fired);
+    the engine then fails the requests of that batch and goes on with the others.
+    """
+
+    page_size: int
+    num_pages: int
+    vocab_size: int
+    max_context: int
+
+    def step(self, batch: StepBatch) -> StepResult: ...
+
+
+def check_step_batch(batch: StepBatch, *, page_size: int, num_pages: int, vocab_size: int) -> None:
+    """Raise `InternalError` unless `batch` keeps every contract that `StepBatch` states."""
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise InternalError(f"step batch: {what}")
+
+    total, count = batch.tokens, batch.sequences
+    require(batch.positions.shape == (total,) and batch.slots.shape == (total,), "positions and slots have T entries")
+    require(batch.offsets.shape == (count + 1,), "offsets has B + 1 entries")
+    require(batch.context_lengths.shape == (count,), "context_lengths has B entries")
+    require(batch.block_table.ndim == 2 and batch.block_table.shape[0] == count, "block_table has B rows")
+    require(batch.targets is None or batch.targets.shape == (total,), "targets has T entries")
+    for name in ("token_ids", "positions", "slots", "offsets", "block_table", "context_lengths"):
+        require(getattr(batch, name).dtype == np.int32, f"{name} is int32")
+    require(count > 0 and batch.offsets[0] == 0 and batch.offsets[-1] == total, "offsets runs from 0 to T")
+    require(bool(np.all(np.diff(batch.offsets) > 0)), "offsets rises strictly")
+    require(bool(np.all((batch.token_ids >= 0) & (batch.token_ids < vocab_size))), "token ids are below V")
+    require(bool(np.all((batch.block_table >= 0) & (batch.block_table < num_pages))), "pages are below NB")
+    require(bool(np.all(batch.context_lengths <= batch.block_table.shape[1] * page_size)), "lengths fit the table")
+    present = batch.slots[batch.slots >= 0]
+    require(bool(np.all(batch.slots >= -1) and np.all(present < num_pages * page_size)), "slots are below NB * P")
+    require(len(np.unique(present)) == len(present), "slots are distinct")
+    for b in range(count):
+        begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
+        length = int(batch.context_lengths[b])
+        require(length >= end - begin, f"sequence {b}: its length counts this step's tokens")
+        positions = np.arange(length - (end - begin), length, dtype=np.int32)
+        require(bool(np.array_equal(batch.positions[begin:end], positions)), f"sequence {b}: consecutive positions")
+        slots = batch.block_table[b, positions // page_size] * page_size + positions % page_size
+        written = batch.slots[begin:end]
+        require(bool(np.all((written == slots) | (written == -1))), f"sequence {b}: slots follow its block table")

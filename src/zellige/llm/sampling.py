@@ -1,0 +1,82 @@
+"""How a request wants its tokens drawn and where it ends."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zellige.diagnostics import ZelligeError
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Parameters of one request, checked when made (ZL0701).
+
+    temperature: 0 is greedy. top_k: 0 is off. top_p, min_p: fractions; 1 and 0 are off. repetition_penalty: above 1
+    discourages every id of the prompt and the answer so far; 1 is off. seed: None draws one, so that it can be shown.
+    max_tokens: None is up to the end of the context. stop: strings that end the answer and are not part of it.
+    stop_token_ids: ids that do, besides the model's own. ignore_eos: go on over the model's own end. logprobs: also
+    give the natural-log probability of each token.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        object.__setattr__(self, "stop", _strings(self.stop))
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        _number("temperature", self.temperature, lambda v: 0 <= v < math.inf, "at least 0")
+        _integer("top_k", self.top_k, 0, "0 (off) or more")
+        _number("top_p", self.top_p, lambda v: 0 < v <= 1, "above 0 and at most 1")
+        _number("min_p", self.min_p, lambda v: 0 <= v <= 1, "between 0 and 1")
+        _number("repetition_penalty", self.repetition_penalty, lambda v: 0 < v < math.inf, "above 0")
+        if self.seed is not None:
+            _integer("seed", self.seed, 0, "between 0 and 2**64 - 1")
+            if self.seed >= 1 << 64:
+                raise _invalid("seed", self.seed, "between 0 and 2**64 - 1")
+        if self.max_tokens is not None:
+            _integer("max_tokens", self.max_tokens, 1, "at least 1")
+        for token in self.stop_token_ids:
+            _integer("stop_token_ids", token, 0, "token ids, 0 or more")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    def seeded(self) -> SamplingParams:
+        """The same parameters with a definite seed."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(63))
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) and item for item in value):
+        raise _invalid("stop", value, "a list of non-empty strings")
+    return tuple(value)
+
+
+def _number(name: str, value: Any, accept: Any, expected: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not accept(value):
+        raise _invalid(name, value, expected)
+
+
+def _integer(name: str, value: Any, least: int, expected: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise _invalid(name, value, expected)
+
+
+def _invalid(name: str, value: Any, expected: str) -> ZelligeError:
+    return ZelligeError("ZL0701", f"{name} is {value!r}; it must be {expected}", facts={"parameter": name})

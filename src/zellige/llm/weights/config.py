@@ -1,0 +1,210 @@
+"""What a model is, in numbers: `ModelConfig`, from a GGUF file's metadata or a Hugging Face `config.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.diagnostics import ZelligeError
+
+RopePairs = Literal["interleaved", "halves"]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What one architecture name implies, beyond the numbers in a file.
+
+    `rope_pairs`: GGUF converters permute the rows of the query and key projections of architecture `llama` so that the
+    two elements of rotary pair i are 2i and 2i + 1 ("interleaved"); Hugging Face's own layout, which other
+    architectures keep in GGUF too, pairs i with i + HD/2 ("halves").
+    """
+
+    name: str
+    rope_pairs: RopePairs
+    qk_norm: bool = False
+    qkv_bias: bool = False
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": Architecture("llama", "interleaved"),
+    "qwen2": Architecture("qwen2", "halves", qkv_bias=True),
+    "qwen3": Architecture("qwen3", "halves", qk_norm=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RopeScaling:
+    """How rotary frequencies are stretched beyond the trained context.
+
+    `kind`: "linear" (all divided by `factor`), "llama3" (long wavelengths divided by `factor`, short kept, smooth
+    between), "yarn" (arXiv 2309.00071).
+    """
+
+    kind: Literal["linear", "llama3", "yarn"]
+    factor: float
+    original_context: int
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A decoder-only transformer with RMSNorm, rotary positions, grouped queries and SwiGLU."""
+
+    architecture: str
+    vocab_size: int  # V
+    width: int  # D
+    layers: int
+    heads: int  # H
+    kv_heads: int  # HK
+    head_dim: int  # HD
+    ffn_width: int
+    context_length: int
+    rms_eps: float
+    rope_theta: float
+    rope_pairs: RopePairs
+    rope_scaling: RopeScaling | None = None
+    tied_embeddings: bool = False
+    qk_norm: bool = False
+    qkv_bias: bool = False
+
+    def inverse_frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
+        """Radians a position of each rotary pair, float64 [HD / 2].
+
+        `factors`: divisors, float32 [HD / 2], from a GGUF's `rope_freqs.weight`: how that format stores llama3 scaling.
+        """
+        half = self.head_dim // 2
+        base = self.rope_theta ** (-np.arange(half, dtype=np.float64) * 2 / self.head_dim)
+        if factors is not None:
+            return base / factors.astype(np.float64)
+        scaling = self.rope_scaling
+        if scaling is None:
+            return base
+        match scaling.kind:
+            case "linear":
+                return base / scaling.factor
+            case "llama3":
+                turns = scaling.original_context * base / (2 * np.pi)
+                low, high = scaling.low_freq_factor, scaling.high_freq_factor
+                keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
+                return keep * base + (1 - keep) * base / scaling.factor
+            case "yarn":
+                keep = 1 - _yarn_ramp(self, scaling)
+                return keep * base + (1 - keep) * base / scaling.factor
+
+    @property
+    def rope_magnitude(self) -> float:
+        """By what rotated queries and keys are multiplied: 1 except under YaRN."""
+        scaling = self.rope_scaling
+        if scaling is None or scaling.kind != "yarn":
+            return 1.0
+        if scaling.attention_factor is not None:
+            return scaling.attention_factor
+        return float(0.1 * np.log(scaling.factor) + 1.0) if scaling.factor > 1 else 1.0
+
+
+def _yarn_ramp(config: ModelConfig, scaling: RopeScaling) -> NDArray[np.float64]:
+    """0 for pairs that turn fast enough to keep, 1 for those to interpolate, float64 [HD / 2]."""
+
+    def pair_with(turns: float) -> float:
+        ratio = scaling.original_context / (turns * 2 * np.pi)
+        return float(config.head_dim * np.log(ratio) / (2 * np.log(config.rope_theta)))
+
+    low = max(np.floor(pair_with(scaling.beta_fast)), 0)
+    high = min(np.ceil(pair_with(scaling.beta_slow)), config.head_dim - 1)
+    ramp: NDArray[np.float64] = np.clip((np.arange(config.head_dim // 2) - low) / max(high - low, 1e-3), 0.0, 1.0)
+    return ramp
+
+
+def architecture_of(name: Any, supported: Mapping[str, Any], path: Path) -> Architecture:
+    """The architecture called `name`, if this installation has a model for it; else ZL0604 naming those it has."""
+    if isinstance(name, str) and name in supported and name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    raise ZelligeError(
+        "ZL0604",
+        f"{path.name} holds a model of architecture {name!r}, which is not supported",
+        facts={"file": str(path), "supported": ", ".join(sorted(supported))},
+        help="use a model of a supported architecture",
+    )
+
+
+def config_from_gguf(
+    metadata: Mapping[str, Any], tensors: Mapping[str, Any], supported: Mapping[str, Any], path: Path
+) -> ModelConfig:
+    """Build the config from GGUF metadata. Errors: ZL0604 (architecture), ZL0608 (a senseless or missing key)."""
+    arch = architecture_of(metadata.get("general.architecture"), supported, path)
+
+    def read(key: str, default: float | None = None) -> Any:
+        value = metadata.get(f"{arch.name}.{key}", default)
+        if not isinstance(value, (int, float)) or not value > 0:
+            raise bad_config(path, f"{arch.name}.{key}", value)
+        return value
+
+    heads, width = int(read("attention.head_count")), int(read("embedding_length"))
+    head_dim = int(read("attention.key_length", width // heads))
+    vocab = metadata.get(f"{arch.name}.vocab_size") or len(metadata.get("tokenizer.ggml.tokens", ()))
+    if not vocab and "token_embd.weight" in tensors:
+        vocab = tensors["token_embd.weight"].shape[0]
+    config = ModelConfig(
+        architecture=arch.name,
+        vocab_size=int(vocab),
+        width=width,
+        layers=int(read("block_count")),
+        heads=heads,
+        kv_heads=int(read("attention.head_count_kv", heads)),
+        head_dim=head_dim,
+        ffn_width=int(read("feed_forward_length")),
+        context_length=int(read("context_length")),
+        rms_eps=float(read("attention.layer_norm_rms_epsilon")),
+        rope_theta=float(read("rope.freq_base", 10000.0)),
+        rope_pairs=arch.rope_pairs,
+        rope_scaling=_gguf_rope_scaling(arch.name, metadata, path),
+        tied_embeddings="output.weight" not in tensors,
+        qk_norm=arch.qk_norm,
+        qkv_bias=arch.qkv_bias,
+    )
+    rotary = metadata.get(f"{arch.name}.rope.dimension_count", head_dim)
+    if rotary != head_dim:
+        raise bad_config(path, f"{arch.name}.rope.dimension_count", rotary, f"rotating all {head_dim} is supported")
+    return checked(config, path)
+
+
+def _gguf_rope_scaling(arch: str, metadata: Mapping[str, Any], path: Path) -> RopeScaling | None:
+    kind = metadata.get(f"{arch}.rope.scaling.type", "none")
+    factor = metadata.get(f"{arch}.rope.scaling.factor", 0.0)
+    if kind == "none" or not factor:
+        return None
+    if kind not in ("linear", "yarn"):
+        raise bad_config(path, f"{arch}.rope.scaling.type", kind, "linear and yarn are supported")
+    context = int(metadata.get(f"{arch}.rope.scaling.original_context_length") or metadata[f"{arch}.context_length"])
+    return RopeScaling(kind, float(factor), context)
+
+
+def checked(config: ModelConfig, path: Path) -> ModelConfig:
+    """`config`, if its numbers fit together; else ZL0608."""
+    if config.heads % config.kv_heads:
+        raise bad_config(path, "kv heads", config.kv_heads, f"it must divide the {config.heads} query heads")
+    if config.head_dim % 2:
+        raise bad_config(path, "head dim", config.head_dim, "rotary positions need an even one")
+    if config.vocab_size <= 0:
+        raise bad_config(path, "vocabulary size", config.vocab_size)
+    return config
+
+
+def bad_config(path: Path, key: str, value: Any, why: str | None = None) -> ZelligeError:
+    """The error for a setting that is missing or makes no sense."""
+    state = "is missing" if value is None else f"is {value!r}"
+    return ZelligeError(
+        "ZL0608",
+        f"the model's setting {key} {state}" + (f": {why}" if why else ""),
+        facts={"file": str(path)},
+        help="the file may be damaged, or made by a converter that this version does not know",
+    )

@@ -1,0 +1,115 @@
+"""Opens a model, whatever its format, and checks that it can run before anything is computed or allocated.
+
+Tensor names are GGUF's (`blk.3.attn_q.weight`) in every format, so that a model file lists them once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zellige.diagnostics import ZelligeError
+from zellige.llm.models import MODELS
+from zellige.llm.weights.config import ModelConfig, config_from_gguf
+from zellige.llm.weights.gguf_file import Tensor, read_gguf
+
+SUPPORTED_KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model that can run: its numbers, its packed weights, and where its tokenizer and template are.
+
+    `metadata` is GGUF's, or for a Hugging Face folder the parsed `tokenizer_config.json`; `tokenizer_json` is the path
+    of a `tokenizer.json` where there is one.
+    """
+
+    path: Path
+    config: ModelConfig
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, Any]
+    chat_template: str | None
+    tokenizer_json: Path | None = None
+
+    def tensor(self, name: str) -> Tensor:
+        """The weight called `name`; its presence, shape and kind were checked when the file was opened."""
+        return self.tensors[name]
+
+
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Open a `.gguf` file or a Hugging Face folder. Tensors stay mapped, nothing is copied.
+
+    Errors: ZL0601 to ZL0608 (missing, damaged, truncated, unknown architecture or quantisation, missing or misshapen
+    tensors, senseless settings).
+    """
+    path = Path(path)
+    if path.is_dir():
+        from zellige.llm.weights.safetensors_dir import read_safetensors_dir
+
+        model = read_safetensors_dir(path)
+    else:
+        file = read_gguf(path)
+        config = config_from_gguf(file.metadata, file.tensors, MODELS, path)
+        template = file.metadata.get("tokenizer.chat_template")
+        model = ModelFile(path, config, file.tensors, file.metadata, template if isinstance(template, str) else None)
+    _check_tensors(model)
+    return model
+
+
+def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every weight the model needs, with its shape."""
+    width, ffn = config.width, config.ffn_width
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    yield "token_embd.weight", (config.vocab_size, width)
+    if not config.tied_embeddings:
+        yield "output.weight", (config.vocab_size, width)
+    yield "output_norm.weight", (width,)
+    for layer in range(config.layers):
+        block = f"blk.{layer}."
+        yield block + "attn_norm.weight", (width,)
+        yield block + "attn_q.weight", (queries, width)
+        yield block + "attn_k.weight", (keys, width)
+        yield block + "attn_v.weight", (keys, width)
+        yield block + "attn_output.weight", (width, queries)
+        yield block + "ffn_norm.weight", (width,)
+        yield block + "ffn_gate.weight", (ffn, width)
+        yield block + "ffn_up.weight", (ffn, width)
+        yield block + "ffn_down.weight", (width, ffn)
+        if config.qk_norm:
+            yield block + "attn_q_norm.weight", (config.head_dim,)
+            yield block + "attn_k_norm.weight", (config.head_dim,)
+        if config.qkv_bias:
+            yield block + "attn_q.bias", (queries,)
+            yield block + "attn_k.bias", (keys,)
+            yield block + "attn_v.bias", (keys,)
+
+
+def _check_tensors(model: ModelFile) -> None:
+    wanted = dict(expected_tensors(model.config))
+    missing = [name for name in wanted if name not in model.tensors]
+    if missing:
+        raise ZelligeError(
+            "ZL0606",
+            f"{model.path.name} lacks {len(missing)} of the {len(wanted)} tensors that the model needs",
+            facts={"file": str(model.path), "first missing": ", ".join(missing[:3])},
+            help="the file is incomplete: fetch it again, or convert the model again",
+        )
+    for name, shape in wanted.items():
+        tensor = model.tensors[name]
+        if tensor.shape != shape:
+            raise ZelligeError(
+                "ZL0607",
+                f"tensor {name} has shape {list(tensor.shape)}, the model's settings say {list(shape)}",
+                facts={"file": str(model.path)},
+                help="settings and weights do not belong together: fetch or convert the model again",
+            )
+        if tensor.kind not in SUPPORTED_KINDS:
+            raise ZelligeError(
+                "ZL0605",
+                f"tensor {name} is quantised as {tensor.kind}, which is not supported",
+                facts={"file": str(model.path), "supported": ", ".join(SUPPORTED_KINDS)},
+                help="choose a file of the model in one of the supported formats, such as Q8_0",
+            )
