@@ -153,8 +153,9 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
     _check_operator(context, lowered, left)
     result = context.binary(lowered, left, right)
     if lowered is BinaryOp.AND and result.dtype.is_bool:
-        implied = [m for t in (left, right) for m in lift_masks(t.implies, result.rank - t.rank)]
-        return replace(result, implies=tuple(dict.fromkeys(implied)))
+        implied = dict.fromkeys(m for t in (left, right) for m in lift_masks(t.implies, result.rank - t.rank))
+        masks = tuple(m for m in result.masks if m not in implied)  # where such a mask is false, so is the conjunction
+        return replace(result, masks=masks, implies=tuple(implied))
     return result
 
 
@@ -363,9 +364,9 @@ def apply(
         return operations.call(context, "minimum" if function is min else "maximum", arguments, {})
     if function is abs and any(isinstance(a, Tile) for a in arguments):
         return operations.call(context, "abs", arguments, {})
-    if function is ceildiv or not any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values())):
-        if callable(function) and (isinstance(function, type) or _is_static_function(function)):
-            return static(context, lambda: function(*arguments, **keywords))
+    dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
+    if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
+        return static(context, lambda: function(*arguments, **keywords))
     shown = getattr(function, "__name__", None) or describe(function)
     refuse("ZL0114", f"'{shown}' cannot be called in a kernel", context.span,
            "call zl functions, functions decorated with @zl.inline, or plain Python on static values")  # fmt: skip
