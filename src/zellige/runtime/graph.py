@@ -1,0 +1,158 @@
+"""Recorded launches: captured once with everything a launch must check, replayed with one native call.
+
+    with zl.record() as graph:          # launches inside are recorded, not run
+        y = kernel_a(x)
+        z = kernel_b(y)
+    graph.replay()
+
+A graph owns the tensors it captured. Contracts on its inputs were checked at capture; a replay checks again those whose
+contents somebody else has written since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.extent import Dim
+from zellige.ir.types import Role
+from zellige.runtime import preconditions
+from zellige.runtime.binding import Binding, fact_of
+from zellige.runtime.contracts import Fact, broken
+from zellige.runtime.cpu import CompiledLaunch, CpuExecutor
+from zellige.runtime.execution import note_writes, using
+from zellige.runtime.instances import Instance
+from zellige.runtime.tensor import Tensor
+
+
+@dataclass(slots=True)
+class _Step:
+    """One recorded launch."""
+
+    launch: CompiledLaunch
+    binding: Binding
+    position: int
+
+
+class Graph:
+    """A sequence of launches that owns its tensors. Made by ``record``."""
+
+    def __init__(self, executor: CpuExecutor) -> None:
+        self._executor = executor
+        self._recording = executor.new_recording()
+        self._steps: list[_Step] = []
+        self._needs: dict[tuple[int, Fact], tuple[Tensor, str]] = {}
+        self._made: dict[int, Tensor] = {}
+        self._established: list[tuple[Tensor, tuple[Fact, ...]]] = []
+        self._sizes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def launch(self, instance: Instance, binding: Binding) -> None:
+        """Records one launch (called by kernels inside ``record``)."""
+        launch = self._executor.prepare(instance, binding)
+        self._note_needs(instance, binding)
+        position = self._recording.add(launch.entry_address, launch.slots, launch.programs)
+        self._steps.append(_Step(launch, binding, position))
+        for array in instance.function.arrays:
+            held = binding.tensors[array.name]
+            if array.role is not Role.IN and not held.initialised:
+                self._made[id(held)] = held
+        note_writes(instance, binding)
+
+    def _note_needs(self, instance: Instance, binding: Binding) -> None:
+        """Remembers the contracts of inputs that no launch of this graph has established."""
+        for array in instance.function.arrays:
+            held = binding.tensors[array.name]
+            if array.contract is not None and array.role is not Role.OUT and not self._writes(held):
+                self._needs[id(held), fact_of(array.contract, binding.dims)] = held, f"{instance.function.name}: '{array.name}'"
+
+    def _writes(self, held: Tensor) -> bool:
+        return any(
+            held is step.binding.tensors[a.name]
+            for step in self._steps
+            for a in step.launch.instance.function.arrays
+            if a.role is not Role.IN and a.contract is not None
+        )
+
+    def close(self) -> None:
+        """Ends the capture: nothing has run yet, so what it will write is not readable until the first replay."""
+        written: dict[int, Tensor] = {}
+        for step in self._steps:
+            for array in step.launch.instance.function.arrays:
+                if array.role is not Role.IN:
+                    held = step.binding.tensors[array.name]
+                    written[id(held)] = held
+        self._established = [(held, held.facts) for held in written.values()]
+        for held in self._made.values():
+            held.forget()
+            held.initialised = False
+
+    def replay(self) -> None:
+        """Runs all launches in order and returns when they have completed.
+
+        ZelligeError ZL0505 if an input written since the capture breaks the contract that the graph relies on."""
+        for (_, fact), (held, where) in self._needs.items():
+            if not any(known.suffices_for(fact) for known in held.facts):
+                problem = broken(fact, held.storage)
+                if problem:
+                    raise ZelligeError("ZL0505", f"{where} breaks its contract {fact}: {problem}", help="correct the values")
+                held.learn(fact)
+        self._executor.replay(self._recording)
+        for held, facts in self._established:
+            held.forget()
+            held.initialised = True
+            for fact in facts:
+                held.learn(fact)
+
+    def resize(self, **dims: int) -> None:
+        """Makes the recorded launches work on smaller extents: ``graph.resize(T=37)`` uses the first 37 rows.
+
+        A dim may be resized if it is the leading axis of every array that names it, up to its size at capture.
+        ZelligeError ZL0510 otherwise."""
+        for name, size in dims.items():
+            if self._sizes.get(name) == size:
+                continue
+            for step in self._steps:
+                full = step.binding.dims.get(name)
+                if full is None:
+                    continue
+                self._check_resize(step, name, size, full)
+                preconditions.check(step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars)
+                step.launch.set_dim(name, size)
+                self._recording.set_slots(step.position, step.launch.slots)
+                self._recording.set_programs(step.position, step.launch.programs)
+            self._sizes[name] = size
+
+    @staticmethod
+    def _check_resize(step: _Step, name: str, size: int, full: int) -> None:
+        function = step.launch.instance.function
+        leading = all(
+            name not in extent.dims() or (axis == 0 and extent == Dim(name))
+            for array in function.arrays
+            for axis, extent in enumerate(array.shape)
+        )
+        if not 0 <= size <= full or not leading or name in step.launch.instance.tile_dims:
+            raise ZelligeError("ZL0510", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph")
+
+    def set_scalars(self, kernel: str, **scalars: Any) -> None:
+        """Changes scalar arguments of every recorded launch of the kernel of that name."""
+        for step in self._steps:
+            if step.launch.instance.function.name == kernel:
+                step.binding.scalars.update(scalars)
+                preconditions.check(step.launch.instance.function, step.launch.dims, step.binding.scalars)
+                step.launch.set_scalars(step.binding.scalars)
+                self._recording.set_slots(step.position, step.launch.slots)
+
+
+@contextmanager
+def record() -> Iterator[Graph]:
+    """Launches inside the ``with`` are recorded on the CPU instead of run."""
+    graph = Graph(CpuExecutor.default())
+    with using(graph):
+        yield graph
+    graph.close()
