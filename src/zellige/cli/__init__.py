@@ -1,0 +1,75 @@
+"""The command line: `zellige chat | generate | score | …`.
+
+One module a command; `COMMANDS` says which, and each loads when it is run, so that `zellige --help` costs nothing.
+To add a command: a module with a click command, and one line in the table. May import everything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from zellige.diagnostics import ZelligeError
+
+# name -> (module, attribute, what `zellige --help` says)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "chat": ("zellige.cli.chat", "chat", "Talk with a model."),
+    "generate": ("zellige.cli.generate", "generate", "Continue a text or a list of token ids."),
+    "score": ("zellige.cli.score", "score", "Log-probabilities of given token ids."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands load when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZelligeError as error:
+            click.echo(error.render(), err=True)
+            ctx.exit(1)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`zellige COMMAND --help` explains a command, with examples.",
+)
+@click.version_option(package_name="zellige", message="zellige %(version)s")
+def cli() -> None:
+    """Zellige: tile kernels that are proved safe before they run, and a language-model engine made of them.
+
+    \b
+    Examples:
+      zellige chat                                 talk with the default model (98 MB, fetched once)
+      zellige chat --prompt "Why is the sky blue?"
+      zellige generate --prompt "Once upon a time" --max-tokens 64
+    """
+
+
+def main() -> None:
+    """Entry point. Exit code 0: done; 1: an error, told on stderr; 2: wrong usage; 130: interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
+    try:
+        cli(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -218,8 +218,8 @@ class Engine:
                 facts={
                     "prompt tokens": len(ids),
                     "most that fit": most,
-                    "model's context": self._runner.max_context,
-                    "KV cache": self._runner.num_pages * self._runner.page_size,
+                    "context": self._runner.max_context,
+                    "KV cache, in tokens": self._runner.num_pages * self._runner.page_size,
                 },
                 help=f"shorten it by {len(ids) - most:,} tokens, or raise the context size if the model allows",
             )
