@@ -13,7 +13,7 @@ from zellige.frontend.signature import Signature
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Dim
-from zellige.ir.types import Contract, Role
+from zellige.ir.types import Contract, Role, ScalarParam
 from zellige.lang.params import ArrayType, DTypeVar, Element
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.tensor import Tensor, borrow, empty
@@ -140,23 +140,26 @@ def _scalars(
     for parameter, scalar in signature.scalars.items():
         if parameter not in given:
             raise ZelligeError("ZL0502", f"{name} needs the argument '{parameter}'")
-        value = given[parameter]
-        if scalar.dtype.is_float:
-            scalars[parameter] = float(value)
-            continue
-        if not isinstance(value, int | np.integer):
-            raise ZelligeError("ZL0501", f"{name}: '{parameter}' is {value!r}, not an integer")
-        scalars[parameter] = bool(value) if scalar.dtype is dtypes.bool_ else int(value)
-        if scalar.dtype.is_integer:
-            low, high = scalar.dtype.integer_range()
-            if not low <= value <= high:
-                raise ZelligeError("ZL0505", f"{name}: '{parameter}' is {value}, which {scalar.dtype} does not hold")
-        if scalar.contract is not None:
-            fact = fact_of(scalar.contract, dims)
-            problem = broken(fact, np.asarray([value]))
-            if problem:
-                raise ZelligeError("ZL0505", f"{name}: scalar '{parameter}' = {value} breaks {fact}")
+        scalars[parameter] = check_scalar(name, scalar, given[parameter], dims)
     return scalars
+
+
+def check_scalar(name: str, scalar: ScalarParam, value: Any, dims: Mapping[str, int]) -> int | float | bool:
+    """A scalar argument as a kernel takes it. ZelligeError ZL0501 (its type) or ZL0505 (its value)."""
+    if scalar.dtype.is_float:
+        return float(value)
+    if not isinstance(value, int | np.integer):
+        raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not an integer")
+    if scalar.dtype is dtypes.bool_:
+        return bool(value)
+    low, high = scalar.dtype.integer_range()
+    if not low <= value <= high:
+        raise ZelligeError("ZL0505", f"{name}: '{scalar.name}' is {value}, which {scalar.dtype} does not hold")
+    if scalar.contract is not None:
+        fact = fact_of(scalar.contract, dims)
+        if broken(fact, np.asarray([value])):
+            raise ZelligeError("ZL0505", f"{name}: scalar '{scalar.name}' = {value} breaks {fact}")
+    return int(value)
 
 
 def _allocate(

@@ -18,9 +18,9 @@ from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.extent import Dim
-from zellige.ir.types import Role
+from zellige.ir.types import ArrayParam, Role
 from zellige.runtime import preconditions
-from zellige.runtime.binding import Binding, fact_of
+from zellige.runtime.binding import Binding, check_scalar, fact_of
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.cpu import CompiledLaunch, CpuExecutor
 from zellige.runtime.execution import note_writes, using
@@ -44,7 +44,8 @@ class Graph:
         self._executor = executor
         self._recording = executor.new_recording()
         self._steps: list[_Step] = []
-        self._needs: dict[tuple[int, Fact], tuple[Tensor, str]] = {}
+        self._inputs: list[tuple[_Step, ArrayParam]] = []
+        self._needs: list[tuple[Tensor, Fact, str]] | None = None
         self._made: dict[int, Tensor] = {}
         self._established: list[tuple[Tensor, tuple[Fact, ...]]] = []
         self._sizes: dict[str, int] = {}
@@ -55,21 +56,16 @@ class Graph:
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Records one launch (called by kernels inside ``record``)."""
         launch = self._executor.prepare(instance, binding)
-        self._note_needs(instance, binding)
         position = self._recording.add(launch.entry_address, launch.slots, launch.programs)
-        self._steps.append(_Step(launch, binding, position))
-        for array in instance.function.arrays:
-            held = binding.tensors[array.name]
-            if array.role is not Role.IN and not held.initialised:
-                self._made[id(held)] = held
-        note_writes(instance, binding)
-
-    def _note_needs(self, instance: Instance, binding: Binding) -> None:
-        """Remembers the contracts of inputs that no launch of this graph has established."""
+        step = _Step(launch, binding, position)
         for array in instance.function.arrays:
             held = binding.tensors[array.name]
             if array.contract is not None and array.role is not Role.OUT and not self._writes(held):
-                self._needs[id(held), fact_of(array.contract, binding.dims)] = held, f"{instance.function.name}: '{array.name}'"
+                self._inputs.append((step, array))
+            if array.role is not Role.IN and not held.initialised:
+                self._made[id(held)] = held
+        self._steps.append(step)
+        note_writes(instance, binding)
 
     def _writes(self, held: Tensor) -> bool:
         return any(
@@ -96,11 +92,15 @@ class Graph:
         """Runs all launches in order and returns when they have completed.
 
         ZelligeError ZL0505 if an input written since the capture breaks the contract that the graph relies on."""
-        for (_, fact), (held, where) in self._needs.items():
+        if self._needs is None:
+            self._needs = self._contracts_of_inputs()
+        for held, fact, where in self._needs:
             if not any(known.suffices_for(fact) for known in held.facts):
                 problem = broken(fact, held.storage)
                 if problem:
-                    raise ZelligeError("ZL0505", f"{where} breaks its contract {fact}: {problem}", help="correct the values")
+                    raise ZelligeError(
+                        "ZL0505", f"{where} breaks its contract {fact}: {problem}", help="correct the values"
+                    )
                 held.learn(fact)
         self._executor.replay(self._recording)
         for held, facts in self._established:
@@ -108,6 +108,16 @@ class Graph:
             held.initialised = True
             for fact in facts:
                 held.learn(fact)
+
+    def _contracts_of_inputs(self) -> list[tuple[Tensor, Fact, str]]:
+        """What must hold of the inputs at the present sizes, each thing once."""
+        needs = {}
+        for step, array in self._inputs:
+            assert array.contract is not None
+            held = step.binding.tensors[array.name]
+            fact = fact_of(array.contract, step.launch.dims)
+            needs[id(held), fact] = (held, fact, f"{step.launch.instance.function.name}: '{array.name}'")
+        return list(needs.values())
 
     def resize(self, **dims: int) -> None:
         """Makes the recorded launches work on smaller extents: ``graph.resize(T=37)`` uses the first 37 rows.
@@ -122,11 +132,14 @@ class Graph:
                 if full is None:
                     continue
                 self._check_resize(step, name, size, full)
-                preconditions.check(step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars)
+                preconditions.check(
+                    step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars
+                )
                 step.launch.set_dim(name, size)
                 self._recording.set_slots(step.position, step.launch.slots)
                 self._recording.set_programs(step.position, step.launch.programs)
             self._sizes[name] = size
+            self._needs = None
 
     @staticmethod
     def _check_resize(step: _Step, name: str, size: int, full: int) -> None:
@@ -137,13 +150,18 @@ class Graph:
             for axis, extent in enumerate(array.shape)
         )
         if not 0 <= size <= full or not leading or name in step.launch.instance.tile_dims:
-            raise ZelligeError("ZL0510", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph")
+            raise ZelligeError(
+                "ZL0510", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph"
+            )
 
     def set_scalars(self, kernel: str, **scalars: Any) -> None:
         """Changes scalar arguments of every recorded launch of the kernel of that name."""
         for step in self._steps:
             if step.launch.instance.function.name == kernel:
-                step.binding.scalars.update(scalars)
+                for scalar in step.launch.instance.function.scalars:
+                    if scalar.name in scalars:
+                        checked = check_scalar(kernel, scalar, scalars[scalar.name], step.launch.dims)
+                        step.binding.scalars[scalar.name] = checked
                 preconditions.check(step.launch.instance.function, step.launch.dims, step.binding.scalars)
                 step.launch.set_scalars(step.binding.scalars)
                 self._recording.set_slots(step.position, step.launch.slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -47,14 +48,24 @@ def dtype_from_numpy(dtype: np.dtype[Any]) -> DType:
     return found
 
 
+class _Contents:
+    """What is known of a piece of memory, shared by all tensors that view it."""
+
+    __slots__ = ("facts", "initialised")
+
+    def __init__(self, initialised: bool) -> None:
+        self.initialised = initialised
+        self.facts: tuple[Fact, ...] = ()
+
+
 class Tensor:
     """An array that kernels use: storage, dtype, shape, and what is known of its contents.
 
-    ``shape`` counts elements; a block-quantised tensor's storage is uint8 with the bytes of whole blocks on its last axis.
-    Read it with ``numpy()``; change it from the host with ``write``.
+    ``shape`` counts elements; a block-quantised tensor's storage is uint8 with the bytes of whole blocks on its last
+    axis. Read it with ``numpy()``; change it from the host with ``write``.
     """
 
-    __slots__ = ("_facts", "_read_only", "borrowed", "dtype", "initialised", "shape", "storage")
+    __slots__ = ("_contents", "_read_only", "borrowed", "dtype", "shape", "storage")
 
     def __init__(
         self,
@@ -70,23 +81,39 @@ class Tensor:
         """The memory is somebody else's, who may change it unseen: contracts are checked anew at each use."""
         self.dtype = dtype
         self.shape = tuple(shape)
-        self.initialised = initialised
-        self._facts: tuple[Fact, ...] = ()
+        self._contents = _Contents(initialised)
         self._read_only: NDArray[Any] | None = None
+
+    @property
+    def initialised(self) -> bool:
+        """Whether something was written to it."""
+        return self._contents.initialised
+
+    @initialised.setter
+    def initialised(self, value: bool) -> None:
+        self._contents.initialised = value
 
     @property
     def facts(self) -> tuple[Fact, ...]:
         """Contracts that the contents are known to keep."""
-        return self._facts
+        return self._contents.facts
 
     def learn(self, fact: Fact) -> None:
         """Remembers a contract that the contents keep, established by a check or a proof."""
-        if fact not in self._facts and not self.borrowed:
-            self._facts = (*self._facts, fact)
+        if fact not in self._contents.facts and not self.borrowed:
+            self._contents.facts = (*self._contents.facts, fact)
 
     def forget(self) -> None:
         """Called when something writes to the tensor: nothing is known of its contents any more."""
-        self._facts = ()
+        self._contents.facts = ()
+
+    def reshape(self, *shape: int) -> Tensor:
+        """A view of the same memory in another shape. ZelligeError ZL0502 if the element counts differ."""
+        if math.prod(shape) != math.prod(self.shape) or self.dtype.is_block:
+            raise ZelligeError("ZL0502", f"a {self.dtype} tensor of shape {self.shape} cannot be viewed as {shape}")
+        view = Tensor(self.storage.reshape(shape, copy=False), self.dtype, shape, borrowed=self.borrowed)
+        view._contents = self._contents
+        return view
 
     def numpy(self) -> NDArray[Any]:
         """The contents as a read-only NumPy view (uint8 bytes for block types). ZL0504 if nothing was written yet."""
@@ -117,7 +144,7 @@ class Tensor:
             raise ZelligeError(
                 "ZL0502", f"values of shape {new.shape} are written to a tensor of shape {self.storage.shape}"
             )
-        for fact in self._facts:
+        for fact in self.facts:
             problem = broken(fact, new)
             if problem:
                 raise ZelligeError("ZL0505", f"the new contents break {fact}: {problem}", help="correct the values")
@@ -125,7 +152,7 @@ class Tensor:
         self.initialised = True
 
     def __repr__(self) -> str:
-        known = "".join(f", {fact}" for fact in self._facts)
+        known = "".join(f", {fact}" for fact in self.facts)
         return f"Tensor({self.dtype}, {self.shape}{known})"
 
 

@@ -1,0 +1,133 @@
+"""The Llama family (Touvron et al., 2023), and Qwen3, which adds a norm of each query and key head.
+
+What a layer computes is `layer`; each line is a call of a verified kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from zellige import f16
+from zellige.kernels.attention import attention_decode, attention_prefill
+from zellige.kernels.embedding import embed
+from zellige.kernels.linear import (
+    linear_matrix,
+    linear_matrix_add,
+    linear_vector,
+    linear_vector_add,
+    swiglu_matrix,
+    swiglu_vector,
+)
+from zellige.kernels.norm import rms_norm
+from zellige.kernels.rope import kv_append, rope
+from zellige.llm.weights.config import ModelConfig
+from zellige.runtime.kernel import Kernel
+from zellige.runtime.tensor import Tensor, borrow, zeros
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Which kernels multiply: those that stream weights once per token, or those that reuse them for a tile of tokens."""
+
+    linear: Kernel
+    linear_add: Kernel
+    swiglu: Kernel
+
+
+VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector)
+MATRIX = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Cosines and sines of each position and rotary pair: f32 [C, HD/2]."""
+
+    cosine: Tensor
+    sine: Tensor
+
+    @classmethod
+    def table(cls, config: ModelConfig, positions: int, factors: np.ndarray | None) -> Rotary:
+        """The table for positions 0 … positions−1; ``factors``: the file's divisors of the frequencies, if it has some."""
+        angles = np.arange(positions, dtype=np.float64)[:, None] * config.inverse_frequencies(factors)[None, :]
+        return cls(borrow(np.cos(angles).astype(np.float32)), borrow(np.sin(angles).astype(np.float32)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The paged keys and values of one layer: f16 [NB, P, HK, HD]."""
+
+    keys: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, config: ModelConfig, pages: int, page_size: int) -> Cache:
+        """A cleared cache."""
+        shape = (pages, page_size, config.kv_heads, config.head_dim)
+        return cls(zeros(shape, f16), zeros(shape, f16))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What one forward pass reads, besides weights and cache; T tokens."""
+
+    ids: Tensor  # Index[V] [T]
+    position: Tensor  # Index[C] [T]
+    slot: Tensor  # Index[NB * P, distinct, optional] [T]
+    table: Tensor  # Index[NB]: [T, PAGES] when each token is a sequence of its own, [PAGES] when all are of one
+    length: Tensor | None  # UpTo[PAGES * P] [T] when each token is a sequence of its own
+
+
+class Llama:
+    """The weights of a model and its forward pass over rows of hidden state."""
+
+    def __init__(
+        self, config: ModelConfig, weight: Callable[[str], Tensor], rotary: Rotary, cache: list[Cache]
+    ) -> None:
+        self.config = config
+        self.weight = weight
+        self.rotary = rotary
+        self.cache = cache
+
+    def forward(self, inputs: Inputs, schedule: Schedule) -> Tensor:
+        """The hidden state after the last layer, f32 [T, D], before the final norm."""
+        h = embed(inputs.ids, self.weight("token_embd.weight"))
+        for layer in range(self.config.layers):
+            self._layer(layer, h, inputs, schedule)
+        return h
+
+    def _layer(self, layer: int, h: Tensor, inputs: Inputs, use: Schedule) -> None:
+        """One block; ``h`` f32 [T, D] is updated in place."""
+        c = self.config
+        tokens, groups = h.shape[0], c.heads // c.kv_heads
+
+        def w(name: str) -> Tensor:
+            return self.weight(f"blk.{layer}.{name}.weight")
+
+        x = rms_norm(h, w("attn_norm"), c.rms_eps)
+        q, k, v = use.linear(x, w("attn_q")), use.linear(x, w("attn_k")), use.linear(x, w("attn_v"))
+        if c.qk_norm:
+            q = rms_norm(q.reshape(tokens * c.heads, c.head_dim), w("attn_q_norm"), c.rms_eps)
+            k = rms_norm(k.reshape(tokens * c.kv_heads, c.head_dim), w("attn_k_norm"), c.rms_eps)
+        k, v = (t.reshape(tokens, c.kv_heads, c.head_dim) for t in (k, v))
+        turn = self.rotary
+        rope(inputs.position, turn.cosine, turn.sine, x=q.reshape(tokens, c.heads, c.head_dim), PAIRS=c.rope_pairs)
+        keys, values = self.cache[layer].keys, self.cache[layer].values
+        kv_append(
+            k, v, inputs.position, inputs.slot, turn.cosine, turn.sine, keys=keys, values=values, PAIRS=c.rope_pairs
+        )  # fmt: skip
+        grouped, scale = q.reshape(tokens, c.kv_heads, groups, c.head_dim), c.head_dim**-0.5
+        if inputs.length is not None:
+            a = attention_decode(grouped, keys, values, inputs.table, inputs.length, scale)
+        else:
+            a = attention_prefill(grouped, keys, values, inputs.table, 0, scale)
+        use.linear_add(a.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h)
+        x = rms_norm(h, w("ffn_norm"), c.rms_eps)
+        use.linear_add(use.swiglu(x, w("ffn_gate"), w("ffn_up")), w("ffn_down"), h=h)
+
+    def logits(self, h: Tensor, schedule: Schedule) -> Tensor:
+        """Logits f32 [B, V] of rows of hidden state f32 [B, D]."""
+        head = "token_embd.weight" if self.config.tied_embeddings else "output.weight"
+        return schedule.linear(rms_norm(h, self.weight("output_norm.weight"), self.config.rms_eps), self.weight(head))

@@ -1,0 +1,288 @@
+"""Runs forward passes of a model with verified kernels on the CPU: the `Runner` of `protocol.py`.
+
+Two recorded graphs do the work: one for single tokens of several sequences (decode), one for a chunk of tokens of one
+sequence (prefill). Both are recorded once at their largest size and resized; a step crosses Python a handful of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zellige import i32
+from zellige.ir.dtypes import ALL
+from zellige.ir.types import ContractKind
+from zellige.kernels.embedding import take_rows
+from zellige.kernels.sampling import argmax, log_probability, penalise, sample
+from zellige.llm.models.llama import MATRIX, VECTOR, Cache, Inputs, Llama, Rotary, Schedule
+from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
+from zellige.llm.weights.config import ModelConfig
+from zellige.runtime.contracts import Fact
+from zellige.runtime.graph import Graph, record
+from zellige.runtime.tensor import Tensor, borrow, zeros
+
+CHUNK = 512
+"""Most tokens of one prefill pass."""
+ROWS = 16
+"""Most sequences of one decode pass."""
+VECTOR_ROWS = 3
+"""Up to this many sequences, streaming the weights for each is quicker than unpacking panels."""
+SCORE_ROWS = 32
+"""Rows of logits at a time in score mode."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """A recorded forward pass and the tensors it reads and writes; ``rows`` most tokens (or sequences)."""
+
+    graph: Graph
+    inputs: Inputs
+    hidden: Tensor
+    rows: int
+
+
+@dataclass(slots=True)
+class _Head:
+    """Recorded logits of some rows of a hidden state."""
+
+    graph: Graph
+    picked: Tensor
+    logits: Tensor
+
+
+class KernelRunner:
+    """Runs one model; see `protocol.Runner`."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, Any],
+        config: ModelConfig,
+        *,
+        device: str = "cpu",
+        num_pages: int,
+        page_size: int,
+        max_context: int,
+    ) -> None:
+        if device != "cpu":
+            from zellige.diagnostics.errors import ZelligeError
+
+            raise ZelligeError("ZL0509", f"the engine does not run on '{device}' yet", help="device='cpu'")
+        self.page_size, self.num_pages = page_size, num_pages
+        self.vocab_size, self.max_context = config.vocab_size, max_context
+        self._pages = -(-max_context // page_size)
+        tensors = {name: _weight(weight) for name, weight in weights.items()}
+        factors = tensors.get("rope_freqs.weight")
+        rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
+        cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
+        self._model = Llama(config, tensors.__getitem__, rotary, cache)
+        self._decode: dict[str, _Pass] = {}
+        self._prefill: _Pass | None = None
+        self._heads: dict[Any, _Head] = {}
+
+    # --- recorded passes
+    def _inputs(self, rows: int, *, own_tables: bool) -> Inputs:
+        """Input tensors whose contracts hold of their first contents, so that later writes are checked against them."""
+        position = _contracted((rows,), ContractKind.INDEX, self.max_context)
+        slot = _contracted((rows,), ContractKind.INDEX, self.num_pages * self.page_size, distinct=True, optional=True)
+        ids = _contracted((rows,), ContractKind.INDEX, self.vocab_size)
+        shape = (rows, self._pages) if own_tables else (self._pages,)
+        table = _contracted(shape, ContractKind.INDEX, self.num_pages)
+        length = _contracted((rows,), ContractKind.UP_TO, self._pages * self.page_size) if own_tables else None
+        return Inputs(ids, position, slot, table, length)
+
+    def _record(self, rows: int, schedule: Schedule, *, own_tables: bool) -> _Pass:
+        inputs = self._inputs(rows, own_tables=own_tables)
+        with record() as graph:
+            hidden = self._model.forward(inputs, schedule)
+        return _Pass(graph, inputs, hidden, rows)
+
+    def _decode_pass(self, sequences: int) -> _Pass:
+        name, rows, schedule = ("vector", VECTOR_ROWS, VECTOR) if sequences <= VECTOR_ROWS else ("matrix", ROWS, MATRIX)
+        if name not in self._decode:
+            self._decode[name] = self._record(rows, schedule, own_tables=True)
+        return self._decode[name]
+
+    def _head(self, source: _Pass, rows: int) -> _Head:
+        """The recorded head over ``rows`` rows picked from the hidden state of ``source``."""
+        few = rows <= VECTOR_ROWS
+        most = VECTOR_ROWS if few else max(ROWS, SCORE_ROWS)
+        key = (id(source), few)
+        if key not in self._heads:
+            picked = _contracted((most,), ContractKind.INDEX, source.rows)
+            with record() as graph:
+                chosen = take_rows(source.hidden, picked)
+                logits = self._model.logits(chosen, VECTOR if few else MATRIX)
+            self._heads[key] = _Head(graph, picked, logits)
+        return self._heads[key]
+
+    # --- one step
+    def step(self, batch: StepBatch) -> StepResult:
+        """One forward pass; results are on the host when it returns."""
+        tokens = np.full(batch.sequences, -1, np.int32)
+        logprobs = np.full(batch.sequences, np.nan, np.float32)
+        row_logprobs = row_argmax = None
+        if batch.targets is not None:
+            row_logprobs, row_argmax = np.full(batch.tokens, np.nan, np.float32), np.zeros(batch.tokens, np.int32)
+        sizes = np.diff(batch.offsets)
+        singles = np.flatnonzero(sizes == 1)
+        for first in range(0, len(singles), ROWS):
+            self._run_singles(batch, singles[first : first + ROWS], tokens, logprobs, row_logprobs, row_argmax)
+        for b in np.flatnonzero(sizes > 1):
+            self._run_chunk(batch, int(b), tokens, logprobs, row_logprobs, row_argmax)
+        return StepResult(tokens, logprobs, row_logprobs, row_argmax)
+
+    def _run_singles(
+        self,
+        batch: StepBatch,
+        which: np.ndarray,
+        tokens: Int32Array,
+        logprobs: Float32Array,
+        row_logprobs: Float32Array | None,
+        row_argmax: Int32Array | None,
+    ) -> None:
+        """Sequences that have one token in this step, together."""
+        count = len(which)
+        todo = self._decode_pass(count)
+        rows = batch.offsets[which]
+        todo.graph.resize(T=count, B=count)
+        inputs = todo.inputs
+        _fill(inputs.ids, batch.token_ids[rows])
+        _fill(inputs.position, batch.positions[rows])
+        _fill(inputs.slot, batch.slots[rows], rest=-1)
+        assert inputs.length is not None
+        _fill(inputs.length, batch.context_lengths[which])
+        table = np.zeros(inputs.table.shape, np.int32)
+        table[:count, : batch.block_table.shape[1]] = batch.block_table[which]
+        inputs.table.write(table)
+        todo.graph.replay()
+        wanted = [int(b) for b in which if batch.sample[b] is not None]
+        if wanted:
+            places = np.asarray([i for i, b in enumerate(which) if batch.sample[b] is not None], np.int32)
+            self._draw(todo, places, [batch.sample[b] for b in wanted], wanted, tokens, logprobs)  # type: ignore[misc]
+        if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
+            self._score(todo, count, rows, batch.targets, row_logprobs, row_argmax)
+
+    def _run_chunk(
+        self,
+        batch: StepBatch,
+        b: int,
+        tokens: Int32Array,
+        logprobs: Float32Array,
+        row_logprobs: Float32Array | None,
+        row_argmax: Int32Array | None,
+    ) -> None:
+        """Several tokens of one sequence, in passes of at most CHUNK."""
+        if self._prefill is None:
+            self._prefill = self._record(min(CHUNK, self.max_context), MATRIX, own_tables=False)
+        todo = self._prefill
+        inputs = todo.inputs
+        table = np.zeros(inputs.table.shape, np.int32)
+        table[: batch.block_table.shape[1]] = batch.block_table[b]
+        inputs.table.write(table)
+        begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
+        for first in range(begin, end, todo.rows):
+            rows = np.arange(first, min(first + todo.rows, end))
+            count = len(rows)
+            todo.graph.set_scalars("attention_prefill", start=0)
+            todo.graph.resize(T=count)
+            todo.graph.set_scalars("attention_prefill", start=int(batch.positions[first]))
+            _fill(inputs.ids, batch.token_ids[rows])
+            _fill(inputs.position, batch.positions[rows])
+            _fill(inputs.slot, batch.slots[rows], rest=-1)
+            todo.graph.replay()
+            if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
+                self._score(todo, count, rows, batch.targets, row_logprobs, row_argmax)
+        spec = batch.sample[b]
+        if spec is not None:
+            self._draw(todo, np.asarray([count - 1], np.int32), [spec], [b], tokens, logprobs)
+
+    # --- from hidden state to tokens
+    def _logits(self, source: _Pass, places: Int32Array) -> Tensor:
+        head = self._head(source, len(places))
+        head.graph.resize(T=len(places), B=len(places))
+        _fill(head.picked, places)
+        head.graph.replay()
+        return head.logits
+
+    def _draw(
+        self,
+        source: _Pass,
+        places: Int32Array,
+        specs: list[SampleSpec],
+        sequences: list[int],
+        tokens: Int32Array,
+        logprobs: Float32Array,
+    ) -> None:
+        """One token for each row of ``places``."""
+        count = len(places)
+        logits = borrow(self._logits(source, places).numpy()[:count])
+        wants = any(spec.want_logprob for spec in specs)
+        plain = logits
+        if any(spec.repetition_penalty != 1.0 and len(spec.penalised) for spec in specs):
+            logits = borrow(logits.numpy().copy())
+            for row, spec in enumerate(specs):
+                if spec.repetition_penalty != 1.0 and len(spec.penalised):
+                    penalise(spec.penalised, row, spec.repetition_penalty, logits=logits)
+        if all(spec.temperature == 0.0 for spec in specs):
+            drawn = argmax(logits)
+        else:
+            columns = (
+                np.asarray([spec.temperature for spec in specs], np.float32),
+                np.asarray([spec.top_k for spec in specs], np.int32),
+                np.asarray([spec.top_p for spec in specs], np.float32),
+                np.asarray([spec.min_p for spec in specs], np.float32),
+                np.asarray([spec.seed for spec in specs], np.uint64),
+                np.asarray([spec.step for spec in specs], np.uint64),
+            )
+            drawn = sample(logits, *columns)
+        tokens[sequences] = drawn.numpy()
+        if wants:
+            found, _ = log_probability(plain, drawn)
+            logprobs[sequences] = found.numpy()
+
+    def _score(
+        self,
+        source: _Pass,
+        count: int,
+        rows: np.ndarray,
+        targets: Int32Array,
+        row_logprobs: Float32Array,
+        row_argmax: Int32Array,
+    ) -> None:
+        """Log-probabilities of the given next tokens after each row."""
+        for first in range(0, count, SCORE_ROWS):
+            places = np.arange(first, min(first + SCORE_ROWS, count), dtype=np.int32)
+            logits = borrow(self._logits(source, places).numpy()[: len(places)])
+            wanted = targets[rows[places]]
+            found, best = log_probability(logits, wanted)
+            row_logprobs[rows[places]] = np.where(wanted >= 0, found.numpy(), np.nan)
+            row_argmax[rows[places]] = best.numpy()
+
+
+def _weight(weight: Any) -> Tensor:
+    """A weight of the model file over its mapped bytes."""
+    if weight.kind in ALL:
+        return borrow(weight.data, ALL[weight.kind], weight.shape)
+    import ml_dtypes
+
+    kinds = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+    return borrow(weight.data.view(kinds[weight.kind]).reshape(weight.shape))
+
+
+def _contracted(shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> Tensor:
+    """An i32 tensor that keeps a contract from the start: every later write to it is checked."""
+    made = zeros(shape, i32)
+    if flags.get("optional"):
+        made.write(np.full(shape, -1, np.int32))
+    made.learn(Fact(kind, bound, **flags))
+    return made
+
+
+def _fill(tensor: Tensor, values: np.ndarray, rest: int = 0) -> None:
+    """Writes the first elements of a vector, and ``rest`` behind them."""
+    whole = np.full(tensor.shape, rest, np.int32)
+    whole[: len(values)] = values
+    tensor.write(whole)
