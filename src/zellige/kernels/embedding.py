@@ -5,7 +5,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import f32
 
-T, D, V, B = zl.dims("T D V B")
+T, D, V, B, S = zl.dims("T D V B S")
 W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_1)
 
 
@@ -17,7 +17,7 @@ def embed(ids: zl.In[zl.Index[V], T], table: zl.In[W, V, D], *, y: zl.Out[f32, T
 
 
 @zl.kernel
-def take_rows(x: zl.In[f32, T, D], rows: zl.In[zl.Index[T], B], *, y: zl.Out[f32, B, D]):
-    """y[b] = x[rows[b]]. x f32 [T, D]; rows Index[T] [B]; y f32 [B, D]."""
+def take_rows(x: zl.In[f32, S, D], rows: zl.In[zl.Index[S], B], *, y: zl.Out[f32, B, D]):
+    """y[b] = x[rows[b]]. x f32 [S, D]; rows Index[S] [B]; y f32 [B, D]."""
     b = zl.grid(B)
     y[b, :] = x[rows[b], :]

@@ -6,7 +6,6 @@ sequence (prefill). Both are recorded once at their largest size and resized; a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from zellige.kernels.sampling import argmax, log_probability, penalise, sample
 from zellige.llm.models.llama import MATRIX, VECTOR, Cache, Inputs, Llama, Rotary, Schedule
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.graph import Graph, record
 from zellige.runtime.tensor import Tensor, borrow, zeros
@@ -58,7 +58,7 @@ class KernelRunner:
 
     def __init__(
         self,
-        weights: Mapping[str, Any],
+        model: ModelFile,
         config: ModelConfig,
         *,
         device: str = "cpu",
@@ -73,7 +73,7 @@ class KernelRunner:
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self._pages = -(-max_context // page_size)
-        tensors = {name: _weight(weight) for name, weight in weights.items()}
+        tensors = {name: _weight(weight) for name, weight in model.tensors.items()}
         factors = tensors.get("rope_freqs.weight")
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]

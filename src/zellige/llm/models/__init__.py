@@ -5,4 +5,4 @@
 
 from __future__ import annotations
 
-MODELS: dict[str, str] = {"llama": "zellige.llm.models.llama"}
+MODELS: dict[str, str] = {"llama": "zellige.llm.models.llama", "qwen3": "zellige.llm.models.llama"}

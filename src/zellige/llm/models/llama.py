@@ -21,7 +21,7 @@ from zellige.kernels.linear import (
     swiglu_matrix,
     swiglu_vector,
 )
-from zellige.kernels.norm import rms_norm
+from zellige.kernels.norm import head_norm, rms_norm
 from zellige.kernels.rope import kv_append, rope
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.kernel import Kernel
@@ -108,12 +108,13 @@ class Llama:
 
         x = rms_norm(h, w("attn_norm"), c.rms_eps)
         q, k, v = use.linear(x, w("attn_q")), use.linear(x, w("attn_k")), use.linear(x, w("attn_v"))
-        if c.qk_norm:
-            q = rms_norm(q.reshape(tokens * c.heads, c.head_dim), w("attn_q_norm"), c.rms_eps)
-            k = rms_norm(k.reshape(tokens * c.kv_heads, c.head_dim), w("attn_k_norm"), c.rms_eps)
+        q = q.reshape(tokens, c.heads, c.head_dim)
         k, v = (t.reshape(tokens, c.kv_heads, c.head_dim) for t in (k, v))
+        if c.qk_norm:
+            head_norm(w("attn_q_norm"), c.rms_eps, x=q)
+            head_norm(w("attn_k_norm"), c.rms_eps, x=k)
         turn = self.rotary
-        rope(inputs.position, turn.cosine, turn.sine, x=q.reshape(tokens, c.heads, c.head_dim), PAIRS=c.rope_pairs)
+        rope(inputs.position, turn.cosine, turn.sine, x=q, PAIRS=c.rope_pairs)
         keys, values = self.cache[layer].keys, self.cache[layer].values
         kv_append(
             k, v, inputs.position, inputs.slot, turn.cosine, turn.sine, keys=keys, values=values, PAIRS=c.rope_pairs

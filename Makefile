@@ -1,0 +1,42 @@
+# Two commands do it all: `make chat` and `make test`. Both set up what they need in .venv, and are quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.ready-dev
+
+.PHONY: chat test test-fast lint check clean help
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEV_READY): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(READY)
+
+chat: $(READY)  ## chat with a language model on the CPU; PROMPT="…" answers once; MODEL=path or hub id
+	@$(BIN)/zellige chat $(MODEL) $(if $(PROMPT),--prompt "$(PROMPT)")
+
+test: $(DEV_READY)  ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(DEV_READY)  ## tests that take under a minute together
+	$(BIN)/python -m pytest -m "not slow and not model"
+
+lint: $(DEV_READY)  ## style and types
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+
+check: $(READY)  ## prove every kernel of the library
+	$(BIN)/zellige audit
+
+clean:  ## remove the environment
+	rm -rf $(VENV)
