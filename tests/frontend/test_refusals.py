@@ -1,0 +1,186 @@
+"""Mistakes that the frontend refuses, each with its code, at the user's own line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import zellige as zl
+from zellige import ZelligeError, bf16, f32, i32
+
+M, N = zl.dims("M N")
+
+
+def reading_an_output(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = y[i] + x[i]
+
+
+def storing_to_an_input(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    x[i] = 1.0
+
+
+def wrong_dtype(x: zl.In[f32, M], *, y: zl.Out[bf16, M]):
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+def maximum_over_padding(x: zl.In[f32, M], *, y: zl.Out[f32, 1]):
+    best = zl.full((), -zl.inf, f32)
+    for span in M.tiles(8):
+        best = zl.maximum(best, zl.max(x[span]))
+    y[0] = best
+
+
+def mean_over_padding(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    span = zl.grid(M.tiles(8))
+    y[span] = x[span] - zl.mean(x[span])
+
+
+def too_few_indices(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+def shapes_that_do_not_fit(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M.tiles(8))
+    y[i] = x[i] + zl.zeros((4,), f32)
+
+
+def undefined_name(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[j]
+
+
+def assigned_on_one_path(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    if x[i] > 0.0:
+        value = x[i]
+    y[i] = value
+
+
+def name_from_inside_a_loop(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    for k in range(4):
+        value = x[i]
+    y[i] = value
+
+
+def unbounded_while(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    value = x[i]
+    while value > 0.0:
+        value = value - 1.0
+    y[i] = value
+
+
+def branch_on_a_tile(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M.tiles(8))
+    if x[i] > 0.0:
+        y[i] = x[i]
+
+
+def loop_changes_shape(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    value = x[i]
+    for span in M.tiles(8):
+        value = x[span]
+    y[i] = 0.0
+
+
+def numpy_habit(x: zl.In[f32, M], *, y: zl.Out[bf16, M]):
+    i = zl.grid(M)
+    y[i] = x[i].astype(bf16)
+
+
+def integer_division_by_slash(x: zl.In[i32, M], *, y: zl.Out[i32, M]):
+    i = zl.grid(M)
+    y[i] = x[i] / 2
+
+
+def two_grids(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    j = zl.grid(M)
+    y[i] = x[j]
+
+
+def return_in_a_loop(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    for k in range(4):
+        return
+    y[i] = x[i]
+
+
+def updating_an_out(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y.add(i, x[i])
+
+
+def unknown_function(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = zl.soft_max(x[i])
+
+
+def bad_annotation(x: float, *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x
+
+
+def output_before_the_star(x: zl.In[f32, M], y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+def python_statement(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    try:
+        y[i] = x[i]
+    finally:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "line", "says"),
+    [
+        (reading_an_output, "ZL0109", 2, "cannot be read"),
+        (storing_to_an_input, "ZL0109", 2, "cannot be assigned"),
+        (wrong_dtype, "ZL0105", 2, ".to(bf16)"),
+        (maximum_over_padding, "ZL0107", 3, "pad=-zl.inf"),
+        (mean_over_padding, "ZL0107", 2, "zl.sum(x) / count"),
+        (too_few_indices, "ZL0108", 2, "2 axes"),
+        (shapes_that_do_not_fit, "ZL0106", 2, "do not"),
+        (undefined_name, "ZL0115", 2, "'j' is not defined"),
+        (assigned_on_one_path, "ZL0115", 4, "one path"),
+        (name_from_inside_a_loop, "ZL0115", 4, "inside the loop"),
+        (unbounded_while, "ZL0111", 3, "zl.bounded"),
+        (branch_on_a_tile, "ZL0120", 2, "zl.where"),
+        (loop_changes_shape, "ZL0119", 3, "keeps its dtype and shape"),
+        (numpy_habit, "ZL0116", 2, "use to"),
+        (integer_division_by_slash, "ZL0105", 2, "//"),
+        (two_grids, "ZL0110", 2, "twice"),
+        (return_in_a_loop, "ZL0111", 3, "return inside a loop"),
+        (updating_an_out, "ZL0109", 2, "zl.Acc"),
+        (unknown_function, "ZL0114", 2, "soft_max"),
+        (bad_annotation, "ZL0102", 0, "zl.In"),
+        (output_before_the_star, "ZL0103", 0, "'*'"),
+        (python_statement, "ZL0114", 2, "try"),
+    ],
+)
+def test_a_mistake_is_refused_at_its_line(function: Callable[..., Any], code: str, line: int, says: str):
+    kernel = zl.kernel(function)
+    with pytest.raises(ZelligeError) as caught:
+        kernel.lower({}, {})
+    error = caught.value
+    assert error.code == code
+    assert error.span is not None
+    assert error.span.line - function.__code__.co_firstlineno == line
+    assert says in error.render()
+
+
+def test_an_operation_outside_a_kernel_says_so():
+    with pytest.raises(ZelligeError) as caught:
+        zl.exp(1.0)
+    assert caught.value.code == "ZL0101"

@@ -1,0 +1,123 @@
+"""What a launch checks before anything runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import zellige as zl
+from zellige import ZelligeError, f32
+
+M, N, K = zl.dims("M N K")
+
+
+@zl.kernel
+def scatter(x: zl.In[f32, M], at: zl.In[zl.Index[N, zl.distinct, zl.optional], M], *, y: zl.Mut[f32, N]):
+    i = zl.grid(M)
+    place = at[i]
+    if place.present:
+        y[place] = x[i]
+
+
+@zl.kernel
+def copy(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+@zl.kernel
+def halves(x: zl.In[f32, 2 * M], *, y: zl.Out[f32, M], B: zl.Static = 4):
+    zl.requires(M >= 2)
+    i = zl.grid(M.tiles(B))
+    y[i] = x[i] + x[i + M]
+
+
+def refused(call, code: str) -> str:
+    with zl.using("reference"), pytest.raises(ZelligeError) as caught:
+        call()
+    assert caught.value.code == code
+    return caught.value.render()
+
+
+def floats(n: int) -> np.ndarray:
+    return np.arange(n, dtype=np.float32)
+
+
+def test_duplicate_slots_are_refused_naming_both():
+    text = refused(lambda: scatter(floats(3), np.array([2, 0, 2], np.int32), y=floats(4)), "ZL0505")
+    assert "elements 0 and 2 are both 2" in text
+
+
+def test_an_index_out_of_range_is_refused_with_its_place():
+    text = refused(lambda: scatter(floats(2), np.array([0, 4], np.int32), y=floats(4)), "ZL0505")
+    assert "element 1 is 4, outside [-1, 3]" in text
+
+
+def test_absent_entries_write_nothing():
+    y = floats(3)
+    with zl.using("reference"):
+        scatter(np.array([7, 8], np.float32), np.array([-1, 1], np.int32), y=y)
+    np.testing.assert_array_equal(y, [0, 8, 2])
+
+
+def test_an_output_that_shares_memory_with_an_input_is_refused():
+    x = floats(8)
+    refused(lambda: copy(x, y=x), "ZL0503")
+    refused(lambda: copy(x[:4], y=x[3:7]), "ZL0503")
+
+
+def test_inputs_may_share_memory():
+    x = floats(4)
+    with zl.using("reference"):
+        np.testing.assert_array_equal(copy(x).numpy(), x)
+
+
+def test_overlapping_coordinates_of_a_written_array_are_refused():
+    base = floats(4)
+    rows = np.lib.stride_tricks.as_strided(base, (4,), (0,), writeable=True)
+    refused(lambda: copy(floats(4), y=rows), "ZL0503")
+
+
+def test_shapes_that_disagree_are_refused():
+    assert "dim M is 3" in refused(lambda: copy(floats(3), y=floats(4)), "ZL0502")
+    refused(lambda: copy(floats(4).reshape(2, 2)), "ZL0502")
+
+
+def test_a_dim_that_stands_only_in_a_product_must_be_told():
+    refused(lambda: halves(floats(8)), "ZL0502")
+    with zl.using("reference"):
+        y = floats(4)
+        halves(floats(8), y=y)
+    np.testing.assert_array_equal(y, [4, 6, 8, 10])
+
+
+def test_preconditions_are_checked_with_the_sizes():
+    text = refused(lambda: halves(floats(2), y=floats(1)), "ZL0507")
+    assert "M >= 2" in text and "M: 1" in text
+
+
+def test_wrong_dtypes_and_unknown_arguments_are_refused():
+    refused(lambda: copy(np.zeros(3)), "ZL0501")
+    refused(lambda: copy(floats(3), z=floats(3)), "ZL0502")
+    refused(lambda: copy(), "ZL0502")
+
+
+def test_reading_a_tensor_that_nothing_wrote_is_refused():
+    refused(lambda: copy(zl.empty((3,), f32)), "ZL0504")
+    refused(lambda: zl.empty((3,), f32).numpy(), "ZL0504")
+
+
+def test_writing_a_tensor_checks_the_contracts_it_keeps_and_loses_nothing():
+    at = zl.index([0, 1], below=4, distinct=True)
+    refused(lambda: at.write(np.array([3, 3], np.int32)), "ZL0505")
+    np.testing.assert_array_equal(at.numpy(), [0, 1])
+    at.write(np.array([3, 2], np.int32))
+    np.testing.assert_array_equal(at.numpy(), [3, 2])
+
+
+def test_a_borrowed_array_is_checked_at_every_use():
+    at = zl.borrow(np.array([0, 1], np.int32))
+    with zl.using("reference"):
+        scatter(floats(2), at, y=floats(4))
+    at.storage[1] = 0
+    refused(lambda: scatter(floats(2), at, y=floats(4)), "ZL0505")
