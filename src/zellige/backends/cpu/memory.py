@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from zellige.backends.cpu.context import Array, Buffer, Context, Index, Lane, Position, lanes_of, project
-from zellige.backends.cpu.convert import from_memory, literal, memory_type, register_type, to_memory
+from zellige.backends.cpu.convert import cast, from_memory, literal, memory_type, register_type, to_memory
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, Kind
@@ -153,9 +153,14 @@ def store(ctx: Context, op: ops.Store, position: Position) -> None:
     mask = mask_at(ctx, op.masks, position)
     if mask == FALSE:
         return
-    value = ctx.value(op.value, position)
+    value = _stored(ctx, op.value, array, position)
     place = address(ctx, array, op.index, position)
     write(ctx, array.pointer, array.dtype, place, mask, value, lanes_of(position), array.store_metadata)
+
+
+def _stored(ctx: Context, value: Value, array: Array, position: Position) -> Reg:
+    """Elements of a tile in the array's dtype; contract arrays hold `index` values in theirs."""
+    return cast(ctx.emitter, ctx.value(value, position), value.type.dtype, array.dtype, ctx.target)
 
 
 def write(
@@ -199,7 +204,7 @@ def update(ctx: Context, op: ops.Update, position: Position) -> None:
     e = ctx.emitter
     array = ctx.arrays[op.array]
     dtype = array.dtype
-    value = ctx.value(op.value, position)
+    value = _stored(ctx, op.value, array, position)
     place = address(ctx, array, op.index, position)
 
     def combine() -> tuple[()]:
