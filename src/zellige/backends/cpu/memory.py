@@ -1,0 +1,299 @@
+"""Loads, stores and updates of arrays and buffers at a position: contiguous vectors where lanes are, else gathers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from zellige.backends.cpu.context import Array, Buffer, Context, Index, Lane, Position, lanes_of, project
+from zellige.backends.cpu.convert import cast, from_memory, literal, memory_type, register_type, to_memory
+from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
+from zellige.ir import ops
+from zellige.ir.dtypes import DType, Kind
+from zellige.ir.ops import UpdateOp, Value
+
+_ZEROS = "zellige_zeros"  # what a lane that must not read reads instead
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Element offsets of the lanes of an access: base + stride·lane, or a vector `scattered` of offsets."""
+
+    base: Int
+    stride: Int
+    scattered: Reg | None
+
+
+def address(ctx: Context, array: Array, index: tuple[Value, ...], position: Position) -> Address:
+    """Where the lanes of an access are, in elements from the start of the array."""
+    e = ctx.emitter
+    base: Int = 0
+    stride: Int = 0
+    scattered: Reg | None = None
+    for value, step in zip(index, array.strides, strict=True):
+        place = ctx.index(value, project(value, position))
+        if isinstance(place, Index):
+            base = e.add(base, e.mul(place.base, step))
+            stride = e.add(stride, e.mul(place.stride, step))
+        else:
+            scaled = place if step == 1 else e.op("mul", place, e.splat(e.i64(step), place.lanes))
+            scattered = scaled if scattered is None else e.op("add", scattered, scaled)
+    if scattered is not None:
+        rest = ctx.index_register(Index(base, stride, scattered.lanes), scattered.lanes)
+        scattered = e.op("add", scattered, rest)
+    return Address(base, stride, scattered)
+
+
+def mask_at(ctx: Context, masks: tuple[Value, ...], position: Position) -> Reg:
+    """The conjunction of masks at a position: a scalar where it is the same in all lanes."""
+    result = TRUE
+    for mask in masks:
+        result = ctx.emitter.both(result, ctx.value(mask, project(mask, position)))
+    return result
+
+
+def load(ctx: Context, op: ops.Load, position: Position) -> Reg | Index:
+    """Elements of an array at a position of the load's result."""
+    e = ctx.emitter
+    array = ctx.arrays[op.array]
+    mask = mask_at(ctx, op.masks, position)
+    place = address(ctx, array, op.index, position)
+    value = read(ctx, array, place, mask, op.pad, lanes_of(position))
+    if op.result.type.dtype.kind is Kind.INDEX:
+        unsigned = array.dtype.kind is Kind.UNSIGNED
+        if value.type != "i64":
+            value = e.convert("zext" if unsigned else "sext", value, "i64")
+        return value if value.lanes else Index(value)
+    return value
+
+
+def read(ctx: Context, array: Array, place: Address, mask: Reg, pad: int | float, lanes: int) -> Reg:
+    """Elements at `place` where `mask` holds, `pad` elsewhere, as a register value of the array's dtype."""
+    e = ctx.emitter
+    type_, width = memory_type(array.dtype), max(1, array.dtype.bits // 8)
+    pad_value = literal(pad, array.dtype, ctx.target)
+    if mask == FALSE:
+        return pad_value
+    if array.dtype.is_bool:
+        pad_value = Reg("1" if pad else "0", "i8")
+    metadata = array.load_metadata
+    if place.scattered is None and (place.stride == 0 or not lanes):
+        pointer = e.offset(array.pointer, e.mul(place.base, width))
+        if mask.lanes:  # one element for all lanes: read it if any lane wants it
+            anyone = e.call(f"llvm.vector.reduce.or.v{mask.lanes}i1", "i1", 0, mask)
+            one = e.load(_guarded(ctx, pointer, anyone), type_, 0, width, metadata)
+            chosen = e.select(mask, e.splat(one, mask.lanes), e.splat(pad_value, mask.lanes))
+            return from_memory(e, chosen, array.dtype)
+        one = e.load(_guarded(ctx, pointer, mask), type_, 0, width, metadata)
+        return from_memory(e, e.select(mask, one, pad_value), array.dtype)
+    if place.scattered is None and place.stride == 1:
+        pointer = e.offset(array.pointer, e.mul(place.base, width))
+        if mask == TRUE:
+            return from_memory(e, e.load(pointer, type_, lanes, width, metadata), array.dtype)
+        return from_memory(e, _masked_load(ctx, pointer, mask, pad_value, type_, lanes, width, metadata), array.dtype)
+    offsets = place.scattered
+    if offsets is None:
+        offsets = ctx.index_register(Index(place.base, place.stride, lanes), lanes)
+    value = gather(ctx, array.pointer, offsets, type_, width, mask, pad_value, metadata)
+    return from_memory(e, value, array.dtype)
+
+
+def _guarded(ctx: Context, pointer: Reg, condition: Reg) -> Reg:
+    """`pointer`, or a readable place when the condition is false."""
+    return pointer if condition == TRUE else ctx.emitter.select(condition, pointer, zeros(ctx))
+
+
+def zeros(ctx: Context) -> Reg:
+    """Address of readable bytes that stand in for an element that must not be read."""
+    text = f"@{_ZEROS} = internal constant [64 x i8] zeroinitializer, align 64"
+    if text not in ctx.emitter.globals:
+        ctx.emitter.globals.append(text)
+    return Reg(f"@{_ZEROS}", "ptr")
+
+
+def _masked_load(
+    ctx: Context, pointer: Reg, mask: Reg, pad: Reg, type_: str, lanes: int, align: int, metadata: str
+) -> Reg:
+    e = ctx.emitter
+    mask, pad = e.splat(mask, lanes), e.splat(pad, lanes)
+    name = f"llvm.masked.load.v{lanes}{_mangled(type_)}.p0"
+    e.declare(f"{pad.llvm_type} @{name}(ptr, {mask.llvm_type}, {pad.llvm_type})")
+    return e.inst(f"call {pad.llvm_type} @{name}(ptr align {align} {pointer.ref}, {mask}, {pad}){metadata}", type_, lanes)
+
+
+def gather(
+    ctx: Context, pointer: Reg, offsets: Reg, type_: str, width: int, mask: Reg, pad: Reg, metadata: str
+) -> Reg:
+    """Elements at a vector of offsets (in elements of `width` bytes)."""
+    e = ctx.emitter
+    lanes = offsets.lanes
+    pointers = _pointers(ctx, pointer, offsets, width)
+    mask, pad = e.splat(mask, lanes), e.splat(pad, lanes)
+    name = f"llvm.masked.gather.v{lanes}{_mangled(type_)}.v{lanes}p0"
+    e.declare(f"{pad.llvm_type} @{name}({pointers.llvm_type}, {mask.llvm_type}, {pad.llvm_type})")
+    return e.inst(
+        f"call {pad.llvm_type} @{name}({pointers.llvm_type} align {width} {pointers.ref}, {mask}, {pad}){metadata}",
+        type_,
+        lanes,
+    )
+
+
+def _pointers(ctx: Context, pointer: Reg, offsets: Reg, width: int) -> Reg:
+    e = ctx.emitter
+    return e.inst(f"getelementptr inbounds [{width} x i8], {pointer}, {offsets}", "ptr", offsets.lanes)
+
+
+def _mangled(type_: str) -> str:
+    return {"float": "f32", "double": "f64", "ptr": "p0"}.get(type_, type_)
+
+
+def store(ctx: Context, op: ops.Store, position: Position) -> None:
+    """Writes the elements of a store at a position."""
+    array = ctx.arrays[op.array]
+    mask = mask_at(ctx, op.masks, position)
+    if mask == FALSE:
+        return
+    value = _stored(ctx, op.value, array, position)
+    place = address(ctx, array, op.index, position)
+    write(ctx, array.pointer, array.dtype, place, mask, value, lanes_of(position), array.store_metadata)
+
+
+def _stored(ctx: Context, value: Value, array: Array, position: Position) -> Reg:
+    """Elements of a tile in the array's dtype; contract arrays hold `index` values in theirs."""
+    return cast(ctx.emitter, ctx.value(value, position), value.type.dtype, array.dtype, ctx.target)
+
+
+def write(
+    ctx: Context, pointer: Reg, dtype: DType, place: Address, mask: Reg, value: Reg, lanes: int, metadata: str
+) -> None:
+    """Stores a register value of `dtype` at `place` where `mask` holds."""
+    e = ctx.emitter
+    width = max(1, dtype.bits // 8)
+    value = to_memory(e, value, dtype)
+    if not lanes:
+        def put() -> tuple[()]:
+            e.store(value, e.offset(pointer, e.mul(place.base, width)), width, metadata)
+            return ()
+
+        e.if_else(mask, put)
+        return
+    value = e.splat(value, lanes)
+    if place.scattered is None and place.stride == 1:
+        target = e.offset(pointer, e.mul(place.base, width))
+        if mask == TRUE:
+            e.store(value, target, width, metadata)
+            return
+        mask = e.splat(mask, lanes)
+        name = f"llvm.masked.store.v{lanes}{_mangled(value.type)}.p0"
+        e.declare(f"void @{name}({value.llvm_type}, ptr, {mask.llvm_type})")
+        e.line(f"call void @{name}({value}, ptr align {width} {target.ref}, {mask}){metadata}")
+        return
+    offsets = place.scattered
+    if offsets is None:
+        offsets = ctx.index_register(Index(place.base, place.stride, lanes), lanes)
+    pointers, mask = _pointers(ctx, pointer, offsets, width), e.splat(mask, lanes)
+    name = f"llvm.masked.scatter.v{lanes}{_mangled(value.type)}.v{lanes}p0"
+    e.declare(f"void @{name}({value.llvm_type}, {pointers.llvm_type}, {mask.llvm_type})")
+    e.line(
+        f"call void @{name}({value}, {pointers.llvm_type} align {width} {pointers.ref}, {mask}){metadata}"
+    )
+
+
+def update(ctx: Context, op: ops.Update, position: Position) -> None:
+    """Combines one element of an update into an `Acc` array, atomically: other programs may update it too."""
+    e = ctx.emitter
+    array = ctx.arrays[op.array]
+    dtype = array.dtype
+    value = _stored(ctx, op.value, array, position)
+    place = address(ctx, array, op.index, position)
+
+    def combine() -> tuple[()]:
+        pointer = e.offset(array.pointer, e.mul(place.base, max(1, dtype.bits // 8)))
+        if dtype.bits < 32 or (dtype.is_float and op.op is not UpdateOp.ADD):
+            _compare_and_swap(ctx, op.op, dtype, pointer, value)
+        else:
+            e.line(f"atomicrmw {_atomic_name(op.op, dtype)} {pointer}, {value} monotonic")
+        return ()
+
+    e.if_else(mask_at(ctx, op.masks, position), combine)
+
+
+def _atomic_name(op: UpdateOp, dtype: DType) -> str:
+    if dtype.is_float:
+        return "fadd"
+    unsigned = "u" if dtype.kind is Kind.UNSIGNED else ""
+    return {"max": f"{unsigned}max", "min": f"{unsigned}min"}.get(op.value, op.value)
+
+
+def _compare_and_swap(ctx: Context, op: UpdateOp, dtype: DType, pointer: Reg, value: Reg) -> None:
+    """An atomic update that the machine has no instruction for: recomputed until nobody came in between."""
+    from zellige.backends.cpu.expression import binary_value
+
+    e = ctx.emitter
+    bits = f"i{max(8, dtype.bits)}"
+    align = max(1, dtype.bits // 8)
+    first = e.inst(f"load atomic {bits}, {pointer} monotonic, align {align}", bits)
+
+    def attempt(carried: list[Reg]) -> list[Reg]:
+        old = carried[0]
+        current = e.convert("bitcast", old, register_type(dtype)) if dtype.is_float and dtype.bits >= 32 else old
+        if dtype.is_bool:
+            current = e.convert("trunc", old, "i1")
+        result = to_memory(e, binary_value(ctx, ops.BinaryOp(op.value), current, value, dtype), dtype)
+        new = result if result.type == bits else e.convert("bitcast", result, bits)
+        pair = "{ " + bits + ", i1 }"
+        swapped = e.inst(f"cmpxchg {pointer}, {old}, {new} monotonic monotonic", pair)
+        seen = e.inst(f"extractvalue {swapped}, 0", bits)
+        done = e.inst(f"extractvalue {swapped}, 1", "i1")
+        return [seen, e.op("xor", done, TRUE)]
+
+    e.while_loop([first, TRUE], lambda carried: carried[1], attempt)
+
+
+def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index:
+    """Elements of a materialised tile."""
+    e = ctx.emitter
+    base: Int = 0
+    stride = 0
+    for coordinate, step in zip(position, buffer.strides, strict=True):
+        if isinstance(coordinate, Lane):
+            base = e.add(base, e.mul(coordinate.base, step))
+            stride = step
+        else:
+            base = e.add(base, e.mul(coordinate, step))
+    lanes = lanes_of(position)
+    type_, width = memory_type(buffer.dtype), max(1, buffer.dtype.bits // 8)
+    if lanes and stride != 1:
+        offsets = ctx.index_register(Index(base, stride, lanes), lanes)
+        pad = Reg("poison", type_, lanes)
+        value = gather(ctx, buffer.pointer, offsets, type_, width, TRUE, pad, ctx.scratch_metadata)
+    else:
+        pointer = e.offset(buffer.pointer, e.mul(base, width))
+        value = e.load(pointer, type_, lanes, _alignment(base, width), ctx.scratch_metadata)
+    value = from_memory(e, value, buffer.dtype)
+    if buffer.dtype.kind is Kind.INDEX and not lanes:
+        return Index(value)
+    return value
+
+
+def write_buffer(ctx: Context, buffer: Buffer, position: Position, value: Reg | Index) -> None:
+    """Stores elements of a tile into its buffer."""
+    e = ctx.emitter
+    lanes = lanes_of(position)
+    if isinstance(value, Index):
+        value = ctx.index_register(value, lanes) if lanes else e.i64(value.base)
+    base: Int = 0
+    stride: Int = 0
+    for coordinate, step in zip(position, buffer.strides, strict=True):
+        if isinstance(coordinate, Lane):
+            base = e.add(base, e.mul(coordinate.base, step))
+            stride = step
+        else:
+            base = e.add(base, e.mul(coordinate, step))
+    write(ctx, buffer.pointer, buffer.dtype, Address(base, stride, None), TRUE, value, lanes, ctx.scratch_metadata)
+
+
+def _alignment(base: Int, width: int) -> int:
+    return math.gcd(64, base * width) if isinstance(base, int) and base else 64 if base == 0 else width
+
+

@@ -1,0 +1,124 @@
+"""LLVM text to callable machine code, with the object files kept on disk under a hash of what they were made from."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from zellige.backends.cpu.target import Target, initialize_llvm, target_machine
+
+_FORMAT = 1  # of the cache entries; bump when their layout changes
+_MAGIC = b"zellige object %d\n" % _FORMAT
+_names = itertools.count()
+_lock = threading.RLock()
+_keep_alive: list[Any] = []  # code is never unloaded: its address may be recorded in any launch sequence
+
+
+def optimise(text: str, chosen: Target) -> Any:
+    """LLVM module (llvmlite ModuleRef) of `text`, verified and put through the O3 pipeline for `chosen`.
+
+    Raises RuntimeError with LLVM's message when `text` is not well-formed: a defect of the code generator.
+    """
+    import llvmlite.binding as llvm
+
+    initialize_llvm()
+    module = llvm.parse_assembly(text)
+    module.triple = chosen.triple
+    machine = target_machine(chosen)
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = False  # the lowering has already chosen the vectors
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def assembly(text: str, chosen: Target) -> str:
+    """Machine code of `text` as assembly, for people to read."""
+    with _lock:
+        return str(target_machine(chosen).emit_assembly(optimise(text, chosen)))
+
+
+def object_code(text: str, chosen: Target, cache: Path | None) -> bytes:
+    """Object file of LLVM module `text`, from `cache` (a folder) when it holds a sound copy.
+
+    A corrupt or foreign entry is rebuilt; a cache that cannot be written is not an error.
+    """
+    key = hashlib.sha256(
+        b"\0".join(part.encode() for part in (_llvm_version(), chosen.triple, chosen.cpu, chosen.features, text))
+    ).hexdigest()
+    path = None if cache is None else cache / f"{key}.o"
+    if path is not None:
+        stored = _read(path)
+        if stored is not None:
+            return stored
+    with _lock:
+        code = bytes(target_machine(chosen).emit_object(optimise(text, chosen)))
+    if path is not None:
+        _write(path, code)
+    return code
+
+
+def load(code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
+    """Addresses of `symbols` of the object file `code`, linked into this process for good."""
+    import llvmlite.binding as llvm
+
+    with _lock:
+        jit = _jit()
+        library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for symbol in symbols:
+            library.export_symbol(symbol)
+        tracker = library.link(jit, f"zellige-{next(_names)}")
+        _keep_alive.append(tracker)
+        return {symbol: int(tracker[symbol]) for symbol in symbols}
+
+
+@functools.cache
+def _jit() -> Any:
+    import llvmlite.binding as llvm
+
+    initialize_llvm()
+    return llvm.create_lljit_compiler()
+
+
+def _llvm_version() -> str:
+    import llvmlite.binding as llvm
+
+    return f"{_FORMAT} {'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+def _read(path: Path) -> bytes | None:
+    """The object in cache entry `path`, or None when there is none or it is damaged."""
+    try:
+        entry = path.read_bytes()
+    except OSError:
+        return None
+    head, digest, code = entry[: len(_MAGIC)], entry[len(_MAGIC) : len(_MAGIC) + 32], entry[len(_MAGIC) + 32 :]
+    if head != _MAGIC or hashlib.sha256(code).digest() != digest:
+        return None
+    return code
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Stores `code` beside `path` and renames it: a reader sees the old entry, the new one, or none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    except OSError:
+        return  # read-only or full: compile again next time
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)

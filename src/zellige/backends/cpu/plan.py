@@ -1,0 +1,222 @@
+"""Decides which tile values get memory of their own and which are recomputed where they are used.
+
+A value that is cheap or used once is computed in registers at its use. One is kept in a buffer when recomputing it
+costs more than a store and a load, or when it must be: a load whose array is written before the value's last use.
+"""
+
+from __future__ import annotations
+
+import math
+
+from zellige.ir import ops
+from zellige.ir.dtypes import Kind
+from zellige.ir.ops import BinaryOp, Block, Function, Op, UnaryOp, Value
+from zellige.ir.walk import blocks, definitions, operands, results, walk
+
+_LOOP_TRIPS = 8.0  # assumed number of iterations of a loop
+_UNARY_COST = {UnaryOp.SQRT: 3.0, UnaryOp.RSQRT: 5.0, UnaryOp.NEG: 0.5, UnaryOp.NOT: 0.5, UnaryOp.ABS: 0.5}
+_SINKS = (ops.Store, ops.Update, ops.Guard, ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.For, ops.While, ops.If)
+_LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
+_VIEWS = (ops.Broadcast, ops.ExpandDims, ops.Transpose, ops.Iota, ops.Constant)
+
+
+def shape_of(value: Value) -> tuple[int, ...]:
+    """The concrete shape of a specialised value."""
+    shape = []
+    for extent in value.type.shape:
+        if extent.constant is None:
+            raise ValueError(f"the shape of {value!r} is not known at compile time: specialise dims {sorted(extent.dims())}")
+        shape.append(extent.constant)
+    return tuple(shape)
+
+
+def size_of(value: Value) -> int:
+    return math.prod(shape_of(value))
+
+
+def is_unit_reshape(x: Value, result: Value) -> bool:
+    """True if a reshape only inserts or drops axes of extent 1."""
+    return [n for n in shape_of(x) if n != 1] == [n for n in shape_of(result) if n != 1]
+
+
+def materialised_values(function: Function) -> frozenset[Value]:
+    """Values that the lowering computes into a buffer where they are defined."""
+    return frozenset(_needed(function) | _profitable(function))
+
+
+def _needed(function: Function) -> set[Value]:
+    """Values that cannot be left to their uses."""
+    needed: set[Value] = set()
+    for op in walk(function.body):
+        match op:
+            case ops.Gather(x=x):
+                needed.add(x)
+            case ops.Reshape(x=x, result=result) if not is_unit_reshape(x, result):
+                needed.add(x)
+    for block in _all_blocks(function.body):
+        needed |= _hazardous_loads(block, function)
+    return needed
+
+
+
+
+def _all_blocks(block: Block) -> list[Block]:
+    found = [block]
+    for op in block.ops:
+        for inner in blocks(op):
+            found.extend(_all_blocks(inner))
+    return found
+
+
+def _writes(op: Op) -> set[str]:
+    """Arrays written by an operation or inside it."""
+    found = {op.array} if isinstance(op, ops.Store | ops.Update) else set()
+    for block in blocks(op):
+        for inner in walk(block):
+            if isinstance(inner, ops.Store | ops.Update):
+                found.add(inner.array)
+    return found
+
+
+def _reads(op: Op) -> set[Value]:
+    """Values that an operation or anything inside it reads."""
+    found = set(operands(op))
+    for block in blocks(op):
+        found.update(block.yields)
+        for inner in block.ops:
+            found |= _reads(inner)
+    return found
+
+
+def _hazardous_loads(block: Block, function: Function) -> set[Value]:
+    """Loads of `block` whose array may be written between the load and the last place that would evaluate it."""
+    hazards: set[Value] = set()
+    written = set().union(*(_writes(op) for op in walk(function.body)))
+    for start, load in enumerate(block.ops):
+        if not isinstance(load, ops.Load) or load.array not in written:
+            continue
+        lanewise, derived = {load.result}, {load.result}  # values that would re-read the array when evaluated
+        dirty = False
+        for op in block.ops[start + 1 :]:
+            read = _reads(op) & derived
+            if read and dirty:
+                hazards.add(load.result)
+                break
+            if isinstance(op, _SINKS):
+                if load.array in _writes(op):
+                    same_lanes = (
+                        isinstance(op, ops.Store)
+                        and op.index == load.index
+                        and not (set((*op.index, *op.masks)) & derived)
+                        and op.value.type.shape == load.result.type.shape
+                        and (op.value in lanewise or op.value not in derived)
+                    )
+                    if read and not same_lanes:
+                        hazards.add(load.result)
+                        break
+                    dirty = True
+            elif read:
+                derived.update(results(op))
+                if isinstance(op, _LANEWISE):
+                    lanewise.update(results(op))
+        if dirty and set(block.yields) & derived:
+            hazards.add(load.result)
+    return hazards
+
+
+def _profitable(function: Function) -> set[Value]:
+    """Values whose recomputation would cost more than keeping them."""
+    defined = definitions(function.body)
+    costs: dict[Value, float] = {}
+
+    def cost(value: Value) -> float:
+        if value not in costs:
+            costs[value] = 0.0 if size_of(value) == 1 else _cost(defined.get(value), cost)
+        return costs[value]
+
+    chosen: set[Value] = set()
+    evaluations: dict[Value, float] = {}
+    home: dict[Value, Block] = {}
+
+    def place(block: Block) -> None:
+        for op in block.ops:
+            for value in results(op):
+                home[value] = block
+            for inner in blocks(op):
+                place(inner)
+
+    place(function.body)
+
+    def visit(block: Block, enclosing: tuple[Block, ...]) -> None:
+        chain = (*enclosing, block)
+        for value in block.yields:
+            use(value, 1.0, chain)
+        for op in reversed(block.ops):
+            for inner in reversed(blocks(op)):
+                visit(inner, chain)
+            own = 1.0
+            produced = results(op)
+            if not isinstance(op, _SINKS) and produced:
+                value = produced[0]
+                times = evaluations.get(value, 0.0)
+                if isinstance(op, ops.Load) and op.result.type.dtype.is_block:
+                    own = times
+                elif worth_keeping(op, value, times):
+                    chosen.add(value)
+                else:
+                    own = times
+            memory = set((*op.index, *op.masks)) if isinstance(op, ops.Load | ops.Store | ops.Update) else set()
+            for operand in operands(op):
+                if isinstance(op, ops.Broadcast) and size_of(op.x) > 1:
+                    use(operand, own * size_of(op.result) / size_of(op.x), chain)
+                else:
+                    use(operand, own if operand not in memory else min(own, 2.0), chain)
+
+    def use(value: Value, times: float, chain: tuple[Block, ...]) -> None:
+        where = home.get(value)
+        deeper = len(chain) - 1 - chain.index(where) if where in chain else 0
+        evaluations[value] = evaluations.get(value, 0.0) + times * _LOOP_TRIPS**deeper
+
+    def worth_keeping(op: Op, value: Value, times: float) -> bool:
+        if size_of(value) == 1 or isinstance(op, _VIEWS) or value.type.dtype.is_block:
+            return False
+        if isinstance(op, ops.Reshape) and is_unit_reshape(op.x, op.result):
+            return False
+        once = cost(value)
+        if value.type.dtype.kind is Kind.INDEX or value.type.dtype.is_bool:
+            return once >= 5 and (times - 1) * once > 8
+        return (times - 1) * (once - 1) > 3
+
+    visit(function.body, ())
+    return chosen
+
+
+def _cost(op: Op | None, cost: object) -> float:
+    """Instructions per vector to compute a value from scratch."""
+    assert callable(cost)
+    match op:
+        case ops.Unary(op=kind, x=x):
+            own = _UNARY_COST.get(kind, 12.0 if kind not in (UnaryOp.FLOOR, UnaryOp.CEIL, UnaryOp.ROUND) else 1.0)
+            return float(own + cost(x))
+        case ops.Binary(op=kind, x=x, y=y):
+            own = 3.0 if kind is BinaryOp.DIV else 1.0
+            if x.type.dtype.kind is Kind.INDEX:
+                own = 4.0 if kind in (BinaryOp.FLOORDIV, BinaryOp.MOD) else 0.25
+            return float(own + cost(x) + cost(y))
+        case ops.Select(condition=condition, x=x, y=y):
+            return float(1.0 + cost(condition) + cost(x) + cost(y))
+        case ops.Cast(x=x, result=result):
+            if x.type.dtype.is_block:
+                return 10.0
+            return float(cost(x) + (0.0 if result.type.dtype.kind is Kind.INDEX else 1.0))
+        case ops.Bitcast(x=x) | ops.Broadcast(x=x) | ops.ExpandDims(x=x) | ops.Transpose(x=x) | ops.Reshape(x=x):
+            return float(cost(x))
+        case ops.Random():
+            return 60.0
+        case ops.Gather(positions=positions):
+            return float(4.0 + cost(positions))
+        case ops.Load(index=index, masks=masks):
+            return float(1.0 + sum(cost(v) for v in (*index, *masks)))
+        case ops.Iota() | ops.Constant() | ops.ExtentValue():
+            return 0.0
+    return 1.0
