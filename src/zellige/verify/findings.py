@@ -1,0 +1,157 @@
+"""From a claim that could not be proved to what the author reads."""
+
+from __future__ import annotations
+
+from zellige.diagnostics.findings import Finding, Label
+from zellige.ir.ops import Function
+from zellige.ir.types import ArrayParam, Role
+from zellige.verify import terms
+from zellige.verify.counterexample import SIZES, Example, search
+from zellige.verify.obligations import Access, Claim, Kind
+from zellige.verify.solver import Outcome, Solver
+from zellige.verify.symbolic import Symbols
+from zellige.verify.terms import Int
+
+
+def of_claim(symbols: Symbols, solver: Solver, claim: Claim) -> Finding | None:
+    """Decides a claim that the quick proof left open: None if it holds after all, else the finding."""
+    example = search(symbols, solver, claim, SIZES[:4])
+    outcome = Outcome.REFUTED
+    if example is None:
+        outcome = solver.prove(claim.assumptions, claim.goal)
+        if outcome is Outcome.PROVED:
+            return None
+        example = search(symbols, solver, claim, (*SIZES[4:], None))
+    message, label, why, help = _words(symbols, claim, example)
+    others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
+    if example is None:
+        facts = {"claim": claim.what}
+        reason = "the solver gave up" if outcome is Outcome.UNKNOWN else "it fails for sizes too large to show"
+        return Finding(
+            claim.code, f"could not prove that {claim.what}", claim.span, label, others, facts,
+            f"{reason}; what is not proved is refused", help, refuted=False,
+        )  # fmt: skip
+    if not example.certain:
+        why += "; the numbers use a value that the verifier does not follow (carried by a loop, reduced or read from memory)"
+    return Finding(claim.code, message, claim.span, label, others, example.facts, why, help, refuted=example.certain)
+
+
+def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str, str, str, str]:
+    """Message, label under the caret, why, and the suggested edit."""
+    facts = example.facts if example else {}
+    match claim.kind:
+        case Kind.BOUNDS if claim.array:
+            where = f"axis {claim.axis} of '{claim.array}'"
+            position = facts.get("index")
+            if claim.bound == "0":
+                message = f"negative index on {where}" + (f": {position}" if example else "")
+                return (
+                    message, "this index can be negative",
+                    "an active lane computes an index below 0; negative indices do not count from the end",
+                    "mask the access with zl.only(index, index >= 0), or change the index",
+                )  # fmt: skip
+            message = f"index out of bounds on {where}" + (f": {position} is not below {facts['extent']}" if example else "")
+            return (
+                message, f"can reach past the end ({claim.bound})",
+                "a lane that is active here, whether or not its value is used later, touches an element outside the array",
+                f"index with a span of {claim.bound} (zl.tiles), mask lanes with zl.only(index, index < {claim.bound}), "
+                "or state what makes it true with zl.requires(...)",
+            )  # fmt: skip
+        case Kind.BOUNDS:
+            return (
+                "a gathered position is outside the tile", "this position can be outside", "zl.gather takes from the tile only",
+                "clamp the positions, or mask them",
+            )  # fmt: skip
+        case Kind.RACE:
+            return (
+                f"two programs meet in '{claim.array}'", "one program writes here what another one touches",
+                "programs run in any order or at once, so what is in this element afterwards depends on the schedule",
+                "give each program its own elements: index with all of its grid ids, or declare the grid over this axis",
+            )  # fmt: skip
+        case Kind.LANES:
+            return (
+                f"two lanes of one store write the same element of '{claim.array}'", "lanes of this store meet",
+                "which of the values stays has no single meaning",
+                "reduce the values first, or use an Acc array; an index array that never repeats is zl.Index[N, zl.distinct]",
+            )  # fmt: skip
+        case Kind.DIVISION:
+            return (
+                "division by zero in integer arithmetic", "this divisor can be 0", "every lane computes it, active or not",
+                "state zl.requires(divisor > 0) if it is a dim or a scalar, else use zl.maximum(divisor, 1)",
+            )  # fmt: skip
+        case Kind.CAST:
+            return (
+                f"a value does not fit {claim.bound}", f"can exceed {claim.bound}",
+                "conversions to and from index are exact", f"bound it first with zl.clamp, or use a wider type than {claim.bound}",
+            )  # fmt: skip
+        case Kind.CONTRACT:
+            return (
+                f"a value stored to '{claim.array}' breaks its contract {claim.bound}", "this value can break the contract",
+                "whoever reads the array relies on the contract without checking",
+                "clamp or guard the value before it is stored",
+            )  # fmt: skip
+    return f"not proved: {claim.what}", "", "", ""
+
+
+def of_coverage(
+    symbols: Symbols, solver: Solver, claim: Claim, param: ArrayParam, stores: list[Access], anywhere: tuple[Int, ...]
+) -> Finding | None:
+    """Decides a coverage claim that the quick proof left open. An element counts as missed only if, at those sizes, no
+    program at all can be found that writes it."""
+    help = "store to every element (cover the whole axis with the grid or a loop), or declare the array zl.Mut"
+    if not stores:
+        return Finding(
+            "ZL0303", f"'{param.name}' is Out but nothing is stored to it", symbols.function.span, "", (), {}, "an Out array "
+            "may be uninitialised memory, so every element must be written", help,
+        )  # fmt: skip
+    why = "an Out array may be uninitialised memory; this element keeps whatever was there"
+    span = claim.span
+    for sizes in ((2,), (4,), (8,), (16,), (64,)):
+        example = search(symbols, solver, claim, sizes)
+        if example is None:
+            continue
+        if not _someone_writes(symbols, solver, claim, stores, anywhere, example):
+            element = f"{param.name}[{', '.join(str(example.facts[k]) for k in claim.shown)}]"
+            facts = {k: v for k, v in example.facts.items() if k not in claim.shown} | {"element": element}
+            return Finding(
+                "ZL0303", f"an element of '{param.name}' is never written: {element}", span, "the stores miss it", (), facts,
+                why, help, refuted=True,
+            )  # fmt: skip
+    if solver.prove(claim.assumptions, claim.goal) is Outcome.PROVED:
+        return None
+    return Finding(
+        "ZL0303", f"could not prove that every element of '{param.name}' is written", span, "does this reach all of it?", (),
+        {"claim": claim.what}, "no program, iteration and lane could be named for each element", help, refuted=False,
+    )  # fmt: skip
+
+
+def _someone_writes(
+    symbols: Symbols, solver: Solver, claim: Claim, stores: list[Access], anywhere: tuple[Int, ...], example: Example
+) -> bool:
+    fixed = [terms.equal(symbols.dim(name), value) for name, value in example.values.items()]
+    element = [terms.equal(c, example.facts[f"axis {k}"]) for k, c in enumerate(anywhere)]
+    for store in stores:
+        hits = [terms.equal(a, b) for a, b in zip(store.coordinates, anywhere, strict=True)]
+        own = [terms.le(0, t) for t in (*symbols.scope(store.block), *store.lanes)]
+        if solver.prove((*fixed, *element, *hits, *own, store.active), terms.false()) is not Outcome.PROVED:
+            return True
+    return False
+
+
+def uninitialised(access: Access, role: Role) -> Finding:
+    """A load of an array that may hold garbage."""
+    text = "may be uninitialised" if role is Role.OUT else "changes under updates of other programs"
+    return Finding(
+        "ZL0304", f"'{access.array}' is {role.value} and is read", access.op.span, "read here", (), {},
+        f"an {role.value} array {text}", "make it zl.Mut if its old contents are wanted, else keep the value in a variable",
+    )  # fmt: skip
+
+
+def relational_output(function: Function, name: str, contract: str) -> Finding:
+    """An output whose contract relates its elements."""
+    return Finding(
+        "ZL0406", f"'{name}' is an output with the contract {contract}, which relates its elements", function.span, "", (),
+        {"contract": contract}, "a kernel's stores are checked one by one; that all elements together keep the contract is "
+        "not proved", "declare the output zl.Index[…] and establish the contract with zl.index(…) or zl.offsets(…)",
+        refuted=False,
+    )  # fmt: skip

@@ -1,0 +1,164 @@
+"""Verifies a kernel: makes its obligations, tries the rules, asks the solver, explains what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+from zellige.diagnostics.findings import Finding
+from zellige.diagnostics.span import Span
+from zellige.ir import ops
+from zellige.ir.ops import Function
+from zellige.ir.types import ArrayParam, Role
+from zellige.verify import coverage, findings, obligations, races, terms
+from zellige.verify.obligations import Access, Claim, Kind
+from zellige.verify.ranges import Ranges, Simplifier, known_nonneg
+from zellige.verify.solver import Outcome, Solver
+from zellige.verify.symbolic import Symbols
+from zellige.verify.terms import Bool, Var
+from zellige.verify.verdict import Record, Verdict
+
+
+def verify(function: Function, dump: Callable[[str], None] | None = None) -> Verdict:
+    """Proves a kernel safe for all sizes, or says why not.
+
+    ``dump`` is given every solver query as SMT-LIB2 text.
+    """
+    started = perf_counter()
+    with terms.session():
+        run = _Run(function, dump)
+        run.everything()
+    return Verdict(
+        function.name, tuple(run.findings), tuple(run.records), perf_counter() - started, tuple(function.unsafe)
+    )
+
+
+class _Run:
+    def __init__(self, function: Function, dump: Callable[[str], None] | None) -> None:
+        self.function = function
+        self.ranges = Ranges()
+        self.symbols = Symbols(function, self.ranges)
+        self.required = tuple(self._requirements())
+        self.solver = Solver(self.required, dump)
+        self.findings: list[Finding] = []
+        self.records: list[Record] = []
+
+    def _requirements(self) -> list[Bool]:
+        return [
+            self.symbols.bool_at(op.condition, ())
+            for op in self.function.body.ops if isinstance(op, ops.Require)
+        ]  # fmt: skip
+
+    def everything(self) -> None:
+        found = obligations.accesses(self.symbols)
+        by_op = {access.op: access for access in found}
+        for number, (op, block) in enumerate(obligations.operations(self.function.body)):
+            for claim in obligations.value_claims(self.symbols, op, block, f".v{number}"):
+                self._decide(claim)
+            if isinstance(op, ops.Load | ops.Store | ops.Update):
+                self._access(by_op[op])
+        self._races(found)
+        for param in self.function.arrays:
+            if param.role is Role.OUT:
+                self._coverage(param, [a for a in found if a.array == param.name])
+        for name, contract in obligations.distinct_output(self.function):
+            self.findings.append(findings.relational_output(self.function, name, contract))
+
+    def _access(self, access: Access) -> None:
+        role = self.function.array(access.array).role
+        if isinstance(access.op, ops.Load) and role in (Role.OUT, Role.ACC):
+            self.findings.append(findings.uninitialised(access, role))
+        for claim in obligations.bounds_claims(self.symbols, access):
+            self._decide(claim)
+        for claim in obligations.contract_claims(self.symbols, access):
+            self._decide(claim)
+
+    # --- deciding
+    def _decide(self, claim: Claim) -> bool:
+        started = perf_counter()
+        if self._by_rule(claim):
+            self._record(claim.kind, claim.span, claim.what, "range", started)
+            return True
+        return self._by_solver(claim, started)
+
+    def _by_rule(self, claim: Claim) -> bool:
+        """Rule *range*: the goal follows from the bounds of its variables and from at most a few masks."""
+        assumed = terms.conjunction((*self.required, *claim.assumptions))
+        if assumed.kind == "false":
+            return True
+        goal = Simplifier(self.ranges, assumed).bool(claim.goal)
+        facts = known_nonneg(terms.conjuncts(assumed))
+        return all(
+            part.kind == "true" or (part.kind == "ge" and self.ranges.nonneg(part.term, facts))
+            for part in terms.conjuncts(goal)
+        )
+
+    def _by_solver(self, claim: Claim, started: float) -> bool:
+        outcome = self.solver.prove(claim.assumptions, claim.goal, exact=False)
+        finding: Finding | None = None
+        if outcome is not Outcome.PROVED:
+            finding = findings.of_claim(self.symbols, self.solver, claim)
+        self._record(claim.kind, claim.span, claim.what, "smt" if finding is None else "failed", started)
+        if finding is not None:
+            self.findings.append(finding)
+        return finding is None
+
+    def _record(self, kind: Kind, span: Span, what: str, how: str, started: float) -> None:
+        self.records.append(Record(kind.value, span, what, how, perf_counter() - started))
+
+    # --- several programs
+    def _races(self, found: list[Access]) -> None:
+        programs = frozenset(v for p in self.symbols.programs if isinstance(v := p.atom, Var))
+        for write, other in races.race_pairs(found):
+            started = perf_counter()
+            claim = races.race_claim(self.symbols, write, other)
+            if races.tiles_apart(self.ranges, write, other, frozenset(), programs):
+                self._record(Kind.RACE, claim.span, claim.what, "partition", started)
+            elif not self._by_solver(claim, started):
+                break
+        for access in found:
+            lanes_claim = races.lanes_claim(access)
+            if lanes_claim is None:
+                continue
+            started = perf_counter()
+            lanes = frozenset(v for lane in access.lanes if isinstance(v := lane.atom, Var))
+            shared = races.differing(*access.coordinates, access.active) - lanes
+            if races.tiles_apart(self.ranges, access, access, shared, lanes):
+                self._record(Kind.LANES, lanes_claim.span, lanes_claim.what, "partition", started)
+            else:
+                self._by_solver(lanes_claim, started)
+
+    def _coverage(self, param: ArrayParam, found: list[Access]) -> None:
+        started = perf_counter()
+        what = f"every element of '{param.name}' is written"
+        stores = [a for a in found if coverage.covers(self.symbols, a)]
+        span = stores[0].op.span if stores else self.function.span
+        anywhere = coverage.target(self.symbols, param)
+        ways = [coverage.witness(self.symbols, store, anywhere) for store in stores]
+        if any(self._shown(way) for way in ways):
+            self._record(Kind.COVERAGE, span, what, "partition", started)
+            return
+        inside = tuple(
+            b for c in anywhere if isinstance(v := c.atom, Var) and v.high is not None
+            for b in (terms.le(0, c), terms.le(c, v.high))
+        )  # fmt: skip
+        goal = terms.disjunction(terms.conjunction(way.conditions) for way in ways)
+        claim = Claim(
+            Kind.COVERAGE, "ZL0303", span, inside, goal, what, {f"axis {k}": c for k, c in enumerate(anywhere)}, (), (),
+            param.name,
+        )  # fmt: skip
+        outcome = self.solver.prove(claim.assumptions, goal, exact=False)
+        finding = None
+        if outcome is not Outcome.PROVED:
+            finding = findings.of_coverage(self.symbols, self.solver, claim, param, stores, anywhere)
+        self._record(Kind.COVERAGE, span, what, "smt" if finding is None else "failed", started)
+        if finding is not None:
+            self.findings.append(finding)
+
+    def _shown(self, way: coverage.Witness) -> bool:
+        """Rule *partition*: the witness is in range, active and right, by bounds of coordinates alone."""
+        ranges = Ranges(applications=False)
+        facts = known_nonneg(self.required)
+        return all(
+            b.kind == "true" or (b.kind == "ge" and ranges.nonneg(b.term, facts)) for b in way.conditions
+        )
