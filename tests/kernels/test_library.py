@@ -186,7 +186,7 @@ def test_penalise(backend, rng):
 
 def draw(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0, step=0):
     rows = len(logits)
-    full = lambda value, kind: np.full(rows, value, kind)  # noqa: E731
+    full = lambda value, kind: np.full(rows, value, kind)
     return sampling.sample(
         logits, full(temperature, F), full(top_k, np.int32), full(top_p, F), full(min_p, F), full(seed, np.uint64),
         np.arange(step, step + rows).astype(np.uint64),

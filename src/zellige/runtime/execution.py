@@ -66,3 +66,10 @@ def note_writes(instance: Instance, binding: Binding) -> None:
         held.initialised = True
         if array.contract is not None:
             held.learn(fact_of(array.contract, binding.dims))
+
+def clear_accumulators(instance: Instance, binding: Binding) -> None:
+    """Stores the declared start value in every ``Acc(init=…)`` argument."""
+    for array in instance.function.arrays:
+        if array.init is not None:
+            binding.tensors[array.name].storage[...] = array.init
+            binding.tensors[array.name].initialised = True

@@ -49,6 +49,7 @@ class Graph:
         self._made: dict[int, Tensor] = {}
         self._established: list[tuple[Tensor, tuple[Fact, ...]]] = []
         self._sizes: dict[str, int] = {}
+        self._guarded: list[_Step] = []
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -65,6 +66,10 @@ class Graph:
             if array.role is not Role.IN and not held.initialised:
                 self._made[id(held)] = held
         self._steps.append(step)
+        if launch.kernel.guards:
+            self._guarded.append(step)
+        if any(array.init is not None for array in instance.function.arrays):
+            raise ZelligeError("ZL0510", f"{instance.function.name}: Acc(init=…) arguments cannot be recorded yet")
         note_writes(instance, binding)
 
     def _writes(self, held: Tensor) -> bool:
@@ -103,6 +108,8 @@ class Graph:
                     )
                 held.learn(fact)
         self._executor.replay(self._recording)
+        for step in self._guarded:
+            step.launch.check_guards()
         for held, facts in self._established:
             held.forget()
             held.initialised = True
@@ -136,7 +143,7 @@ class Graph:
                     step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars
                 )
                 step.launch.set_dim(name, size)
-                self._recording.set_slots(step.position, step.launch.slots)
+                self._recording.slots(step.position)[:] = step.launch.slots
                 self._recording.set_programs(step.position, step.launch.programs)
             self._sizes[name] = size
             self._needs = None
@@ -164,7 +171,7 @@ class Graph:
                         step.binding.scalars[scalar.name] = checked
                 preconditions.check(step.launch.instance.function, step.launch.dims, step.binding.scalars)
                 step.launch.set_scalars(step.binding.scalars)
-                self._recording.set_slots(step.position, step.launch.slots)
+                self._recording.slots(step.position)[:] = step.launch.slots
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
-from zellige.runtime.execution import note_writes
+from zellige.runtime.execution import clear_accumulators, note_writes
 from zellige.runtime.instances import Instance
 
 
@@ -16,6 +16,7 @@ class ReferenceExecutor:
         from zellige.backends.reference import run
 
         preconditions.check(instance.function, binding.dims, binding.scalars)
+        clear_accumulators(instance, binding)
         arrays = {name: held.storage for name, held in binding.tensors.items()}
         run(instance.function, binding.dims, arrays, binding.scalars)
         note_writes(instance, binding)

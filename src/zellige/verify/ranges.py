@@ -11,8 +11,22 @@ from collections.abc import Iterable
 from math import inf
 
 from zellige.verify.terms import (
-    App, Atom, Bool, Div, Int, Ite, Monomial, Substitution, Var, conjuncts, const, false, make_app, negate,
-    of_monomial, true,
+    App,
+    Atom,
+    Bool,
+    Div,
+    Int,
+    Ite,
+    Monomial,
+    Substitution,
+    Var,
+    conjuncts,
+    const,
+    false,
+    make_app,
+    negate,
+    of_monomial,
+    true,
 )  # fmt: skip
 
 Interval = tuple[float, float]

@@ -17,7 +17,21 @@ from typing import Any
 import z3
 
 from zellige.verify import terms
-from zellige.verify.terms import App, Atom, Bool, Div, Function, Int, Ite, Monomial, Node, Var, const, of_atom, of_monomial
+from zellige.verify.terms import (
+    App,
+    Atom,
+    Bool,
+    Div,
+    Function,
+    Int,
+    Ite,
+    Monomial,
+    Node,
+    Var,
+    const,
+    of_atom,
+    of_monomial,
+)
 
 LINEAR_LIMIT = 3_000_000
 EXACT_LIMIT = 4_000_000

@@ -133,7 +133,7 @@ def compile(
     target: str | Target = "host",
     *,
     strided: frozenset[str] = frozenset(),
-    cache: Path | None | Literal["user"] = "user",
+    cache: Path | Literal["user"] | None = "user",
 ) -> CompiledKernel:
     """Machine code for a verified `function` with `dims` fixed; all other dims are run-time arguments.
 

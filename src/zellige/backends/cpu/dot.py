@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zellige.backends.cpu.context import Buffer, Context, Position, index_of, lanes_of, nest, pieces, vector_axis
+from zellige.backends.cpu.context import Buffer, Context, Position, lanes_of, nest, pieces, vector_axis
 from zellige.backends.cpu.convert import cast, memory_type
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.memory import write_buffer

@@ -354,7 +354,7 @@ def _cast(ctx: Context, x: Value, to: DType, position: Position) -> Reg | Index:
         if isinstance(place, Index) and place.lanes and to in (dtypes.i32, dtypes.u32, dtypes.f32):
             # Numbers that a dim or a position can be fit 32 bits: count in those.
             bounds = ctx.interval(x)
-            if bounds.low is not None and bounds.high is not None and -(2**31) <= bounds.low and bounds.high < 2**31:
+            if bounds.low is not None and bounds.high is not None and bounds.low >= -(2**31) and bounds.high < 2**31:
                 return cast(e, _narrow_index(ctx, place), dtypes.i32, to, ctx.target)
         register = ctx.index_register(place, place.lanes) if isinstance(place, Index) else place
         return cast(e, register, x.type.dtype, to, ctx.target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zellige.backends.cpu.context import Array, Context, Index, Lane, Position, project
+from zellige.backends.cpu.context import Array, Context, Index, Position, project
 from zellige.backends.cpu.convert import widen
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg, float_literal
 from zellige.backends.cpu.memory import mask_at, zeros

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zellige.backends.cpu.context import (
-    Coordinate,
     Context,
+    Coordinate,
     Index,
     Lane,
     Position,
@@ -153,7 +153,7 @@ def lower_reduce(ctx: Context, op: ops.Reduce) -> None:
     """Computes a reduction into a scalar or a new buffer."""
     shape = shape_of(op.x)
     reducer = _Reducer(ctx, op.op, op.x.type.dtype)
-    along = op.axis == vector_axis(shape) or shape[op.axis] == 1 and size_of(op.x) == 1
+    along = op.axis == vector_axis(shape) or (shape[op.axis] == 1 and size_of(op.x) == 1)
     if size_of(op.result) == 1 and along:
         def whole() -> list[Reg]:
             place: list[Coordinate] = [0] * len(shape)

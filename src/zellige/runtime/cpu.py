@@ -1,0 +1,133 @@
+"""Launches on the CPU backend: compiled for their sizes once, run at once or recorded."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime import preconditions
+from zellige.runtime.binding import Binding
+from zellige.runtime.execution import clear_accumulators, note_writes
+from zellige.runtime.instances import Instance
+from zellige.runtime.tensor import Tensor
+
+if TYPE_CHECKING:
+    from zellige.backends.cpu.compile import CompiledKernel
+    from zellige.backends.cpu.pool import Pool, Recording
+
+_GUARDS_PASSED = 0
+
+
+class GuardError(ZelligeError):
+    """A ``zl.guard`` failed on the device: an index was out of bounds, and the lanes that used it were inactive."""
+
+
+@dataclass(slots=True)
+class CompiledLaunch:
+    """Machine code with its argument words: what the pool runs. ``dims`` may change between runs."""
+
+    instance: Instance
+    kernel: CompiledKernel
+    tensors: Mapping[str, Tensor]
+    dims: dict[str, int]
+    scalars: dict[str, Any]
+    flag: ctypes.c_int64 = field(default_factory=lambda: ctypes.c_int64(0))
+    slots: list[int] = field(default_factory=list)
+    programs: int = 0
+
+    def __post_init__(self) -> None:
+        self._pack()
+
+    def _pack(self) -> None:
+        addresses = {name: held.storage.ctypes.data for name, held in self.tensors.items()}
+        strides = {
+            name: tuple(s // held.storage.itemsize for s in held.storage.strides)
+            for name, held in self.tensors.items()
+            if not held.storage.flags.c_contiguous
+        }
+        self.slots = self.kernel.pack(addresses, self.dims, self.scalars, strides, ctypes.addressof(self.flag))
+        self.programs = self.kernel.num_programs(self.dims)
+
+    @property
+    def entry_address(self) -> int:
+        """Address of the machine code."""
+        return self.kernel.entry_address
+
+    def set_dim(self, name: str, size: int) -> None:
+        """Changes a run-time dim."""
+        self.dims[name] = size
+        for position, slot in enumerate(self.kernel.slots):
+            if slot.kind == "dim" and slot.name == name:
+                self.slots[position] = size
+        self.programs = self.kernel.num_programs(self.dims)
+
+    def set_scalars(self, scalars: Mapping[str, Any]) -> None:
+        """Changes scalar arguments."""
+        self.scalars = dict(scalars)
+        self._pack()
+
+    def check_guards(self) -> None:
+        """GuardError if a guard failed in the last run."""
+        failed = self.flag.value
+        if failed != _GUARDS_PASSED:
+            self.flag.value = _GUARDS_PASSED
+            raise GuardError("ZL0511", f"{self.kernel.name}: {self.kernel.guards[failed - 1]}", help="correct the index data")
+
+
+class CpuExecutor:
+    """Compiles launches for the host and runs them on a pool of threads."""
+
+    _default: CpuExecutor | None = None
+
+    def __init__(self, pool: Pool, target: str = "host") -> None:
+        self.pool = pool
+        self.target = target
+
+    @classmethod
+    def default(cls) -> CpuExecutor:
+        """The executor on the process's own pool."""
+        if cls._default is None:
+            from zellige.backends.cpu.pool import default_pool
+
+            cls._default = cls(default_pool())
+        return cls._default
+
+    def prepare(self, instance: Instance, binding: Binding) -> CompiledLaunch:
+        """The compiled launch for checked arguments. ZelligeError ZL0507 if a precondition does not hold."""
+        preconditions.check(instance.function, binding.dims, binding.scalars)
+        clear_accumulators(instance, binding)
+        kernel = self._compiled(instance, binding)
+        return CompiledLaunch(instance, kernel, binding.tensors, dict(binding.dims), dict(binding.scalars))
+
+    def _compiled(self, instance: Instance, binding: Binding) -> CompiledKernel:
+        strided = frozenset(n for n, held in binding.tensors.items() if not held.storage.flags.c_contiguous)
+        fixed = tuple((name, binding.dims[name]) for name in instance.tile_dims)
+        key = (self.target, fixed, strided)
+        found = instance.compiled.get(key)
+        if found is None:
+            from zellige.backends.cpu.compile import compile
+
+            found = instance.compiled[key] = compile(instance.function, dict(fixed), self.target, strided=strided)
+        made: CompiledKernel = found
+        return made
+
+    def launch(self, instance: Instance, binding: Binding) -> None:
+        """Runs one launch and returns when it has completed. GuardError if a guard failed."""
+        ready = self.prepare(instance, binding)
+        self.pool.launch(ready.entry_address, ready.slots, ready.programs)
+        note_writes(instance, binding)
+        ready.check_guards()
+
+    def new_recording(self) -> Recording:
+        """An empty sequence of launches."""
+        from zellige.backends.cpu.pool import Recording
+
+        return Recording()
+
+    def replay(self, recording: Recording) -> None:
+        """Runs a recorded sequence."""
+        self.pool.replay(recording)
+
