@@ -74,3 +74,26 @@ def span_from_list(data: Any) -> Span:
     """The span that a list describes. ValueError or TypeError if it does not describe one."""
     file, line, column, end_line, end_column = data
     return Span(str(file), int(line), int(column), int(end_line), int(end_column))
+
+
+class VerificationError(ZelligeError):
+    """A kernel that is refused, with everything that was found wrong with it."""
+
+    def __init__(self, kernel: str, findings: tuple[Finding, ...]) -> None:
+        first = findings[0]
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        super().__init__(
+            first.code, f"kernel '{kernel}' is refused: {first.message}{more}", facts=first.facts, help=first.help or None,
+            span=first.span,
+        )  # fmt: skip
+        self.kernel = kernel
+        self.findings = findings
+
+    def render(self) -> str:
+        """All findings, with the lines of source that they are about."""
+        from zellige.diagnostics.render import render
+
+        return "\n\n".join(render(finding) for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "findings": [f.as_dict() for f in self.findings]}

@@ -20,9 +20,10 @@ class Instance:
     @classmethod
     def verified(cls, function: Function) -> Instance:
         """The instance of a function once it is proved. VerificationError (with every finding) if it is refused."""
+        from zellige.runtime.paths import cache_dir
         from zellige.verify import require_proved
 
-        require_proved(function)
+        require_proved(function, cache_dir("verdicts"))
         return cls(function)
 
     @cached_property

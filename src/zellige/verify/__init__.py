@@ -5,7 +5,23 @@ What is proved is in ``docs/soundness.md``. Start reading with ``obligations.py`
 May import ``ir`` and ``diagnostics``. The solver is imported when the first claim needs it.
 """
 
+from pathlib import Path
+
+from zellige.diagnostics.findings import VerificationError
+from zellige.ir.ops import Function
+from zellige.verify.cache import VerdictCache
 from zellige.verify.verdict import Record, Verdict
 from zellige.verify.verifier import verify
 
-__all__ = ["Record", "Verdict", "verify"]
+
+def require_proved(function: Function, cache: Path | None = None) -> Verdict:
+    """The verdict of a kernel that is proved. VerificationError, with every finding, if it is refused.
+
+    ``cache``: the folder that verdicts are kept in; None keeps none."""
+    verdict = verify(function) if cache is None else VerdictCache(cache).verify(function)
+    if not verdict.proved:
+        raise VerificationError(function.name, verdict.findings)
+    return verdict
+
+
+__all__ = ["Record", "Verdict", "VerdictCache", "require_proved", "verify"]

@@ -31,7 +31,7 @@ class Example:
 
 def search(symbols: Symbols, solver: Solver, claim: Claim, sizes: tuple[int | None, ...]) -> Example | None:
     """The first counterexample found with dims below the given sizes in turn (None: any size)."""
-    denied = (*claim.assumptions, terms.negate(claim.goal))
+    denied = (*claim.hypotheses(), terms.negate(claim.goal))
     dims = [symbols.dim(name) for name in sorted(symbols.function.dims())]
     for size in sizes:
         limits = [] if size is None else [terms.le(d, size) for d in dims]

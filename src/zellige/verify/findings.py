@@ -18,7 +18,7 @@ def of_claim(symbols: Symbols, solver: Solver, claim: Claim) -> Finding | None:
     example = search(symbols, solver, claim, SIZES[:4])
     outcome = Outcome.REFUTED
     if example is None:
-        outcome = solver.prove(claim.assumptions, claim.goal)
+        outcome = solver.prove(claim.hypotheses(), claim.goal)
         if outcome is Outcome.PROVED:
             return None
         example = search(symbols, solver, claim, (*SIZES[4:], None))
@@ -117,7 +117,7 @@ def of_coverage(
                 "ZL0303", f"an element of '{param.name}' is never written: {element}", span, "the stores miss it", (), facts,
                 why, help, refuted=True,
             )  # fmt: skip
-    if solver.prove(claim.assumptions, claim.goal) is Outcome.PROVED:
+    if solver.prove(claim.hypotheses(), claim.goal) is Outcome.PROVED:
         return None
     return Finding(
         "ZL0303", f"could not prove that every element of '{param.name}' is written", span, "does this reach all of it?", (),

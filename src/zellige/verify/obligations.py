@@ -81,6 +81,17 @@ class Claim:
     axis: int = 0
     others: tuple[Span, ...] = ()
     """Where else to look."""
+    present: tuple[Int, ...] = ()
+    """Program ids, iterations and lanes that exist where the claim is made: their bounds hold."""
+
+    def hypotheses(self) -> tuple[Bool, ...]:
+        """The assumptions, and that this program, these iterations and these lanes exist."""
+        exists: list[Bool] = []
+        for v in (t.atom for t in self.present):
+            if isinstance(v, terms.Var):
+                exists += [] if v.low is None else [terms.le(v.low, terms.of_atom(v))]
+                exists += [] if v.high is None else [terms.le(terms.of_atom(v), v.high)]
+        return (*exists, *self.assumptions)
 
 
 def accesses(symbols: Symbols) -> list[Access]:
@@ -116,6 +127,7 @@ def bounds_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
             yield Claim(
                 Kind.BOUNDS, "ZL0201", access.op.span, (access.active,), goal, f"axis {axis} of '{access.array}' {what}",
                 common, (access.block,), access.lanes, access.array, bound, axis,
+                present=(*symbols.scope(access.block), *access.lanes),
             )  # fmt: skip
 
 
@@ -128,7 +140,7 @@ def value_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[C
             divisor = symbols.int_at(op.y, lanes)
             yield Claim(
                 Kind.DIVISION, "ZL0402", op.span, path, terms.negate(terms.equal(divisor, 0)), "the divisor is not 0",
-                {"divisor": divisor}, (block,), lanes,
+                {"divisor": divisor}, (block,), lanes, present=(*symbols.scope(block), *lanes),
             )  # fmt: skip
         case ops.Gather():
             lanes = symbols.lanes(op.result.type.shape, tag)
@@ -139,6 +151,7 @@ def value_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[C
                 yield Claim(
                     Kind.BOUNDS, "ZL0202", op.span, path, goal, "a gathered position is inside the tile",
                     {"position": position, "extent": size}, (block,), lanes, bound=bound, axis=op.axis,
+                    present=(*symbols.scope(block), *lanes),
                 )  # fmt: skip
         case ops.Cast() if _must_fit(op):
             lanes = symbols.lanes(op.result.type.shape, tag)
@@ -148,6 +161,7 @@ def value_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[C
             yield Claim(
                 Kind.CAST, "ZL0403", op.span, path, terms.between(low, value, high), f"the value fits {target}",
                 {"value": value, "largest": const(high)}, (block,), lanes, bound=str(target),
+                present=(*symbols.scope(block), *lanes),
             )  # fmt: skip
 
 
@@ -174,7 +188,7 @@ def contract_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
     yield Claim(
         Kind.CONTRACT, "ZL0404", op.span, (access.active,), terms.between(low, value, high),
         f"every value stored to '{param.name}' keeps {contract}", {"value": value, "largest": high},
-        (access.block,), access.lanes, access.array, str(contract),
+        (access.block,), access.lanes, access.array, str(contract), present=(*symbols.scope(access.block), *access.lanes),
     )  # fmt: skip
 
 

@@ -44,10 +44,15 @@ def race_claim(symbols: Symbols, write: Access, other: Access) -> Claim:
         Kind.RACE, "ZL0301", write.op.span, (write.active, rename.bool(other.active), *meeting), same_program,
         f"no other program {other.verb} what one {write.verb} in '{write.array}'", shown, (write.block, other.block),
         write.lanes + tuple(rename.int(lane) for lane in other.lanes), write.array, others=(other.op.span,),
+        present=(*_here(symbols, write), *map(rename.int, _here(symbols, other))),
     )  # fmt: skip
 
 
-def lanes_claim(access: Access) -> Claim | None:
+def _here(symbols: Symbols, access: Access) -> tuple[Int, ...]:
+    return (*symbols.scope(access.block), *access.lanes)
+
+
+def lanes_claim(symbols: Symbols, access: Access) -> Claim | None:
     """Two different active lanes of one store go to different elements. None if the store has one lane."""
     if isinstance(access.op, ops.Load | ops.Update) or all(e == Const(1) for e in access.shape):
         return None
@@ -60,6 +65,7 @@ def lanes_claim(access: Access) -> Claim | None:
         Kind.LANES, "ZL0302", access.op.span, (access.active, rename.bool(access.active), *meeting), same,
         f"lanes of one store to '{access.array}' go to different elements", shown, (access.block,),
         access.lanes + tuple(rename.int(lane) for lane in access.lanes), access.array,
+        present=(*_here(symbols, access), *map(rename.int, access.lanes)),
     )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ class Solver:
         translation = self._exact
 
         def value(t: Int) -> int:
-            number = model.eval(translation.int(t), model_completion=True)
+            number = model.eval(translation.integer(t), model_completion=True)
             return int(number.as_long())
 
         applications = tuple(
@@ -144,7 +144,7 @@ class Translation:
         self._quotient = z3.Function("quotient", integer, integer, integer)
 
     # --- expressions
-    def int(self, t: Int) -> Any:
+    def integer(self, t: Int) -> Any:
         """A z3 integer."""
         known = self._ints.get(t)
         if known is None:
@@ -171,11 +171,11 @@ class Translation:
                 case Var():
                     known = z3.Int(a.name, self._context)
                 case App():
-                    known = self._function(a, "int")(*map(self.int, a.args))
+                    known = self._function(a, "int")(*map(self.integer, a.args))
                 case Div():
-                    known = self._quotient(self.int(a.numerator), self.int(a.denominator))
+                    known = self._quotient(self.integer(a.numerator), self.integer(a.denominator))
                 case Ite():
-                    known = z3.If(self.bool(a.condition), self.int(a.then), self.int(a.orelse))
+                    known = z3.If(self.truth(a.condition), self.integer(a.then), self.integer(a.orelse))
                 case _:
                     raise TypeError(a)
             self._ints[a] = known
@@ -192,7 +192,7 @@ class Translation:
             self._functions[key] = made
         return self._functions[key]
 
-    def bool(self, b: Bool) -> Any:
+    def truth(self, b: Bool) -> Any:
         """A z3 truth value."""
         known = self._bools.get(b)
         if known is None:
@@ -200,17 +200,17 @@ class Translation:
                 case "true" | "false":
                     known = z3.BoolVal(b.kind == "true", self._context)
                 case "ge":
-                    known = self.int(b.term) >= 0
+                    known = self.integer(b.term) >= 0
                 case "eq":
-                    known = self.int(b.term) == 0
+                    known = self.integer(b.term) == 0
                 case "app":
-                    known = self._function(b.call, "bool")(*map(self.int, b.call.args))
+                    known = self._function(b.call, "bool")(*map(self.integer, b.call.args))
                 case "not":
-                    known = z3.Not(self.bool(b.args[0]))
+                    known = z3.Not(self.truth(b.args[0]))
                 case "and":
-                    known = z3.And([self.bool(a) for a in b.args])
+                    known = z3.And([self.truth(a) for a in b.args])
                 case _:
-                    known = z3.Or([self.bool(a) for a in b.args])
+                    known = z3.Or([self.truth(a) for a in b.args])
             self._bools[b] = known
         return known
 
@@ -223,7 +223,7 @@ class Translation:
         """The claim, and everything known about what it mentions."""
         claim = tuple(claim)
         closure = _Closure(self._is_exact, claim)
-        return [self.bool(b) for b in dict.fromkeys((*claim, *closure.facts))]
+        return [self.truth(b) for b in dict.fromkeys((*claim, *closure.facts))]
 
 
 class _Closure:

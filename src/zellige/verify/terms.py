@@ -184,11 +184,11 @@ class Pool:
     table: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     count: int = 0
 
-    def intern(self, key: tuple[Any, ...], kind: type[Any], **fields: Any) -> Any:
+    def intern(self, key: tuple[Any, ...], node_type: type[Any], **fields: Any) -> Any:
         """The node with this key, made if there is none."""
         node = self.table.get(key)
         if node is None:
-            node = object.__new__(kind)
+            node = object.__new__(node_type)
             for name, value in fields.items():
                 setattr(node, name, value)
             self.count += 1

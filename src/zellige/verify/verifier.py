@@ -94,7 +94,7 @@ class _Run:
         )
 
     def _by_solver(self, claim: Claim, started: float) -> bool:
-        outcome = self.solver.prove(claim.assumptions, claim.goal, exact=False)
+        outcome = self.solver.prove(claim.hypotheses(), claim.goal, exact=False)
         finding: Finding | None = None
         if outcome is not Outcome.PROVED:
             finding = findings.of_claim(self.symbols, self.solver, claim)
@@ -117,7 +117,7 @@ class _Run:
             elif not self._by_solver(claim, started):
                 break
         for access in found:
-            lanes_claim = races.lanes_claim(access)
+            lanes_claim = races.lanes_claim(self.symbols, access)
             if lanes_claim is None:
                 continue
             started = perf_counter()
@@ -147,7 +147,7 @@ class _Run:
             Kind.COVERAGE, "ZL0303", span, inside, goal, what, {f"axis {k}": c for k, c in enumerate(anywhere)}, (), (),
             param.name,
         )  # fmt: skip
-        outcome = self.solver.prove(claim.assumptions, goal, exact=False)
+        outcome = self.solver.prove(claim.hypotheses(), goal, exact=False)
         finding = None
         if outcome is not Outcome.PROVED:
             finding = findings.of_coverage(self.symbols, self.solver, claim, param, stores, anywhere)
