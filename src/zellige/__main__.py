@@ -1,5 +1,6 @@
-"""`python -m zellige` is the command `zellige`."""
+"""``python -m zellige``: the command line."""
 
 from zellige.cli import main
 
-main()
+if __name__ == "__main__":
+    main()
