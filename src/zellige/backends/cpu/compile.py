@@ -27,6 +27,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Extent
 from zellige.ir.ops import Function
+from zellige.ir.printer import text
 from zellige.ir.types import Role
 from zellige.ir.walk import definitions, specialise, walk
 
@@ -59,8 +60,8 @@ class CompiledKernel:
     """Programs on each grid axis, over the dims that are left to run time."""
     guards: tuple[str, ...]
     target: Target
-    text: str = field(repr=False)
-    scratch_bytes: int = 0
+    function: Function = field(repr=False)
+    strided: frozenset[str] = frozenset()
 
     def num_programs(self, dims: Mapping[str, int] | None = None) -> int:
         """How many programs the grid has. KeyError if a run-time dim is missing."""
@@ -100,17 +101,17 @@ class CompiledKernel:
     @property
     def llvm_text(self) -> str:
         """The generated LLVM module, before LLVM's own passes."""
-        return self.text
+        return _generate(self.function, self.target, self.strided)
 
     @property
     def optimised_text(self) -> str:
         """The module after LLVM's passes."""
-        return str(optimise(self.text, self.target))
+        return str(optimise(self.llvm_text, self.target))
 
     @property
     def asm_text(self) -> str:
         """The machine code as assembly."""
-        return assembly(self.text, self.target)
+        return assembly(self.llvm_text, self.target)
 
 
 def scalar_word(value: int | float, dtype: DType) -> int:
@@ -143,13 +144,22 @@ def compile(
     """
     chosen = named_target(target) if isinstance(target, str) else target
     specialised = specialise(function, dims or {})
-    text, slots, guards, scratch = _generate(specialised, chosen, strided)
-    folder = cache_folder() if cache == "user" else cache
-    code = object_code(text, chosen, folder)
+    content = "\n".join([text(specialised), *sorted(strided)])
+    code = object_code(
+        content, lambda: _generate(specialised, chosen, strided), chosen, cache_folder() if cache == "user" else cache
+    )
     symbol = _symbol(function)
     address = load(code, (symbol,))[symbol]
-    grid = tuple(axis.programs for axis in specialised.grid)
-    return CompiledKernel(function.name, address, slots, grid, guards, chosen, text, scratch)
+    return CompiledKernel(
+        name=function.name,
+        entry_address=address,
+        slots=_slots(specialised, strided),
+        grid=tuple(axis.programs for axis in specialised.grid),
+        guards=tuple(op.message for op in walk(specialised.body) if isinstance(op, ops.Guard)),
+        target=chosen,
+        function=specialised,
+        strided=strided,
+    )
 
 
 def _symbol(function: Function) -> str:
@@ -175,8 +185,8 @@ def _run_time_dims(function: Function) -> frozenset[str]:
     return found
 
 
-def _generate(function: Function, target: Target, strided: frozenset[str]) -> tuple[str, tuple[Slot, ...], tuple[str, ...], int]:
-    """LLVM text of a specialised function, its argument words, the messages of its guards, its scratch memory."""
+def _generate(function: Function, target: Target, strided: frozenset[str]) -> str:
+    """LLVM text of a specialised function."""
     e = Emitter()
     ctx = Context(e, target, function, definitions(function.body), intervals(function))
     ctx.evaluate = lambda value, position: evaluate(ctx, value, position)
@@ -192,7 +202,7 @@ def _generate(function: Function, target: Target, strided: frozenset[str]) -> tu
         return ()
 
     e.loop(Reg("%begin", "i64"), Reg("%end", "i64"), 1, (), program)
-    return _module(e, ctx, _symbol(function)), slots, tuple(lowering.guards), ctx.scratch_bytes
+    return _module(e, ctx, _symbol(function))
 
 
 def _load_slots(e: Emitter, slots: tuple[Slot, ...]) -> list[Reg]:

@@ -16,7 +16,7 @@ from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import ops
 from zellige.ir.dtypes import Kind
 from zellige.ir.ops import Block, Op, Value
-from zellige.ir.walk import blocks, operands
+from zellige.ir.walk import blocks, operands, walk
 
 _LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
 
@@ -27,7 +27,7 @@ class Lowering:
     def __init__(self, ctx: Context, kept: frozenset[Value]) -> None:
         self.ctx = ctx
         self.kept = kept
-        self.guards: list[str] = []
+        self.guards: list[ops.Guard] = [op for op in walk(ctx.function.body) if isinstance(op, ops.Guard)]
         self.destinations: dict[Value, Buffer] = {}
         """Dot results that go straight to the buffer of a loop-carried value."""
 
@@ -127,8 +127,7 @@ class Lowering:
 
     def _guard(self, op: ops.Guard) -> None:
         ctx, e = self.ctx, self.ctx.emitter
-        self.guards.append(op.message)
-        code = len(self.guards)
+        code = 1 + self.guards.index(op)
         shape = shape_of(op.condition)
 
         def check(position: Position) -> None:

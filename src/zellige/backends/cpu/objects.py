@@ -9,6 +9,7 @@ import itertools
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,21 @@ def assembly(text: str, chosen: Target) -> str:
         return str(target_machine(chosen).emit_assembly(optimise(text, chosen)))
 
 
-def object_code(text: str, chosen: Target, cache: Path | None) -> bytes:
-    """Object file of LLVM module `text`, from `cache` (a folder) when it holds a sound copy.
+def object_code(content: str, generate: Callable[[], str], chosen: Target, cache: Path | None) -> bytes:
+    """Object file of the LLVM module that `generate` gives, from `cache` (a folder) when it holds a sound copy.
 
-    A corrupt or foreign entry is rebuilt; a cache that cannot be written is not an error.
+    `content` stands for the module: equal content means an equal module. A corrupt or foreign entry is rebuilt; a cache
+    that cannot be written is not an error.
     """
-    key = hashlib.sha256(
-        b"\0".join(part.encode() for part in (_llvm_version(), chosen.triple, chosen.cpu, chosen.features, text))
-    ).hexdigest()
+    parts = (_versions(), chosen.triple, chosen.cpu, chosen.features, content)
+    key = hashlib.sha256(b"\0".join(part.encode() for part in parts)).hexdigest()
     path = None if cache is None else cache / f"{key}.o"
     if path is not None:
         stored = _read(path)
         if stored is not None:
             return stored
     with _lock:
-        code = bytes(target_machine(chosen).emit_object(optimise(text, chosen)))
+        code = bytes(target_machine(chosen).emit_object(optimise(generate(), chosen)))
     if path is not None:
         _write(path, code)
     return code
@@ -90,10 +91,15 @@ def _jit() -> Any:
     return llvm.create_lljit_compiler()
 
 
-def _llvm_version() -> str:
+@functools.cache
+def _versions() -> str:
+    """What makes code of equal content differ: LLVM's version and this backend's own source."""
     import llvmlite.binding as llvm
 
-    return f"{_FORMAT} {'.'.join(map(str, llvm.llvm_version_info))}"
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return f"{_FORMAT} {'.'.join(map(str, llvm.llvm_version_info))} {digest.hexdigest()}"
 
 
 def _read(path: Path) -> bytes | None:

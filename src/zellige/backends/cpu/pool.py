@@ -60,6 +60,10 @@ class Recording:
         """Argument words of launch `position`; writes to it count from the next replay on."""
         return self._launches[position][1]
 
+    def set_slots(self, position: int, slots: Sequence[int]) -> None:
+        """Changes the argument words of launch `position` from the next replay on."""
+        self._launches[position][1][:] = slots
+
     def set_programs(self, position: int, programs: int) -> None:
         """Changes how many programs launch `position` has from the next replay on."""
         entry_address, slots, _, chunk, independent = self._launches[position]
@@ -191,7 +195,7 @@ def _native_functions() -> _Native:
     if _native is None:
         text = resources.files("zellige.backends.cpu").joinpath("pool.ll").read_text()
         symbols = ("worker", "replay", "shutdown", "spin")
-        code = object_code(text, target("generic"), cache=cache_folder())
+        code = object_code(text, lambda: text, target("generic"), cache_folder())
         _native = _Native(load(code, tuple(f"zellige_pool_{symbol}" for symbol in symbols)))
     return _native
 

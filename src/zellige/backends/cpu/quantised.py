@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from zellige.backends.cpu.context import Array, Context, Index, Position, project
@@ -125,6 +124,8 @@ def _block(ctx: Context, form: _Format, start: Reg, metadata: str) -> Reg:
     e = ctx.emitter
     scale, minimum = _scales(ctx, form, start, metadata)
     codes_at = e.offset(start, form.codes)
+    if form.nibbles and ctx.target.vector_bits == 512:
+        return _nibbles_by_table(ctx, form, codes_at, scale, minimum, metadata)
     if form.nibbles:
         packed = e.load(codes_at, "i8", 16, 1, metadata)
         low = e.op("and", packed, e.splat(Reg("15", "i8"), 16))
@@ -138,6 +139,22 @@ def _block(ctx: Context, form: _Format, start: Reg, metadata: str) -> Reg:
     return e.fop("fadd", scaled, minimum) if minimum is not None else scaled
 
 
+def _nibbles_by_table(
+    ctx: Context, form: _Format, codes_at: Reg, scale: Reg, minimum: Reg | None, metadata: str
+) -> Reg:
+    """Looks each nibble up among the block's 16 values; the permute instruction reads only the low 4 bits of an index."""
+    e = ctx.emitter
+    first = range(16)
+    scale = e.shuffle(scale, None, first)
+    steps = ", ".join(f"float {float_literal(i - form.zero, 'float').ref}" for i in range(16))
+    table = e.fop("fmul", Reg(f"<{steps}>", "float", 16), scale)
+    if minimum is not None:
+        table = e.fop("fadd", table, e.shuffle(minimum, None, first))
+    bytes_ = e.convert("zext", e.load(codes_at, "i8", 16, 1, metadata), "i32")
+    high = e.op("lshr", bytes_, e.splat(Reg("4", "i32"), 16))
+    return e.concatenate([e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, i) for i in (bytes_, high)])
+
+
 def _to_float(ctx: Context, codes: Reg, *, signed: bool) -> Reg:
     e = ctx.emitter
     wide = e.convert("sext" if signed else "zext", codes, "i32")
@@ -145,14 +162,22 @@ def _to_float(ctx: Context, codes: Reg, *, signed: bool) -> Reg:
 
 
 def _scales(ctx: Context, form: _Format, start: Reg, metadata: str) -> tuple[Reg, Reg | None]:
-    """The block's scale, and its minimum if it has one, in all 32 lanes."""
+    """The block's scale, and its minimum if it has one, in all 32 lanes.
+
+    Broadcast first, converted afterwards: a scalar conversion would leave the upper lanes of its register, and a false
+    dependence on whatever was there.
+    """
     e = ctx.emitter
-    splat: Callable[[Reg], Reg] = lambda x: e.splat(x, 32)
-    scale = widen(e, e.load(start, "i16", 0, 2, metadata), dtypes.f16, ctx.target)
+    half = 16
     if not form.minimum:
-        return splat(scale), None
-    minimum = widen(e, e.load(e.offset(start, 2), "i16", 0, 2, metadata), dtypes.f16, ctx.target)
-    return splat(scale), splat(minimum)
+        bits = e.splat(e.load(start, "i16", 0, 2, metadata), half)
+        scale = widen(e, bits, dtypes.f16, ctx.target)
+        return e.concatenate([scale, scale]), None
+    pairs = e.splat(e.load(start, "i32", 0, 2, metadata), half // 2)  # scale, minimum, scale, …
+    both = widen(e, e.inst(f"bitcast {pairs} to <{half} x i16>", "i16", half), dtypes.f16, ctx.target)
+    scale = e.shuffle(both, None, [i & ~1 for i in range(half)])
+    minimum = e.shuffle(both, None, [i | 1 for i in range(half)])
+    return e.concatenate([scale, scale]), e.concatenate([minimum, minimum])
 
 
 def _element(ctx: Context, array: Array, places: list[Int], mask: Reg, pad: float) -> Reg:

@@ -30,7 +30,7 @@ from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
-from zellige.ir.ops import BinaryOp, ReduceOp
+from zellige.ir.ops import BinaryOp, ReduceOp, Value
 
 _COMBINE = {
     ReduceOp.SUM: BinaryOp.ADD,
@@ -41,6 +41,7 @@ _COMBINE = {
     ReduceOp.ALL: BinaryOp.AND,
 }
 _INF = float("inf")
+_LONG_ROW = 256  # elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +234,15 @@ def _blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
     return found + ([(whole, extent, extent - whole)] if extent > whole else [])
 
 
-def rows_in_flight(ctx: Context, x: object, shape: tuple[int, ...], axis: int, available: int) -> int:
-    """How many rows are reduced at once: as many as fill half the vector registers with accumulators."""
-    registers = max(1, step_lanes(ctx, [x]) // ctx.target.lanes)  # type: ignore[list-item]
+def rows_in_flight(ctx: Context, x: Value, shape: tuple[int, ...], axis: int, available: int) -> int:
+    """How many rows are reduced at once: several short ones, to fill the registers with accumulators, but one long one.
+
+    Long rows come from memory, and one stream of addresses is what the hardware prefetches best: with four rows side by
+    side, Q8_0 weights arrived at 8 GB/s instead of 30.
+    """
+    if shape[axis] >= _LONG_ROW:
+        return 1
+    registers = max(1, step_lanes(ctx, [x]) // ctx.target.lanes)
     return max(1, min(available, ctx.target.vectors // 4 // registers))
 
 
