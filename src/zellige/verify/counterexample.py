@@ -37,9 +37,23 @@ def search(symbols: Symbols, solver: Solver, claim: Claim, sizes: tuple[int | No
         limits = [] if size is None else [terms.le(d, size) for d in dims]
         answer = solver.find(denied, limits)
         if answer is not None:
-            smaller = _shrunk(solver, denied, dims, answer)
-            return describe(symbols, claim, smaller)
+            if size is None:
+                answer = _evenly(solver, denied, dims, answer)
+            return describe(symbols, claim, _shrunk(solver, denied, dims, answer))
     return None
+
+
+def _evenly(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: Answer) -> Answer:
+    """The same failure with the largest dim as small as possible."""
+    low, high = 0, max((answer.value(d) for d in dims), default=0)
+    while low < high:
+        middle = (low + high) // 2
+        smaller = solver.find(denied, [terms.le(d, middle) for d in dims])
+        if smaller is None:
+            low = middle + 1
+        else:
+            answer, high = smaller, min(middle, max(smaller.value(d) for d in dims))
+    return answer
 
 
 def _shrunk(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: Answer) -> Answer:
@@ -47,9 +61,6 @@ def _shrunk(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: A
     fixed: list[Bool] = []
     for d in dims:
         low, high = 0, answer.value(d)
-        if high > 1 << 16:
-            fixed.append(terms.le(d, high))
-            continue
         while low < high:
             middle = (low + high) // 2
             others = [terms.le(e, answer.value(e)) for e in dims]

@@ -79,6 +79,14 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 "division by zero in integer arithmetic", "this divisor can be 0", "every lane computes it, active or not",
                 "state zl.requires(divisor > 0) if it is a dim or a scalar, else use zl.maximum(divisor, 1)",
             )  # fmt: skip
+        case Kind.OVERFLOW:
+            widen = "drop index_bits=32, so that 64-bit arithmetic is used, or" if claim.bound == "32" else "reorder the arithmetic, or"
+            thing = f"the offset into '{claim.array}'" if claim.array else "index arithmetic"
+            return (
+                f"{thing} overflows {claim.bound} bits" + (f": {facts['value']}" if example else ""),
+                f"exceeds {claim.bound} bits", "the wrapped value would address another element, or none",
+                f"{widen} bound the sizes with zl.requires(...)",
+            )  # fmt: skip
         case Kind.CAST:
             return (
                 f"a value does not fit {claim.bound}", f"can exceed {claim.bound}",

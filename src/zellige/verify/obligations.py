@@ -196,9 +196,10 @@ def distinct_output(function: Function) -> Iterator[tuple[str, str]]:
     """Output arrays whose contract relates elements, with the contract."""
     for param in function.arrays:
         contract = param.contract
-        if contract and param.role in (Role.OUT, Role.MUT):
-            if contract.distinct or contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
-                yield param.name, str(contract)
+        if contract is None or param.role not in (Role.OUT, Role.MUT):
+            continue
+        if contract.distinct or contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
+            yield param.name, str(contract)
 
 
 def operations(block: Block) -> Iterator[tuple[Op, Block]]:

@@ -10,7 +10,8 @@ from zellige.diagnostics.span import Span
 from zellige.ir import ops
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Role
-from zellige.verify import coverage, findings, obligations, races, terms
+from zellige.verify import coverage, findings, obligations, overflow, races, terms
+from zellige.verify.invariants import Invariants
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.ranges import Ranges, Simplifier, known_nonneg
 from zellige.verify.solver import Outcome, Solver
@@ -50,10 +51,13 @@ class _Run:
         ]  # fmt: skip
 
     def everything(self) -> None:
+        Invariants(self.symbols, self.solver).everywhere()
         found = obligations.accesses(self.symbols)
         by_op = {access.op: access for access in found}
         for number, (op, block) in enumerate(obligations.operations(self.function.body)):
             for claim in obligations.value_claims(self.symbols, op, block, f".v{number}"):
+                self._decide(claim)
+            for claim in overflow.width_claims(self.symbols, op, block, f".v{number}"):
                 self._decide(claim)
             if isinstance(op, ops.Load | ops.Store | ops.Update):
                 self._access(by_op[op])
@@ -70,6 +74,9 @@ class _Run:
             self.findings.append(findings.uninitialised(access, role))
         for claim in obligations.bounds_claims(self.symbols, access):
             self._decide(claim)
+        offset = overflow.offset_claim(self.symbols, access)
+        if offset is not None:
+            self._decide(offset)
         for claim in obligations.contract_claims(self.symbols, access):
             self._decide(claim)
 
