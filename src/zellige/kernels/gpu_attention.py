@@ -11,19 +11,10 @@ LOG2E = 1.4426950408889634
 
 
 @zl.inline
-def attend(query, keys, values, best, total, acc, scale):
-    """One step of the online soft-max (Milakov and Gimelshein, 2018), in base 2; scale includes log2(e)."""
-    score = zl.dot(query, keys.T) * scale
-    top = zl.maximum(best, zl.max(score, axis=1))
-    weight = zl.exp2(score - top[:, None])
-    fix = zl.exp2(best - top)
-    total = total * fix + zl.sum(weight, axis=1)
-    return top, total, zl.dot(weight.to(bf16), values, acc * fix[:, None])
+def attend(query, keys, values, best, total, acc, scale, seen):
+    """One step of the online soft-max (Milakov and Gimelshein, 2018), in base 2: ``scale`` includes log2(e).
 
-
-@zl.inline
-def attend_some(query, keys, values, best, total, acc, scale, seen):
-    """``attend`` over the positions where ``seen`` is true."""
+    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]: the positions that count."""
     score = zl.where(seen, zl.dot(query, keys.T) * scale, -1e30)
     top = zl.maximum(best, zl.max(score, axis=1))
     weight = zl.exp2(score - top[:, None])
@@ -52,11 +43,11 @@ def attention_causal(
     first = zl.min(rows, pad=0x7FFFFFFF)
     steep = scale * LOG2E
     for pos in zl.tiles(first, BS):
-        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep)
+        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])
     for more in zl.tiles(zl.minimum(S - first, BM), BS):
         pos = more + first
-        seen = pos[None, :] <= rows[:, None]
-        best, total, acc = attend_some(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, seen)
+        seen = more.active[None, :] & (pos[None, :] <= rows[:, None])
+        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, seen)
     out[b, h, g, rows, :] = (acc / total[:, None]).to(bf16)
 
 
@@ -88,7 +79,7 @@ def paged_decode_partial(
     for lane in zl.tiles(count, BS):
         pos = lane + start
         page, row = table[b, pos // P], pos % P
-        best, total, acc = attend_some(
+        best, total, acc = attend(
             query, keys[page, row, h, :], values[page, row, h, :], best, total, acc, steep, lane.active[None, :]
         )
     part[b, h, s, :, :] = acc

@@ -89,7 +89,7 @@ class Descriptors:
             if not value.type.rank:
                 axes.append(_Axis(extent, corner, 1, False))
                 continue
-            along = self._consecutive(value)
+            along = self.consecutive(value)
             if along is None or (covered and along <= covered[-1]):
                 return None
             if stores and self.x.padding.is_padded(tile, along):
@@ -142,17 +142,17 @@ class Descriptors:
             value = op.x
         return value
 
-    def _consecutive(self, value: Value) -> int | None:
+    def consecutive(self, value: Value) -> int | None:
         """The axis along which lanes are base, base+1, base+2, …; None if they are not."""
         match self.x.bounds.definition(value):
             case ops.Iota():
                 return 0
-            case ops.ExpandDims(x=x, axis=new) if (along := self._consecutive(x)) is not None:
+            case ops.ExpandDims(x=x, axis=new) if (along := self.consecutive(x)) is not None:
                 return along + (along >= new)
             case ops.Binary(op=BinaryOp.ADD, x=x, y=y):
                 for lanes, base in ((x, y), (y, x)):
                     if self.x.bounds.scalar_behind(base) is not None:
-                        return self._consecutive(lanes)
+                        return self.consecutive(lanes)
         return None
 
 

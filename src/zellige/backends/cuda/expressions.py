@@ -45,7 +45,8 @@ class Expressions:
         self.bounds = bounds
         self.padding = padding
         self._terms: dict[Value, Term] = {}
-        self._wide: set[Value] = set()
+        self._width: dict[Value, bool] = {}
+        """Whether an index value has 64 bits: decided once, since bounds narrow where a condition is known."""
 
     # --- values
     def define(self, value: Value, term: Term) -> None:
@@ -87,12 +88,14 @@ class Expressions:
     # --- widths
     def is_wide(self, value: Value) -> bool:
         """Whether an index value is computed in 64 bits."""
-        return value in self._wide or not self.bounds.of(value).fits_32
+        if value not in self._width:
+            self._width[value] = not self.bounds.of(value).fits_32
+        return self._width[value]
 
     def widen_together(self, *values: Value) -> None:
         """Gives index values that share a variable one width."""
         if any(is_index(v) and self.is_wide(v) for v in values):
-            self._wide.update(values)
+            self._width.update(dict.fromkeys(values, True))
 
     def widened(self, value: Value, wide: bool) -> str:
         """An index value as an operand of arithmetic in 32 or 64 bits."""

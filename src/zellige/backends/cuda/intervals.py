@@ -6,7 +6,8 @@ the launch conditions that the architecture page lists (dims in [0, 2³¹)).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 
@@ -129,6 +130,9 @@ class Bounds:
         self._known: dict[Value, Interval] = {}
         self._defined = definitions(function.body)
         self._ranges: dict[Value, Extent] = {}
+        """Positions that run over 0 … extent − 1."""
+        self._uppers: dict[Value, Value] = {}
+        """Induction variables from 0 in steps of 1, and the values that end them."""
         self._block(function.body)
 
     def definition(self, value: Value) -> Op | None:
@@ -150,8 +154,10 @@ class Bounds:
                 lower, upper = self.of(op.lower), self.of(op.upper)
                 self._known[op.body.params[0]] = Interval(lower.low, max(upper.high - 1, lower.low))
                 top = self._defined.get(op.upper)
-                if op.step == 1 and isinstance(top, ops.ExtentValue) and lower.low >= 0:
-                    self._ranges[op.body.params[0]] = top.extent
+                if op.step == 1 and lower == point(0):
+                    self._uppers[op.body.params[0]] = op.upper
+                    if isinstance(top, ops.ExtentValue):
+                        self._ranges[op.body.params[0]] = top.extent
                 self._loop(op.init, [op.body], op.body.params[1:], op.body.yields, op.results)
             case ops.While():
                 for param, carried in zip(op.condition.params, op.body.params, strict=True):
@@ -159,7 +165,8 @@ class Bounds:
                 self._block(op.condition)
                 self._loop(op.init, [op.condition, op.body], op.body.params, op.body.yields, op.results)
             case ops.If():
-                self._block(op.then)
+                with self.assuming(op.condition):
+                    self._block(op.then)
                 self._block(op.orelse)
                 for result, a, b in zip(op.results, op.then.yields, op.orelse.yields, strict=True):
                     self._known[result] = self.of(a).union(self.of(b))
@@ -196,7 +203,8 @@ class Bounds:
                 return of_extent(extent)
             case ops.ScalarValue(param=name):
                 param = next(s for s in self._function.scalars if s.name == name)
-                return of_contract(param.contract) if param.contract else of_dtype(param.dtype)
+                bounds = of_dtype(param.dtype)
+                return _intersection(of_contract(param.contract), bounds) if param.contract else bounds
             case ops.ProgramId(axis=axis):
                 programs = self._function.grid[axis].programs
                 self._ranges[result] = programs
@@ -210,8 +218,10 @@ class Bounds:
                 return self._wrapped(Interval(0, max(abs(bound.low), abs(bound.high))), result)
             case ops.Binary(op=operator, x=x, y=y):
                 return self._wrapped(_binary(operator, self.of(x), self.of(y)), result)
-            case ops.Select(x=x, y=y):
-                return self.of(x).union(self.of(y))
+            case ops.Select(condition=condition, x=x, y=y):
+                return self.of(x) if self.always(condition) else self.of(x).union(self.of(y))
+            case ops.Reduce(op=ReduceOp.MIN, x=x) if (first := self.first_lane(x)) is not None:
+                return self.of(first)
             case ops.Cast(x=x):
                 return self._wrapped(self.of(x), result) if x.type.dtype.is_integer or x.type.dtype.is_bool else of_dtype(result.type.dtype)
             case ops.Broadcast(x=x) | ops.ExpandDims(x=x) | ops.Reshape(x=x) | ops.Transpose(x=x) | ops.Gather(x=x):
@@ -225,7 +235,9 @@ class Bounds:
                 return self._wrapped(self.of(x).union(point(0)) * lanes, result)
             case ops.Load(array=name, pad=pad):
                 array = self._function.array(name)
-                bounds = of_contract(array.contract) if array.contract else of_dtype(array.dtype)
+                bounds = of_dtype(array.dtype)
+                if array.contract:
+                    bounds = _intersection(of_contract(array.contract), bounds)
                 return bounds.union(point(int(pad))) if op.masks else bounds
         return of_dtype(result.type.dtype)
 
@@ -234,6 +246,52 @@ class Bounds:
         """Bounds of a fixed-width result, which wraps when they leave its range."""
         full = of_dtype(result.type.dtype)
         return bounds if bounds.within(full) else full
+
+    @contextmanager
+    def assuming(self, condition: Value) -> Iterator[None]:
+        """Inside the ``with``, values that a scalar condition compares are known to fulfil it."""
+        before = dict(self._known)
+        narrowed: set[Value] = set()
+        self._assume(condition, narrowed)
+        try:
+            yield
+        finally:
+            for value in narrowed:
+                if value in before:
+                    self._known[value] = before[value]
+                else:
+                    del self._known[value]
+
+    def _assume(self, condition: Value, narrowed: set[Value]) -> None:
+        op = self._defined.get(condition)
+        if not isinstance(op, ops.Binary):
+            return
+        if op.op is BinaryOp.AND:
+            self._assume(op.x, narrowed)
+            self._assume(op.y, narrowed)
+            return
+        a, b = self.of(op.x), self.of(op.y)
+        match op.op:
+            case BinaryOp.GE:
+                self._narrow(op.x, Interval(b.low, inf), narrowed)
+                self._narrow(op.y, Interval(-inf, a.high), narrowed)
+            case BinaryOp.GT:
+                self._narrow(op.x, Interval(b.low + 1, inf), narrowed)
+                self._narrow(op.y, Interval(-inf, a.high - 1), narrowed)
+            case BinaryOp.LE:
+                self._narrow(op.x, Interval(-inf, b.high), narrowed)
+                self._narrow(op.y, Interval(a.low, inf), narrowed)
+            case BinaryOp.LT:
+                self._narrow(op.x, Interval(-inf, b.high - 1), narrowed)
+                self._narrow(op.y, Interval(a.low + 1, inf), narrowed)
+
+    def _narrow(self, value: Value, to: Interval, narrowed: set[Value]) -> None:
+        if value.type.rank or not value.type.dtype.is_integer:
+            return
+        kept = _intersection(self.of(value), to)
+        if kept.low <= kept.high:
+            self._known[value] = kept
+            narrowed.add(value)
 
     # --- masks
     def always(self, mask: Value) -> bool:
@@ -257,24 +315,89 @@ class Bounds:
                 return self.of(x).low >= self.of(y).high
         return False
 
-    def _tile_of_multiple(self, lane: Value, limit: Value) -> bool:
-        """Whether ``lane < limit`` is i·size + iota(size) < E with i < ceildiv(E, size) and E a multiple of size."""
+    def is_tile(self, lanes: Value, limit: Value) -> bool:
+        """Whether ``lanes`` is i·size + iota(size) with 0 ≤ i < ceildiv(limit, size): a tile that begins below ``limit``."""
+        return self._tile_size(lanes, limit) is not None
+
+    def _tile_of_multiple(self, lanes: Value, limit: Value) -> bool:
+        """Whether ``lanes`` is a tile of ``limit`` whose size divides it, so that all lanes are below."""
+        size = self._tile_size(lanes, limit)
         total = self.scalar_behind(limit)
-        top = self._defined.get(total) if total else None
-        add = self._defined.get(lane)
-        if not isinstance(top, ops.ExtentValue) or not isinstance(add, ops.Binary) or add.op is not BinaryOp.ADD:
-            return False
-        for base, lanes in ((add.x, add.y), (add.y, add.x)):
+        return size is not None and total is not None and self.divisible(total, size)
+
+    def _tile_size(self, lanes: Value, limit: Value) -> int | None:
+        total = self.scalar_behind(limit)
+        add = self._defined.get(lanes)
+        if total is None or not isinstance(add, ops.Binary) or add.op is not BinaryOp.ADD:
+            return None
+        for base, offsets in ((add.x, add.y), (add.y, add.x)):
             start = self.scalar_behind(base)
-            iota = self._defined.get(lanes)
+            iota = self._defined.get(offsets)
             product = self._defined.get(start) if start else None
             if not isinstance(iota, ops.Iota) or not isinstance(product, ops.Binary) or product.op is not BinaryOp.MUL:
                 continue
-            size = iota.result.type.shape[0]
+            size = iota.result.type.shape[0].constant
             for position, factor in ((product.x, product.y), (product.y, product.x)):
-                if self.of(factor) == of_extent(size) and self._ranges.get(position) == ceildiv(top.extent, size):
-                    return isinstance(size, Const) and self.multiple(top.extent, size.value)
+                if size is not None and self.of(factor) == point(size) and self._counts_tiles(position, total, size):
+                    return size
+        return None
+
+    def _counts_tiles(self, position: Value, total: Value, size: int) -> bool:
+        """Whether ``position`` runs over 0 … ceildiv(total, size) − 1."""
+        extent = self._extent_of(total)
+        if extent is not None and self._ranges.get(position) == ceildiv(extent, size):
+            return True
+        upper = self._defined.get(self._uppers[position]) if position in self._uppers else None
+        if not isinstance(upper, ops.Binary) or upper.op is not BinaryOp.FLOORDIV or self.of(upper.y) != point(size):
+            return False
+        rounded = self._defined.get(upper.x)
+        if not isinstance(rounded, ops.Binary) or rounded.op is not BinaryOp.ADD:
+            return False
+        pairs = ((rounded.x, rounded.y), (rounded.y, rounded.x))
+        return any(a is total and self.of(b) == point(size - 1) for a, b in pairs)
+
+    def _extent_of(self, value: Value) -> Extent | None:
+        match self._defined.get(value):
+            case ops.ExtentValue(extent=extent):
+                return extent
+            case ops.Constant(value=number) if is_index(value):
+                return Const(int(number))
+        return None
+
+    def divisible(self, value: Value, by: int) -> bool:
+        """Whether an index scalar is known to be a multiple of a number."""
+        extent = self._extent_of(value)
+        if extent is not None:
+            return self.multiple(extent, by)
+        match self._defined.get(value):
+            case ops.Binary(op=BinaryOp.MUL, x=x, y=y):
+                return self.divisible(x, by) or self.divisible(y, by)
+            case ops.Binary(op=BinaryOp.ADD | BinaryOp.SUB | BinaryOp.MIN | BinaryOp.MAX, x=x, y=y):
+                return self.divisible(x, by) and self.divisible(y, by)
+            case ops.Broadcast(x=x) | ops.ExpandDims(x=x) | ops.Reshape(x=x):
+                return self.divisible(x, by)
+            case ops.Reduce(op=ReduceOp.MIN, x=x):
+                first = self.first_lane(x)
+                return first is not None and self.divisible(first, by)
         return False
+
+    def first_lane(self, lanes: Value) -> Value | None:
+        """The scalar b of a tile b + iota, also where lanes past a limit were replaced by something larger; None otherwise.
+
+        The first lane of a tile that exists is within its limit, so the replacement leaves the least lane alone."""
+        op = self._defined.get(lanes)
+        if isinstance(op, ops.Select):
+            compare = self._defined.get(op.condition)
+            if not isinstance(compare, ops.Binary) or compare.op is not BinaryOp.LT or compare.x is not op.x:
+                return None
+            if not self.is_tile(op.x, compare.y) or self.of(op.y).low < self.of(op.x).high:
+                return None
+            op = self._defined.get(op.x)
+        if isinstance(op, ops.Binary) and op.op is BinaryOp.ADD:
+            for base, offsets in ((op.x, op.y), (op.y, op.x)):
+                if isinstance(self._defined.get(offsets), ops.Iota):
+                    return self.scalar_behind(base)
+        return None
 
     def multiple(self, extent: Extent, of: int) -> bool:
         """Whether an extent is known to be a multiple of a number."""
@@ -297,6 +420,10 @@ class Bounds:
                 return None
             value = op.x
         return value
+
+
+def _intersection(a: Interval, b: Interval) -> Interval:
+    return Interval(max(a.low, b.low), min(a.high, b.high))
 
 
 def _positions(value: Value, axis: int) -> Interval:

@@ -6,6 +6,7 @@ reads, are not written.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 
@@ -124,7 +125,9 @@ class _Lowering:
     def _place(self, pid: str) -> None:
         """Finds this program's position on every axis of the grid; the last axis runs fastest, unless rows are grouped."""
         counts = [axis.programs for axis in self.function.grid]
-        rest = self.source.load(pid, "pid") if counts else "0"
+        rest = self.source.load(pid, "pid")
+        if self.options.last_first:
+            rest = self.source.bind(f"{self._count(prod(counts, start=Const(1)))} - 1 - {rest}", "pid")
         group = self.options.group or self.function.group
         fast: list[str] = []
         if group > 1 and len(counts) >= 2:
@@ -140,13 +143,15 @@ class _Lowering:
         for axis, count in reversed(list(enumerate(counts))):
             position, rest = self._divided(rest, count, axis > 0)
             slow.insert(0, position)
-        self.pids = [self.source.bind(text, f"pid_{axis}") if not text.isidentifier() else text for axis, text in enumerate(slow + fast)]
+        self.pids = [self.source.bind(text, f"pid_{axis}") if not (text.isidentifier() or text.isdigit()) else text for axis, text in enumerate(slow + fast)]
 
     def _count(self, extent: Extent) -> str:
         return self.x.extent(extent).text
 
     def _divided(self, number: str, count: Extent, more: bool) -> tuple[str, str]:
         """``number`` modulo and divided by ``count``; if there is nothing ``more``, the number itself."""
+        if count == Const(1):
+            return "0", number
         if not more:
             return number, "0"
         text = self._count(count)
@@ -166,11 +171,11 @@ class _Lowering:
                 x.define(result, literal_number(value, result))
             case ops.ExtentValue(extent=extent, result=result):
                 term = x.extent(extent)
-                x.define(result, term) if term.literal else bind(result, term.text)
+                x.define(result, term) if term.literal or term.text.isidentifier() else bind(result, term.text)
             case ops.ScalarValue(param=name, result=result):
                 x.define(result, Term(name))
             case ops.ProgramId(axis=axis, result=result):
-                x.define(result, Term(self.pids[axis]))
+                x.define(result, Term(self.pids[axis], literal=self.pids[axis].isdigit()))
             case ops.Iota(result=result):
                 # Each iota is its own lanes to the verifier; here equal ones may be one value.
                 bind(result, f"tl.arange(0, {self.padding.extent(result, 0)})")
@@ -178,6 +183,8 @@ class _Lowering:
                 self._unary(op)
             case ops.Binary():
                 self._binary(op)
+            case ops.Select(condition=condition, x=a, result=result) if self.bounds.always(condition):
+                x.define(result, x.term(a))
             case ops.Select(condition=condition, x=a, y=b, result=result):
                 left = self._operand(a, result) if is_index(result) else x.typed(a)
                 right = self._operand(b, result) if is_index(result) else x.text(b)
@@ -345,6 +352,10 @@ class _Lowering:
 
     # --- across lanes
     def _reduce(self, op: ops.Reduce) -> None:
+        first = self.bounds.first_lane(op.x) if op.op is ReduceOp.MIN and op.x.type.rank == 1 else None
+        if first is not None:
+            self.x.define(op.result, self.x.term(first))
+            return
         fill = operators.neutral(op.op, op.x.type.dtype)
         if is_index(op.x) and self.x.is_wide(op.x) and fill != "0":
             fill = fill.replace(str((1 << 31) - 1), str((1 << 63) - 1)).replace(str(1 << 31), str(1 << 63))
@@ -518,7 +529,8 @@ class _Lowering:
         for keyword, block in ((f"if {condition}:", op.then), ("else:", op.orelse)):
             if block is op.orelse and not block.ops and not names:
                 continue
-            with self.source.nest(keyword):
+            known = self.bounds.assuming(op.condition) if block is op.then else nullcontext()
+            with self.source.nest(keyword), known:
                 self.block(block)
                 for name, value, result in zip(names, block.yields, op.results, strict=True):
                     self.source.assign(name, self._as_carried(value, result))

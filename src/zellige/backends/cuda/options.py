@@ -28,6 +28,8 @@ class Options:
     """Inputs read once: their lines leave the cache first."""
     group: int | None = None
     """Rows of tiles that run together, instead of the kernel's own hint."""
+    last_first: bool = False
+    """Run the grid backwards: for kernels whose last programs have the most work."""
     pdl: bool = False
     """Programmatic dependent launch: start while the kernel before is still running, wait before touching what it may write."""
     constant: frozenset[str] = frozenset()
