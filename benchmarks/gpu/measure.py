@@ -1,0 +1,119 @@
+"""Time, correctness and tables: what all GPU benchmarks share."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACK = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PACK / "src"))
+
+from zellige.backends.cuda.compiler import CompiledKernel  # noqa: E402
+from zellige.runtime.cuda.device import open_device  # noqa: E402
+from zellige.runtime.cuda.launch import LoadedKernel  # noqa: E402
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A packed kernel, loaded."""
+
+    name: str
+    statics: dict[str, int]
+    kernel: LoadedKernel
+
+    def call(self, arrays: dict[str, torch.Tensor], scalars: dict[str, float] | None = None, dims: dict[str, int] | None = None) -> Call:
+        """A launch with these tensors, on whatever stream PyTorch uses when it is called."""
+        prepared = self.kernel.prepare(stream(), {n: t.data_ptr() for n, t in arrays.items()}, scalars, dims)
+        assert prepared is not None
+        return lambda: prepared(stream())
+
+
+_streams: dict[int, Any] = {}
+
+
+def stream() -> Any:
+    """PyTorch's current stream as our runtime's."""
+    from cuda.core import Stream
+
+    handle = torch.cuda.current_stream().cuda_stream
+    if handle not in _streams:
+        _streams[handle] = Stream.from_handle(handle)
+    return _streams[handle]
+
+
+def variants(table: str) -> dict[str, list[Variant]]:
+    """The packed kernels of one table, by row."""
+    device = open_device()
+    found: dict[str, list[Variant]] = {}
+    for entry in json.loads((PACK / "index.json").read_text()):
+        if entry["table"] == table:
+            kernel = LoadedKernel(CompiledKernel.load(PACK / "kernels" / entry["folder"]), device)
+            found.setdefault(entry["row"], []).append(Variant(entry["variant"], entry["statics"], kernel))
+    return found
+
+
+def microseconds(contestants: dict[str, Sequence[Call]], *, rounds: int = 15, least_calls: int = 1) -> dict[str, float]:
+    """Median time of one call of each contestant. Each is a rotation of calls over different buffers, captured as a graph
+    of at least ``least_calls`` calls; rounds go around all contestants, so that none has the coolest or warmest chip."""
+    graphs = {}
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for name, calls in contestants.items():
+            for call in calls:
+                call()
+            side.synchronize()
+            repeat = max(1, -(-least_calls // len(calls)))
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=side):
+                for _ in range(repeat):
+                    for call in calls:
+                        call()
+            graphs[name] = (graph, repeat * len(calls))
+    torch.cuda.synchronize()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for round_ in range(rounds + 2):
+        for name, (graph, calls) in graphs.items():
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            graph.replay()
+            end.record()
+            end.synchronize()
+            if round_ >= 2:
+                times[name].append(start.elapsed_time(end) * 1000 / calls)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def error(out: torch.Tensor, reference: torch.Tensor) -> float:
+    """‖out − reference‖ / ‖reference‖ in float64; NaN never passes."""
+    return float((out.double() - reference.double()).norm() / reference.double().norm())
+
+
+def check(what: str, out: torch.Tensor, reference: torch.Tensor, bound: float) -> None:
+    """Stops the benchmark if an output is wrong."""
+    found = error(out, reference)
+    if not found <= bound:
+        raise SystemExit(f"WRONG: {what}: relative error {found:.3g}, allowed {bound:.3g}")
+
+
+def poisoned(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    """An output that shows where nothing was written."""
+    return torch.full(shape, float("nan"), dtype=dtype, device="cuda")
+
+
+def random(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    """Normal bf16 data."""
+    return (torch.randn(*shape, device="cuda") * scale).bfloat16()
+
+
+def header(title: str) -> None:
+    """A table's title with the machine."""
+    print(f"\n## {title} ({torch.cuda.get_device_name()}, torch {torch.__version__})", flush=True)

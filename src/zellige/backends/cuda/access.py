@@ -1,0 +1,160 @@
+"""Loads, stores and updates as pointers with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import mul
+
+from zellige.backends.cuda.expressions import Expressions, Term
+from zellige.backends.cuda.intervals import Interval, of_extent
+from zellige.backends.cuda.options import Options
+from zellige.ir import ops
+from zellige.ir.extent import Const, Extent
+from zellige.ir.ops import Function, Value
+from zellige.ir.types import ArrayParam
+
+
+def stride_name(array: str, axis: int) -> str:
+    """The kernel parameter that holds a run-time stride."""
+    return f"{array}_stride_{axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stride:
+    """Elements (of block types: bytes) from one index of an axis to the next."""
+
+    term: Term
+    bounds: Interval
+
+
+class Memory:
+    """Addresses and masks of one function's accesses."""
+
+    def __init__(self, function: Function, expressions: Expressions, options: Options) -> None:
+        self.function = function
+        self.x = expressions
+        self.options = options
+
+    # --- layout
+    def strides(self, array: ArrayParam) -> list[Stride]:
+        """Strides of all axes. Of block types the last one is of the block, and all count bytes."""
+        layout = self.options.layouts.get(array.name)
+        unit = array.dtype.bits // 8 if array.dtype.is_block else 1
+        made = []
+        for axis in range(len(array.shape)):
+            if layout is None:
+                tail = array.shape[axis + 1 :]
+                extent: Extent = reduce(mul, tail, Const(1))
+                if array.dtype.is_block and tail:
+                    extent = reduce(mul, tail[:-1], Const(1)) * (tail[-1] // array.dtype.block)
+                extent = extent * unit
+                made.append(Stride(self.x.extent(extent), of_extent(extent)))
+            elif (stride := layout[axis]) is not None:
+                made.append(Stride(Term(str(stride * unit), literal=True), Interval(stride * unit, stride * unit)))
+            else:
+                made.append(Stride(Term(stride_name(array.name, axis)), Interval(0, float("inf"))))
+        return made
+
+    def is_small(self, array: ArrayParam) -> bool:
+        """Whether 32-bit offsets reach every element."""
+        strides = self.strides(array)
+        last = sum(
+            (of_extent(e).high - 1) * s.bounds.high if of_extent(e).high > 1 else 0
+            for e, s in zip(array.shape, strides, strict=True)
+        )
+        return last < (1 << 31)
+
+    # --- addresses
+    def pointer(self, array: ArrayParam, index: Sequence[Value], shape_of: Value | None) -> str:
+        """The address of every lane of an access whose tile is shaped like ``shape_of`` (None: a scalar)."""
+        scalar, lanes = self._offsets(array, index)
+        pointer = array.name
+        if scalar:
+            pointer = self.x.source.bind(f"{pointer} + ({scalar})" if " " in scalar else f"{pointer} + {scalar}", f"{array.name}_at")
+        if lanes:
+            pointer = self.x.source.bind(f"{pointer} + ({lanes})" if " " in lanes else f"{pointer} + {lanes}", f"{array.name}_tile")
+        if shape_of is not None and shape_of.type.rank and not self._covers(index, shape_of):
+            pointer = self.x.source.bind(f"tl.broadcast_to({pointer}, {self.x.shape(shape_of)})", f"{array.name}_tile")
+        return pointer
+
+    def block_pointer(self, array: ArrayParam, outer: Sequence[Value], block: str, shape_of: Value) -> str:
+        """The first byte of the quantisation block that each lane lies in; ``block`` is the block's number in its row."""
+        scalar, lanes = self._offsets(array, outer)
+        size = array.dtype.bits // 8
+        wide = "" if self.is_small(array) else ".to(tl.int64)"
+        parts = [p for p in (lanes, f"{block}{wide} * {size}") if p]
+        pointer = f"{array.name} + ({scalar})" if scalar else array.name
+        text = f"{self.x.source.bind(pointer, f'{array.name}_at')} + ({' + '.join(parts)})"
+        return self.x.source.bind(f"tl.broadcast_to({text}, {self.x.shape(shape_of)})" if shape_of.type.rank else text, f"{array.name}_block")
+
+    def _offsets(self, array: ArrayParam, index: Sequence[Value]) -> tuple[str, str]:
+        """The offset that all lanes share, and that of each lane. ``index`` may leave out trailing axes."""
+        small = self.is_small(array)
+        scalars: list[str] = []
+        lanes: list[tuple[str, Stride, Interval, bool]] = []
+        reach = 0.0
+        for value, stride in zip(index, self.strides(array), strict=False):
+            parts = self.x.split(value)
+            for text, bounds in parts.base:
+                scalars.append(_scaled(text, stride, wide=not small and not _is_number(text) and bounds.fits_32))
+            if parts.offset is not None:
+                lanes.append((parts.offset, stride, parts.bounds, parts.bounds.fits_32))
+                reach += max(abs(parts.bounds.low), abs(parts.bounds.high)) * max(stride.bounds.high, 1)
+        wide = not small and not reach < (1 << 31)
+        texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, _, narrow in lanes]
+        return " + ".join(s for s in scalars if s != "0"), " + ".join(texts)
+
+    def _covers(self, index: Sequence[Value], shape_of: Value) -> bool:
+        """Whether the lanes of ``index`` run along every axis of a tile."""
+        one = Const(1)
+        return all(
+            extent == one or any(v.type.rank and v.type.shape[axis] != one for v in index)
+            for axis, extent in enumerate(shape_of.type.shape)
+        )
+
+    # --- masks
+    def mask(self, masks: Sequence[Value], shape_of: Value) -> str | None:
+        """The lanes to touch: the masks that may be false, and only true lanes of padded axes. None if all are."""
+        texts = [self.x.text(m) for m in masks if not self.x.bounds.always(m)]
+        for axis in range(shape_of.type.rank):
+            within = self.x.true_lanes(shape_of, axis)
+            if within is not None:
+                texts.append(within)
+        texts = list(dict.fromkeys(texts))
+        return " & ".join(texts) if texts else None
+
+    def load_text(self, op: ops.Load, pad: str) -> str:
+        """The expression that loads."""
+        array = self.function.array(op.array)
+        arguments = [self.pointer(array, op.index, op.result)]
+        mask = self.mask(op.masks, op.result)
+        if mask is not None:
+            arguments += [f"mask={mask}", f"other={pad}"]
+        if op.array in self.options.streamed:
+            arguments.append('eviction_policy="evict_first"')
+        return f"tl.load({', '.join(arguments)})"
+
+    def store_text(self, op: ops.Store | ops.Update, function: str, value: str) -> str:
+        """The statement that stores or updates."""
+        array = self.function.array(op.array)
+        arguments = [self.pointer(array, op.index, op.value), value]
+        mask = self.mask(op.masks, op.value)
+        if mask is not None:
+            arguments.append(f"mask={mask}")
+        if isinstance(op, ops.Update):
+            arguments.append('sem="relaxed"')
+        return f"{function}({', '.join(arguments)})"
+
+
+def _scaled(text: str, stride: Stride, *, wide: bool) -> str:
+    if text == "0":
+        return "0"
+    if wide and stride.term.text != "1":
+        text = f"{text}.to(tl.int64)"
+    return text if stride.term.text == "1" else f"{text} * {stride.term.text}"
+
+
+def _is_number(text: str) -> bool:
+    return text.strip("()-").isdigit()

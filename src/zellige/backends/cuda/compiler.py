@@ -1,0 +1,238 @@
+"""Compiles a kernel for an explicit GPU target, on a machine with or without a GPU, and remembers the result on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zellige.backends.cuda.lowering import Lowered, Parameter, lower
+from zellige.backends.cuda.options import Options
+from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
+from zellige.ir.ops import Function
+from zellige.ir.walk import specialise
+
+FORMAT = 1
+"""Raised when what the lowering or this file writes changes meaning, so that older cache entries are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledKernel:
+    """Machine code of one kernel and all that a launch needs to know."""
+
+    name: str
+    """Of the symbol in the cubin."""
+    target: str
+    cubin: bytes
+    source: str
+    """The Triton source that it was compiled from."""
+    ptx: str
+    parameters: tuple[Parameter, ...]
+    programs: Extent
+    """Tiles of the grid, over the dims that are parameters."""
+    guards: tuple[str, ...]
+    options: Options
+    num_warps: int
+    """Warps that the launch starts; more than asked for if warps are specialised."""
+    shared_bytes: int
+    scratch_bytes: int
+    """Global scratch memory per program (for tensor descriptors made in the kernel)."""
+    registers: int
+    spilled_bytes: int
+    """Local memory per thread."""
+
+    def metadata(self) -> dict[str, Any]:
+        """Everything but code and texts, JSON-ready."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "parameters": [asdict(p) for p in self.parameters],
+            "programs": extent_to_json(self.programs),
+            "guards": list(self.guards),
+            "options": self.options.as_json(),
+            "num_warps": self.num_warps,
+            "shared_bytes": self.shared_bytes,
+            "scratch_bytes": self.scratch_bytes,
+            "registers": self.registers,
+            "spilled_bytes": self.spilled_bytes,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes ``kernel.cubin``, ``kernel.json``, ``kernel.py`` and ``kernel.ptx`` into a new folder, all or nothing."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            made = Path(beside) / "entry"
+            made.mkdir()
+            (made / "kernel.cubin").write_bytes(self.cubin)
+            (made / "kernel.py").write_text(self.source)
+            (made / "kernel.ptx").write_text(self.ptx)
+            (made / "kernel.json").write_text(json.dumps(self.metadata(), indent=1))
+            try:
+                made.rename(folder)
+            except OSError:
+                if not (folder / "kernel.json").exists():  # else another process was faster, with the same content
+                    raise
+
+    @classmethod
+    def load(cls, folder: Path) -> CompiledKernel:
+        """Reads what ``save`` wrote. OSError or ValueError if it is not all there."""
+        data = json.loads((folder / "kernel.json").read_text())
+        data["parameters"] = tuple(Parameter(**p) for p in data["parameters"])
+        data["programs"] = extent_from_json(data["programs"])
+        data["guards"] = tuple(data["guards"])
+        data["options"] = Options.from_json(data["options"])
+        return cls(
+            cubin=(folder / "kernel.cubin").read_bytes(), source=(folder / "kernel.py").read_text(),
+            ptx=(folder / "kernel.ptx").read_text(), **data,
+        )  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: ``$ZELLIGE_CACHE``, else the user's cache folder."""
+    root = os.environ.get("ZELLIGE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "zellige")
+    return Path(root) / "cuda"
+
+
+def compile(
+    function: Function,
+    dims: Mapping[str, int],
+    target: str = "sm_90",
+    options: Options | None = None,
+    cache: Path | None = None,
+) -> CompiledKernel:
+    """Compiles ``function`` with ``dims`` fixed; the other dims stay parameters. Needs ``triton``, but no GPU.
+
+    Raises ZelligeError ZL0401 (a tile extent is not fixed), ZL0402 and ZL0403 (an operation that GPU tiles lack), ZL0404 (no
+    Triton), ZL0405 (Triton refuses the kernel, such as for too much shared memory).
+    """
+    options = options or Options()
+    lowered = lower(specialise(function, dims), options)
+    key = _key(lowered, target, options)
+    folder = (cache or cache_folder()) / key[:2] / key
+    if (folder / "kernel.json").exists():
+        return CompiledKernel.load(folder)
+    made = _compile(lowered, target, options, key)
+    made.save(folder)
+    return made
+
+
+def _key(lowered: Lowered, target: str, options: Options) -> str:
+    triton = _triton()
+    content = [FORMAT, triton.__version__, target, options.as_json(), lowered.text, [asdict(p) for p in lowered.parameters], lowered.guards]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _triton() -> Any:
+    try:
+        import triton
+    except ImportError as error:
+        raise ZelligeError(
+            "ZL0404", "compiling for a GPU needs the package 'triton', which is not installed",
+            help="pip install 'zellige[cuda]'", facts={"cause": str(error)},
+        ) from error  # fmt: skip
+    return triton
+
+
+def _compile(lowered: Lowered, target: str, options: Options, key: str) -> CompiledKernel:
+    triton = _triton()
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    capability = int(target.removeprefix("sm_"))
+    with tempfile.TemporaryDirectory() as folder:
+        module = _import(lowered.text, Path(folder) / f"zellige_{key[:16]}.py")
+        source = ASTSource(
+            getattr(module, lowered.name),
+            {p.name: p.type for p in lowered.parameters},
+            attrs={(i,): [["tt.divisibility", 16]] for i, p in enumerate(lowered.parameters) if p.multiple % 16 == 0},
+        )
+        settings: dict[str, Any] = {"num_warps": options.num_warps, "num_stages": options.num_stages, "launch_pdl": options.pdl}
+        if options.max_registers is not None:
+            settings["maxnreg"] = options.max_registers
+        try:
+            made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=settings)
+        except Exception as error:
+            raise ZelligeError(
+                "ZL0405", f"Triton refuses the kernel '{lowered.name}' for {target}: {error}",
+                facts={"options": options.as_json()}, help="try smaller tiles or fewer stages",
+            ) from error  # fmt: skip
+        cubin = made.asm["cubin"]
+        registers, spilled = _resources(cubin, lowered.name)
+    metadata = made.metadata
+    return CompiledKernel(
+        name=lowered.name, target=target, cubin=cubin, source=lowered.text, ptx=made.asm["ptx"],
+        parameters=lowered.parameters, programs=lowered.programs, guards=lowered.guards, options=options,
+        num_warps=_launched_warps(made.asm["ptx"], metadata.num_warps), shared_bytes=metadata.shared,
+        scratch_bytes=metadata.global_scratch_size, registers=registers, spilled_bytes=spilled,
+    )  # fmt: skip
+
+
+def _launched_warps(ptx: str, asked: int) -> int:
+    """Warps of a block: what the code requires, which warp specialisation raises above what was asked for."""
+    found = re.search(r"\.reqntid (\d+)", ptx)
+    return int(found.group(1)) // 32 if found else asked
+
+
+def _import(text: str, path: Path) -> Any:
+    """A module from source text; Triton reads kernels from files."""
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[path.stem]
+    return module
+
+
+def _resources(cubin: bytes, name: str) -> tuple[int, int]:
+    """Registers and bytes of local memory per thread."""
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        report = subprocess.run(
+            [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    found = re.search(rf"Function {re.escape(name)}:\s*REG:(\d+) STACK:(\d+).*?LOCAL:(\d+)", report)
+    if found is None:
+        raise ZelligeError("ZL0405", f"the resource report of '{name}' is unreadable", facts={"report": report[:500]})
+    return int(found.group(1)), max(int(found.group(2)), int(found.group(3)))
+
+
+def extent_to_json(extent: Extent) -> Any:
+    """A dim expression as nested lists."""
+    match extent:
+        case Const(value):
+            return value
+        case Dim(name):
+            return name
+        case Nary(op, terms):
+            return [op, *map(extent_to_json, terms)]
+        case Quotient(op, left, right):
+            return [op, extent_to_json(left), extent_to_json(right)]
+    raise TypeError(extent)
+
+
+def extent_from_json(data: Any) -> Extent:
+    """What ``extent_to_json`` wrote."""
+    if isinstance(data, int):
+        return Const(data)
+    if isinstance(data, str):
+        return Dim(data)
+    op, *terms = data
+    parts = tuple(map(extent_from_json, terms))
+    return Nary(op, parts) if op in ("add", "mul", "min", "max") else Quotient(op, *parts)

@@ -1,0 +1,60 @@
+"""How to schedule a kernel on a GPU. Options never change what a kernel computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One schedule; also what the launch promises about its arguments (``multiples``, ``aligned``, ``layouts``)."""
+
+    num_warps: int = 4
+    num_stages: int = 3
+    """Software-pipelining depth of loops that feed a matrix product."""
+    loop_stages: int | None = None
+    """Pipelining depth given to every loop, matrix product or not."""
+    persistent: int = 0
+    """Programs per multiprocessor of a persistent grid; 0: one program per tile."""
+    flatten: bool = False
+    """Of a persistent grid: fuse the loop over tiles with the loops in it, so that the epilogue of one tile overlaps the next."""
+    warp_specialize: bool = False
+    """Give loads and matrix products different warps, in loops that allow it."""
+    descriptors: frozenset[str] = frozenset()
+    """Arrays to access by bulk tensor copy (TMA) wherever an access is a box of them."""
+    streamed: frozenset[str] = frozenset()
+    """Inputs read once: their lines leave the cache first."""
+    group: int | None = None
+    """Rows of tiles that run together, instead of the kernel's own hint."""
+    last_first: bool = False
+    """Run the grid backwards: for kernels whose last programs have the most work."""
+    pdl: bool = False
+    """Programmatic dependent launch: start while the kernel before is still running, wait before touching what it may write."""
+    constant: frozenset[str] = frozenset()
+    """Inputs that no kernel in flight writes (weights); under ``pdl`` they may be read before the wait."""
+    max_registers: int | None = None
+    multiples: Mapping[str, int] = field(default_factory=dict)
+    """Dims left symbolic that the launch promises to be multiples of a number."""
+    unaligned: frozenset[str] = frozenset()
+    """Arrays whose address may not be a multiple of 16 bytes."""
+    layouts: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    """Strides, in elements, of arrays that are not contiguous; None: given at the launch."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON-ready data, sorted so that equal options give equal text."""
+        data = asdict(self)
+        for name, value in data.items():
+            if isinstance(value, frozenset):
+                data[name] = sorted(value)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Options:
+        """Options written by ``as_json``. TypeError on an unknown name."""
+        sets = {f.name for f in fields(cls) if str(f.type).startswith("frozenset")}
+        made = {name: frozenset(value) if name in sets else value for name, value in data.items()}
+        if "layouts" in made:
+            made["layouts"] = {name: tuple(strides) for name, strides in made["layouts"].items()}
+        return cls(**made)

@@ -1,0 +1,104 @@
+"""Attention in bf16 with f32 soft-max, scheduled for GPUs: causal prefill, and paged decode split over the context."""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import bf16, f32
+
+B, HK, G, S, HD, NB, P, PAGES, SPLITS = zl.dims("B HK G S HD NB P PAGES SPLITS")
+
+LOG2E = 1.4426950408889634
+
+
+@zl.inline
+def attend(query, keys, values, best, total, acc, scale, seen):
+    """One step of the online soft-max (Milakov and Gimelshein, 2018), in base 2: ``scale`` includes log2(e).
+
+    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]: the positions that count."""
+    score = zl.where(seen, zl.dot(query, keys.T) * scale, -1e30)
+    top = zl.maximum(best, zl.max(score, axis=1))
+    weight = zl.exp2(score - top[:, None])
+    fix = zl.exp2(best - top)
+    total = total * fix + zl.sum(weight, axis=1)
+    return top, total, zl.dot(weight.to(bf16), values, acc * fix[:, None])
+
+
+@zl.kernel
+def attention_causal(
+    q: zl.In[bf16, B, HK, G, S, HD],
+    k: zl.In[bf16, B, HK, S, HD],
+    v: zl.In[bf16, B, HK, S, HD],
+    scale: f32,
+    *,
+    out: zl.Out[bf16, B, HK, G, S, HD],
+    BM: zl.Static = 128,
+    BS: zl.Static = 128,
+):
+    """Causal self-attention of whole sequences. q, out bf16 [B, HK, G, S, HD]; k, v bf16 [B, HK, S, HD].
+
+    Positions before the tile of queries need no comparison, those of the tile itself do (Dao, 2023)."""
+    rows, b, h, g = zl.grid(S.tiles(BM), B, HK, G)
+    query = q[b, h, g, rows, :]
+    best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
+    first = zl.min(rows, pad=0x7FFFFFFF)
+    steep = scale * LOG2E
+    for pos in zl.tiles(first, BS):
+        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])
+    for more in zl.tiles(zl.minimum(S - first, BM), BS):
+        pos = more + first
+        seen = more.active[None, :] & (pos[None, :] <= rows[:, None])
+        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, seen)
+    out[b, h, g, rows, :] = (acc / total[:, None]).to(bf16)
+
+
+@zl.kernel
+def paged_decode_partial(
+    q: zl.In[bf16, B, HK, G, HD],
+    keys: zl.In[bf16, NB, P, HK, HD],
+    values: zl.In[bf16, NB, P, HK, HD],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    *,
+    part: zl.Out[f32, B, HK, SPLITS, G, HD],
+    best_of: zl.Out[f32, B, HK, SPLITS, G],
+    total_of: zl.Out[f32, B, HK, SPLITS, G],
+    CHUNK: zl.Static = 128,
+    BS: zl.Static = 64,
+):
+    """Decode attention over one chunk of each context: unnormalised sums, and the soft-max state to combine them by.
+
+    q bf16 [B, HK, G, HD]; keys, values bf16 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]; SPLITS·CHUNK ≥ PAGES·P."""
+    zl.requires(SPLITS * CHUNK >= PAGES * P)
+    b, h, s = zl.grid(B, HK, SPLITS)
+    query = q[b, h, :, :]
+    best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    steep = scale * LOG2E
+    start = s * CHUNK
+    count = zl.minimum(zl.maximum(length[b] - start, 0), CHUNK)
+    for lane in zl.tiles(count, BS):
+        pos = lane + start
+        page, row = table[b, pos // P], pos % P
+        best, total, acc = attend(
+            query, keys[page, row, h, :], values[page, row, h, :], best, total, acc, steep, lane.active[None, :]
+        )
+    part[b, h, s, :, :] = acc
+    best_of[b, h, s, :] = best
+    total_of[b, h, s, :] = total
+
+
+@zl.kernel
+def paged_decode_combine(
+    part: zl.In[f32, B, HK, SPLITS, G, HD],
+    best_of: zl.In[f32, B, HK, SPLITS, G],
+    total_of: zl.In[f32, B, HK, SPLITS, G],
+    *,
+    out: zl.Out[bf16, B, HK, G, HD],
+):
+    """Combines the chunks of ``paged_decode_partial``. out bf16 [B, HK, G, HD]; a context of length 0 gives 0."""
+    b, h, g = zl.grid(B, HK, G)
+    best = best_of[b, h, :, g]
+    weight = zl.exp2(best - zl.max(best))
+    total = zl.sum(weight * total_of[b, h, :, g])
+    acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
+    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(bf16)

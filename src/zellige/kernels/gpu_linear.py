@@ -1,0 +1,81 @@
+"""Dense products in bf16 with f32 sums, scheduled for GPUs: tiles of a matrix product, streamed matrix × vector."""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import bf16, f32
+
+M, N, K = zl.dims("M N K")
+
+
+@zl.kernel
+def matmul(
+    a: zl.In[bf16, M, K],
+    b: zl.In[bf16, K, N],
+    *,
+    c: zl.Out[bf16, M, N],
+    BM: zl.Static = 128,
+    BN: zl.Static = 256,
+    BK: zl.Static = 64,
+):
+    """c = a·b. a bf16 [M, K]; b bf16 [K, N]; c bf16 [M, N]."""
+    rows, cols = zl.grid(M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
+    acc = zl.zeros((BM, BN), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(a[rows, depth], b[depth, cols], acc)
+    c[rows, cols] = acc.to(bf16)
+
+
+@zl.kernel
+def linear(
+    x: zl.In[bf16, M, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[bf16, M, N],
+    BM: zl.Static = 128,
+    BN: zl.Static = 256,
+    BK: zl.Static = 64,
+):
+    """y = x·wᵀ, rows of w being output features. x bf16 [M, K]; w bf16 [N, K]; y bf16 [M, N]."""
+    rows, cols = zl.grid(M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
+    acc = zl.zeros((BM, BN), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    y[rows, cols] = acc.to(bf16)
+
+
+@zl.kernel
+def thin_linear(
+    x: zl.In[bf16, M, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[bf16, M, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """y = x·wᵀ for few rows of x: the weights are the left operand, so that their rows fill the matrix units.
+
+    x bf16 [M, K]; w bf16 [N, K]; y bf16 [M, N]."""
+    cols, rows = zl.grid(N.tiles(BN), M.tiles(BM))
+    acc = zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
+    y[rows, cols] = acc.T.to(bf16)
+
+
+@zl.kernel
+def matvec(
+    x: zl.In[bf16, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[bf16, N],
+    BN: zl.Static = 2,
+    BK: zl.Static = 2048,
+):
+    """y = w·x, read once at memory speed. x bf16 [K]; w bf16 [N, K]; y bf16 [N]."""
+    cols = zl.grid(N.tiles(BN))
+    acc = zl.zeros((BN, BK), f32)
+    for depth in K.tiles(BK):
+        acc = acc + w[cols, depth].to(f32) * x[depth].to(f32)[None, :]
+    y[cols] = zl.sum(acc, axis=1).to(bf16)

@@ -1,0 +1,118 @@
+"""Compiled kernels on a device, and launches prepared once and repeated cheaply."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zellige.backends.cuda.compiler import CompiledKernel
+from zellige.diagnostics.errors import InternalError, ZelligeError
+from zellige.runtime.cuda.device import Device
+
+_SCALARS: dict[str, Any] = {
+    "i1": ctypes.c_bool, "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
+    "u8": ctypes.c_uint8, "u16": ctypes.c_uint16, "u32": ctypes.c_uint32, "u64": ctypes.c_uint64,
+    "fp32": ctypes.c_float, "fp64": ctypes.c_double,
+}  # fmt: skip
+
+
+class LoadedKernel:
+    """A kernel's machine code on one device."""
+
+    def __init__(self, compiled: CompiledKernel, device: Device) -> None:
+        from cuda.core import ObjectCode
+
+        if compiled.target != device.target:
+            raise ZelligeError(
+                "ZL0513", f"'{compiled.name}' was compiled for {compiled.target}, but {device.name} is {device.target}",
+                help=f"compile it with target='{device.target}'",
+            )  # fmt: skip
+        if compiled.shared_bytes > device.shared_bytes:
+            raise ZelligeError(
+                "ZL0514", f"'{compiled.name}' needs {compiled.shared_bytes} bytes of shared memory; {device.name} has {device.shared_bytes}",
+                help="use smaller tiles or fewer stages",
+            )  # fmt: skip
+        device.use()
+        self.compiled = compiled
+        self.device = device
+        self._code = ObjectCode.from_cubin(compiled.cubin, name=compiled.name)
+        self._kernel = self._code.get_kernel(compiled.name)
+        if compiled.shared_bytes > 48 * 1024:
+            self._kernel.attributes[device.handle].max_dynamic_shared_size_bytes = compiled.shared_bytes
+
+    def prepare(
+        self,
+        stream: Any,
+        arrays: Mapping[str, int],
+        scalars: Mapping[str, int | float] | None = None,
+        dims: Mapping[str, int] | None = None,
+        strides: Mapping[str, tuple[int, ...]] | None = None,
+        flag: int = 0,
+    ) -> Launch | None:
+        """A launch with these addresses, scalars, dims and strides (in elements); None if the grid is empty.
+
+        The caller has checked that they suit the kernel, and keeps the memory alive. ZelligeError ZL0515: an address or a dim
+        is not the multiple that the kernel was compiled for; ZL0516: more programs than a grid has.
+        """
+        from cuda.core import LaunchConfig
+
+        compiled, dims = self.compiled, dims or {}
+        programs = compiled.programs.evaluate(dims)
+        if programs == 0:
+            return None
+        if programs >= 1 << 31:
+            raise ZelligeError("ZL0516", f"'{compiled.name}' would run {programs} programs; a grid has at most 2**31 - 1")
+        blocks = programs
+        if compiled.options.persistent:
+            blocks = min(programs, self.device.multiprocessors * compiled.options.persistent)
+        arguments: list[Any] = []
+        for parameter in compiled.parameters:
+            match parameter.kind:
+                case "array":
+                    value = arrays[parameter.name]
+                case "scalar":
+                    arguments.append(_SCALARS[parameter.type]((scalars or {})[parameter.name]))
+                    continue
+                case "dim":
+                    value = dims[parameter.name]
+                case "stride":
+                    array = parameter.name.removesuffix(f"_stride_{parameter.axis}")
+                    value = (strides or {})[array][parameter.axis]
+                case "flag":
+                    value = flag
+                case other:
+                    raise InternalError(f"a kernel parameter of kind {other!r}")
+            if value % parameter.multiple:
+                raise ZelligeError(
+                    "ZL0515", f"'{compiled.name}' was compiled for {parameter.name} being a multiple of {parameter.multiple}",
+                    facts={parameter.name: value}, help="align it, or compile without that promise",
+                )  # fmt: skip
+            arguments.append(ctypes.c_int32(value) if parameter.kind == "dim" else ctypes.c_uint64(value))
+        scratch = None
+        if compiled.scratch_bytes:
+            scratch = self.device.handle.allocate(compiled.scratch_bytes * blocks, stream=stream)
+        arguments += [ctypes.c_uint64(int(scratch.handle) if scratch is not None else 0), ctypes.c_uint64(0)]
+        config = LaunchConfig(
+            grid=blocks, block=32 * compiled.num_warps, shmem_size=compiled.shared_bytes,
+            programmatic_stream_serialization=compiled.options.pdl,
+        )  # fmt: skip
+        return Launch(self, config, tuple(arguments), scratch)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel with its arguments, ready to run any number of times."""
+
+    kernel: LoadedKernel
+    config: Any
+    arguments: tuple[Any, ...]
+    scratch: Any
+    """Memory that the kernel keeps tensor descriptors in; its own, so that overlapping launches do not share it."""
+
+    def __call__(self, stream: Any) -> None:
+        """Runs it on a stream (or records it, given a graph builder); returns at once."""
+        from cuda.core import launch
+
+        launch(stream, self.config, self.kernel._kernel, *self.arguments)

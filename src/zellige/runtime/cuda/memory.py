@@ -1,0 +1,173 @@
+"""Device memory by blocks that are kept for reuse, and pinned host memory owned by the copy that uses it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime.cuda.device import Device
+
+GRANULE = 512
+
+
+class Allocator:
+    """Device memory in the order of one stream.
+
+    A freed block may be handed out again at once: work given to the stream later runs after all work given before, so it
+    cannot disturb the block's last user. Work on other streams must be waited for by the caller before a block is freed.
+    """
+
+    def __init__(self, device: Device, stream: Any) -> None:
+        self.device = device
+        self.stream = stream
+        self._free: dict[int, list[Any]] = defaultdict(list)
+        self.held_bytes = 0
+        """Taken from the driver, in use or free."""
+
+    def allocate(self, size: int) -> Block:
+        """At least ``size`` bytes, 512-byte aligned. ZelligeError ZL0506 if memory is short."""
+        size = _rounded(size)
+        if self._free[size]:
+            return Block(self, self._free[size].pop(), size)
+        try:
+            return Block(self, self._take(size), size)
+        except Exception as error:
+            if "memory" not in str(error).lower():
+                raise
+        self.trim()
+        try:
+            return Block(self, self._take(size), size)
+        except Exception as error:
+            raise ZelligeError(
+                "ZL0506", f"no memory for {size} bytes on {self.device.name}", facts={"bytes": size, "already held": self.held_bytes},
+                help="use smaller batches or a shorter context",
+            ) from error  # fmt: skip
+
+    def _take(self, size: int) -> Any:
+        buffer = self.device.handle.allocate(size, stream=self.stream)
+        self.held_bytes += size
+        return buffer
+
+    def trim(self) -> None:
+        """Gives free blocks back to the driver."""
+        for size, buffers in self._free.items():
+            for buffer in buffers:
+                buffer.close(self.stream)
+                self.held_bytes -= size
+        self._free.clear()
+
+    def _release(self, buffer: Any, size: int) -> None:
+        self._free[size].append(buffer)
+
+
+class Block:
+    """Device memory; goes back to its allocator when closed or collected."""
+
+    __slots__ = ("_allocator", "_buffer", "address", "size")
+
+    def __init__(self, allocator: Allocator, buffer: Any, size: int) -> None:
+        self._allocator = allocator
+        self._buffer = buffer
+        self.address = int(buffer.handle)
+        self.size = size
+
+    @property
+    def buffer(self) -> Any:
+        """The ``cuda.core.Buffer``."""
+        return self._buffer
+
+    def close(self) -> None:
+        """Frees the block; again does nothing."""
+        if self._buffer is not None:
+            self._allocator._release(self._buffer, self.size)
+            self._buffer = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Staging:
+    """Copies between host arrays and device memory through pinned buffers.
+
+    A buffer belongs to its copy until the copy is done, which an event says; then another copy may use it."""
+
+    def __init__(self, device: Device, stream: Any) -> None:
+        from cuda.core import PinnedMemoryResource
+
+        self.device = device
+        self.stream = stream
+        self._resource = PinnedMemoryResource()
+        self._free: dict[int, list[Any]] = defaultdict(list)
+        self._busy: list[tuple[Any, int, Any]] = []
+
+    def upload(self, source: NDArray[Any], target: Block) -> None:
+        """Starts a copy of a C-contiguous array to the device; the array may change as soon as this returns."""
+        data = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+        _check_size(data.nbytes, target)
+        if not data.nbytes:
+            return
+        pinned, size = self._buffer(data.nbytes)
+        _host_view(pinned, size)[: data.nbytes] = data
+        self._copy(_part(target, data.nbytes), _whole(pinned, data.nbytes))
+        self._busy.append((pinned, size, self.stream.record()))
+
+    def download(self, source: Block, target: NDArray[Any]) -> None:
+        """Copies device memory to a C-contiguous array and waits for it."""
+        data = target.reshape(-1).view(np.uint8)
+        _check_size(data.nbytes, source)
+        if not data.nbytes:
+            return
+        pinned, size = self._buffer(data.nbytes)
+        self._copy(_whole(pinned, data.nbytes), _part(source, data.nbytes))
+        self.stream.sync()
+        data[:] = _host_view(pinned, size)[: data.nbytes]
+        self._free[size].append(pinned)
+
+    def _copy(self, target: Any, source: Any) -> None:
+        source.copy_to(target, stream=self.stream)
+
+    def _buffer(self, size: int) -> tuple[Any, int]:
+        waiting = []
+        for pinned, length, event in self._busy:
+            if event.is_done:
+                self._free[length].append(pinned)
+            else:
+                waiting.append((pinned, length, event))
+        self._busy = waiting
+        size = _rounded(size)
+        if self._free[size]:
+            return self._free[size].pop(), size
+        return self._resource.allocate(size, stream=self.stream), size
+
+
+def _rounded(size: int) -> int:
+    """Sizes in steps of an eighth of their power of two, so that few different ones occur."""
+    size = max(size, GRANULE)
+    step = max(GRANULE, 1 << max(size.bit_length() - 4, 0))
+    return -(-size // step) * step
+
+
+def _check_size(size: int, block: Block) -> None:
+    if size > block.size:
+        raise ZelligeError("ZL0502", f"a copy of {size} bytes does not fit device memory of {block.size}")
+
+
+def _host_view(pinned: Any, size: int) -> NDArray[np.uint8]:
+    import ctypes
+
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(pinned.handle)))
+
+
+def _part(block: Block, size: int) -> Any:
+    return _whole(block.buffer, size)
+
+
+def _whole(buffer: Any, size: int) -> Any:
+    """The first ``size`` bytes of a buffer, as a buffer that owns nothing."""
+    from cuda.core import Buffer
+
+    return Buffer.from_handle(int(buffer.handle), size, owner=buffer)
