@@ -290,9 +290,17 @@ class Kernel:
                 self.indent -= 1
 
     def write(self, role: str, out: str, subscript: str, value: str) -> None:
-        self.line(f"{out}.add(({subscript},), {value})" if role == "Acc" else f"{out}[{subscript}] = {value}")
+        if role == "Acc":
+            self.line(f"{out}.add(({subscript.replace(':', 'slice(None)')},), {value})")
+        else:
+            self.line(f"{out}[{subscript}] = {value}")
 
     def text(self) -> str:
+        """The source. Dims that only the body names are given a value by an input that nothing reads."""
+        declared = " ".join(self.params + self.outputs)
+        loose = [d for d in DIMS if any(d in line for line in self.lines) and d not in declared]
+        if loose:
+            self.params.append(f"sizes: zl.In[f32, {', '.join(loose)}]")
         parameters = ", ".join([*self.params, "*", *self.outputs])
         return f"@zl.kernel\ndef k({parameters}):\n" + "\n".join(self.lines) + "\n"
 
