@@ -8,6 +8,7 @@ unmasked, or bounded by the wrong extent, contracts lose a flag, and stores lose
 from __future__ import annotations
 
 import linecache
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -298,7 +299,8 @@ class Kernel:
     def text(self) -> str:
         """The source. Dims that only the body names are given a value by an input that nothing reads."""
         declared = " ".join(self.params + self.outputs)
-        loose = [d for d in DIMS if any(d in line for line in self.lines) and d not in declared]
+        body = " ".join(self.lines)
+        loose = [d for d in DIMS if re.search(rf"\b{d}\b", body) and not re.search(rf"\b{d}\b", declared)]
         if loose:
             self.params.append(f"sizes: zl.In[f32, {', '.join(loose)}]")
         parameters = ", ".join([*self.params, "*", *self.outputs])
