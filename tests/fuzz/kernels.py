@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import zellige as zl
+from tests.fuzz.shapes import draw_shape
 from zellige.ir.ops import Function
 
 DIMS = ("M", "N", "K")
@@ -194,9 +195,9 @@ class Kernel:
             self.line(f"{loaded} = zl.only({loaded}, {loaded}.present)")
         self.indices.append(Index(loaded, extent, lanes))
 
-    def offsets_loop(self, lanes: tuple[str, ...]) -> str:
+    def offsets_loop(self) -> str:
         """A sum over the rows of a segment."""
-        by = self.pick([i for i in self.indices if not i.lanes] or [Index("0", "K")])
+        by = self.pick([i for i in self.indices if not i.lanes])
         name, x, row, total = self.fresh("offsets"), self.fresh("x"), self.fresh("r"), self.fresh("acc")
         extent = self.pick(DIMS)
         count = f"{by.extent} + 1" if not self.wrong(0.5) else by.extent
@@ -208,7 +209,7 @@ class Kernel:
         self.line(f"    {total} = {total} + {x}[{row}]")
         return total
 
-    def loop(self, lanes: tuple[str, ...]) -> str:
+    def loop(self) -> str:
         """A sum over a loop; the loop variable may index."""
         total, extent = self.fresh("acc"), self.pick(DIMS)
         variable = self.fresh("i")
@@ -230,9 +231,9 @@ class Kernel:
         """What is stored: a sum of loads and the like."""
         parts = [self.load(lanes) for _ in range(int(self.rng.integers(1, 3)))]
         if self.chance(0.25):
-            parts.append(self.loop(lanes))
-        if self.chance(0.12):
-            parts.append(self.offsets_loop(lanes))
+            parts.append(self.loop())
+        if self.chance(0.12) and any(not i.lanes for i in self.indices):
+            parts.append(self.offsets_loop())
         return " + ".join(parts)
 
     def guarded(self) -> None:
@@ -310,7 +311,10 @@ class Kernel:
 def draw(seed: int) -> Drawn:
     """The kernel of a seed."""
     rng = np.random.default_rng(seed)
-    kernel = Kernel(rng, wrongness=float(rng.choice([0.0, 0.1, 0.25, 0.5])))
+    wrongness = float(rng.choice([0.0, 0.1, 0.25, 0.5]))
+    if rng.random() < 0.4:
+        return Drawn(seed, draw_shape(rng, wrongness))
+    kernel = Kernel(rng, wrongness)
     if kernel.chance(0.1):
         kernel.line(f"zl.requires({kernel.pick(DIMS)} {kernel.pick(['<=', '==', '>'])} {kernel.pick([*DIMS, '2'])})")
     kernel.grid()
