@@ -1,0 +1,113 @@
+"""Random arguments that satisfy a function's launch conditions, for any function and any sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from zellige.backends.reference import arithmetic
+from zellige.ir.ops import Function
+from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarParam
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What one launch gets."""
+
+    dims: dict[str, int]
+    arrays: dict[str, Any]
+    scalars: dict[str, Any]
+
+    def copy(self) -> Arguments:
+        """The same contents in fresh memory."""
+        return Arguments(self.dims, {name: array.copy() for name, array in self.arrays.items()}, self.scalars)
+
+
+class Impossible(Exception):
+    """No arguments of these sizes satisfy the launch conditions."""
+
+
+def sizes(function: Function, largest: int) -> Iterator[dict[str, int]]:
+    """Every assignment of 0 … largest to the dims of a function."""
+    names = sorted(function.dims())
+    for values in product(range(largest + 1), repeat=len(names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def draw(function: Function, dims: Mapping[str, int], rng: np.random.Generator) -> Arguments:
+    """Random contents: small whole numbers (so that sums are exact), contracts kept. Impossible if there are none."""
+    arrays = {a.name: _array(a, dims, rng) for a in function.arrays}
+    scalars = {s.name: _scalar(s, dims, rng) for s in function.scalars}
+    return Arguments(dict(dims), arrays, scalars)
+
+
+def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator) -> Any:
+    shape = tuple(e.evaluate(dims) for e in param.shape)
+    if any(extent < 0 for extent in shape):
+        raise Impossible(f"{param} has a negative extent")
+    if param.dtype.is_block:
+        if shape[-1] % param.dtype.block:
+            raise Impossible(f"{param} has no whole blocks")
+        packed = rng.integers(0, 256, arithmetic.storage_shape(shape, param.dtype)).astype(np.uint8)
+        packed[...] = np.minimum(packed, 0x3B)  # scales stay finite and small
+        return packed
+    dtype = arithmetic.NUMPY[param.dtype]
+    if param.role is Role.OUT:
+        return np.full(shape, np.nan if param.dtype.is_float else 77, np.float64).astype(dtype)
+    if param.contract is not None:
+        return _contents(param.contract, shape, dims, rng).astype(dtype)
+    if param.dtype.is_bool:
+        return rng.random(shape) < 0.5
+    low = 0 if param.dtype.name.startswith("u") else -4
+    return rng.integers(low, 9, shape).astype(np.float64).astype(dtype)
+
+
+def _contents(contract: Contract, shape: tuple[int, ...], dims: Mapping[str, int], rng: np.random.Generator) -> Any:
+    """Integers that keep a contract; often its extreme ones."""
+    bound, count = contract.bound.evaluate(dims), int(np.prod(shape))
+    high = bound if contract.kind in (ContractKind.UP_TO, ContractKind.OFFSETS) else bound - 1
+    match contract.kind:
+        case ContractKind.OFFSETS:
+            if count < 1 or (count == 1 and bound != 0) or bound < 0:
+                raise Impossible(f"{contract} of {count}")
+            inner = np.sort(rng.integers(0, bound + 1, max(count - 2, 0)))
+            return np.concatenate([[0], inner, [bound]])[:count] if count > 1 else np.zeros(1)
+        case ContractKind.PERMUTATION:
+            if count != bound:
+                raise Impossible(f"{contract} of {count}")
+            return rng.permutation(bound)
+    if contract.distinct:
+        values = rng.permutation(high + 1)[:count] if high >= 0 else np.zeros(0, np.int64)
+        absent = count - len(values)
+        if absent and not contract.optional:
+            raise Impossible(f"{count} distinct values of {contract}")
+        values = rng.permutation(np.concatenate([values, np.full(absent, -1)]))
+    elif high < 0 and not contract.optional and count:
+        raise Impossible(f"no value of {contract}")
+    else:
+        values = rng.integers(0, high + 1, count) if high >= 0 else np.full(count, -1)
+        if high >= 0 and rng.random() < 0.4:
+            values[rng.random(count) < 0.6] = high
+    if contract.optional:
+        values = np.where(rng.random(count) < 0.3, -1, values)
+    return values.reshape(shape)
+
+
+def _scalar(param: ScalarParam, dims: Mapping[str, int], rng: np.random.Generator) -> Any:
+    if param.contract is not None:
+        bound = param.contract.bound.evaluate(dims)
+        high = bound if param.contract.kind is ContractKind.UP_TO else bound - 1
+        low = -1 if param.contract.optional else 0
+        if high < low:
+            raise Impossible(f"no value of {param}")
+        return int(rng.choice([low, high, rng.integers(low, high + 1)]))
+    if param.dtype.is_float:
+        return float(rng.integers(-4, 5))
+    if param.dtype.is_bool:
+        return bool(rng.random() < 0.5)
+    low, high = param.dtype.integer_range()
+    return int(rng.choice([max(low, -2), 0, 1, 2, 3, 7]))
