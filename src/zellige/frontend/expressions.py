@@ -264,10 +264,12 @@ def attribute(context: Context, value: object, name: str) -> object:
                     value.lanes,
                 )
             return Tile(value.active, (), value.lanes, implies=(Mask(value.active, (0,)),))
-        case Tile() if name == "active":
+        case SpanTile() if name == "start" and value.start is not None:
+            return Tile(value.start)
+        case Tile() if name in ("active", "start"):
             refuse(
                 "ZL0116",
-                "'.active' belongs to spans, as tiles(…) and grid(…) give them",
+                f"'.{name}' belongs to spans, as tiles(…) and grid(…) give them",
                 context.span,
                 "keep the span in a variable",
             )

@@ -88,13 +88,14 @@ def _grid(context: Context, *axes: object, order: object = None) -> object:
 def span_of(context: Context, number: Value, size: int, extent: Extent | Tile) -> SpanTile:
     """Tile ``number`` of ``extent``: ``size`` lanes, those past the end inactive."""
     builder = context.builder
-    position = builder.add(builder.mul(number, builder.extent(size)), builder.iota(size))
+    start = builder.mul(number, builder.extent(size))
+    position = builder.add(start, builder.iota(size))
     lanes = (fresh_lanes(),)
     if size == 1 or (isinstance(extent, Const) and extent.value % size == 0):
-        return SpanTile(position, (), lanes, active=None)
+        return SpanTile(position, (), lanes, active=None, start=start)
     limit = builder.extent(extent) if isinstance(extent, Extent) else extent.value
     mask = builder.lt(position, limit)
-    return SpanTile(position, (Mask(mask, (0,)),), lanes, active=mask)
+    return SpanTile(position, (Mask(mask, (0,)),), lanes, active=mask, start=start)
 
 
 @lowers

@@ -77,6 +77,8 @@ class SpanTile(Tile):
     """The lanes of one tile of an extent, as ``M.tiles(BM)`` gives them; ``active`` is its own mask, if it needs one."""
 
     active: Value | None = None
+    start: Value | None = None
+    """Its first position, an index scalar."""
 
 
 @dataclass(frozen=True, slots=True)

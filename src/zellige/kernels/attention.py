@@ -66,8 +66,7 @@ def attention_prefill(
     rows, h, g = zl.grid(T.tiles(BM), HK, G)
     query = q[rows, h, g, :] * scale
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
-    last = zl.max(zl.where(rows.active, rows, 0)) + start
-    for pos in zl.tiles(last + 1, BS):
+    for pos in zl.tiles(start + zl.minimum(rows.start + BM, T), BS):
         page, row = table[pos // P], pos % P
         k, v = keys[page, row, h, :].to(f32), values[page, row, h, :].to(f32)
         seen = pos.active[None, :] & (pos[None, :] <= (rows + start)[:, None])

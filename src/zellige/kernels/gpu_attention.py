@@ -40,7 +40,7 @@ def attention_causal(
     rows, b, h, g = zl.grid(S.tiles(BM), B, HK, G)
     query = q[b, h, g, rows, :]
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
-    first = zl.min(rows, pad=0x7FFFFFFF)
+    first = rows.start
     steep = scale * LOG2E
     for pos in zl.tiles(first, BS):
         best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])

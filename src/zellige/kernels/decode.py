@@ -1,0 +1,146 @@
+"""Fused kernels of a decode step in bf16: the norm goes into the product that reads it, the residual into the one that ends it.
+
+Each streams its weights once per row of activations, so a step is bound by memory. The residual stream is f32.
+"""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import bf16, f32
+
+T, D, N, F, H, HK, HALF, C, NB, P, B, V, PARTS = zl.dims("T D N F H HK HALF C NB P B V PARTS")
+Y = zl.dtypes("Y", bf16, f32)
+
+
+@zl.inline
+def inverse_rms(h, t, extent, eps, block):
+    """1 / sqrt(mean(h[t]²) + eps) of one row, in tiles of ``block``."""
+    squares = zl.zeros((block,), f32)
+    for d in extent.tiles(block):
+        part = h[t, d]
+        squares = squares + part * part
+    return zl.rsqrt(zl.sum(squares) / extent + eps)
+
+
+@zl.kernel
+def norm_linear(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    w: zl.In[bf16, N, D],
+    eps: f32,
+    *,
+    y: zl.Out[Y, T, N],
+    BN: zl.Static = 2,
+    BK: zl.Static = 1024,
+):
+    """y = rms_norm(h, g)·wᵀ. h f32 [T, D]; g bf16 [D]; w bf16 [N, D]; y [T, N]."""
+    cols, t = zl.grid(N.tiles(BN), T)
+    scale = inverse_rms(h, t, D, eps, BK)
+    acc = zl.zeros((BN, BK), f32)
+    for d in D.tiles(BK):
+        acc = acc + w[cols, d].to(f32) * (h[t, d] * g[d].to(f32))[None, :]
+    y[t, cols] = (zl.sum(acc, axis=1) * scale).to(y.dtype)
+
+
+@zl.kernel
+def norm_swiglu(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    gate: zl.In[bf16, F, D],
+    up: zl.In[bf16, F, D],
+    eps: f32,
+    *,
+    y: zl.Out[bf16, T, F],
+    BN: zl.Static = 2,
+    BK: zl.Static = 1024,
+):
+    """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up bf16 [F, D]; y bf16 [T, F]."""
+    cols, t = zl.grid(F.tiles(BN), T)
+    scale = inverse_rms(h, t, D, eps, BK)
+    a, b = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32)
+    for d in D.tiles(BK):
+        x = (h[t, d] * g[d].to(f32))[None, :]
+        a = a + gate[cols, d].to(f32) * x
+        b = b + up[cols, d].to(f32) * x
+    gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
+    y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
+
+
+@zl.kernel
+def linear_residual(
+    x: zl.In[bf16, T, D], w: zl.In[bf16, N, D], *, h: zl.Mut[f32, T, N], BN: zl.Static = 1, BK: zl.Static = 2048
+):
+    """h += x·wᵀ. x bf16 [T, D]; w bf16 [N, D]; h f32 [T, N]."""
+    cols, t = zl.grid(N.tiles(BN), T)
+    acc = zl.zeros((BN, BK), f32)
+    for d in D.tiles(BK):
+        acc = acc + w[cols, d].to(f32) * x[t, d].to(f32)[None, :]
+    h[t, cols] = h[t, cols] + zl.sum(acc, axis=1)
+
+
+@zl.inline
+def turned(x, t, head, g, eps, cosine, sine, at, half):
+    """The two halves of a head after its norm and rotation (Qwen3: norm, then rotary pairs (i, i + HALF))."""
+    i = zl.arange(half)
+    a, b = x[t, head, i].to(f32), x[t, head, i + half].to(f32)
+    scale = zl.rsqrt((zl.sum(a * a) + zl.sum(b * b)) / (2 * half) + eps)
+    a, b = a * scale * g[i].to(f32), b * scale * g[i + half].to(f32)
+    c, s = cosine[at, i], sine[at, i]
+    return i, a * c - b * s, b * c + a * s
+
+
+@zl.kernel
+def head_norm_rope_append(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    q_norm: zl.In[bf16, 2 * HALF],
+    k_norm: zl.In[bf16, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    eps: f32,
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+):
+    """Norm and rotation of query and key heads; keys and values go to their slots of the paged cache.
+
+    qkv bf16 [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q bf16 [T, H, HD]."""
+    t, j = zl.grid(T, H + 2 * HK)
+    at, s = position[t], slot[t]
+    if j < H:
+        i, first, second = turned(qkv, t, j, q_norm, eps, cosine, sine, at, HALF)
+        q[t, j, i] = first.to(bf16)
+        q[t, j, i + HALF] = second.to(bf16)
+    elif j < H + HK:
+        if s.present:
+            i, first, second = turned(qkv, t, j, k_norm, eps, cosine, sine, at, HALF)
+            keys[s // P, s % P, j - H, i] = first.to(bf16)
+            keys[s // P, s % P, j - H, i + HALF] = second.to(bf16)
+    else:
+        if s.present:
+            values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
+
+
+@zl.kernel
+def argmax_parts(
+    logits: zl.In[f32, B, V], *, best: zl.Out[f32, B, PARTS], at: zl.Out[zl.Index[V], B, PARTS], BLOCK: zl.Static = 2048
+):
+    """The maximum of each block of a row of logits, and where it is. PARTS·BLOCK ≥ V ≥ 1; empty blocks give −inf."""
+    zl.requires(V >= 1)
+    zl.requires(PARTS * BLOCK >= V)
+    b, part = zl.grid(B, PARTS)
+    ids = part * BLOCK + zl.arange(BLOCK)
+    ids = zl.only(ids, ids < V)
+    block = logits[b, ids]
+    best[b, part] = zl.max(block, pad=-zl.inf)
+    at[b, part] = zl.minimum(part * BLOCK + zl.argmax(block, pad=-zl.inf), V - 1)
+
+
+@zl.kernel
+def argmax_combine(best: zl.In[f32, B, PARTS], at: zl.In[zl.Index[V], B, PARTS], *, token: zl.Out[zl.Index[V], B]):
+    """The id of the largest of the blocks' maxima, ties to the first block."""
+    zl.requires(PARTS >= 1)
+    b = zl.grid(B)
+    token[b] = at[b, zl.argmax(best[b, :])]
