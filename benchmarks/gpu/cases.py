@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zellige.backends.cuda.options import Options
@@ -70,16 +70,23 @@ def _gemm() -> Iterator[Case]:
 def _gemv() -> Iterator[Case]:
     from zellige.kernels import gpu_linear
 
-    tiles = ((1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8), (4, 512, 4), (4, 1024, 8), (8, 512, 8))
+    tiles = ((1, 1024, 4), (1, 2048, 4), (1, 2048, 8), (2, 1024, 8), (2, 2048, 8), (2, 512, 4), (4, 512, 4))
     for n, k in GEMV_SHAPES:
         for bn, bk, warps in tiles:
             if bk > 2 * k:
                 continue
-            for name, extra in (("", {}), ("-first", {"streamed": frozenset("w")})):
-                yield Case(
-                    "gemv", f"{n}x{k}", f"{bn}-{bk}-w{warps}{name}", gpu_linear.matvec, dict(BN=bn, BK=bk), dict(N=n, K=k),
-                    Options(num_warps=warps, **extra),
-                )  # fmt: skip
+            options = Options(num_warps=warps, streamed=frozenset("w"))
+            variants = {"": options, "-pdl": replace(options, pdl=True, constant=frozenset("w"))}
+            for name, chosen in variants.items():
+                statics = dict(BN=bn, BK=bk)
+                yield Case("gemv", f"{n}x{k}", f"{bn}-{bk}-w{warps}{name}", gpu_linear.matvec, statics, dict(N=n, K=k), chosen)
+    yield Case("launch", "copy", "tiny", _copy(), dict(BN=128), dict(N=128), Options(num_warps=1))
+
+
+def _copy() -> Any:
+    from zellige.kernels import gpu_elementwise
+
+    return gpu_elementwise.copy
 
 
 def _thin() -> Iterator[Case]:
@@ -100,14 +107,19 @@ def _rows() -> Iterator[Case]:
     from zellige.kernels import gpu_elementwise as rows
 
     t, d = ROWS
-    for warps in (4, 8, 16):
-        options = Options(num_warps=warps)
-        yield Case("rows", "rms_norm", f"w{warps}", rows.rms_norm, {}, dict(D=d), options)
-        yield Case("rows", "softmax", f"w{warps}", rows.softmax, {}, dict(D=d), options)
-        yield Case("rows", "add_rms_norm", f"w{warps}", rows.add_rms_norm, {}, dict(D=d), options)
-    for bn, warps in ((1024, 4), (2048, 4), (4096, 8), (8192, 8)):
-        yield Case("rows", "copy", f"{bn}-w{warps}", rows.copy, dict(BN=bn), dict(N=t * d), Options(num_warps=warps))
-        yield Case("rows", "swiglu", f"{bn}-w{warps}", rows.swiglu, dict(BN=bn), dict(N=t * d), Options(num_warps=warps))
+    for bn, warps in ((1024, 4), (2048, 4), (2048, 8), (4096, 8)):
+        for name, streamed in (("", frozenset()), ("-first", frozenset("xy")), ("-first-in", frozenset("x"))):
+            options = Options(num_warps=warps, streamed=streamed)
+            yield Case("rows", "copy", f"{bn}-w{warps}{name}", rows.copy, dict(BN=bn), dict(N=t * d), options)
+        options = Options(num_warps=warps, streamed=frozenset(("gate", "up")))
+        yield Case("rows", "swiglu", f"{bn}-w{warps}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
+    for warps in (4, 8):
+        for name, streamed in (("", frozenset()), ("-first", frozenset(("x", "h", "y")))):
+            options = Options(num_warps=warps, streamed=streamed)
+            yield Case("rows", "rms_norm", f"w{warps}{name}", rows.rms_norm, {}, dict(D=d), options)
+            yield Case("rows", "softmax", f"w{warps}{name}", rows.softmax, {}, dict(D=d), options)
+    for warps in (4, 8):
+        yield Case("rows", "add_rms_norm", f"w{warps}", rows.add_rms_norm, {}, dict(D=d), Options(num_warps=warps))
 
 
 def _attention() -> Iterator[Case]:

@@ -92,6 +92,23 @@ def microseconds(contestants: dict[str, Sequence[Call]], *, rounds: int = 15, le
     return {name: statistics.median(t) for name, t in times.items()}
 
 
+def direct_microseconds(contestants: dict[str, Sequence[Call]], *, rounds: int = 9, repeat: int = 4) -> dict[str, float]:
+    """``microseconds`` for long calls, launched one by one instead of from a graph."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for round_ in range(rounds + 2):
+        for name, calls in contestants.items():
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            for _ in range(repeat):
+                for call in calls:
+                    call()
+            end.record()
+            end.synchronize()
+            if round_ >= 2:
+                times[name].append(start.elapsed_time(end) * 1000 / (repeat * len(calls)))
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
 def error(out: torch.Tensor, reference: torch.Tensor) -> float:
     """‖out − reference‖ / ‖reference‖ in float64; NaN never passes."""
     return float((out.double() - reference.double()).norm() / reference.double().norm())

@@ -30,6 +30,7 @@ def main() -> None:
 
     from zellige.backends.cuda.compiler import compile
     from zellige.diagnostics.errors import ZelligeError
+    from zellige.runtime.paths import cache_dir
 
     wanted = set(filter(None, options.only.split(",")))
     out: Path = options.out
@@ -45,7 +46,7 @@ def main() -> None:
         function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, {})
         used = {name: size for name, size in case.dims.items() if name in function.dims()}
         try:
-            made = compile(function, used, options.target, case.options)
+            made = compile(function, used, options.target, case.options, cache_dir("cuda"))
         except ZelligeError as error:
             print(f"{case.folder}: {error.message.splitlines()[0][:150]}")
             continue

@@ -27,7 +27,7 @@ def main() -> None:
             torch.cuda.synchronize()
             check(f"gemv {row} {variant.name}", outs[0], reference, 5e-3)
             contestants[variant.name] = calls
-            if not variant.name.endswith("first"):
+            if not variant.name.endswith("pdl"):
                 bn, bk, warps = variant.statics["BN"], variant.statics["BK"], variant.kernel.compiled.num_warps
                 contestants[f"triton {variant.name}"] = [
                     lambda w=w, y=y, bn=bn, bk=bk, warps=warps: matvec[(triton.cdiv(n, bn),)](x, w, y, n, k, bn, bk, num_warps=warps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from measure import check, header, microseconds, poisoned, random, variants
+from measure import check, direct_microseconds, header, poisoned, random, variants
 
 
 def main() -> None:
@@ -23,9 +23,11 @@ def main() -> None:
         "add_rms_norm": summed / (summed.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * w.double(),
     }
     moved = {"copy": 2, "rms_norm": 2, "softmax": 2, "swiglu": 3, "add_rms_norm": 4}
-    plain = microseconds({"copy": [lambda x=x, y=y: y.copy_(x) for x, _, y in sets]})["copy"]
-    ceiling = 2 * 2 * t * d / plain / 1e3
-    print(f"torch copy {ceiling:.0f}")
+    source, target = torch.empty(2, 1 << 30, dtype=torch.uint8, device="cuda").random_().unbind()
+    ways = {"copy_": lambda: target.copy_(source), "clone": lambda: source.clone(), "bf16 ·1": lambda: torch.mul(x, 1, out=sets[0][2])}
+    for name, us in direct_microseconds({name: [way] for name, way in ways.items()}).items():
+        print(f"peer {name}: {2 * (source.numel() if 'bf16' not in name else 2 * t * d) / us / 1e3:.0f}")
+    del source, target
     for row, found in variants("rows").items():
         contestants = {"copy": [lambda x=x, y=y: y.copy_(x) for x, _, y in sets]}
         for variant in found:
@@ -51,7 +53,7 @@ def main() -> None:
                 raise SystemExit(f"WRONG: {row} {variant.name} left lanes unwritten")
             sets[0][1].copy_(keep)
             contestants[variant.name] = calls
-        times = microseconds(contestants, rounds=9)
+        times = direct_microseconds(contestants)
         if row == "add_rms_norm":
             for s in sets:
                 s[1].copy_(random(t, d))

@@ -145,6 +145,8 @@ class Memory:
             arguments.append(f"mask={mask}")
         if isinstance(op, ops.Update):
             arguments.append('sem="relaxed"')
+        elif op.array in self.options.streamed:
+            arguments.append('eviction_policy="evict_first"')
         return f"{function}({', '.join(arguments)})"
 
 

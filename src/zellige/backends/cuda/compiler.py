@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -24,6 +23,9 @@ from zellige.ir.walk import specialise
 
 FORMAT = 1
 """Raised when what the lowering or this file writes changes meaning, so that older cache entries are not used."""
+
+SHARED_LIMITS = {"sm_80": 163 << 10, "sm_89": 99 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "sm_120": 99 << 10}
+"""Bytes of shared memory that a block may use (CUDA C++ Programming Guide, technical specifications)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,6 @@ class CompiledKernel:
         )  # fmt: skip
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: ``$ZELLIGE_CACHE``, else the user's cache folder."""
-    root = os.environ.get("ZELLIGE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "zellige")
-    return Path(root) / "cuda"
-
-
 def compile(
     function: Function,
     dims: Mapping[str, int],
@@ -112,13 +108,17 @@ def compile(
 ) -> CompiledKernel:
     """Compiles ``function`` with ``dims`` fixed; the other dims stay parameters. Needs ``triton``, but no GPU.
 
+    ``cache``: a folder of compiled kernels, by content; looked at first, added to. None: compile anew.
+
     Raises ZelligeError ZL0401 (a tile extent is not fixed), ZL0402 and ZL0403 (an operation that GPU tiles lack), ZL0404 (no
     Triton), ZL0405 (Triton refuses the kernel, such as for too much shared memory).
     """
     options = options or Options()
     lowered = lower(specialise(function, dims), options)
     key = _key(lowered, target, options)
-    folder = (cache or cache_folder()) / key[:2] / key
+    if cache is None:
+        return _compile(lowered, target, options, key)
+    folder = cache / key[:2] / key
     if (folder / "kernel.json").exists():
         return CompiledKernel.load(folder)
     made = _compile(lowered, target, options, key)
@@ -128,7 +128,10 @@ def compile(
 
 def _key(lowered: Lowered, target: str, options: Options) -> str:
     triton = _triton()
-    content = [FORMAT, triton.__version__, target, options.as_json(), lowered.text, [asdict(p) for p in lowered.parameters], lowered.guards]
+    content = [
+        FORMAT, triton.__version__, target, options.as_json(), lowered.text, [asdict(p) for p in lowered.parameters],
+        lowered.guards, extent_to_json(lowered.programs),
+    ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -169,6 +172,12 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
         cubin = made.asm["cubin"]
         registers, spilled = _resources(cubin, lowered.name)
     metadata = made.metadata
+    limit = SHARED_LIMITS.get(target)
+    if limit is not None and metadata.shared > limit:
+        raise ZelligeError(
+            "ZL0405", f"'{lowered.name}' needs {metadata.shared} bytes of shared memory; a block of {target} has {limit}",
+            facts={"options": options.as_json()}, help="use smaller tiles or fewer stages",
+        )  # fmt: skip
     return CompiledKernel(
         name=lowered.name, target=target, cubin=cubin, source=lowered.text, ptx=made.asm["ptx"],
         parameters=lowered.parameters, programs=lowered.programs, guards=lowered.guards, options=options,

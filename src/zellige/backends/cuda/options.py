@@ -25,7 +25,7 @@ class Options:
     descriptors: frozenset[str] = frozenset()
     """Arrays to access by bulk tensor copy (TMA) wherever an access is a box of them."""
     streamed: frozenset[str] = frozenset()
-    """Inputs read once: their lines leave the cache first."""
+    """Arrays touched once: their lines leave the cache first."""
     group: int | None = None
     """Rows of tiles that run together, instead of the kernel's own hint."""
     last_first: bool = False

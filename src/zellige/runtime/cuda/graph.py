@@ -19,7 +19,7 @@ class LaunchGraph:
         self._launches = tuple(launch for launch in launches if launch is not None)
         builder = device.handle.create_graph_builder().begin_building()
         for launch in self._launches:
-            launch(builder)
+            launch(builder.stream)
         self._graph = builder.end_building().complete()
         builder.close()
 

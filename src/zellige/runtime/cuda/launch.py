@@ -10,6 +10,7 @@ from typing import Any
 from zellige.backends.cuda.compiler import CompiledKernel
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.runtime.cuda.device import Device
+from zellige.runtime.cuda.driver import PreparedCall, allow_shared
 
 _SCALARS: dict[str, Any] = {
     "i1": ctypes.c_bool, "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
@@ -39,8 +40,9 @@ class LoadedKernel:
         self.device = device
         self._code = ObjectCode.from_cubin(compiled.cubin, name=compiled.name)
         self._kernel = self._code.get_kernel(compiled.name)
+        self.address = int(self._kernel.handle)
         if compiled.shared_bytes > 48 * 1024:
-            self._kernel.attributes[device.handle].max_dynamic_shared_size_bytes = compiled.shared_bytes
+            allow_shared(self.address, device.ordinal, compiled.shared_bytes)
 
     def prepare(
         self,
@@ -56,8 +58,6 @@ class LoadedKernel:
         The caller has checked that they suit the kernel, and keeps the memory alive. ZelligeError ZL0515: an address or a dim
         is not the multiple that the kernel was compiled for; ZL0516: more programs than a grid has.
         """
-        from cuda.core import LaunchConfig
-
         compiled, dims = self.compiled, dims or {}
         programs = compiled.programs.evaluate(dims)
         if programs == 0:
@@ -94,25 +94,23 @@ class LoadedKernel:
         if compiled.scratch_bytes:
             scratch = self.device.handle.allocate(compiled.scratch_bytes * blocks, stream=stream)
         arguments += [ctypes.c_uint64(int(scratch.handle) if scratch is not None else 0), ctypes.c_uint64(0)]
-        config = LaunchConfig(
-            grid=blocks, block=32 * compiled.num_warps, shmem_size=compiled.shared_bytes,
-            programmatic_stream_serialization=compiled.options.pdl,
-        )  # fmt: skip
-        return Launch(self, config, tuple(arguments), scratch)
+        call = PreparedCall(
+            self.address, blocks, 32 * compiled.num_warps, compiled.shared_bytes, arguments, dependent=compiled.options.pdl
+        )
+        return Launch(self, blocks, tuple(arguments), scratch, call)
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel with its arguments, ready to run any number of times."""
+    """A kernel with its arguments, ready to run any number of times, by one thread at a time."""
 
     kernel: LoadedKernel
-    config: Any
+    blocks: int
     arguments: tuple[Any, ...]
     scratch: Any
     """Memory that the kernel keeps tensor descriptors in; its own, so that overlapping launches do not share it."""
+    call: PreparedCall
 
     def __call__(self, stream: Any) -> None:
-        """Runs it on a stream (or records it, given a graph builder); returns at once."""
-        from cuda.core import launch
-
-        launch(stream, self.config, self.kernel._kernel, *self.arguments)
+        """Runs it on a stream (``cuda.core``'s, or one being captured); returns at once."""
+        self.call(int(stream.handle))

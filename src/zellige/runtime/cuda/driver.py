@@ -1,0 +1,81 @@
+"""The two driver calls that ``cuda-core`` lacks or makes slowly: a kernel's shared-memory limit, and a prepared launch.
+
+A launch through here costs one foreign call with everything laid out beforehand; checking and conversion happen once, when
+the launch is prepared.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from zellige.diagnostics.errors import ZelligeError
+
+MAX_DYNAMIC_SHARED = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES."""
+PROGRAMMATIC_SERIALIZATION = 6
+"""CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION."""
+
+
+class _Attribute(ctypes.Structure):
+    _fields_ = (("id", ctypes.c_int), ("pad", ctypes.c_char * 4), ("value", ctypes.c_int), ("rest", ctypes.c_char * 60))
+
+
+class _Config(ctypes.Structure):
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("shared", ctypes.c_uint), ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(_Attribute)), ("attribute_count", ctypes.c_uint),
+    )  # fmt: skip
+
+
+@cache
+def library() -> Any:
+    """The driver's library, which ``open_device`` has found already."""
+    made = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    made.cuLaunchKernelEx.argtypes = (ctypes.c_void_p,) * 4
+    made.cuKernelSetAttribute.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    made.cuGetErrorString.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
+    return made
+
+
+def checked(code: int, what: str) -> None:
+    """ZelligeError ZL0517 if a driver call failed."""
+    if code:
+        text = ctypes.c_char_p()
+        library().cuGetErrorString(code, ctypes.byref(text))
+        said = text.value.decode() if text.value else "an unknown error"
+        raise ZelligeError("ZL0517", f"the driver refuses {what}: {said}", facts={"code": code})
+
+
+def allow_shared(kernel: int, device: int, size: int) -> None:
+    """Raises a kernel's limit of dynamic shared memory."""
+    checked(library().cuKernelSetAttribute(MAX_DYNAMIC_SHARED, size, kernel, device), f"{size} bytes of shared memory")
+
+
+class PreparedCall:
+    """``cuLaunchKernelEx`` with its arguments laid out."""
+
+    __slots__ = ("_attribute", "_call", "_config", "_config_address", "_kernel", "_keep", "_parameters", "_parameters_address")
+
+    def __init__(self, kernel: int, grid: int, block: int, shared: int, arguments: Sequence[Any], *, dependent: bool) -> None:
+        self._kernel = kernel
+        self._keep = tuple(arguments)
+        self._parameters = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
+        self._attribute = _Attribute(id=PROGRAMMATIC_SERIALIZATION, value=1)
+        self._config = _Config(grid=(grid, 1, 1), block=(block, 1, 1), shared=shared)
+        if dependent:
+            self._config.attributes = ctypes.pointer(self._attribute)
+            self._config.attribute_count = 1
+        self._config_address = ctypes.addressof(self._config)
+        self._parameters_address = ctypes.addressof(self._parameters)
+        self._call = library().cuLaunchKernelEx
+
+    def __call__(self, stream: int) -> None:
+        """Launches on a stream, by its handle."""
+        self._config.stream = stream
+        code = self._call(self._config_address, self._kernel, self._parameters_address, None)
+        if code:
+            checked(code, "a launch")

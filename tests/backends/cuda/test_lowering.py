@@ -1,0 +1,91 @@
+"""What generated kernels compute, in Triton's interpreter, against the reference interpreter."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import zellige as zl
+from tests.backends.cuda.interpreted import compare, function_of
+from zellige.backends.cuda.options import Options
+from zellige.kernels import gpu_linear, norm, rope
+
+bf16 = ml_dtypes.bfloat16
+rng = np.random.default_rng(7)
+
+
+def normal(*shape: int, dtype: object = np.float32) -> np.ndarray:
+    return rng.standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("width", [1, 5, 64, 100])
+def test_a_row_whose_width_is_no_power_of_two_is_normalised(width: int) -> None:
+    arrays = {"x": normal(3, width), "w": normal(width), "y": np.full((3, width), np.nan, np.float32)}
+    compare(function_of(norm.rms_norm), {"T": 3, "D": width}, arrays, {"eps": 1e-5}, fixed={"D": width})
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(16, 16, 16), (17, 33, 40), (5, 70, 3)])
+def test_a_product_of_awkward_sizes_is_right(m: int, n: int, k: int) -> None:
+    arrays = {"a": normal(m, k, dtype=bf16), "b": normal(k, n, dtype=bf16), "c": np.full((m, n), np.nan, bf16)}
+    function = function_of(gpu_linear.matmul, BM=16, BN=32, BK=16)
+    compare(function, {"M": m, "N": n, "K": k}, arrays, fixed={}, rtol=1e-2, atol=1e-2)
+    compare(function, {"M": m, "N": n, "K": k}, arrays, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("persistent", [0, 1])
+def test_boxes_cover_what_pointers_cover(persistent: int) -> None:
+    m, n, k = 40, 48, 24
+    arrays = {"a": normal(m, k, dtype=bf16), "b": normal(k, n, dtype=bf16), "c": np.full((m, n), np.nan, bf16)}
+    function = function_of(gpu_linear.matmul, BM=16, BN=32, BK=16)
+    options = Options(descriptors=frozenset("abc"), persistent=persistent, last_first=True)
+    compare(function, {"M": m, "N": n, "K": k}, arrays, options=options, rtol=1e-2, atol=1e-2)
+
+
+def test_reversed_and_grouped_grids_run_every_program() -> None:
+    m, n, k = 100, 70, 16
+    arrays = {"a": normal(m, k, dtype=bf16), "b": normal(k, n, dtype=bf16), "c": np.full((m, n), np.nan, bf16)}
+    function = function_of(gpu_linear.matmul, BM=16, BN=16, BK=16)
+    for group in (1, 3, 8):
+        options = Options(group=group, last_first=group == 3)
+        compare(function, {"M": m, "N": n, "K": k}, arrays, options=options, rtol=1e-2, atol=1e-2)
+
+
+def test_optional_slots_write_nothing() -> None:
+    tokens, heads, half, blocks, page = 5, 3, 8, 4, 4
+    arrays = {
+        "k": normal(tokens, heads, 2 * half), "v": normal(tokens, heads, 2 * half),
+        "position": np.array([0, 3, 2, 5, 1], np.int32), "slot": np.array([3, -1, 15, 0, -1], np.int32),
+        "cosine": normal(6, half), "sine": normal(6, half),
+        "keys": normal(blocks, page, heads, 2 * half, dtype=np.float16), "values": normal(blocks, page, heads, 2 * half, dtype=np.float16),
+    }  # fmt: skip
+    dims = {"T": tokens, "HK": heads, "HALF": half, "C": 6, "NB": blocks, "P": page}
+    compare(function_of(rope.kv_append), dims, arrays, fixed={"HALF": half, "P": page, "HK": heads}, rtol=1e-3, atol=1e-3)
+
+
+def test_library_attention_agrees() -> None:
+    from zellige.kernels import attention
+
+    b, hk, g, hd, blocks, page, pages = 3, 2, 3, 16, 9, 4, 3
+    arrays = {
+        "q": normal(b, hk, g, hd), "keys": normal(blocks, page, hk, hd, dtype=np.float16),
+        "values": normal(blocks, page, hk, hd, dtype=np.float16), "table": rng.permutation(blocks).astype(np.int32).reshape(b, pages),
+        "length": np.array([0, 5, 12], np.int32), "out": np.full((b, hk, g, hd), np.nan, np.float32),
+    }  # fmt: skip
+    dims = {"B": b, "HK": hk, "G": g, "HD": hd, "NB": blocks, "P": page, "PAGES": pages}
+    compare(function_of(attention.attention_decode, BS=8), dims, arrays, {"scale": 0.25}, fixed={"HK": hk, "G": g, "HD": hd, "P": page}, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [16, 40, 64])
+def test_causal_attention_agrees(length: int) -> None:
+    from zellige.kernels import gpu_attention
+
+    shape = (1, 2, 2, length, 16)
+    arrays = {
+        "q": normal(*shape, dtype=bf16), "k": normal(1, 2, length, 16, dtype=bf16), "v": normal(1, 2, length, 16, dtype=bf16),
+        "out": np.full(shape, np.nan, bf16),
+    }  # fmt: skip
+    dims = {"B": 1, "HK": 2, "G": 2, "S": length, "HD": 16}
+    function = function_of(gpu_attention.attention_causal, BM=32, BS=16)
+    compare(function, dims, arrays, {"scale": 0.25}, rtol=2e-2, atol=2e-2)
+    compare(function, dims, arrays, {"scale": 0.25}, fixed={"HD": 16}, options=Options(descriptors=frozenset("qkv")), rtol=2e-2, atol=2e-2)
