@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,12 @@ class Binding:
     """Names of the outputs that the call left out: allocated, and returned."""
 
 
-def bind(name: str, signature: Signature, args: Sequence[Any], keywords: Mapping[str, Any]) -> Binding:
+Allocate = Callable[[Sequence[int], DType], Tensor]
+
+
+def bind(
+    name: str, signature: Signature, args: Sequence[Any], keywords: Mapping[str, Any], allocate: Allocate = empty
+) -> Binding:
     """Matches a call with the signature. ZelligeError ZL0502 (shapes), ZL0501 (dtypes), ZL0505 (contracts), AliasError ZL0503."""
     given = dict(keywords)
     positional = signature.positional
@@ -64,7 +69,7 @@ def bind(name: str, signature: Signature, args: Sequence[Any], keywords: Mapping
             raise ZelligeError("ZL0502", f"{name} needs the static parameter '{parameter}'")
     tensors, variables, dims = _arrays(name, signature, given)
     scalars = _scalars(name, signature, given, dims)
-    outputs = _allocate(name, signature, tensors, variables, dims)
+    outputs = _allocate(name, signature, tensors, variables, dims, allocate)
     _check_shapes(name, signature, tensors, dims)
     _check_aliasing(name, signature, tensors)
     for parameter, array in signature.arrays.items():
@@ -163,7 +168,12 @@ def check_scalar(name: str, scalar: ScalarParam, value: Any, dims: Mapping[str, 
 
 
 def _allocate(
-    name: str, signature: Signature, tensors: dict[str, Tensor], variables: Mapping[str, DType], dims: Mapping[str, int]
+    name: str,
+    signature: Signature,
+    tensors: dict[str, Tensor],
+    variables: Mapping[str, DType],
+    dims: Mapping[str, int],
+    allocate: Allocate,
 ) -> tuple[str, ...]:
     made = []
     for parameter, array in signature.arrays.items():
@@ -185,7 +195,7 @@ def _allocate(
                 f"{name}: output '{parameter}' cannot be allocated: no argument tells {what}",
                 help=f"pass {parameter}=",
             )
-        tensors[parameter] = empty([e.evaluate(dims) for e in array.shape], dtype)
+        tensors[parameter] = allocate([e.evaluate(dims) for e in array.shape], dtype)
         made.append(parameter)
     return tuple(made)
 
@@ -216,7 +226,10 @@ def _check_shapes(name: str, signature: Signature, tensors: Mapping[str, Tensor]
 
 def _span(held: Tensor) -> tuple[int, int]:
     """First and one past the last byte that a tensor may touch."""
-    low, high = np.lib.array_utils.byte_bounds(held.storage) if held.storage.size else (0, 0)
+    storage = held.storage
+    if not isinstance(storage, np.ndarray):
+        return storage.address, storage.address + storage.nbytes
+    low, high = np.lib.array_utils.byte_bounds(storage) if storage.size else (0, 0)
     return int(low), int(high)
 
 
@@ -262,7 +275,7 @@ def _check_contract(name: str, parameter: str, contract: Contract, held: Tensor,
     wanted = fact_of(contract, dims)
     if any(fact.suffices_for(wanted) for fact in held.facts):
         return
-    problem = broken(wanted, held.storage)
+    problem = broken(wanted, held.numpy())
     if problem:
         raise ZelligeError(
             "ZL0505", f"{name}: '{parameter}' breaks its contract {wanted}: {problem}", help="correct the values"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.dtypes import DType
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.execution import clear_accumulators, note_writes
 from zellige.runtime.instances import Instance
-from zellige.runtime.tensor import Tensor
+from zellige.runtime.tensor import Tensor, empty
 
 if TYPE_CHECKING:
     from zellige.backends.cpu.compile import CompiledKernel
@@ -52,6 +53,11 @@ class CompiledLaunch:
         self.programs = self.kernel.num_programs(self.dims)
 
     @property
+    def guards(self) -> tuple[str, ...]:
+        """Messages of the kernel's guards."""
+        return self.kernel.guards
+
+    @property
     def entry_address(self) -> int:
         """Address of the machine code."""
         return self.kernel.entry_address
@@ -74,7 +80,9 @@ class CompiledLaunch:
         failed = self.flag.value
         if failed != _GUARDS_PASSED:
             self.flag.value = _GUARDS_PASSED
-            raise GuardError("ZL0511", f"{self.kernel.name}: {self.kernel.guards[failed - 1]}", help="correct the index data")
+            raise GuardError(
+                "ZL0522", f"{self.kernel.name}: {self.kernel.guards[failed - 1]}", help="correct the index data"
+            )
 
 
 class CpuExecutor:
@@ -94,6 +102,10 @@ class CpuExecutor:
 
             cls._default = cls(default_pool())
         return cls._default
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """An uninitialised tensor in host memory."""
+        return empty(shape, dtype)
 
     def prepare(self, instance: Instance, binding: Binding) -> CompiledLaunch:
         """The compiled launch for checked arguments. ZelligeError ZL0507 if a precondition does not hold."""
@@ -121,13 +133,35 @@ class CpuExecutor:
         note_writes(instance, binding)
         ready.check_guards()
 
-    def new_recording(self) -> Recording:
+    def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
+        """Static parameters that suit these sizes: the kernel's own defaults."""
+        return {}
+
+    def new_recording(self) -> CpuRecording:
         """An empty sequence of launches."""
+        return CpuRecording()
+
+    def finish(self, recording: CpuRecording) -> None:
+        """Nothing to do: launches were compiled as they were added."""
+
+    def replay(self, recording: CpuRecording) -> None:
+        """Runs a recorded sequence and returns when it has completed."""
+        self.pool.replay(recording.native)
+
+
+class CpuRecording:
+    """Launches that the pool replays with one call."""
+
+    def __init__(self) -> None:
         from zellige.backends.cpu.pool import Recording
 
-        return Recording()
+        self.native: Recording = Recording()
 
-    def replay(self, recording: Recording) -> None:
-        """Runs a recorded sequence."""
-        self.pool.replay(recording)
+    def append(self, launch: CompiledLaunch) -> int:
+        """Adds a launch; its position."""
+        return self.native.add(launch.entry_address, launch.slots, launch.programs)
 
+    def changed(self, position: int, launch: CompiledLaunch) -> None:
+        """Takes over a launch's changed dims or scalars."""
+        self.native.slots(position)[:] = launch.slots
+        self.native.set_programs(position, launch.programs)

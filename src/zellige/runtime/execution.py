@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
 from zellige.runtime.binding import Binding, fact_of
 from zellige.runtime.instances import Instance
+from zellige.runtime.tensor import Tensor
 
 
 class Executor(Protocol):
@@ -18,6 +20,12 @@ class Executor(Protocol):
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Runs or records one launch whose arguments have been checked."""
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """An uninitialised tensor where launches run."""
+
+    def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
+        """Static parameters that suit these sizes, for those that a call leaves out."""
 
 
 _current: ContextVar[Executor | None] = ContextVar("zellige_executor", default=None)
@@ -66,6 +74,7 @@ def note_writes(instance: Instance, binding: Binding) -> None:
         held.initialised = True
         if array.contract is not None:
             held.learn(fact_of(array.contract, binding.dims))
+
 
 def clear_accumulators(instance: Instance, binding: Binding) -> None:
     """Stores the declared start value in every ``Acc(init=…)`` argument."""

@@ -11,19 +11,19 @@ contents somebody else has written since.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.dtypes import DType
 from zellige.ir.extent import Dim
 from zellige.ir.types import ArrayParam, Role
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding, check_scalar, fact_of
 from zellige.runtime.contracts import Fact, broken
-from zellige.runtime.cpu import CompiledLaunch, CpuExecutor
-from zellige.runtime.execution import note_writes, using
+from zellige.runtime.execution import current_executor, note_writes, using
 from zellige.runtime.instances import Instance
 from zellige.runtime.tensor import Tensor
 
@@ -32,7 +32,8 @@ from zellige.runtime.tensor import Tensor
 class _Step:
     """One recorded launch."""
 
-    launch: CompiledLaunch
+    launch: Any
+    """What the executor prepared: its ``instance``, ``dims`` and ``guards``."""
     binding: Binding
     position: int
 
@@ -40,7 +41,7 @@ class _Step:
 class Graph:
     """A sequence of launches that owns its tensors. Made by ``record``."""
 
-    def __init__(self, executor: CpuExecutor) -> None:
+    def __init__(self, executor: Any) -> None:
         self._executor = executor
         self._recording = executor.new_recording()
         self._steps: list[_Step] = []
@@ -57,7 +58,7 @@ class Graph:
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Records one launch (called by kernels inside ``record``)."""
         launch = self._executor.prepare(instance, binding)
-        position = self._recording.add(launch.entry_address, launch.slots, launch.programs)
+        position = self._recording.append(launch)
         step = _Step(launch, binding, position)
         for array in instance.function.arrays:
             held = binding.tensors[array.name]
@@ -66,11 +67,21 @@ class Graph:
             if array.role is not Role.IN and not held.initialised:
                 self._made[id(held)] = held
         self._steps.append(step)
-        if launch.kernel.guards:
+        if launch.guards:
             self._guarded.append(step)
         if any(array.init is not None for array in instance.function.arrays):
-            raise ZelligeError("ZL0510", f"{instance.function.name}: Acc(init=…) arguments cannot be recorded yet")
+            raise ZelligeError("ZL0521", f"{instance.function.name}: Acc(init=…) arguments cannot be recorded yet")
         note_writes(instance, binding)
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """An uninitialised tensor where the graph will run."""
+        made: Tensor = self._executor.empty(shape, dtype)
+        return made
+
+    def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
+        """Static parameters that the graph's executor prefers."""
+        chosen: dict[str, Any] = self._executor.statics(kernel, dims)
+        return chosen
 
     def _writes(self, held: Tensor) -> bool:
         return any(
@@ -89,6 +100,7 @@ class Graph:
                     held = step.binding.tensors[array.name]
                     written[id(held)] = held
         self._established = [(held, held.facts) for held in written.values()]
+        self._executor.finish(self._recording)
         for held in self._made.values():
             held.forget()
             held.initialised = False
@@ -143,8 +155,7 @@ class Graph:
                     step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars
                 )
                 step.launch.set_dim(name, size)
-                self._recording.slots(step.position)[:] = step.launch.slots
-                self._recording.set_programs(step.position, step.launch.programs)
+                self._recording.changed(step.position, step.launch)
             self._sizes[name] = size
             self._needs = None
 
@@ -158,7 +169,7 @@ class Graph:
         )
         if not 0 <= size <= full or not leading or name in step.launch.instance.tile_dims:
             raise ZelligeError(
-                "ZL0510", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph"
+                "ZL0521", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph"
             )
 
     def set_scalars(self, kernel: str, **scalars: Any) -> None:
@@ -171,13 +182,13 @@ class Graph:
                         step.binding.scalars[scalar.name] = checked
                 preconditions.check(step.launch.instance.function, step.launch.dims, step.binding.scalars)
                 step.launch.set_scalars(step.binding.scalars)
-                self._recording.slots(step.position)[:] = step.launch.slots
+                self._recording.changed(step.position, step.launch)
 
 
 @contextmanager
 def record() -> Iterator[Graph]:
-    """Launches inside the ``with`` are recorded on the CPU instead of run."""
-    graph = Graph(CpuExecutor.default())
+    """Launches inside the ``with`` are recorded, for the current executor, instead of run."""
+    graph = Graph(current_executor())
     with using(graph):
         yield graph
     graph.close()

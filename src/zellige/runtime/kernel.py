@@ -74,8 +74,12 @@ class Kernel:
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Runs the kernel. Returns the outputs that the call left out (one, or a tuple)."""
-        binding = bind(self.name, self.signature, args, keywords)
-        current_executor().launch(self.instance(binding.statics, binding.bindings), binding)
+        executor = current_executor()
+        binding = bind(self.name, self.signature, args, keywords, executor.empty)
+        for name, value in executor.statics(self.name, binding.dims).items():
+            if name not in keywords:
+                binding.statics[name] = value
+        executor.launch(self.instance(binding.statics, binding.bindings), binding)
         made = tuple(binding.tensors[name] for name in binding.outputs)
         return made[0] if len(made) == 1 else made or None
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from zellige.ir.dtypes import DType
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.execution import clear_accumulators, note_writes
 from zellige.runtime.instances import Instance
+from zellige.runtime.tensor import Tensor, empty
 
 
 class ReferenceExecutor:
     """Runs launches in the interpreter."""
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """An uninitialised tensor in host memory."""
+        return empty(shape, dtype)
+
+    def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
+        """The kernel's own defaults."""
+        return {}
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Interprets one launch; raises what the shadow memory finds."""

@@ -121,6 +121,8 @@ class Tensor:
             raise ZelligeError(
                 "ZL0504", "this tensor is read before anything was written to it", help="run a kernel that writes it"
             )
+        if not isinstance(self.storage, np.ndarray):
+            return self.storage.download()
         if self._read_only is None:
             self._read_only = self.storage.view()
             self._read_only.flags.writeable = False

@@ -55,7 +55,9 @@ def open_device(ordinal: int = 0) -> Device:
         missing = kind == "DynamicLibNotFoundError" or "driver" in str(error).lower()
         raise ZelligeError(
             "ZL0511" if missing else "ZL0512",
-            "there is no NVIDIA driver on this machine" if missing else f"there is no usable GPU number {ordinal} on this machine",
+            "there is no NVIDIA driver on this machine"
+            if missing
+            else f"there is no usable GPU number {ordinal} on this machine",
             facts={"cause": f"{kind}: {error}"},
             help="install NVIDIA's driver, or run on the CPU with zl.using('cpu')",
         ) from error

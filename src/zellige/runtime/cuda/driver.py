@@ -58,9 +58,20 @@ def allow_shared(kernel: int, device: int, size: int) -> None:
 class PreparedCall:
     """``cuLaunchKernelEx`` with its arguments laid out."""
 
-    __slots__ = ("_attribute", "_call", "_config", "_config_address", "_kernel", "_keep", "_parameters", "_parameters_address")
+    __slots__ = (
+        "_attribute",
+        "_call",
+        "_config",
+        "_config_address",
+        "_keep",
+        "_kernel",
+        "_parameters",
+        "_parameters_address",
+    )
 
-    def __init__(self, kernel: int, grid: int, block: int, shared: int, arguments: Sequence[Any], *, dependent: bool) -> None:
+    def __init__(
+        self, kernel: int, grid: int, block: int, shared: int, arguments: Sequence[Any], *, dependent: bool
+    ) -> None:
         self._kernel = kernel
         self._keep = tuple(arguments)
         self._parameters = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))

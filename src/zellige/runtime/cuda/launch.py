@@ -63,7 +63,9 @@ class LoadedKernel:
         if programs == 0:
             return None
         if programs >= 1 << 31:
-            raise ZelligeError("ZL0516", f"'{compiled.name}' would run {programs} programs; a grid has at most 2**31 - 1")
+            raise ZelligeError(
+                "ZL0516", f"'{compiled.name}' would run {programs} programs; a grid has at most 2**31 - 1"
+            )
         blocks = programs
         if compiled.options.persistent:
             blocks = min(programs, self.device.multiprocessors * compiled.options.persistent)
@@ -95,7 +97,12 @@ class LoadedKernel:
             scratch = self.device.handle.allocate(compiled.scratch_bytes * blocks, stream=stream)
         arguments += [ctypes.c_uint64(int(scratch.handle) if scratch is not None else 0), ctypes.c_uint64(0)]
         call = PreparedCall(
-            self.address, blocks, 32 * compiled.num_warps, compiled.shared_bytes, arguments, dependent=compiled.options.pdl
+            self.address,
+            blocks,
+            32 * compiled.num_warps,
+            compiled.shared_bytes,
+            arguments,
+            dependent=compiled.options.pdl,
         )
         return Launch(self, blocks, tuple(arguments), scratch, call)
 

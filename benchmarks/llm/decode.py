@@ -1,0 +1,195 @@
+"""Decode speed of Qwen3 with random weights on one GPU, and its error against a plain float32 forward pass in torch.
+
+    python benchmarks/llm/decode.py 0.6B 4B 8B            on the GPU machine
+    python benchmarks/llm/decode.py --compile-only 0.6B   anywhere: prove and compile every kernel for sm_90
+
+Without a solver on the GPU machine, run the second form first and take the cache folder along (ZELLIGE_CACHE_DIR).
+Floor: every weight read once a token, at the 3028 GB/s that a copy reaches on an H100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+import zellige as zl
+from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.types import ContractKind
+from zellige.kernels.random import fill_uniform
+from zellige.llm.models.qwen3 import Caches, DecodeInputs, Weights, decode_step
+from zellige.llm.weights.config import ModelConfig
+from zellige.runtime.contracts import Fact
+from zellige.runtime.cuda.executor import CudaExecutor
+
+SIZES = {
+    "0.6B": (28, 1024, 16, 3072, True), "1.7B": (28, 2048, 16, 6144, True), "4B": (36, 2560, 32, 9728, True),
+    "8B": (36, 4096, 32, 12288, False), "tiny": (2, 256, 4, 512, True),
+}  # fmt: skip
+"""Layers, width, query heads, FFN width, tied embeddings."""
+PAGE, BANDWIDTH = 16, 3028e9
+
+
+def config_of(size: str) -> ModelConfig:
+    layers, width, heads, ffn, tied = SIZES[size]
+    vocabulary, kv_heads = (151936, 8) if size != "tiny" else (1000, 2)
+    return ModelConfig("qwen3", vocabulary, width, layers, heads, kv_heads, 128, ffn, 40960, 1e-6, 1e6, "halves",
+                       tied_embeddings=tied, qk_norm=True)  # fmt: skip
+
+
+class Decoder:
+    """A model with random weights and its recorded decode step for ``batch`` sequences."""
+
+    def __init__(self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, chunk: int) -> None:
+        self.executor, self.config, self.batch, self.context = executor, config, batch, context
+        self.pages = -(-context // PAGE)
+        with zl.using(executor):
+            self.weights = Weights.made(config, self._random)
+            shape = (batch * self.pages, PAGE, config.kv_heads, config.head_dim)
+            angles = np.arange(context)[:, None] * config.inverse_frequencies()[None, :]
+            self.cache = Caches(
+                tuple(executor.zeros(shape, bf16) for _ in range(config.layers)),
+                tuple(executor.zeros(shape, bf16) for _ in range(config.layers)),
+                executor.tensor(np.cos(angles).astype(np.float32), f32), executor.tensor(np.sin(angles).astype(np.float32), f32),
+            )  # fmt: skip
+            self.inputs = DecodeInputs(
+                self._integers((batch,), ContractKind.INDEX, config.vocab_size),
+                self._integers((batch,), ContractKind.INDEX, context),
+                self._integers((batch,), ContractKind.INDEX, batch * self.pages * PAGE, distinct=True, optional=True),
+                self._integers((batch,), ContractKind.UP_TO, self.pages * PAGE),
+                self._integers((batch, self.pages), ContractKind.INDEX, batch * self.pages),
+            )
+            self.table = np.random.default_rng(0).permutation(batch * self.pages).astype(np.int32).reshape(batch, self.pages)
+            self.inputs.table.write(self.table)
+            with zl.record() as self.graph:
+                self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, chunk)
+            executor.synchronise()
+
+    def _random(self, name: str, shape: tuple[int, ...]) -> zl.Tensor:
+        made = self.executor.empty(shape, bf16)
+        if "norm" in name:
+            made.write(np.ones(shape, np.float32))
+            return made
+        seed = abs(hash(name)) % (1 << 32)
+        fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
+        return made
+
+    def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:
+        made = self.executor.empty(shape, i32)
+        made.write(np.full(shape, -1 if flags.get("optional") else 0, np.int32))
+        made.learn(Fact(kind, bound, **flags))
+        return made
+
+    def step(self, position: int) -> None:
+        """One decode step with every sequence at ``position``."""
+        self.inputs.position.write(np.full(self.batch, position, np.int32))
+        self.inputs.length.write(np.full(self.batch, position + 1, np.int32))
+        self.inputs.slot.write(self.table[:, position // PAGE] * PAGE + position % PAGE)
+        self.graph.replay()
+
+    def weight_bytes(self) -> int:
+        """Bytes of weights that one step reads."""
+        layers = sum(int(getattr(layer, f).storage.nbytes) for layer in self.weights.layers for f in layer.__slots__)
+        return layers + int(self.weights.head.storage.nbytes)
+
+
+def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
+    """Logits after each token by plain torch in float32, from the same weights."""
+    import torch
+
+    c = decoder.config
+
+    def t(x: zl.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.numpy().astype(np.float32)).cuda()
+
+    def norm(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c.rms_eps) * g
+
+    n, half = len(tokens), c.head_dim // 2
+    cos, sin = t(decoder.cache.cosine)[:n, None, :], t(decoder.cache.sine)[:n, None, :]
+
+    def rope(x: torch.Tensor) -> torch.Tensor:
+        a, b = x[..., :half], x[..., half:]
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    h = t(decoder.weights.embedding)[torch.tensor(tokens)]
+    mask = torch.full((n, n), float("-inf"), device="cuda").triu(1)
+    for layer in decoder.weights.layers:
+        x = norm(h, t(layer.attention_norm)) @ t(layer.qkv).T
+        q, k, v = x.view(n, -1, c.head_dim).split([c.heads, c.kv_heads, c.kv_heads], 1)
+        q, k = rope(norm(q, t(layer.q_norm))), rope(norm(k, t(layer.k_norm)))
+        k, v = (y.repeat_interleave(c.heads // c.kv_heads, 1) for y in (k, v))
+        score = torch.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + mask
+        a = torch.einsum("hqk,khd->qhd", score.softmax(-1), v).reshape(n, -1)
+        h = h + a @ t(layer.output).T
+        x = norm(h, t(layer.ffn_norm))
+        h = h + (torch.nn.functional.silu(x @ t(layer.gate).T) * (x @ t(layer.up).T)) @ t(layer.down).T
+    return (norm(h, t(decoder.weights.norm)) @ t(decoder.weights.head).T).cpu().numpy()
+
+
+def check(decoder: Decoder, count: int = 12) -> str:
+    """Greedy decoding against the reference: relative error of the logits, and whether the argmax agrees."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    tokens, ours = [17], []
+    decoder.inputs.ids.write(np.full(decoder.batch, tokens[0], np.int32))
+    for position in range(count):
+        decoder.step(position)
+        ours.append(decoder.logits.numpy()[0].copy())
+        tokens.append(int(decoder.inputs.ids.numpy()[0]))
+    want = reference_logits(decoder, tokens[:-1])
+    got = np.stack(ours)
+    error = float(np.linalg.norm(got - want) / np.linalg.norm(want))
+    agree = int((got.argmax(1) == want.argmax(1)).sum())
+    right = all(tokens[i + 1] == got[i].argmax() for i in range(count))
+    return f"relative error {error:.4f}, argmax agrees {agree}/{count}, token is the argmax: {right}"
+
+
+def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:
+    """(wall seconds a step with host work, seconds a step of bare graph replays)."""
+    for position in range(start, start + 8):
+        decoder.step(position)
+    decoder.executor.synchronise()
+    begun = time.perf_counter()
+    for position in range(start, start + steps):
+        decoder.step(position)
+    decoder.executor.synchronise()
+    wall = (time.perf_counter() - begun) / steps
+    begun = time.perf_counter()
+    for _ in range(steps):
+        decoder.graph.replay()
+    decoder.executor.synchronise()
+    return wall, (time.perf_counter() - begun) / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", nargs="*", default=["0.6B"], choices=list(SIZES))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--chunk", type=int, default=64)
+    parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--no-check", action="store_true")
+    options = parser.parse_args()
+    for size in options.sizes:
+        begun = time.perf_counter()
+        executor = CudaExecutor(None, "sm_90") if options.compile_only else CudaExecutor.open()
+        decoder = Decoder(executor, config_of(size), options.batch, options.context, options.chunk)
+        made = time.perf_counter() - begun
+        if options.compile_only:
+            print(f"{size}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")
+            continue
+        checked = "" if options.no_check else check(decoder)
+        wall, bare = measure(decoder, 512, 200)
+        floor = decoder.weight_bytes() / BANDWIDTH
+        print(
+            f"{size} batch {options.batch}: {options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
+            f"floor {floor * 1e3:.3f} ms = {100 * floor / wall:.0f} %; ready in {made:.1f} s; {checked}", flush=True,
+        )  # fmt: skip
+        del decoder, executor
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Launches on a GPU: compiled for their sizes, given to a stream, or recorded into a CUDA graph.
+
+With no device the executor only compiles (for an explicit target): memory has made-up addresses and nothing runs. That is
+how every kernel of a model is proved and compiled on a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.backends.cuda.compiler import CompiledKernel, compile
+from zellige.backends.cuda.options import Options
+from zellige.diagnostics.errors import InternalError, ZelligeError
+from zellige.ir.dtypes import DType
+from zellige.ir.types import Role
+from zellige.runtime import preconditions
+from zellige.runtime.binding import Binding
+from zellige.runtime.cuda import tuned
+from zellige.runtime.cuda.array import DeviceArray
+from zellige.runtime.cuda.device import Device, open_device
+from zellige.runtime.cuda.graph import LaunchGraph
+from zellige.runtime.cuda.launch import Launch, LoadedKernel
+from zellige.runtime.cuda.memory import Allocator, Block, Staging
+from zellige.runtime.execution import note_writes
+from zellige.runtime.instances import Instance
+from zellige.runtime.paths import cache_dir
+from zellige.runtime.tensor import Tensor, numpy_dtype
+
+
+@dataclass(slots=True)
+class PreparedLaunch:
+    """A launch whose arguments have been checked; compiled once it is known what may be in flight beside it."""
+
+    instance: Instance
+    binding: Binding
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return self.binding.dims
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """Guards are not recorded on the GPU yet (the capture refuses such kernels)."""
+        return ()
+
+
+class CudaRecording:
+    """Launches that become one CUDA graph."""
+
+    def __init__(self) -> None:
+        self.launches: list[PreparedLaunch] = []
+        self.graph: LaunchGraph | None = None
+
+    def append(self, launch: PreparedLaunch) -> int:
+        """Adds a launch; its position."""
+        self.launches.append(launch)
+        return len(self.launches) - 1
+
+    def written(self) -> set[int]:
+        """Addresses of the memory that any launch writes."""
+        return {
+            launch.binding.tensors[array.name].storage.address
+            for launch in self.launches
+            for array in launch.instance.function.arrays
+            if array.role is not Role.IN
+        }
+
+
+class CudaExecutor:
+    """Runs launches on one stream of one GPU, or with ``device=None`` only compiles them."""
+
+    name = "cuda"
+
+    def __init__(self, device: Device | None, target: str | None = None) -> None:
+        self.device = device
+        self.target = target or (device.target if device else "sm_90")
+        self.compiled: dict[str, CompiledKernel] = {}
+        self._loaded: dict[int, LoadedKernel] = {}
+        self._next_address = 1 << 20
+        if device is not None:
+            device.use()
+            self.stream = device.stream()
+            self._allocator = Allocator(device, self.stream)
+            self._staging = Staging(device, self.stream)
+
+    @classmethod
+    def open(cls, ordinal: int = 0) -> CudaExecutor:
+        """An executor on a GPU of this machine. ZelligeError ZL0510 to ZL0512 if there is none."""
+        return cls(open_device(ordinal))
+
+    # --- memory
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """An uninitialised tensor on the GPU."""
+        shape, stored_as = tuple(shape), numpy_dtype(dtype)
+        stored = (*shape[:-1], dtype.bytes_for(shape[-1])) if dtype.is_block else shape
+        size = int(np.prod(stored, dtype=np.int64)) * stored_as.itemsize
+        memory: Block | None = None
+        if self.device is None:
+            address, self._next_address = self._next_address, self._next_address + -(-max(size, 1) // 512) * 512
+        else:
+            memory = self._allocator.allocate(max(size, 1))
+            address = memory.address
+        return Tensor(DeviceArray(self, memory, address, stored, stored_as), dtype, shape, initialised=False)
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
+        """A tensor on the GPU with a copy of a host array."""
+        made = self.empty(values.shape, dtype)
+        made.write(values)
+        return made
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """A cleared tensor on the GPU."""
+        made = self.empty(shape, dtype)
+        if self.device is not None:
+            made.storage.memory.buffer.fill(0, stream=self.stream)
+        made.initialised = True
+        return made
+
+    def upload(self, values: NDArray[Any], target: DeviceArray) -> None:
+        """Copies a host array to the GPU, in stream order."""
+        if self.device is not None and target.nbytes:
+            self._staging.upload(values, target.memory)
+
+    def download(self, source: DeviceArray) -> NDArray[Any]:
+        """Copies device memory to a new host array and waits for it."""
+        made = np.empty(source.shape, source.dtype)
+        if self.device is not None:
+            self._staging.download(source.memory, made)
+        return made
+
+    # --- launches
+    def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
+        """Static parameters that suit these sizes, from the tuned table."""
+        return tuned.statics(kernel, dims)
+
+    def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
+        """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
+        preconditions.check(instance.function, binding.dims, binding.scalars)
+        if any(array.init is not None for array in instance.function.arrays):
+            raise ZelligeError("ZL0520", f"{instance.function.name}: Acc(init=…) arguments do not run on the GPU yet")
+        return PreparedLaunch(instance, binding)
+
+    def launch(self, instance: Instance, binding: Binding) -> None:
+        """Gives one launch to the stream and returns at once."""
+        ready = self._ready(self.prepare(instance, binding), pdl=False, written=set())
+        if ready is not None:
+            ready(self.stream)
+        note_writes(instance, binding)
+
+    def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: set[int]) -> Launch | None:
+        """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""
+        function, binding = launch.instance.function, launch.binding
+        options = tuned.options(function.name, binding.dims)
+        if pdl:
+            constant = frozenset(
+                array.name
+                for array in function.arrays
+                if array.role is Role.IN and binding.tensors[array.name].storage.address not in written
+            )
+            options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
+        key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
+        compiled = launch.instance.compiled.get(key)
+        if compiled is None:
+            compiled = compile(function, binding.dims, self.target, options, cache_dir("cuda"))
+            launch.instance.compiled[key] = compiled
+        if self.device is None:
+            return None
+        loaded = self._loaded.get(id(compiled))
+        if loaded is None:
+            loaded = self._loaded[id(compiled)] = LoadedKernel(compiled, self.device)
+        addresses = {name: held.storage.address for name, held in binding.tensors.items()}
+        return loaded.prepare(self.stream, addresses, binding.scalars)
+
+    # --- recordings (used by ``Graph``)
+    def new_recording(self) -> CudaRecording:
+        """An empty sequence of launches."""
+        return CudaRecording()
+
+    def finish(self, recording: CudaRecording) -> None:
+        """Compiles the launches for running with programmatic dependent launch and captures them."""
+        written = recording.written()
+        ready = [self._ready(launch, pdl=True, written=written) for launch in recording.launches]
+        if self.device is not None:
+            recording.graph = LaunchGraph(self.device, ready)
+
+    def replay(self, recording: CudaRecording) -> None:
+        """Gives the graph to the stream and returns at once."""
+        if recording.graph is None:
+            raise InternalError("a CUDA recording is replayed that was not captured")
+        recording.graph(self.stream)
+
+    def synchronise(self) -> None:
+        """Waits for all work given to the stream."""
+        if self.device is not None:
+            self.stream.sync()
+
+
+def total_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of device memory that tensors take."""
+    return sum(int(t.storage.nbytes) for t in tensors)
