@@ -410,6 +410,7 @@ class Symbols:
         source = self._position(op.order, lanes, const(0), size - 1, "order")
         function = self.functions[(op.order, "order")]
         function.pair_facts = permutes
+        function.permutes = lambda app: size
         return source if value is op.order else self.int_at(op.x, replaced(lanes, axis, source))
 
     # --- loops

@@ -168,6 +168,8 @@ class Function:
     pair_facts: Callable[[App, App], list[Bool]] | None = None
     injective: bool = False
     """Whether equal values that are not negative come from equal arguments only."""
+    permutes: Callable[[App], Int] | None = None
+    """If, for given other arguments, the function maps 0 … n−1 as last argument onto 0 … n−1: n."""
     shown: str = ""
     """How a counterexample calls it ("table"); empty if it has nothing to say about it."""
     approximate: bool = False
