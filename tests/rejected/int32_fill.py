@@ -6,10 +6,10 @@
 import zellige as zl
 from zellige import f32
 
-M = zl.dims("M")
+M, N = zl.dims("M N")
 
 
 @zl.kernel(index_bits=32)
-def fill(*, y: zl.Out[f32, M], BLOCK: zl.Static = 1024):
-    i = zl.grid(M.tiles(BLOCK))
+def fill(*, y: zl.Out[f32, M * N], BLOCK: zl.Static = 1024):
+    i = zl.grid((M * N).tiles(BLOCK))
     y[i] = zl.zeros((BLOCK,), f32)

@@ -9,7 +9,7 @@ M, N, K = zl.dims("M N K")
 
 
 @zl.kernel
-def odd(x: zl.In[f32, M], *, y: zl.Out[f32, 1]):
+def odd(x: zl.In[f32, M], z: zl.In[f32, N, K], *, y: zl.Out[f32, 1]):
     p = zl.grid(1)
     big = M * N * K * 1
     i = zl.minimum(zl.arange(1) + big, M - 1)

@@ -34,7 +34,7 @@ class Witness:
 def target(symbols: Symbols, param: ArrayParam) -> tuple[Int, ...]:
     """Any coordinate of an array, as variables."""
     return tuple(
-        terms.variable(f"coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
+        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
     )
 
 
@@ -172,8 +172,7 @@ class _Solver:
             assert split is not None
             sign, rest = split
             tag = f"{len(self.splits)}"
-            quotient = terms.make_var(f"quotient{tag}", "witness", 0)
-            remainder = terms.make_var(f"remainder{tag}", "witness", 0, found.denominator - 1)
+            quotient, remainder = terms.make_var(f"quotient{tag}", "witness"), terms.make_var(f"remainder{tag}", "witness")
             definition = (found.denominator * of_atom(quotient) + of_atom(remainder) - rest) * sign
             del self.open[v]
             self.open[quotient] = self.open[remainder] = None

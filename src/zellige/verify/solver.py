@@ -2,8 +2,8 @@
 
 A claim is first tried *linearised*: a product of unknowns is an unknown function of its factors, with the lemmas that
 index arithmetic needs (signs, and monotonicity in one factor: q ≤ n−1 gives q·B + B ≤ n·B). What this proves, holds for
-real products too. What it does not prove is tried with real products, and at small sizes, where a counterexample is both
-easy to find and easy to read.
+real products too. What it does not prove is tried with real products; counterexamples are looked for at small sizes, where
+they are both easy to find and easy to read.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ LINEAR_LIMIT = 3_000_000
 EXACT_LIMIT = 4_000_000
 MAX_PRODUCTS = 40
 """More products than this in a query get no monotonicity lemmas: their pairs would drown it."""
-MAX_SIDES = 120
-"""At most so many inequalities of a query are multiplied with each other."""
 
 
 class Outcome(Enum):
@@ -46,14 +44,6 @@ class Outcome(Enum):
     PROVED = "proved"
     REFUTED = "refuted"
     UNKNOWN = "unknown"
-
-
-class Products(Enum):
-    """How products of unknowns are treated."""
-
-    LEMMAS = "unknown functions, with lemmas"
-    MULTIPLIED = "the same, and the products of inequalities that the query mentions"
-    EXACT = "real products"
 
 
 @dataclass
@@ -73,9 +63,8 @@ class Solver:
         self.dump = dump
         self.queries = 0
         self._context = z3.Context()
-        self._linear = Translation(self._context, Products.LEMMAS)
-        self._products = Translation(self._context, Products.MULTIPLIED)
-        self._exact = Translation(self._context, Products.EXACT)
+        self._linear = Translation(self._context, exact=False)
+        self._exact = Translation(self._context, exact=True)
 
     def prove(self, assumptions: Iterable[Bool], goal: Bool, exact: bool = True) -> Outcome:
         """Whether ``goal`` follows. REFUTED is not the last word unless ``exact``; see ``counterexample``."""
@@ -85,13 +74,10 @@ class Solver:
         answer = self._check(self._linear, claim, LINEAR_LIMIT)
         if answer == z3.unsat:
             return Outcome.PROVED
-        if self._linear.has_products(claim):
-            if self._check(self._products, claim, LINEAR_LIMIT) == z3.unsat:
-                return Outcome.PROVED
-        elif answer == z3.sat and exact:
-            return Outcome.REFUTED
         if not exact:
             return Outcome.UNKNOWN
+        if answer == z3.sat and not self._linear.has_products(claim):
+            return Outcome.REFUTED
         answer = self._check(self._exact, claim, EXACT_LIMIT)
         return Outcome.PROVED if answer == z3.unsat else Outcome.REFUTED if answer == z3.sat else Outcome.UNKNOWN
 
@@ -146,9 +132,9 @@ def _is_predicate(a: App, claim: Iterable[Bool]) -> bool:
 class Translation:
     """Terms to z3 expressions, with the facts that come with their atoms."""
 
-    def __init__(self, context: z3.Context, products: Products) -> None:
+    def __init__(self, context: z3.Context, exact: bool) -> None:
         self._context = context
-        self._products = products
+        self._is_exact = exact
         self._ints: dict[Node, Any] = {}
         self._bools: dict[Bool, Any] = {}
         self._functions: dict[tuple[Function, int, str], Any] = {}
@@ -173,7 +159,7 @@ class Translation:
         product = self.atom(monomial[0])
         for atom in monomial[1:]:
             other = self.atom(atom)
-            product = product * other if self._products is Products.EXACT else self._times_function(product, other)
+            product = product * other if self._is_exact else self._times_function(product, other)
         return product if c == 1 else number * product
 
     def atom(self, a: Atom) -> Any:
@@ -230,31 +216,27 @@ class Translation:
     # --- claims with their facts
     def has_products(self, claim: Iterable[Bool]) -> bool:
         """Whether real and linearised products may differ for a claim."""
-        return any(len(m) > 1 for m in _Closure(self._products, claim).monomials)
+        return any(len(m) > 1 for m in _Closure(self._is_exact, claim).monomials)
 
     def formulas(self, claim: Iterable[Bool]) -> list[Any]:
         """The claim, and everything known about what it mentions."""
         claim = tuple(claim)
-        closure = _Closure(self._products, claim)
+        closure = _Closure(self._is_exact, claim)
         return [self.truth(b) for b in dict.fromkeys((*claim, *closure.facts))]
 
 
 class _Closure:
     """All facts about the atoms of a claim, and about the atoms of those facts."""
 
-    def __init__(self, products: Products, claim: Iterable[Bool]) -> None:
-        self.exact = products is Products.EXACT
+    def __init__(self, exact: bool, claim: Iterable[Bool]) -> None:
+        self.exact = exact
         self.facts: dict[Bool, None] = {}
         self.monomials: dict[Monomial, None] = {}
         self._seen: set[Node] = set()
-        self._seen_in_order: list[Node] = []
         self._applications: dict[Function, list[App]] = {}
         self._stack: list[Node] = list(reversed(tuple(claim)))
         self._drain()
         while self._pair_lemmas():
-            self._drain()
-        if products is Products.MULTIPLIED:
-            self._multiplied()
             self._drain()
 
     def _drain(self) -> None:
@@ -263,7 +245,6 @@ class _Closure:
             if node in self._seen:
                 continue
             self._seen.add(node)
-            self._seen_in_order.append(node)
             match node:
                 case Int():
                     for monomial, _ in reversed(node.terms):
@@ -345,28 +326,6 @@ class _Closure:
                 for fact in _monotone(of_monomial(shared), x, y, of_monomial(m), of_monomial(n)):
                     self._fact(fact)
         return len(self.facts) > count
-
-    def _multiplied(self) -> None:
-        """a ≥ 0 and b ≥ 0 give a·b ≥ 0, for inequalities of the query whose product has no new products in it
-        (reformulation-linearisation: Sherali and Adams, 1990)."""
-        if len(self.monomials) > MAX_PRODUCTS:
-            return
-        wanted = set(self.monomials)
-        atoms = dict.fromkeys(a for m in wanted for a in m)
-        sides: dict[Int, None] = {}
-        for node in [n for n in self._seen_in_order if isinstance(n, Bool) and n.kind == "ge"]:
-            for t in (node.term, -node.term - 1):
-                if all(len(m) < 2 for m, _ in t.terms) and any(m and m[0] in atoms for m, _ in t.terms):
-                    sides[t] = None
-        sides |= dict.fromkeys(of_atom(a) for a in atoms)
-        pairs = list(sides)[:MAX_SIDES]
-        for i, a in enumerate(pairs):
-            for b in pairs[i:]:
-                product = a * b
-                big = [m for m, _ in product.terms if len(m) > 1]
-                if big and all(m in wanted for m in big):
-                    both = terms.conjunction((terms.nonneg(a), terms.nonneg(b)))
-                    self._fact(terms.implies(both, terms.nonneg(product)))
 
 
 def _sign_lemmas(a: Int, b: Int, ab: Int) -> list[Bool]:
