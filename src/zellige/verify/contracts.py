@@ -60,6 +60,7 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
     relates = injective or contract.kind is ContractKind.OFFSETS
     if changes:
         return Function(param.name, bounds, facts)
+    permutes = (lambda app: high + 1) if contract.kind is ContractKind.PERMUTATION else None
     return Function(
-        param.name, bounds, facts, pair_facts if relates else None, injective=injective, shown=param.name
+        param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name
     )

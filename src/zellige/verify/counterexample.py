@@ -33,14 +33,24 @@ def search(symbols: Symbols, solver: Solver, claim: Claim, sizes: tuple[int | No
     """The first counterexample found with dims below the given sizes in turn (None: any size)."""
     denied = (*claim.hypotheses(), terms.negate(claim.goal))
     dims = [symbols.dim(name) for name in sorted(symbols.function.dims())]
+    places = _places(claim)
     for size in sizes:
         limits = [] if size is None else [terms.le(d, size) for d in dims]
         answer = solver.find(denied, limits)
         if answer is not None:
             if size is None:
                 answer = _evenly(solver, denied, dims, answer)
-            return describe(symbols, claim, _shrunk(solver, denied, dims, answer))
+            answer = _shrunk(solver, denied, dims, answer)
+            fixed = [terms.equal(d, answer.value(d)) for d in dims]
+            return describe(symbols, claim, _shrunk(solver, (*denied, *fixed), places, answer))
     return None
+
+
+def _places(claim: Claim) -> list[Int]:
+    """Iterations, programs and lanes of a claim, as variables."""
+    order = {"iteration": 0, "pid": 1, "lane": 2}
+    found = [t for t in claim.present if isinstance(v := t.atom, terms.Var) and v.kind in order]
+    return sorted(dict.fromkeys(found), key=lambda t: order[t.atom.kind] if isinstance(t.atom, terms.Var) else 0)
 
 
 def _evenly(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: Answer) -> Answer:
@@ -57,7 +67,7 @@ def _evenly(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: A
 
 
 def _shrunk(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: Answer) -> Answer:
-    """The same failure with dims made smaller one after the other, by halving."""
+    """The same failure with numbers that are not negative made smaller, one after the other, by halving."""
     fixed: list[Bool] = []
     for d in dims:
         low, high = 0, answer.value(d)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from zellige.ir import ops
-from zellige.ir.types import ArrayParam, ContractKind
+from zellige.ir.types import ArrayParam
 from zellige.verify import terms
 from zellige.verify.obligations import Access
 from zellige.verify.ranges import linear_in
@@ -28,14 +28,13 @@ class Witness:
     """Which program, iteration and lane of a store writes a coordinate, and what must hold for it to be so."""
 
     access: Access
-    values: Mapping[Var, Int]
     conditions: tuple[Bool, ...]
 
 
 def target(symbols: Symbols, param: ArrayParam) -> tuple[Int, ...]:
     """Any coordinate of an array, as variables."""
     return tuple(
-        terms.variable(f"coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
+        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
     )
 
 
@@ -54,11 +53,16 @@ def covers(symbols: Symbols, access: Access) -> bool:
 def witness(symbols: Symbols, access: Access, coordinates: tuple[Int, ...]) -> Witness:
     """A program, iteration and lane for ``coordinates``."""
     unknown = _unknowns(symbols, access)
-    values = _Solver(symbols, unknown).solve(list(zip(access.coordinates, coordinates, strict=True)))
-    in_range = terms.conjunction(b for v in unknown for b in _range_of(v, values))
-    move = _Moved(values, in_range)
+    solver = _Solver(symbols, unknown)
+    solver.solve(list(zip(access.coordinates, coordinates, strict=True)))
+    ranges = [b for v in unknown for b in _range_of(of_atom(v), v.low, v.high)]
+    for split in solver.splits:
+        # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d
+        ranges += [terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1)]
+    in_range = terms.conjunction(map(_Moved(solver, terms.true()).bool, ranges))
+    move = _Moved(solver, in_range)
     hits = [terms.equal(move.int(a), c) for a, c in zip(access.coordinates, coordinates, strict=True)]
-    return Witness(access, values, (*terms.conjuncts(in_range), *hits, *terms.conjuncts(move.bool(access.active))))
+    return Witness(access, (*terms.conjuncts(in_range), *hits, *terms.conjuncts(move.bool(access.active))))
 
 
 def _unknowns(symbols: Symbols, access: Access) -> tuple[Var, ...]:
@@ -66,17 +70,43 @@ def _unknowns(symbols: Symbols, access: Access) -> tuple[Var, ...]:
     return tuple(dict.fromkeys(v for t in own if isinstance(v := t.atom, Var)))
 
 
-def _range_of(v: Var, values: Mapping[Var, Int]) -> Iterable[Bool]:
-    move = terms.replacing(values)
-    if v.low is not None:
-        yield terms.le(move.int(v.low), values[v])
-    if v.high is not None:
-        yield terms.le(values[v], move.int(v.high))
+def _range_of(v: Int, low: Int | None, high: Int | None) -> Iterable[Bool]:
+    if low is not None:
+        yield terms.le(low, v)
+    if high is not None:
+        yield terms.le(v, high)
 
 
-class _Moved(Substitution):
+@dataclass(frozen=True)
+class _Split:
+    """An unknown x with ⌊x/d⌋ in the index became d·quotient + remainder."""
+
+    replace: Substitution
+    divisor: Int
+    remainder: Int
+
+
+class _Moved:
     """Puts witnesses in. Applications then make sense only if the witnesses are in range, so guards say so."""
 
+    def __init__(self, solver: _Solver, in_range: Bool) -> None:
+        self._splits = [split.replace for split in solver.splits]
+        self._last = _Guarded(solver.solved, in_range)
+
+    def int(self, t: Int) -> Int:
+        """A term of the witnesses."""
+        for replace in self._splits:
+            t = replace.int(t)
+        return self._last.int(t)
+
+    def bool(self, b: Bool) -> Bool:
+        """A truth value of the witnesses."""
+        for replace in self._splits:
+            b = replace.bool(b)
+        return self._last.bool(b)
+
+
+class _Guarded(Substitution):
     def __init__(self, values: Mapping[Var, Int], in_range: Bool) -> None:
         super().__init__(lambda a: values.get(a) if isinstance(a, Var) else None)
         self._in_range = in_range
@@ -89,13 +119,12 @@ class _Moved(Substitution):
 class _Solver:
     def __init__(self, symbols: Symbols, unknown: tuple[Var, ...]) -> None:
         self.symbols = symbols
-        self.all = unknown
         self.open: dict[Var, None] = dict.fromkeys(unknown)
         self.solved: dict[Var, Int] = {}
-        self.defined: list[tuple[Var, Int]] = []
-        """Unknowns that were replaced by quotient and remainder, in order."""
+        self.splits: list[_Split] = []
 
-    def solve(self, equations: list[Equation]) -> dict[Var, Int]:
+    def solve(self, equations: list[Equation]) -> None:
+        """Finds ``splits``, and in ``solved`` a term for every unknown that is left after them."""
         equations = self._without_quotients([self._inverted(e) for e in equations])
         progress = True
         while progress:
@@ -107,9 +136,7 @@ class _Solver:
                     progress = True
         for v in self.open:
             self.solved[v] = const(0) if v.low is None else v.low
-        for v, definition in reversed(self.defined):
-            self.solved[v] = terms.replacing(self.solved).int(definition)
-        return {v: self._closed(self.solved[v]) for v in self.all}
+        self.solved = {v: self._closed(t) for v, t in self.solved.items()}
 
     def _closed(self, t: Int) -> Int:
         for _ in range(len(self.solved)):
@@ -123,13 +150,11 @@ class _Solver:
         """permutation[x] = c gives x = inverse[c]."""
         expression, wanted = equation
         atom = expression.atom
-        if isinstance(atom, App) and atom.function.shown and len(atom.args) == 1:
-            param = self.symbols.function.array(atom.function.name)
-            if param.contract and param.contract.kind is ContractKind.PERMUTATION:
-                size = self.symbols.extent(param.contract.bound)
-                inverse = inverse_of(self.symbols, atom.function, size)
-                inside = terms.between(0, wanted, size - 1)
-                return atom.args[0], terms.apply(inverse, (wanted,), inside)
+        if isinstance(atom, App) and atom.function.permutes is not None:
+            size = atom.function.permutes(atom)
+            inverse = inverse_of(self.symbols, atom.function)
+            inside = terms.between(0, wanted, size - 1)
+            return atom.args[-1], terms.apply(inverse, (*atom.args[:-1], wanted), inside)
         return equation
 
     # --- quotients: x with ⌊x/d⌋ in it becomes d·quotient + remainder
@@ -146,14 +171,13 @@ class _Solver:
             split = linear_in(found.numerator, v)
             assert split is not None
             sign, rest = split
-            tag = f"{len(self.defined)}"
-            quotient = terms.make_var(f"quotient{tag}", "witness", 0)
-            remainder = terms.make_var(f"remainder{tag}", "witness", 0, found.denominator - 1)
+            tag = f"{len(self.splits)}"
+            quotient, remainder = terms.make_var(f"quotient{tag}", "witness"), terms.make_var(f"remainder{tag}", "witness")
             definition = (found.denominator * of_atom(quotient) + of_atom(remainder) - rest) * sign
-            self.defined.append((v, definition))
             del self.open[v]
             self.open[quotient] = self.open[remainder] = None
             swap = _swap({found: of_atom(quotient), v: definition})
+            self.splits.append(_Split(swap, found.denominator, of_atom(remainder)))
             equations = [(swap.int(e), c) for e, c in equations]
         return equations
 
@@ -187,6 +211,11 @@ class _Solver:
             (v,) = here
             self._set(v, _quotient(wanted, factors[v]))
             return const(0), const(0)
+        common = _common_factor(list(factors.values()))
+        if common is not None and common.constant not in (1, -1):
+            # all steps are multiples of one number: the rest of the target is for other stores
+            factors = {v: _quotient(f, common) for v, f in factors.items()}
+            wanted = _quotient(wanted, common)
         units = [v for v in here if factors[v].constant in (1, -1)]
         for unit in units:
             others = {v: f for v, f in factors.items() if v is not unit}
@@ -227,15 +256,17 @@ def _common_factor(factors: list[Int]) -> Int | None:
     return None
 
 
-def inverse_of(symbols: Symbols, permutation: Function, size: Int) -> Function:
-    """The function that undoes a permutation of 0 … size−1."""
+def inverse_of(symbols: Symbols, permutation: Function) -> Function:
+    """The function that undoes a permutation (of its last argument)."""
+    size = permutation.permutes
+    assert size is not None
 
     def facts(app: App) -> list[Bool]:
-        back = terms.apply(permutation, (of_atom(app),), app.guard)
-        return [terms.implies(app.guard, terms.equal(back, app.args[0]))]
+        back = terms.apply(permutation, (*app.args[:-1], of_atom(app)), app.guard)
+        return [terms.implies(app.guard, terms.equal(back, app.args[-1]))]
 
     known = symbols.inverses.get(permutation)
     if known is None:
-        known = Function(f"inverse_{permutation.name}", lambda app: (const(0), size - 1), facts)
+        known = Function(f"inverse_{permutation.name}", lambda app: (const(0), size(app) - 1), facts)
         symbols.inverses[permutation] = known
     return known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.ops import Function
-from zellige.ir.types import ArrayParam, Role
+from zellige.ir.types import ArrayParam
 from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
@@ -13,15 +13,9 @@ from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Int
 
 
-def of_claim(symbols: Symbols, solver: Solver, claim: Claim) -> Finding | None:
-    """Decides a claim that the quick proof left open: None if it holds after all, else the finding."""
-    example = search(symbols, solver, claim, SIZES[:4])
-    outcome = Outcome.REFUTED
-    if example is None:
-        outcome = solver.prove(claim.hypotheses(), claim.goal)
-        if outcome is Outcome.PROVED:
-            return None
-        example = search(symbols, solver, claim, (*SIZES[4:], None))
+def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> Finding:
+    """What to tell of a claim that the solver refuted or gave up on."""
+    example = search(symbols, solver, claim, (*SIZES, None))
     message, label, why, help = _words(symbols, claim, example)
     others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
     if example is None:
@@ -103,9 +97,9 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
 
 def of_coverage(
     symbols: Symbols, solver: Solver, claim: Claim, param: ArrayParam, stores: list[Access], anywhere: tuple[Int, ...]
-) -> Finding | None:
-    """Decides a coverage claim that the quick proof left open. An element counts as missed only if, at those sizes, no
-    program at all can be found that writes it."""
+) -> Finding:
+    """What to tell of an uncovered array. An element counts as missed only if, at those sizes, no program at all can be
+    found that writes it."""
     help = "store to every element (cover the whole axis with the grid or a loop), or declare the array zl.Mut"
     if not stores:
         return Finding(
@@ -125,8 +119,6 @@ def of_coverage(
                 "ZL0303", f"an element of '{param.name}' is never written: {element}", span, "the stores miss it", (), facts,
                 why, help, refuted=True,
             )  # fmt: skip
-    if solver.prove(claim.hypotheses(), claim.goal) is Outcome.PROVED:
-        return None
     return Finding(
         "ZL0303", f"could not prove that every element of '{param.name}' is written", span, "does this reach all of it?", (),
         {"claim": claim.what}, "no program, iteration and lane could be named for each element", help, refuted=False,
@@ -146,12 +138,12 @@ def _someone_writes(
     return False
 
 
-def uninitialised(access: Access, role: Role) -> Finding:
-    """A load of an array that may hold garbage."""
-    text = "may be uninitialised" if role is Role.OUT else "changes under updates of other programs"
+def block_store(access: Access) -> Finding:
+    """A store to an array whose elements are packed in blocks."""
     return Finding(
-        "ZL0304", f"'{access.array}' is {role.value} and is read", access.op.span, "read here", (), {},
-        f"an {role.value} array {text}", "make it zl.Mut if its old contents are wanted, else keep the value in a variable",
+        "ZL0305", f"'{access.array}' holds blocks and is written element by element", access.op.span, "written here", (), {},
+        "elements of one block share bytes and a scale, so two programs would write the same memory",
+        "store f16 or bf16, and quantise on the host",
     )  # fmt: skip
 
 

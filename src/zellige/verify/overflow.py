@@ -26,8 +26,11 @@ _GROWS = (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL, BinaryOp.SHL)
 def width_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[Claim]:
     """The index values that an operation makes fit."""
     bits = symbols.function.index_bits
+    if isinstance(op, ops.For):
+        past = symbols.int_at(op.lower, ()) + symbols.completed(op, block) * op.step
+        yield _claim(symbols, op, block, past, bits, (), "the loop counter's last step")
     for value in index_values(op):
-        if isinstance(op, ops.For | ops.While | ops.If | ops.Load) or (bits == 64 and not _can_grow(op)):
+        if isinstance(op, ops.For | ops.While | ops.If) or (bits == 64 and not _can_grow(op)):
             continue
         lanes = symbols.lanes(value.type.shape, tag)
         if not _followed(op):

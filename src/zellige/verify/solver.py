@@ -2,8 +2,8 @@
 
 A claim is first tried *linearised*: a product of unknowns is an unknown function of its factors, with the lemmas that
 index arithmetic needs (signs, and monotonicity in one factor: q ≤ n−1 gives q·B + B ≤ n·B). What this proves, holds for
-real products too. What it does not prove is tried with real products, and at small sizes, where a counterexample is both
-easy to find and easy to read.
+real products too. What it does not prove is tried with real products; counterexamples are looked for at small sizes, where
+they are both easy to find and easy to read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from zellige.verify.terms import (
     Monomial,
     Node,
     Var,
-    const,
     of_atom,
     of_monomial,
 )
@@ -140,7 +139,7 @@ class Translation:
         self._bools: dict[Bool, Any] = {}
         self._functions: dict[tuple[Function, int, str], Any] = {}
         integer = z3.IntSort(context)
-        self._product = z3.Function("product", integer, integer, integer)
+        self._times_function = z3.Function("product", integer, integer, integer)
         self._quotient = z3.Function("quotient", integer, integer, integer)
 
     # --- expressions
@@ -160,7 +159,7 @@ class Translation:
         product = self.atom(monomial[0])
         for atom in monomial[1:]:
             other = self.atom(atom)
-            product = product * other if self._is_exact else self._product(product, other)
+            product = product * other if self._is_exact else self._times_function(product, other)
         return product if c == 1 else number * product
 
     def atom(self, a: Atom) -> Any:
@@ -373,6 +372,3 @@ def _rest(m: Monomial, shared: Monomial) -> Monomial:
     for atom in shared:
         rest.remove(atom)
     return tuple(rest)
-
-
-__all__ = ["Answer", "Outcome", "Solver", "const"]

@@ -162,7 +162,8 @@ class Symbols:
         if known is None:
             suffix = "c" if isinstance(op, While) and which == 0 else ""
             name = f"iteration{self._names[op]}{suffix}"
-            last = self.trips(op) - 1 if isinstance(op, For) or which == 1 else self.trips(op)
+            # a while loop's condition is asked once more than its body runs, and at least once
+            last = self.trips(op) - 1 if isinstance(op, For) or which == 1 else terms.maximum(self.trips(op), const(0))
             known = self._iterations[key] = terms.variable(name, "iteration", 0, last)
         return known
 
@@ -176,7 +177,8 @@ class Symbols:
     def lanes(self, shape: Sequence[Extent], tag: str) -> Lanes:
         """Fresh lane variables for the axes of a tile; 0 where the extent is 1."""
         return tuple(
-            const(0) if extent == Const(1) else terms.variable(f"lane{axis}{tag}", "lane", 0, self.extent(extent) - 1)
+            const(0) if extent == Const(1)
+            else terms.variable(f"lane{axis}{tag}<{extent}", "lane", 0, self.extent(extent) - 1)
             for axis, extent in enumerate(shape)
         )
 
@@ -229,6 +231,37 @@ class Symbols:
             self.functions[key] = Function(f"truth_{len(self.functions)}_{value.name}")
         return terms.holds(self.functions[key], (*self.scope(self.block_of(value)), *lanes))
 
+    def source(self, op: Op, lanes: Lanes) -> tuple[Value, Lanes] | None:
+        """Of an operation that only moves elements: where an element comes from."""
+        match op:
+            case ops.Broadcast():
+                return op.x, reduced(op.x, lanes)
+            case ops.ExpandDims():
+                return op.x, (*lanes[: op.axis], *lanes[op.axis + 1 :])
+            case ops.Transpose():
+                inner = [const(0)] * len(lanes)
+                for i, axis in enumerate(op.permutation):
+                    inner[axis] = lanes[i]
+                return op.x, tuple(inner)
+            case ops.Reshape():
+                return op.x, self._reshaped(op, lanes)
+        return None
+
+    def _reshaped(self, op: ops.Reshape, lanes: Lanes) -> Lanes:
+        old, new = op.x.type.shape, op.result.type.shape
+        if [e for e in old if e != Const(1)] == [e for e in new if e != Const(1)]:
+            rest = iter([lane for e, lane in zip(new, lanes, strict=True) if e != Const(1)])
+            return tuple(const(0) if e == Const(1) else next(rest) for e in old)
+        linear = const(0)
+        for extent, lane in zip(new, lanes, strict=True):
+            linear = linear * self.extent(extent) + lane
+        inner: list[Int] = []
+        for position, extent in reversed(list(enumerate(old))):
+            size = self.extent(extent)
+            inner.append(linear if position == 0 else terms.mod(linear, size))
+            linear = self._div(linear, size)
+        return tuple(reversed(inner))
+
     # --- integers
     def _int(self, value: Value, lanes: Lanes) -> Int:
         if value in self.parameters:
@@ -276,8 +309,8 @@ class Symbols:
                     self.int_at(op.orelse.yields[which], lanes),
                 )
             case For() | While():
-                return self._carried(op, op.results.index(value), self._exit(op, block), lanes)
-        source = lane_source(op, lanes)
+                return self._carried(op, op.results.index(value), self.completed(op, block), lanes)
+        source = self.source(op, lanes)
         if source is not None:
             return self.int_at(*source)
         return self.unknown(value, lanes)
@@ -410,6 +443,7 @@ class Symbols:
         source = self._position(op.order, lanes, const(0), size - 1, "order")
         function = self.functions[(op.order, "order")]
         function.pair_facts = permutes
+        function.permutes = lambda app: size
         return source if value is op.order else self.int_at(op.x, replaced(lanes, axis, source))
 
     # --- loops
@@ -425,7 +459,7 @@ class Symbols:
             i -= 1
         return self._carried(op, i, k, lanes)
 
-    def _exit(self, op: For | While, block: Block) -> Int:
+    def completed(self, op: For | While, block: Block) -> Int:
         """How many iterations were done when a loop ends."""
         if isinstance(op, For):
             return terms.maximum(self.trips(op), const(0)) if not self.ranges.nonneg(self.trips(op)) else self.trips(op)
@@ -497,8 +531,8 @@ class Symbols:
                 inner = replaced(lanes, op.axis, self.int_at(op.positions, lanes))
                 return self.bool_at(op.x, inner)
             case For() | While():
-                return self._carried_bool(op, op.results.index(value), self._exit(op, block), lanes)
-        source = lane_source(op, lanes)
+                return self._carried_bool(op, op.results.index(value), self.completed(op, block), lanes)
+        source = self.source(op, lanes)
         if source is not None:
             return self.bool_at(*source)
         return self._unknown_bool(value, lanes)
@@ -562,55 +596,6 @@ def reduced(value: Value, lanes: Lanes) -> Lanes:
 def replaced(lanes: Lanes, axis: int, lane: Int) -> Lanes:
     """``lanes`` with another one on ``axis``."""
     return (*lanes[:axis], lane, *lanes[axis + 1 :])
-
-
-def lane_source(op: Op, lanes: Lanes) -> tuple[Value, Lanes] | None:
-    """Of an operation that only moves elements: where an element comes from."""
-    match op:
-        case ops.Broadcast():
-            return op.x, reduced(op.x, lanes)
-        case ops.ExpandDims():
-            return op.x, (*lanes[: op.axis], *lanes[op.axis + 1 :])
-        case ops.Transpose():
-            inner = [const(0)] * len(lanes)
-            for i, axis in enumerate(op.permutation):
-                inner[axis] = lanes[i]
-            return op.x, tuple(inner)
-        case ops.Reshape():
-            return op.x, _reshaped(op, lanes)
-    return None
-
-
-def _reshaped(op: ops.Reshape, lanes: Lanes) -> Lanes:
-    old, new = op.x.type.shape, op.result.type.shape
-    if [e for e in old if e != Const(1)] == [e for e in new if e != Const(1)]:
-        rest = iter([lane for e, lane in zip(new, lanes, strict=True) if e != Const(1)])
-        return tuple(const(0) if e == Const(1) else next(rest) for e in old)
-    linear = const(0)
-    for extent, lane in zip(new, lanes, strict=True):
-        linear = linear * _size(extent) + lane
-    inner: list[Int] = []
-    for position, extent in reversed(list(enumerate(old))):
-        size = _size(extent)
-        inner.append(linear if position == 0 else terms.mod(linear, size))
-        linear = terms.div(linear, size)
-    return tuple(reversed(inner))
-
-
-def _size(extent: Extent) -> Int:
-    return const(extent.constant) if extent.constant is not None else _dims_term(extent)
-
-
-def _dims_term(extent: Extent) -> Int:
-    match extent:
-        case Dim(name):
-            return terms.variable(f"dim:{name}", "dim", 0, DIM_LIMIT - 1)
-        case Nary("mul", parts):
-            result = const(1)
-            for part in parts:
-                result = result * _size(part)
-            return result
-    raise InternalError(f"a reshape of a tile with extent {extent} is not followed")
 
 
 def ceildiv(a: Int, b: Int) -> Int:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import Any
 
+from zellige.diagnostics.errors import InternalError
+
 Monomial = tuple["Atom", ...]
 
 
@@ -168,6 +170,8 @@ class Function:
     pair_facts: Callable[[App, App], list[Bool]] | None = None
     injective: bool = False
     """Whether equal values that are not negative come from equal arguments only."""
+    permutes: Callable[[App], Int] | None = None
+    """If, for given other arguments, the function maps 0 … n−1 as last argument onto 0 … n−1: n."""
     shown: str = ""
     """How a counterexample calls it ("table"); empty if it has nothing to say about it."""
     approximate: bool = False
@@ -280,6 +284,10 @@ def make_var(name: str, kind: str, low: Int | int | None = None, high: Int | int
         ("var", name), Var, name=name, kind=kind,
         low=None if low is None else _int(low), high=None if high is None else _int(high),
     )  # fmt: skip
+    if var.kind != kind or var.low is not (None if low is None else _int(low)) or (
+        var.high is not (None if high is None else _int(high))
+    ):
+        raise InternalError(f"two variables are called {name}")
     return var
 
 

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from zellige.diagnostics.findings import Finding
 from zellige.diagnostics.span import Span
-from zellige.ir import ops
+from zellige.ir import ops, spec
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Role
 from zellige.verify import coverage, findings, obligations, overflow, races, terms
@@ -16,7 +16,7 @@ from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.ranges import Ranges, Simplifier, known_nonneg
 from zellige.verify.solver import Outcome, Solver
 from zellige.verify.symbolic import Symbols
-from zellige.verify.terms import Bool, Var
+from zellige.verify.terms import Bool, Int, Var
 from zellige.verify.verdict import Record, Verdict
 
 
@@ -26,6 +26,7 @@ def verify(function: Function, dump: Callable[[str], None] | None = None) -> Ver
     ``dump`` is given every solver query as SMT-LIB2 text.
     """
     started = perf_counter()
+    spec.check(function)
     with terms.session():
         run = _Run(function, dump)
         run.everything()
@@ -45,10 +46,8 @@ class _Run:
         self.records: list[Record] = []
 
     def _requirements(self) -> list[Bool]:
-        return [
-            self.symbols.bool_at(op.condition, ())
-            for op in self.function.body.ops if isinstance(op, ops.Require)
-        ]  # fmt: skip
+        """What the launch has checked: ``ir.spec`` sees to it that it is about dims and scalars only."""
+        return [self.symbols.bool_at(op.condition, ()) for op in self.function.body.ops if isinstance(op, ops.Require)]
 
     def everything(self) -> None:
         Invariants(self.symbols, self.solver).everywhere()
@@ -66,12 +65,11 @@ class _Run:
             if param.role is Role.OUT:
                 self._coverage(param, [a for a in found if a.array == param.name])
         for name, contract in obligations.distinct_output(self.function):
-            self.findings.append(findings.relational_output(self.function, name, contract))
+            self._find(findings.relational_output(self.function, name, contract))
 
     def _access(self, access: Access) -> None:
-        role = self.function.array(access.array).role
-        if isinstance(access.op, ops.Load) and role in (Role.OUT, Role.ACC):
-            self.findings.append(findings.uninitialised(access, role))
+        if not isinstance(access.op, ops.Load) and self.function.array(access.array).dtype.is_block:
+            self._find(findings.block_store(access))
         for claim in obligations.bounds_claims(self.symbols, access):
             self._decide(claim)
         offset = overflow.offset_claim(self.symbols, access)
@@ -96,19 +94,30 @@ class _Run:
         goal = Simplifier(self.ranges, assumed).bool(claim.goal)
         facts = known_nonneg(terms.conjuncts(assumed))
         return all(
-            part.kind == "true" or (part.kind == "ge" and self.ranges.nonneg(part.term, facts))
+            part.kind == "true"
+            or (part.kind == "ge" and self.ranges.nonneg(part.term, facts))
+            or (part.kind == "not" and part.args[0].kind == "eq" and self._not_zero(part.args[0].term, facts))
             for part in terms.conjuncts(goal)
         )
 
+    def _not_zero(self, t: Int, facts: tuple[Int, ...]) -> bool:
+        return self.ranges.nonneg(t - 1, facts) or self.ranges.nonneg(-t - 1, facts)
+
     def _by_solver(self, claim: Claim, started: float) -> bool:
-        outcome = self.solver.prove(claim.hypotheses(), claim.goal, exact=False)
+        outcome = self.solver.prove(claim.hypotheses(), claim.goal)
         finding: Finding | None = None
         if outcome is not Outcome.PROVED:
-            finding = findings.of_claim(self.symbols, self.solver, claim)
+            finding = findings.of_claim(self.symbols, self.solver, claim, outcome)
         self._record(claim.kind, claim.span, claim.what, "smt" if finding is None else "failed", started)
         if finding is not None:
-            self.findings.append(finding)
+            self._find(finding)
         return finding is None
+
+    def _find(self, finding: Finding) -> None:
+        """Keeps a finding, unless it says again what one about the same line said."""
+        if not any((f.code, f.span.file, f.span.line) == (finding.code, finding.span.file, finding.span.line)
+                   for f in self.findings):  # fmt: skip
+            self.findings.append(finding)
 
     def _record(self, kind: Kind, span: Span, what: str, how: str, started: float) -> None:
         self.records.append(Record(kind.value, span, what, how, perf_counter() - started))
@@ -154,13 +163,13 @@ class _Run:
             Kind.COVERAGE, "ZL0303", span, inside, goal, what, {f"axis {k}": c for k, c in enumerate(anywhere)}, (), (),
             param.name,
         )  # fmt: skip
-        outcome = self.solver.prove(claim.hypotheses(), goal, exact=False)
+        outcome = self.solver.prove(claim.hypotheses(), goal)
         finding = None
         if outcome is not Outcome.PROVED:
             finding = findings.of_coverage(self.symbols, self.solver, claim, param, stores, anywhere)
         self._record(Kind.COVERAGE, span, what, "smt" if finding is None else "failed", started)
         if finding is not None:
-            self.findings.append(finding)
+            self._find(finding)
 
     def _shown(self, way: coverage.Witness) -> bool:
         """Rule *partition*: the witness is in range, active and right, by bounds of coordinates alone."""
