@@ -68,7 +68,7 @@ def check(
     for param in function.arrays:
         a, b = ours[param.name], theirs[param.name]
         if param.role is Role.IN:
-            np.testing.assert_array_equal(a, b, err_msg=f"{param.name} is only read")
+            assert a.tobytes() == b.tobytes(), f"{param.name} is only read"
         elif a.dtype.kind in "iub" or param.dtype.is_block:
             np.testing.assert_array_equal(a, b, err_msg=param.name)
         else:

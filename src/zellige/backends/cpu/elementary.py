@@ -20,10 +20,12 @@ _LIBRARY = {
 }  # fmt: skip
 
 
-def elementary(e: Emitter, op: UnaryOp, x: Reg) -> Reg:
-    """`op` of `x`, float or double, scalar or vector."""
+def elementary(e: Emitter, op: UnaryOp, x: Reg, *, fused: bool) -> Reg:
+    """`op` of `x`, float or double, scalar or vector; `fused` if the target has fused multiply-adds."""
     if x.type == "double":
         return _double(e, op, x)
+    if op in (UnaryOp.SIN, UnaryOp.COS):
+        return _sine(e, x, quarter=op is UnaryOp.COS, fused=fused)
     return _FLOAT[op](e, x)
 
 
@@ -156,32 +158,32 @@ def _log2(e: Emitter, x: Reg) -> Reg:
     return _log_edges(e, x, _fma(e, m, _k(e, 1.44269504088896341, x), n))
 
 
-def _sine(shift: int) -> Callable[[Emitter, Reg], Reg]:
-    def function(e: Emitter, x: Reg) -> Reg:
-        # x = n·(pi/2) + r; the quadrant n + shift chooses polynomial and sign. pi/2 in four parts keeps r good to
-        # |x| < 2^20; beyond, lanes fall back to the C library.
-        n, whole = _nearest(e, e.op("fmul", x, _k(e, 2 / math.pi, x)))
-        r = x
-        for part in (1.5703125, 4.837512969970703e-4, 7.549789955737674e-8, 5.390302858158119e-15):
-            r = _fma(e, n, _k(e, -part, x), r)
-        quadrant = e.op("add", whole, _i(e, shift, x))
-        z = e.op("fmul", r, r)
-        s = _polynomial(e, z, [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
-        s = _fma(e, e.op("fmul", s, z), r, r)
-        c = _polynomial(e, z, [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2])
-        c = _fma(e, e.op("fmul", c, z), z, _fma(e, z, _k(e, -0.5, x), _k(e, 1.0, x)))
-        odd = e.compare("icmp", "ne", e.op("and", quadrant, _i(e, 1, x)), _i(e, 0, x))
-        value = e.convert("bitcast", e.select(odd, c, s), "i32")
-        sign = e.op("shl", e.op("and", quadrant, _i(e, 2, x)), _i(e, 30, x))
-        result = e.convert("bitcast", e.op("xor", value, sign), "float")
-        return _large_arguments(e, x, result, "sinf" if shift == 0 else "cosf")
+def _sine(e: Emitter, x: Reg, *, quarter: bool, fused: bool) -> Reg:
+    """sin(x), or cos(x) = sin(x + π/2) if `quarter`.
 
-    return function
+    x = n·(π/2) + r; n chooses polynomial and sign. π/2 comes in four parts of few bits, so that n times a part is exact:
+    up to |x| = 2^20 where it is not rounded before the subtraction, else up to 2^13. Beyond, the C library is called.
+    """
+    n, whole = _nearest(e, e.op("fmul", x, _k(e, 2 / math.pi, x)))
+    r = x
+    for part in (1.5703125, 4.837512969970703e-4, 7.549789955737674e-8, 5.390302858158119e-15):
+        r = _fma(e, n, _k(e, -part, x), r)
+    quadrant = e.op("add", whole, _i(e, int(quarter), x))
+    z = e.op("fmul", r, r)
+    s = _polynomial(e, z, [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
+    s = _fma(e, e.op("fmul", s, z), r, r)
+    c = _polynomial(e, z, [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2])
+    c = _fma(e, e.op("fmul", c, z), z, _fma(e, z, _k(e, -0.5, x), _k(e, 1.0, x)))
+    odd = e.compare("icmp", "ne", e.op("and", quadrant, _i(e, 1, x)), _i(e, 0, x))
+    value = e.convert("bitcast", e.select(odd, c, s), "i32")
+    sign = e.op("shl", e.op("and", quadrant, _i(e, 2, x)), _i(e, 30, x))
+    result = e.convert("bitcast", e.op("xor", value, sign), "float")
+    return _large_arguments(e, x, result, "cosf" if quarter else "sinf", 2.0**20 if fused else 2.0**13)
 
 
-def _large_arguments(e: Emitter, x: Reg, result: Reg, library: str) -> Reg:
-    """`result` with the lanes where |x| >= 2^20 replaced by the C library's value; a branch that is hardly ever taken."""
-    big = e.compare("fcmp", "oge", e.intrinsic("fabs", x), _k(e, 2.0**20, x))
+def _large_arguments(e: Emitter, x: Reg, result: Reg, library: str, limit: float) -> Reg:
+    """`result` with the lanes where |x| >= `limit` replaced by the C library's value; a branch that is hardly ever taken."""
+    big = e.compare("fcmp", "oge", e.intrinsic("fabs", x), _k(e, limit, x))
     if not x.lanes:
         return e.if_else(big, lambda: [e.call(library, "float", 0, x)], lambda: [result])[0]
     any_big = e.call(f"llvm.vector.reduce.or.v{x.lanes}i1", "i1", 0, big)
@@ -247,8 +249,6 @@ _FLOAT: dict[UnaryOp, Callable[[Emitter, Reg], Reg]] = {
     UnaryOp.EXP2: _exp2,
     UnaryOp.LOG: _log,
     UnaryOp.LOG2: _log2,
-    UnaryOp.SIN: _sine(0),
-    UnaryOp.COS: _sine(1),
     UnaryOp.TANH: _tanh,
     UnaryOp.SIGMOID: _sigmoid,
     UnaryOp.ERF: _erf,

@@ -1,0 +1,100 @@
+"""The cache of compiled objects, and targets by name."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import numpy as np
+import pytest
+
+import zellige as zl
+from tests.backends.cpu.differential import pool
+from zellige import f32
+from zellige.backends.cpu.compile import compile
+from zellige.backends.cpu.target import target
+
+M = zl.dims("M")
+
+
+@zl.kernel
+def double(x: zl.In[f32, M], *, y: zl.Out[f32, M], B: zl.Static = 64):
+    i = zl.grid(M.tiles(B))
+    y[i] = x[i] * 2.0
+
+
+def run(kernel):
+    x, y = np.arange(100, dtype=np.float32), np.zeros(100, np.float32)
+    words = kernel.pack({"x": x.ctypes.data, "y": y.ctypes.data}, {"M": 100})
+    pool().launch(kernel.entry_address, words, kernel.num_programs({"M": 100}))
+    np.testing.assert_array_equal(y, 2 * x)
+
+
+def entries(folder):
+    return sorted(folder.glob("*.o"))
+
+
+def test_a_second_compilation_reads_the_first_ones_object(tmp_path):
+    function = double.lower({"B": 64}, {})
+    run(compile(function, cache=tmp_path))
+    (entry,) = entries(tmp_path)
+    before = entry.stat().st_mtime_ns
+    run(compile(double.lower({"B": 64}, {}), cache=tmp_path))
+    assert entries(tmp_path) == [entry]
+    assert entry.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign"])
+def test_a_damaged_entry_is_rebuilt(tmp_path, damage):
+    function = double.lower({"B": 64}, {})
+    compile(function, cache=tmp_path)
+    (entry,) = entries(tmp_path)
+    sound = entry.read_bytes()
+    entry.write_bytes(
+        {"empty": b"", "cut": sound[:-7], "flipped": sound[:-1] + bytes([sound[-1] ^ 1]), "foreign": b"x" * 500}[damage]
+    )
+    run(compile(function, cache=tmp_path))
+    assert entry.read_bytes() == sound
+
+
+def test_different_sizes_tiles_and_targets_are_different_objects(tmp_path):
+    compile(double.lower({"B": 64}, {}), cache=tmp_path)
+    compile(double.lower({"B": 32}, {}), cache=tmp_path)
+    compile(double.lower({"B": 64}, {}), {"M": 128}, cache=tmp_path)
+    compile(double.lower({"B": 64}, {}), target="avx2", cache=tmp_path)
+    assert len(entries(tmp_path)) == 4
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    run(compile(double.lower({"B": 64}, {}), cache=tmp_path))
+
+
+def test_a_cache_path_that_is_a_file_is_no_error(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    run(compile(double.lower({"B": 64}, {}), cache=blocked))
+    assert blocked.read_text() == "in the way"
+
+
+def test_forced_targets_use_only_their_instructions():
+    function = double.lower({"B": 64}, {})
+    texts = {name: compile(function, target=name, cache=None).asm_text for name in ("generic", "avx2", "avx512")}
+    assert "ymm" not in texts["generic"] and "zmm" not in texts["generic"]
+    assert "ymm" in texts["avx2"] and "zmm" not in texts["avx2"]
+    assert "zmm" in texts["avx512"]
+
+
+def test_an_unknown_target_is_refused():
+    with pytest.raises(KeyError, match="avx1024"):
+        target("avx1024")
+
+
+def test_a_shape_that_is_not_fixed_is_refused():
+    @zl.kernel
+    def whole(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+        y[:] = x[:]
+
+    with pytest.raises(ValueError, match="specialise dims"):
+        compile(whole.lower({}, {}), {}, cache=None)
