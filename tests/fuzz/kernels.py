@@ -130,7 +130,9 @@ class Kernel:
             if not fitting and not self.wrong(wrong):
                 choice = self.pick(["mod", "whole", "clamped", "only"])
             else:
-                choice = self.pick(["plain", "plus", "minus", "twice", "half", "mod", "reversed", "clamped", "only", "zero"])
+                choice = self.pick(
+                    ["plain", "plus", "minus", "twice", "half", "mod", "reversed", "clamped", "only", "zero"]
+                )
             return self.bent(choice, i, extent)
         i = self.pick(fitting)
         if self.chance(0.12):
@@ -223,7 +225,9 @@ class Kernel:
         self.line(f"for {variable} in {head}:")
         self.indent += 1
         inner = self.load((), [*[i for i in self.indices if not i.lanes], index])
-        self.line(f"{total} = {total} + {inner if inner.startswith('zl.sum') or not index.lanes else f'zl.sum({inner})'}")
+        self.line(
+            f"{total} = {total} + {inner if inner.startswith('zl.sum') or not index.lanes else f'zl.sum({inner})'}"
+        )
         self.indent -= 1
         return total
 
