@@ -35,7 +35,8 @@ class Witness:
 def target(symbols: Symbols, param: ArrayParam) -> tuple[Int, ...]:
     """Any coordinate of an array, as variables."""
     return tuple(
-        terms.variable(f"coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
+        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1)
+        for k, extent in enumerate(param.shape)
     )
 
 
