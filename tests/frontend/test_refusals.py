@@ -64,7 +64,7 @@ def assigned_on_one_path(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 
 def name_from_inside_a_loop(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M)
-    for k in range(4):
+    for _k in range(4):
         value = x[i]
     y[i] = value
 
@@ -85,9 +85,9 @@ def branch_on_a_tile(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 
 def loop_changes_shape(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M)
-    value = x[i]
+    x[i]
     for span in M.tiles(8):
-        value = x[span]
+        x[span]
     y[i] = 0.0
 
 
@@ -109,7 +109,7 @@ def two_grids(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 
 def return_in_a_loop(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M)
-    for k in range(4):
+    for _k in range(4):
         return
     y[i] = x[i]
 

@@ -138,7 +138,9 @@ def main() -> int:
         print(f"{counts[verdict]:6} {verdict.value}")
     right = counts[Verdict.ACCEPTED] + counts[Verdict.IMPRECISE]
     if right:
-        print(f"precision: {counts[Verdict.ACCEPTED] / right:.1%} of the {right} kernels that no launch trips are accepted")
+        print(
+            f"precision: {counts[Verdict.ACCEPTED] / right:.1%} of the {right} kernels that no launch trips are accepted"
+        )
     for code, number in codes.most_common():
         print(f"{number:6} imprecise with {code}")
     return 1 if counts[Verdict.UNSOUND] else 0

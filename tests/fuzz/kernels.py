@@ -130,7 +130,9 @@ class Kernel:
             if not fitting and not self.wrong(wrong):
                 choice = self.pick(["mod", "whole", "clamped", "only"])
             else:
-                choice = self.pick(["plain", "plus", "minus", "twice", "half", "mod", "reversed", "clamped", "only", "zero"])
+                choice = self.pick(
+                    ["plain", "plus", "minus", "twice", "half", "mod", "reversed", "clamped", "only", "zero"]
+                )
             return self.bent(choice, i, extent)
         i = self.pick(fitting)
         if self.chance(0.12):
@@ -223,7 +225,9 @@ class Kernel:
         self.line(f"for {variable} in {head}:")
         self.indent += 1
         inner = self.load((), [*[i for i in self.indices if not i.lanes], index])
-        self.line(f"{total} = {total} + {inner if inner.startswith('zl.sum') or not index.lanes else f'zl.sum({inner})'}")
+        self.line(
+            f"{total} = {total} + {inner if inner.startswith('zl.sum') or not index.lanes else f'zl.sum({inner})'}"
+        )
         self.indent -= 1
         return total
 
@@ -298,14 +302,17 @@ class Kernel:
             self.line(f"{out}[{subscript}] = {value}")
 
     def text(self) -> str:
-        """The source. Dims that only the body names are given a value by an input that nothing reads."""
-        declared = " ".join(self.params + self.outputs)
-        body = " ".join(self.lines)
-        loose = [d for d in DIMS if re.search(rf"\b{d}\b", body) and not re.search(rf"\b{d}\b", declared)]
-        if loose:
-            self.params.append(f"sizes: zl.In[f32, {', '.join(loose)}]")
         parameters = ", ".join([*self.params, "*", *self.outputs])
         return f"@zl.kernel\ndef k({parameters}):\n" + "\n".join(self.lines) + "\n"
+
+
+def with_sizes(source: str) -> str:
+    """Gives the dims that only the body names a value, by an input that nothing reads."""
+    head, mark, body = source.partition("):\n")
+    loose = [d for d in DIMS if re.search(rf"\b{d}\b", body) and not re.search(rf"\b{d}\b", head)]
+    if loose:
+        head = head.replace("*, ", f"sizes: zl.In[f32, {', '.join(loose)}], *, ", 1)
+    return head + mark + body
 
 
 def draw(seed: int) -> Drawn:
@@ -313,7 +320,7 @@ def draw(seed: int) -> Drawn:
     rng = np.random.default_rng(seed)
     wrongness = float(rng.choice([0.0, 0.1, 0.25, 0.5]))
     if rng.random() < 0.4:
-        return Drawn(seed, draw_shape(rng, wrongness))
+        return Drawn(seed, with_sizes(draw_shape(rng, wrongness)))
     kernel = Kernel(rng, wrongness)
     if kernel.chance(0.1):
         kernel.line(f"zl.requires({kernel.pick(DIMS)} {kernel.pick(['<=', '==', '>'])} {kernel.pick([*DIMS, '2'])})")
@@ -328,4 +335,4 @@ def draw(seed: int) -> Drawn:
     kernel.store(target)
     if kernel.chance(0.15):
         kernel.store(target)
-    return Drawn(seed, kernel.text())
+    return Drawn(seed, with_sizes(kernel.text()))

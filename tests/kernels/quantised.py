@@ -9,7 +9,11 @@ import numpy as np
 import zellige as zl
 from zellige.ir.dtypes import ALL
 
-KINDS = {"Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_1": gguf.GGMLQuantizationType.Q4_1, "Q4_0": gguf.GGMLQuantizationType.Q4_0}
+KINDS = {
+    "Q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "Q4_1": gguf.GGMLQuantizationType.Q4_1,
+    "Q4_0": gguf.GGMLQuantizationType.Q4_0,
+}
 PLAIN = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 

@@ -73,5 +73,9 @@ def check(
             np.testing.assert_array_equal(a, b, err_msg=param.name)
         else:
             np.testing.assert_allclose(
-                a.astype(np.float64), b.astype(np.float64), rtol=rtol, atol=atol, err_msg=f"{function.name}: {param.name}"
+                a.astype(np.float64),
+                b.astype(np.float64),
+                rtol=rtol,
+                atol=atol,
+                err_msg=f"{function.name}: {param.name}",
             )

@@ -1,0 +1,27 @@
+"""Kernels that the verifier once accepted although they go wrong: each must be refused, and does trip."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.campaign import by_verifier, first_trip
+from tests.fuzz.kernels import lowered
+
+ONCE_ACCEPTED = {
+    # The coordinates of the second output were taken for those of the first, with the first one's extents.
+    "coverage of a second, longer output": """
+@zl.kernel
+def k(*, y: zl.Out[f32, N], z: zl.Out[f32, N + 1]):
+    t = zl.grid(N)
+    y[t] = 1.0
+    z[t] = 1.0
+""",
+}
+
+
+@pytest.mark.parametrize("name", ONCE_ACCEPTED)
+def test_what_was_once_accepted_is_refused(name: str) -> None:
+    function = lowered(ONCE_ACCEPTED[name], f"<{name}>")
+    assert first_trip(function, 0, 100) is not None, "the kernel is right after all"
+    proved, _ = by_verifier(function)
+    assert not proved
