@@ -180,7 +180,7 @@ class Engine:
         error: ZelligeError | None = None,
     ) -> FinishEvent:
         _, output = self._active.pop(sequence.request_id)
-        self._scheduler.remove(sequence, keep_prefix=error is None)
+        self._scheduler.remove(sequence)
         text = ""
         if not drop_text:
             tail, stopped = output.matcher.push(output.decoder.finish() if output.decoder else "")

@@ -134,18 +134,17 @@ class Scheduler:
         if not decoding and sequence.remaining == 0:
             self._remember(sequence)
 
-    def remove(self, sequence: Sequence, *, keep_prefix: bool = True) -> None:
-        """Forget a sequence that is over, wherever it is. `keep_prefix`: what it computed may serve others."""
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence that is over, wherever it is. What it computed may serve others."""
         if sequence in self.running:
             self.running.remove(sequence)
-            self._give_back(sequence, keep_prefix=keep_prefix)
+            self._give_back(sequence)
         else:
             self.waiting.remove(sequence)
         sequence.pages = []
 
-    def _give_back(self, sequence: Sequence, *, keep_prefix: bool = True) -> None:
-        if keep_prefix:
-            self._remember(sequence)
+    def _give_back(self, sequence: Sequence) -> None:
+        self._remember(sequence)
         self._pool.release(sequence.pages)
 
     def _remember(self, sequence: Sequence) -> None:

@@ -1,0 +1,115 @@
+"""Pages: leases, sharing, and the prefix tree."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zellige.diagnostics import InternalError
+from zellige.llm.kv_cache import PagePool
+from zellige.llm.prefix_cache import PrefixCache
+
+
+def test_a_page_released_during_a_step_is_reused_only_after_that_step() -> None:
+    pool = PagePool(1, 4)
+    pages = pool.allocate(1)
+    step = pool.begin_step()
+    pool.release(pages)
+    assert pool.allocate(1) is None and pool.retiring == 1
+    pool.complete_step(step)
+    assert pool.allocate(1) == [0]
+
+
+def test_a_page_waits_for_the_last_of_several_steps_in_flight() -> None:
+    pool = PagePool(2, 4)
+    first, second = pool.allocate(2)
+    one = pool.begin_step()
+    pool.release([first])
+    two = pool.begin_step()
+    pool.release([second])
+    pool.complete_step(one)
+    assert pool.allocate(2) is None and pool.allocate(1) == [first]
+    pool.complete_step(two)
+    assert pool.allocate(1) == [second]
+
+
+def test_a_shared_page_comes_back_with_its_last_holder() -> None:
+    pool = PagePool(1, 4)
+    pages = pool.allocate(1)
+    pool.share(0)
+    pool.release(pages)
+    assert pool.free == 0
+    pool.release(pages)
+    assert pool.free == 1
+
+
+def test_allocating_more_than_is_free_changes_nothing() -> None:
+    pool = PagePool(3, 4)
+    assert pool.allocate(4) is None
+    assert pool.free == 3
+
+
+@pytest.mark.parametrize("wrong", [lambda p: p.release([0]), lambda p: p.share(0), lambda p: p.complete_step(1)])
+def test_what_nobody_holds_or_began_is_an_internal_error(wrong) -> None:
+    with pytest.raises(InternalError):
+        wrong(PagePool(2, 4))
+
+
+def filled(pool: PagePool, cache: PrefixCache, tokens: list[int]) -> list[int]:
+    pages = pool.allocate(pool.pages_for(len(tokens)))
+    assert pages is not None
+    cache.insert(tokens, pages)
+    pool.release(pages)
+    return pages
+
+
+def test_a_common_beginning_is_found_by_whole_pages() -> None:
+    pool = PagePool(8, 4)
+    cache = PrefixCache(pool)
+    pages = filled(pool, cache, list(range(10)))  # two full pages and half of a third
+    assert cache.pages == 2
+    assert cache.match([*range(8), 99, 98]) == pages[:2]
+    assert cache.match([0, 1, 2, 3, 9, 9, 9, 9, 9]) == pages[:1]
+    assert cache.match([1, 2, 3, 4, 5]) == []
+
+
+def test_the_last_token_is_always_left_to_compute() -> None:
+    pool = PagePool(8, 4)
+    cache = PrefixCache(pool)
+    pages = filled(pool, cache, list(range(8)))
+    assert cache.match(list(range(8))) == pages[:1]
+
+
+def test_eviction_takes_leaves_least_recently_used_first_and_nothing_in_use() -> None:
+    pool = PagePool(8, 2)
+    cache = PrefixCache(pool)
+    old = filled(pool, cache, [1, 2, 3, 4])
+    new = filled(pool, cache, [5, 6, 7, 8])
+    used = cache.match([1, 2, 9])
+    assert used == old[:1]
+    assert cache.evict(1) == 1 and cache.match([1, 2, 3, 4, 0]) == old[:1]  # old's leaf went first: it is older
+    pool.release(old[:1])
+    assert cache.evict(9) == 2  # new's two; old's first page is in use
+    assert cache.match([5, 6, 0]) == [] and new
+    pool.release(used)
+    cache.clear()
+    assert pool.free == 8 and cache.pages == 0
+
+
+@given(prompts=st.lists(st.lists(st.integers(0, 1), max_size=12), max_size=12))
+def test_a_match_has_the_tokens_that_were_put_in(prompts: list[list[int]]) -> None:
+    pool = PagePool(200, 2)
+    cache = PrefixCache(pool)
+    holds: dict[int, tuple[int, ...]] = {}
+    for tokens in prompts:
+        matched = cache.match(tokens)
+        for index, page in enumerate(matched):
+            assert holds[page] == tuple(tokens[: 2 * index + 2])
+        fresh = pool.allocate(pool.pages_for(len(tokens)) - len(matched))
+        assert fresh is not None
+        pages = matched + fresh
+        holds |= {page: tuple(tokens[: 2 * i + 2]) for i, page in enumerate(pages) if page not in matched}
+        cache.insert(tokens, pages)
+        pool.release(pages)
+        assert pool.held == cache.pages
