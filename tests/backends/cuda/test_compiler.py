@@ -1,0 +1,121 @@
+"""Machine code for explicit targets, made without a GPU, and what must be in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backends.cuda.interpreted import function_of
+from zellige.backends.cuda.compiler import CompiledKernel, compile
+from zellige.backends.cuda.options import Options
+from zellige.diagnostics.errors import ZelligeError
+from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear
+
+SQUARE = {"M": 4096, "N": 4096, "K": 4096}
+BOXES = frozenset(("a", "b", "c", "q", "k", "v", "out"))
+
+GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
+    (gpu_linear.matmul, {}, SQUARE, Options(num_warps=8)),
+    (gpu_linear.linear, {}, {"N": 4096, "K": 4096}, Options(num_warps=8)),
+    (gpu_linear.thin_linear, {}, {"N": 4096, "K": 4096}, Options()),
+    (gpu_linear.matvec, {}, {"N": 4096, "K": 4096}, Options(num_warps=8)),
+    (gpu_elementwise.copy, {}, {}, Options(multiples={"N": 16})),
+    (gpu_elementwise.rms_norm, {}, {"D": 4096}, Options()),
+    (gpu_elementwise.add_rms_norm, {}, {"D": 2560}, Options()),
+    (gpu_elementwise.swiglu, {}, {}, Options(multiples={"N": 16})),
+    (gpu_elementwise.softmax, {}, {"D": 4096}, Options()),
+    (gpu_elementwise.argmax_partial, {}, {"D": 151936, "N": 38}, Options()),
+    (gpu_attention.attention_causal, {}, {"B": 1, "HK": 8, "G": 4, "S": 2048, "HD": 128}, Options(num_warps=8, num_stages=2)),
+    (gpu_attention.paged_decode_partial, {}, {"HK": 8, "G": 4, "HD": 128, "P": 16}, Options(num_warps=2)),
+    (gpu_attention.paged_decode_combine, {}, {"HK": 8, "G": 4, "HD": 128, "SPLITS": 32}, Options()),
+]
+
+
+def compiled(kernel: Any, statics: dict[str, int], dims: dict[str, int], options: Options, target: str = "sm_90") -> CompiledKernel:
+    return compile(function_of(kernel, **statics), dims, target, options)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("case", GPU_KERNELS, ids=lambda case: case[0].name)
+def test_every_gpu_kernel_compiles_without_spills(case: tuple[Any, ...], target: str) -> None:
+    kernel, statics, dims, options = case
+    if target == "sm_80" and kernel in (gpu_linear.matmul, gpu_linear.linear, gpu_attention.attention_causal):
+        statics = {name: min(size, 64) for name, size in kernel.signature.statics.items()}  # less shared memory there
+        options = Options(num_warps=4, num_stages=2)
+    made = compiled(kernel, statics, dims, options, target)
+    assert made.spilled_bytes == 0
+    assert made.cubin[:4] == b"\x7fELF"
+
+
+def test_a_product_uses_the_matrix_units_and_asynchronous_copies() -> None:
+    ptx = compiled(gpu_linear.matmul, {}, SQUARE, Options(num_warps=8)).ptx
+    assert "wgmma.mma_async" in ptx
+    assert "cp.async.cg.shared.global" in ptx
+
+
+def test_boxes_are_copied_in_bulk() -> None:
+    made = compiled(gpu_linear.matmul, {}, SQUARE, Options(num_warps=8, descriptors=BOXES))
+    assert made.ptx.count("cp.async.bulk.tensor.2d.shared") >= 2
+    assert "cp.async.bulk.tensor.2d.global.shared" in made.ptx, "the output is stored in bulk, too"
+    assert "cp.async.cg" not in made.ptx
+    assert made.scratch_bytes > 0, "descriptors are made in the kernel and need room"
+
+
+@pytest.mark.parametrize("kernel", [gpu_elementwise.rms_norm, gpu_elementwise.softmax])
+def test_rows_are_read_and_written_sixteen_bytes_at_a_time(kernel: Any) -> None:
+    ptx = compiled(kernel, {}, {"D": 4096}, Options()).ptx
+    assert "ld.global.v4.b32" in ptx
+    assert "st.global.v4.b32" in ptx
+    assert "ld.global.b16" not in ptx
+
+
+def test_weights_are_read_sixteen_bytes_at_a_time() -> None:
+    ptx = compiled(gpu_linear.matvec, {}, {"N": 6144, "K": 2560}, Options(num_warps=8, streamed=frozenset("w"))).ptx
+    assert "evict_first.v4.b32" in ptx.replace("L1::", "").replace("L2::", "") or ".v4.b32" in ptx
+
+
+def test_dependent_launches_wait_before_they_read_what_others_write() -> None:
+    made = compiled(gpu_linear.matvec, {}, {"N": 6144, "K": 2560}, Options(num_warps=8, pdl=True))
+    wait, first_load = made.ptx.index("griddepcontrol.wait"), made.ptx.index("ld.global")
+    assert made.ptx.index("griddepcontrol.launch_dependents") < wait < first_load
+
+
+def test_a_compiled_kernel_survives_the_disk(tmp_path: Path) -> None:
+    function = function_of(gpu_elementwise.rms_norm)
+    made = compile(function, {"D": 256}, options=Options(), cache=tmp_path)
+    (entry,) = tmp_path.glob("*/*/kernel.json")
+    assert CompiledKernel.load(entry.parent) == made
+    assert compile(function, {"D": 256}, options=Options(), cache=tmp_path) == made
+
+
+def test_kernels_that_differ_only_in_their_grid_are_kept_apart(tmp_path: Path) -> None:
+    function = function_of(gpu_linear.matvec, BN=1, BK=64)
+    grids = [compile(function, {"N": n, "K": 64}, cache=tmp_path).programs.evaluate({}) for n in (16, 32)]
+    assert grids == [16, 32]
+
+
+def test_a_cached_kernel_is_not_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = function_of(gpu_elementwise.copy)
+    compile(function, {}, cache=tmp_path)
+    monkeypatch.setattr("zellige.backends.cuda.compiler._compile", lambda *_: pytest.fail("compiled again"))
+    compile(function, {}, cache=tmp_path)
+
+
+def test_a_tile_as_long_as_an_unknown_dim_is_refused() -> None:
+    with pytest.raises(ZelligeError, match="not known when the kernel is compiled") as caught:
+        compile(function_of(gpu_elementwise.rms_norm), {})
+    assert caught.value.code == "ZL0401"
+
+
+def test_too_much_shared_memory_is_refused_when_compiling() -> None:
+    with pytest.raises(ZelligeError) as caught:
+        compiled(gpu_linear.matmul, {}, SQUARE, Options(num_warps=8, num_stages=8))
+    assert caught.value.code == "ZL0405"
+    assert "shared memory" in caught.value.message
+
+
+def test_schedules_survive_json() -> None:
+    options = Options(descriptors=frozenset("ab"), multiples={"M": 16}, layouts={"a": (None, 1)}, persistent=1)
+    assert Options.from_json(options.as_json()) == options

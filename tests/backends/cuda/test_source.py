@@ -1,0 +1,92 @@
+"""What the generated source says: masks, widths, barriers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zellige as zl
+from tests.backends.cuda.interpreted import function_of
+from zellige import f32
+from zellige.backends.cuda.lowering import lower
+from zellige.backends.cuda.options import Options
+from zellige.ir.walk import specialise
+from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, rope
+
+N, M = zl.dims("N M")
+
+
+def text(kernel: Any, dims: dict[str, int] | None = None, options: Options | None = None, **statics: Any) -> str:
+    source = lower(specialise(function_of(kernel, **statics), dims or {}), options or Options()).text
+    return source[source.rindex("@triton.jit") :]
+
+
+def test_masks_go_where_tiles_divide_the_extent() -> None:
+    assert "mask=" not in text(gpu_linear.matmul, {"M": 4096, "N": 4096, "K": 4096})
+    assert text(gpu_linear.matmul, {"M": 4097, "N": 4096, "K": 4096}).count("mask=") == 2
+    assert text(gpu_linear.matmul, {"M": 4096, "N": 4096, "K": 4100}).count("mask=") == 2
+
+
+def test_a_promised_multiple_drops_masks_of_a_symbolic_extent() -> None:
+    fixed = {"N": 4096, "K": 4096}
+    assert "mask=" in text(gpu_linear.matmul, fixed)
+    assert "mask=" not in text(gpu_linear.matmul, fixed, Options(multiples={"M": 128}))
+    assert "mask=" in text(gpu_linear.matmul, fixed, Options(multiples={"M": 64}))
+
+
+def test_only_the_diagonal_of_causal_attention_is_compared() -> None:
+    source = text(gpu_attention.attention_causal, {"B": 1, "HK": 8, "G": 4, "S": 2048, "HD": 128})
+    assert source.count("tl.where(") == 1
+    assert source.count("tl.dot(") == 4
+
+
+def test_large_arrays_get_wide_offsets_and_small_ones_narrow() -> None:
+    assert "int64" not in text(gpu_elementwise.copy, {"N": 1 << 30})
+    assert "int64" in text(gpu_elementwise.rms_norm, {"D": 4096}), "the number of rows is unknown"
+    assert "int64" not in text(gpu_elementwise.rms_norm, {"D": 4096, "T": 1 << 18})
+    assert "int64" in text(gpu_elementwise.rms_norm, {"D": 4096, "T": 1 << 20})
+
+
+def test_a_store_and_a_load_of_one_array_have_a_barrier_between() -> None:
+    @zl.kernel
+    def turned(*, x: zl.Mut[f32, N, 64]) -> None:
+        n = zl.grid(N)
+        x[n, :] = x[n, :] * 2.0
+        x[n, :] = x[n, 63 - zl.arange(64)] + 1.0
+
+    lines = [line.strip() for line in text(turned).splitlines()]
+    kinds = [next((k for k in ("tl.load", "tl.store", "tl.debug_barrier") if k in line), "") for line in lines]
+    assert [k for k in kinds if k] == [
+        "tl.load", "tl.debug_barrier", "tl.store", "tl.debug_barrier", "tl.load", "tl.debug_barrier", "tl.store",
+    ]  # fmt: skip
+
+
+def test_what_one_iteration_stores_the_next_one_loads_after_a_barrier() -> None:
+    @zl.kernel
+    def running(*, x: zl.Mut[f32, N, 64]) -> None:
+        n = zl.grid(N)
+        for i in range(8):
+            x[n, (i + zl.arange(64)) % 64] = x[n, :] + 1.0
+
+    source = text(running)
+    loop = source[source.index("for ") :]
+    assert loop.index("tl.debug_barrier") < loop.index("tl.load")
+    assert loop.count("tl.debug_barrier") == 2
+
+
+def test_arrays_only_read_or_written_once_need_no_barrier() -> None:
+    assert "debug_barrier" not in text(gpu_linear.matmul)
+    assert "debug_barrier" not in text(gpu_elementwise.softmax, {"D": 64})
+
+
+def test_a_present_slot_is_divided_without_correction() -> None:
+    source = text(rope.kv_append, {"HALF": 8, "P": 16, "HK": 2})
+    assert "% 16" in source
+    assert "remainder" not in source, "the branch knows that the slot is not negative"
+
+
+def test_nothing_dead_is_written() -> None:
+    source = text(gpu_linear.matvec, {"N": 4096, "K": 4096})
+    for line in source.splitlines():
+        name = line.split(" = ")[0].strip()
+        if name.isidentifier() and " = " in line:
+            assert source.count(name) > 1, line

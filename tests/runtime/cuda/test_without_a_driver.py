@@ -1,0 +1,37 @@
+"""The GPU runtime on a machine that has no GPU."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+
+import pytest
+
+from zellige.diagnostics.errors import ZelligeError
+
+pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
+
+
+@pytest.mark.parametrize("module", ["device", "driver", "graph", "launch", "memory"])
+def test_modules_import(module: str) -> None:
+    importlib.import_module(f"zellige.runtime.cuda.{module}")
+
+
+def test_asking_for_a_gpu_says_what_is_missing() -> None:
+    from zellige.runtime.cuda.device import open_device
+
+    with pytest.raises(ZelligeError) as caught:
+        open_device()
+    assert caught.value.code in ("ZL0510", "ZL0511")
+    assert caught.value.help
+
+
+def test_structures_match_the_driver() -> None:
+    """Sizes of the structures in cuda.h, which the driver reads."""
+    import ctypes
+
+    from zellige.runtime.cuda import driver
+
+    assert ctypes.sizeof(driver._Attribute) == 72
+    assert ctypes.sizeof(driver._Config) == 56
+    assert driver._Config.stream.offset == 32
