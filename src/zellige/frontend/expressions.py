@@ -293,7 +293,7 @@ def attribute(context: Context, value: object, name: str) -> object:
             return value.param.shape
         case ArrayRef() if name == "dtype":
             return value.param.dtype
-        case ArrayRef() if name == "load" or name in operations.UPDATES:
+        case ArrayRef() if name in ("load", "tiles") or name in operations.UPDATES:
             return BoundMethod(value, name)
         case ArrayRef():
             refuse(
@@ -416,6 +416,11 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
                     "ZL0104", ".load takes indices and a static pad", context.span, "x.load(rows, cols, pad=-zl.inf)"
                 )
             return indexing.load(context, param, tuple(arguments), pad)
+        case ArrayRef(ArrayParam() as param), "tiles":
+            size = keywords.pop("size", None) if not arguments else arguments[0]
+            if keywords or len(arguments) > 1:
+                refuse("ZL0104", ".tiles takes one size", context.span, "offsets.tiles(64)")
+            return operations.ragged_range(context, param, size)
         case ArrayRef(ArrayParam() as param), name:
             if len(arguments) != 2 or keywords:
                 refuse("ZL0104", f".{name} takes an index and a value", context.span, f"c.{name}((rows, cols), value)")

@@ -256,6 +256,12 @@ class Builder:
         """acc + a·b."""
         return self._pure((a, b, acc), ops.Dot, acc.type, a=a, b=b, acc=acc)
 
+    def segment(self, array: str, position: Value, tile: int | None = None) -> Value:
+        """The segment of an ``Offsets`` input that a position (or a tile's number) lies in."""
+        return self._pure(
+            (array, position, tile), ops.Segment, position.type, array=array, position=position, tile=tile
+        )
+
     # --- memory (never shared: memory changes)
     def load(
         self,
