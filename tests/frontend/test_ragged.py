@@ -26,7 +26,12 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 @zl.kernel
 def scale_segments(
-    x: zl.In[f32, T, H], w: zl.In[f32, S, H], offsets: zl.In[zl.Offsets[T], S + 1], *, y: zl.Out[f32, T, H], B: zl.Static = 8
+    x: zl.In[f32, T, H],
+    w: zl.In[f32, S, H],
+    offsets: zl.In[zl.Offsets[T], S + 1],
+    *,
+    y: zl.Out[f32, T, H],
+    B: zl.Static = 8,
 ):
     seg, rows, h = zl.grid(offsets.tiles(B), H)
     y[rows, h] = x[rows, h] * w[seg, h]
@@ -34,7 +39,12 @@ def scale_segments(
 
 @zl.kernel
 def scale_by_loop(
-    x: zl.In[f32, T, H], w: zl.In[f32, S, H], offsets: zl.In[zl.Offsets[T], S + 1], *, y: zl.Out[f32, T, H], B: zl.Static = 8
+    x: zl.In[f32, T, H],
+    w: zl.In[f32, S, H],
+    offsets: zl.In[zl.Offsets[T], S + 1],
+    *,
+    y: zl.Out[f32, T, H],
+    B: zl.Static = 8,
 ):
     seg, h = zl.grid(S, H)
     for rows in zl.tiles(offsets[seg], offsets[seg + 1], B):
@@ -99,7 +109,12 @@ def test_sums_of_segments(backend: None, cuts: list[int]) -> None:
 
 @zl.kernel
 def early_return_in_a_ragged_grid(
-    x: zl.In[f32, T], skip: zl.In[zl.i32, S], offsets: zl.In[zl.Offsets[T], S + 1], *, y: zl.Mut[f32, T], B: zl.Static = 4
+    x: zl.In[f32, T],
+    skip: zl.In[zl.i32, S],
+    offsets: zl.In[zl.Offsets[T], S + 1],
+    *,
+    y: zl.Mut[f32, T],
+    B: zl.Static = 4,
 ):
     seg, rows = zl.grid(offsets.tiles(B))
     if skip[seg] != 0:
@@ -142,7 +157,9 @@ def beyond_the_segment(x: zl.In[f32, T], offsets: zl.In[zl.Offsets[T], S + 1], *
         y[rows] = x[rows]
 
 
-def one_element_beyond_the_segment(x: zl.In[f32, T + 1], offsets: zl.In[zl.Offsets[T], S + 1], *, y: zl.Mut[f32, T + 1]):
+def one_element_beyond_the_segment(
+    x: zl.In[f32, T + 1], offsets: zl.In[zl.Offsets[T], S + 1], *, y: zl.Mut[f32, T + 1]
+):
     seg = zl.grid(S)
     for rows in zl.tiles(offsets[seg], offsets[seg + 1] + 1, 8):
         y[rows] = x[rows]

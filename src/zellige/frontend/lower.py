@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from zellige.diagnostics.span import Span
-from zellige.frontend import expressions, indexing, operations
+from zellige.frontend import expressions, indexing
 from zellige.frontend.context import Context, SourceText, describe, plain
 from zellige.frontend.errors import refuse
+from zellige.frontend.operations import grids
 from zellige.frontend.signature import Signature
 from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled, expand_mask
 from zellige.ir import dtypes, ops
@@ -263,7 +264,7 @@ class Frame:
             with builder.block(counter, *params) as block:
                 context.depth += 1
                 if isinstance(iterable, SpanRange):
-                    self._assign(target, operations.span_of(context, counter, iterable))
+                    self._assign(target, grids.span_of(context, counter, iterable))
                 else:
                     self._assign(target, Tile(counter))
                 self.run(body)

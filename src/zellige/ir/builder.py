@@ -27,7 +27,7 @@ class Builder:
     def __init__(self) -> None:
         self.span: Span = NOWHERE
         self._blocks: list[Block] = []
-        self._shared: list[dict[tuple[Any, ...], Value]] = []
+        self._shared: list[dict[tuple[object, ...], Value]] = []
         self._constants: dict[Value, Number] = {}
         self._defined: list[set[Value]] = []
 
@@ -72,7 +72,7 @@ class Builder:
         self._blocks[-1].ops.append(op)
         self._defined[-1].update(results(op))
 
-    def _pure(self, key: tuple[Any, ...], kind: type[Op], type_: TileType, **operands: Any) -> Value:
+    def _pure(self, key: tuple[Any, ...], kind: type[Any], type_: TileType, **operands: Any) -> Value:
         """The value of a pure operation: one that an enclosing block already has, or a new one."""
         key = (kind, type_, *key)
         for shared in reversed(self._shared):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zellige.ir import ops
 from zellige.ir.types import ArrayParam, ContractKind
 from zellige.verify import terms
+from zellige.verify.contracts import array_function
 from zellige.verify.terms import App, Bool, Function, Int, const, of_atom
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def segment_function(symbols: Symbols, param: ArrayParam, tile: int | None) -> F
     key = (param.name, tile)
     known = symbols.segments.get(key)
     if known is None:
-        array, count = symbols.array_terms(param), symbols.extent(param.shape[0]) - 1
+        array = symbols.arrays.setdefault(param.name, array_function(param, symbols.extent))
+        count = symbols.extent(param.shape[0]) - 1
 
         def start(segment: Int, guard: Bool) -> Int:
             offset = terms.apply(array, (segment,), guard)

@@ -20,7 +20,7 @@ from zellige.ir import ops
 from zellige.ir.dtypes import DType, index
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Block, For, Op, ReduceOp, UnaryOp, Value, While
-from zellige.ir.types import ArrayParam, Role
+from zellige.ir.types import Role
 from zellige.ir.walk import blocks, results, walk
 from zellige.verify import segments, terms
 from zellige.verify.contracts import array_function
@@ -366,19 +366,15 @@ class Symbols:
         guard = terms.conjunction((self.path(block), active))
         stable = param.role is Role.IN or op.array not in self.written
         if stable:
-            element = terms.apply(self.array_terms(param), self.coordinates(op, lanes), guard)
+            if op.array not in self.arrays:
+                self.arrays[op.array] = array_function(param, self.extent)
+            element = terms.apply(self.arrays[op.array], self.coordinates(op, lanes), guard)
         else:
             key = (op.result, "read")
             if key not in self.functions:
                 self.functions[key] = array_function(param, self.extent, changes=True)
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
-
-    def array_terms(self, param: ArrayParam) -> Function:
-        """The function from coordinates to elements that an array which does not change is."""
-        if param.name not in self.arrays:
-            self.arrays[param.name] = array_function(param, self.extent)
-        return self.arrays[param.name]
 
     def _position(self, value: Value, lanes: Lanes, low: Int, high: Int, purpose: str) -> Int:
         """Some position in [low, high], the same for the same place."""
