@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 
 from zellige.diagnostics.span import Span
 from zellige.frontend.errors import refuse
-from zellige.frontend.values import Lanes, Mask, SpanTile, Tile, lift_masks, merge_lanes
+from zellige.frontend.values import (
+    ArrayRef,
+    Lanes,
+    Mask,
+    RaggedRange,
+    RuntimeRange,
+    SpanRange,
+    SpanTile,
+    Tile,
+    Unrolled,
+    lift_masks,
+    merge_lanes,
+)
 from zellige.ir import dtypes
 from zellige.ir.builder import Builder, broadcast_shape
 from zellige.ir.dtypes import DType
@@ -48,6 +60,8 @@ class Context:
     span: Span
     grid: tuple[GridAxis, ...] | None = None
     group: int = 1
+    busy: Value | None = None
+    """Set by a ragged grid: whether this program has a tile. One without ends right after the grid."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
     unsafe: list[str] = field(default_factory=list)
@@ -188,4 +202,22 @@ def describe(value: object) -> str:
             return f"the extent {value}"
         case None:
             return "None"
+        case tuple() | list():
+            return f"a tuple of {len(value)} ({', '.join(map(describe, value))})"
+        case ArrayRef(param):
+            return f"the array '{param.name}'"
+        case slice():
+            return "a slice"
+        case SpanRange() | RaggedRange():
+            return f"tiles of {value.size}"
+        case RuntimeRange() | Unrolled():
+            return "a range"
+        case DType():
+            return f"the dtype {value}"
+        case str():
+            return f"the string {value!r}"
+        case bool() | int() | float():
+            return f"the number {value!r}" if not isinstance(value, bool) else repr(value)
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
     return f"{value!r} ({type(value).__name__})"

@@ -12,6 +12,7 @@ from typing import Protocol
 from zellige.frontend import indexing, operations
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
+from zellige.frontend.operations import elementwise, grids, shape
 from zellige.frontend.values import ArrayRef, BoundMethod, Mask, Missing, RuntimeRange, SpanTile, Tile, lift_masks
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
@@ -33,7 +34,7 @@ BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]]
     ast.RShift: (operator.rshift, BinaryOp.SHR),
     ast.Pow: (operator.pow, BinaryOp.MUL),
 }
-COMPARE: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]] = {
+COMPARE: dict[type[ast.AST], tuple[Callable[..., object], BinaryOp]] = {
     ast.Eq: (operator.eq, BinaryOp.EQ),
     ast.NotEq: (operator.ne, BinaryOp.NE),
     ast.Lt: (operator.lt, BinaryOp.LT),
@@ -107,17 +108,17 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
     if isinstance(value, Tile):
         match op:
             case ast.USub():
-                return operations.unary(context, UnaryOp.NEG, value)
+                return elementwise.unary(context, UnaryOp.NEG, value)
             case ast.Not() | ast.Invert():
                 if isinstance(op, ast.Not) and not (value.dtype.is_bool and value.is_scalar):
                     refuse("ZL0105", f"'not' of {describe(value)}", context.span, "use ~ for tiles")
-                return operations.unary(context, UnaryOp.NOT, value)
+                return elementwise.unary(context, UnaryOp.NOT, value)
         return value
     if isinstance(value, Extent):
         if isinstance(op, ast.USub):
             return as_extent(0) - value
         refuse("ZL0105", f"{describe(value)} has no such operator", context.span)
-    table: dict[type[ast.unaryop], Callable[[object], object]] = {
+    table: dict[type[ast.unaryop], Callable[..., object]] = {
         ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_, ast.Invert: operator.invert,
     }  # fmt: skip
     return static(context, table[type(op)], value)
@@ -293,7 +294,7 @@ def attribute(context: Context, value: object, name: str) -> object:
             return value.param.shape
         case ArrayRef() if name == "dtype":
             return value.param.dtype
-        case ArrayRef() if name == "load" or name in operations.UPDATES:
+        case ArrayRef() if name in ("load", "tiles") or name in indexing.UPDATES:
             return BoundMethod(value, name)
         case ArrayRef():
             refuse(
@@ -329,7 +330,7 @@ def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
                "tiles take only ':' and None, to add axes; zl.gather picks elements, zl.where masks")  # fmt: skip
     for axis, part in enumerate(parts):
         if part is None:
-            tile = operations.expand(context, tile, axis)
+            tile = shape.expand(context, tile, axis)
     return tile
 
 
@@ -416,9 +417,14 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
                     "ZL0104", ".load takes indices and a static pad", context.span, "x.load(rows, cols, pad=-zl.inf)"
                 )
             return indexing.load(context, param, tuple(arguments), pad)
+        case ArrayRef(ArrayParam() as param), "tiles":
+            size = keywords.pop("size", None) if not arguments else arguments[0]
+            if keywords or len(arguments) > 1:
+                refuse("ZL0104", ".tiles takes one size", context.span, "offsets.tiles(64)")
+            return grids.ragged_range(context, param, size)
         case ArrayRef(ArrayParam() as param), name:
             if len(arguments) != 2 or keywords:
                 refuse("ZL0104", f".{name} takes an index and a value", context.span, f"c.{name}((rows, cols), value)")
-            indexing.update(context, operations.UPDATES[name], param, arguments[0], arguments[1])
+            indexing.update(context, indexing.UPDATES[name], param, arguments[0], arguments[1])
             return None
     refuse("ZL0116", f"no method '{method.name}'", context.span)

@@ -165,3 +165,7 @@ def _stored(context: Context, array: ArrayParam, access: Access, value: object) 
             refuse("ZL0106", f"a value of shape ({', '.join(map(str, tile.shape))}) is stored to '{array.name}' lanes of shape "
                              f"({', '.join(map(str, access.shape))})", context.span)  # fmt: skip
     return context.builder.broadcast(tile.value, access.shape)
+
+
+UPDATES = {"add": UpdateOp.ADD, "max": UpdateOp.MAX, "min": UpdateOp.MIN, "and_": UpdateOp.AND, "or_": UpdateOp.OR}
+"""Methods of an ``Acc`` array."""

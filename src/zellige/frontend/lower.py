@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from zellige.diagnostics.span import Span
-from zellige.frontend import expressions, indexing, operations
+from zellige.frontend import expressions, indexing
 from zellige.frontend.context import Context, SourceText, describe, plain
 from zellige.frontend.errors import refuse
+from zellige.frontend.operations import grids
 from zellige.frontend.signature import Signature
 from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled, expand_mask
 from zellige.ir import dtypes, ops
@@ -142,7 +143,16 @@ class Frame:
                         return True
                     continue
                 self._statement(statement)
+                if self.context.busy is not None:
+                    return self._where_busy(statements[position + 1 :])
         return False
+
+    def _where_busy(self, rest: Sequence[ast.stmt]) -> bool:
+        """The rest of a kernel with a ragged grid: programs without a tile skip it."""
+        busy, self.context.busy = self.context.busy, None
+        assert busy is not None
+        self._branch(busy, rest, [], top=True)
+        return True
 
     def _statement(self, statement: ast.stmt) -> None:
         context = self.context
@@ -239,14 +249,8 @@ class Frame:
                     self._assign(target, item)
                     self.run(body)
                 return
-            case SpanRange(extent, size):
-                lower = builder.extent(0)
-                if isinstance(extent, Extent):
-                    upper = builder.extent(ceildiv(extent, size))
-                else:
-                    rounded = builder.add(extent.value, builder.extent(size - 1))
-                    upper = builder.binary(BinaryOp.FLOORDIV, rounded, builder.extent(size))
-                step = 1
+            case SpanRange():
+                lower, upper, step = builder.extent(0), self._count_tiles(iterable), 1
             case RuntimeRange(lower, upper, step):
                 pass
             case _:
@@ -260,7 +264,7 @@ class Frame:
             with builder.block(counter, *params) as block:
                 context.depth += 1
                 if isinstance(iterable, SpanRange):
-                    self._assign(target, operations.span_of(context, counter, iterable.size, iterable.extent))
+                    self._assign(target, grids.span_of(context, counter, iterable))
                 else:
                     self._assign(target, Tile(counter))
                 self.run(body)
@@ -276,6 +280,15 @@ class Frame:
         builder.emit(
             ops.For(lower=lower, upper=upper, step=step, init=init, body=block, results=results, span=context.span)
         )
+
+    def _count_tiles(self, tiles: SpanRange) -> Value:
+        """How many tiles a range has; 0 or less if it is empty."""
+        builder = self.context.builder
+        if isinstance(tiles.stop, Extent) and isinstance(tiles.start, Extent):
+            return builder.extent(ceildiv(tiles.stop - tiles.start, tiles.size))
+        start, stop = (self.context.scalar_of(end).value for end in (tiles.start, tiles.stop))
+        rounded = builder.add(builder.sub(stop, start), builder.extent(tiles.size - 1))
+        return builder.binary(BinaryOp.FLOORDIV, rounded, builder.extent(tiles.size))
 
     def _while(self, test: ast.expr, body: Sequence[ast.stmt]) -> None:
         context, builder = self.context, self.context.builder

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from zellige.ir.builder import Builder
 from zellige.ir.dtypes import DType
-from zellige.ir.extent import Extent
+from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import Value
 from zellige.ir.types import ArrayParam
 
@@ -83,9 +83,19 @@ class SpanTile(Tile):
 
 @dataclass(frozen=True, slots=True)
 class SpanRange:
-    """``extent.tiles(size)``: what a grid axis or a loop runs over. ``extent`` is symbolic or an index scalar."""
+    """``extent.tiles(size)``: what a grid axis or a loop runs over. Tiles of [start, stop), where both are symbolic or index
+    scalars."""
 
-    extent: Extent | Tile
+    stop: Extent | Tile
+    size: int
+    start: Extent | Tile = field(default=Const(0))
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedRange:
+    """``offsets.tiles(size)``: a grid axis that runs over the tiles of all segments of an ``Offsets`` array."""
+
+    array: ArrayParam
     size: int
 
 

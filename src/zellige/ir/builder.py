@@ -27,7 +27,7 @@ class Builder:
     def __init__(self) -> None:
         self.span: Span = NOWHERE
         self._blocks: list[Block] = []
-        self._shared: list[dict[tuple[Any, ...], Value]] = []
+        self._shared: list[dict[tuple[object, ...], Value]] = []
         self._constants: dict[Value, Number] = {}
         self._defined: list[set[Value]] = []
 
@@ -72,7 +72,7 @@ class Builder:
         self._blocks[-1].ops.append(op)
         self._defined[-1].update(results(op))
 
-    def _pure(self, key: tuple[Any, ...], kind: type[Op], type_: TileType, **operands: Any) -> Value:
+    def _pure(self, key: tuple[Any, ...], kind: type[Any], type_: TileType, **operands: Any) -> Value:
         """The value of a pure operation: one that an enclosing block already has, or a new one."""
         key = (kind, type_, *key)
         for shared in reversed(self._shared):
@@ -255,6 +255,12 @@ class Builder:
     def dot(self, a: Value, b: Value, acc: Value) -> Value:
         """acc + a·b."""
         return self._pure((a, b, acc), ops.Dot, acc.type, a=a, b=b, acc=acc)
+
+    def segment(self, array: str, position: Value, tile: int | None = None) -> Value:
+        """The segment of an ``Offsets`` input that a position (or a tile's number) lies in."""
+        return self._pure(
+            (array, position, tile), ops.Segment, position.type, array=array, position=position, tile=tile
+        )
 
     # --- memory (never shared: memory changes)
     def load(

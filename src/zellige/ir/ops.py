@@ -312,6 +312,19 @@ class Dot(Op):
 
 # memory
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segment(Op):
+    """The segment of an ``Offsets`` input (extent S + 1) that a position lies in: how many s in 1 … S−1 start at or before it.
+
+    Segment s starts at array[s]; with ``tile``, at array[s] // tile + s, which numbers the tiles of all segments: segment s
+    has its ceildiv(length, tile) tiles from there on, then at most one number that belongs to no tile."""
+
+    array: str
+    position: Value
+    tile: int | None
+    result: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Load(Op):
     """Lanes where a mask is false read nothing and give ``pad``. Contract arrays give ``index`` tiles."""
 
@@ -456,7 +469,7 @@ Operation = (
     | Unary | Binary | Select | Cast | Bitcast | Random
     | Broadcast | ExpandDims | Reshape | Transpose
     | Reduce | Scan | Sort | Gather | Dot
-    | Load | Store | Update | Guard | Require
+    | Segment | Load | Store | Update | Guard | Require
     | For | While | If
 )  # fmt: skip
 """Every operation there is: what a backend or an analysis must cover."""

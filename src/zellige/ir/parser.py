@@ -299,6 +299,11 @@ class _Parser(Reader):
         a, b, acc = self.uses(3)
         return self.finish(ops.Dot, d, a=a, b=b, acc=acc)
 
+    def segment(self, d: list[Value]) -> Op:
+        array = self.name()
+        tile = self.integer() if not self.accept("each") and self.accept("tile") else None
+        return self.finish(ops.Segment, d, array=array, tile=tile, position=self.use())
+
     def load(self, d: list[Value]) -> Op:
         access = self.access()
         self.expect("pad")
@@ -336,6 +341,7 @@ _RULES: dict[str, Callable[[_Parser, list[Value]], Op]] = {
     "sort": _Parser.sort,
     "gather": _Parser.gather,
     "dot": _Parser.dot,
+    "segment": _Parser.segment,
     "load": _Parser.load,
     "store": _Parser.store,
     "update": _Parser.update,

@@ -151,6 +151,7 @@ _SHAPES: dict[type[Op], Callable[[_Printer, Any], str]] = {
     ops.Sort: lambda p, op: f"sort {'descending' if op.descending else 'ascending'} {p.use(op.x)}",
     ops.Gather: lambda p, op: f"gather {p.use(op.x)}, {p.use(op.positions)} axis {op.axis}",
     ops.Dot: lambda p, op: f"dot {p.use(op.a)}, {p.use(op.b)}, {p.use(op.acc)}",
+    ops.Segment: lambda p, op: f"segment {op.array} {f'tile {op.tile}' if op.tile else 'each'} {p.use(op.position)}",
     ops.Load: lambda p, op: f"load {p.access(op.array, op.index, op.masks)} pad {op.pad!r}",
     ops.Store: lambda p, op: f"store {p.access(op.array, op.index, op.masks)} = {p.use(op.value)}",
     ops.Update: lambda p, op: f"update {op.op.value} {p.access(op.array, op.index, op.masks)} = {p.use(op.value)}",

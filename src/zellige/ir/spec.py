@@ -428,6 +428,17 @@ def _dot(c: _Checker, op: ops.Dot) -> None:
 
 
 @_rule
+def _segment(c: _Checker, op: ops.Segment) -> None:
+    c.require(op.array in c.arrays, f"no array is called {op.array}")
+    array = c.arrays[op.array]
+    cuts = array.contract is not None and array.contract.kind is ContractKind.OFFSETS
+    c.require(array.role is Role.IN and cuts, f"{op.array} is no input with contract Offsets")
+    c.require(op.tile is None or op.tile > 0, f"tiles of {op.tile}")
+    c.require(op.position.type.dtype is dtypes.index, "the position is not of dtype index")
+    c.has_type("the result", op.result, op.position.type)
+
+
+@_rule
 def _load(c: _Checker, op: ops.Load) -> None:
     array = c.access(op.array, op.index, op.masks, op.result.type, Role.IN, Role.MUT)
     integral = isinstance(op.pad, int) or array.dtype.is_float or array.dtype.is_block

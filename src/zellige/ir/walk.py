@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
-from functools import cache
 from typing import Any
 
 from zellige.ir import ops
@@ -15,9 +14,19 @@ from zellige.ir.types import ArrayParam, Contract, ScalarParam, TileType
 _RESULTS = frozenset({"result", "results", "order"})
 
 
-@cache
-def _layout(kind: type[Op]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+_Layout = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+_layouts: dict[type[Any], _Layout] = {}
+
+
+def _layout(kind: type[Op]) -> _Layout:
     """Field names of an operation: single operands, operand tuples, blocks, results."""
+    known = _layouts.get(kind)
+    if known is None:
+        known = _layouts[kind] = _read_layout(kind)
+    return known
+
+
+def _read_layout(kind: type[Op]) -> _Layout:
     single, many, blocks, results = [], [], [], []
     for f in fields(kind):
         annotation = str(f.type)

@@ -38,7 +38,10 @@ def inline(function: F) -> F:
 # --- the grid and loops
 @operation
 def grid(*axes: Any, order: Any = None) -> Any:
-    """One program per tile of ``M.tiles(B)`` and per index of a plain extent; gives this program's span or index of each."""
+    """One program per tile of ``M.tiles(B)`` and per index of a plain extent; gives this program's span or index of each.
+
+    Of ``offsets.tiles(B)``, where ``offsets`` is an input of contract ``Offsets[T]``, it gives two: the segment, and a span of T
+    inside that segment. Spans of different programs are disjoint, and together they cover T."""
 
 
 @operation
@@ -47,8 +50,9 @@ def grouped(rows: int) -> Any:
 
 
 @operation
-def tiles(extent: Any, size: int) -> Any:
-    """Spans of ``size`` lanes that cover [0, extent); ``extent`` is a dim expression or an index scalar."""
+def tiles(*bounds: Any, size: Any = None) -> Any:
+    """``zl.tiles(stop, size)`` or ``zl.tiles(start, stop, size)``: spans of ``size`` lanes that cover [start, stop). Bounds are
+    dim expressions or index scalars; ``size`` is static. No spans if stop ≤ start."""
 
 
 @operation

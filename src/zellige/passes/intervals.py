@@ -230,6 +230,8 @@ class _Analysis:
                 if result.type.dtype is not dtypes.index:
                     return ANY
                 return Interval(0, max(of_extent(result.type.shape[-1]).high - 1, 0))
+            case ops.Segment(array=name):
+                return Interval(0, max(of_extent(self.arrays[name].shape[0]).high - 2, 0))
             case ops.Load(array=name, masks=masks, pad=pad):
                 contract = self.arrays[name].contract
                 if contract is None:

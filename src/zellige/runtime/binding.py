@@ -12,7 +12,7 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.frontend.signature import Signature
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
-from zellige.ir.extent import Dim
+from zellige.ir.extent import Const, Dim, Extent, Nary
 from zellige.ir.types import Contract, Role, ScalarParam
 from zellige.lang.params import ArrayType, DTypeVar, Element
 from zellige.runtime.contracts import Fact, broken
@@ -110,12 +110,23 @@ def _arrays(
                 facts={"shape": held.shape, "expected": f"({', '.join(map(str, array.shape))})"},
             )  # fmt: skip
         for axis, (extent, size) in enumerate(zip(array.shape, held.shape, strict=True)):
-            if isinstance(extent, Dim) and dims.setdefault(extent.name, size) != size:
+            dim, value = _told(extent, size)
+            if dim is not None and dims.setdefault(dim, value) != value:
                 raise ZelligeError(
-                    "ZL0502", f"{name}: dim {extent.name} is {dims[extent.name]} in one argument and {size} in '{parameter}' (axis {axis})",
+                    "ZL0502", f"{name}: dim {dim} is {dims[dim]} in one argument and {value} in '{parameter}' (axis {axis})",
                     help="arguments that name one dim have one extent there",
                 )  # fmt: skip
     return tensors, variables, dims
+
+
+def _told(extent: Extent, size: int) -> tuple[str | None, int]:
+    """The dim that an axis of extent ``D`` or ``D + c`` tells, with its value; (None, 0) of other extents."""
+    match extent:
+        case Dim(name):
+            return name, size
+        case Nary("add", (Dim(name), Const(more))):
+            return name, size - more
+    return None, 0
 
 
 def _check_dtype(name: str, parameter: str, array: ArrayType, held: Tensor, variables: dict[str, DType]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from zellige.ir.ops import Function
 from zellige.ir.walk import results, walk
+from zellige.runtime.paths import cache_dir
 
 
 @dataclass(eq=False)
@@ -20,7 +21,6 @@ class Instance:
     @classmethod
     def verified(cls, function: Function) -> Instance:
         """The instance of a function once it is proved. VerificationError (with every finding) if it is refused."""
-        from zellige.runtime.paths import cache_dir
         from zellige.verify import require_proved
 
         require_proved(function, cache_dir("verdicts"))

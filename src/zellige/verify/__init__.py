@@ -5,6 +5,7 @@ What is proved is in ``docs/soundness.md``. Start reading with ``obligations.py`
 May import ``ir`` and ``diagnostics``. The solver is imported when the first claim needs it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from zellige.diagnostics.findings import VerificationError
@@ -13,8 +14,8 @@ from zellige.verify.cache import VerdictCache
 from zellige.verify.verdict import Record, Verdict
 
 
-def verify(function: Function, dump: Path | None = None) -> Verdict:
-    """Proves or refuses a kernel, for all sizes. ``dump``: a folder for the queries as SMT-LIB."""
+def verify(function: Function, dump: Callable[[str], None] | None = None) -> Verdict:
+    """Proves a kernel safe for all sizes, or says why not. ``dump`` is given every solver query as SMT-LIB2 text."""
     from zellige.verify.verifier import verify as run  # imports the solver
 
     return run(function, dump)

@@ -1,7 +1,7 @@
 """Verdicts on disk, by content: the same kernel text and the same verifier give the same verdict, so it is kept.
 
-The key covers the kernel's canonical text with its spans, the verifier's and the IR's own source files and the solver's
-version: any change to what decides makes old entries unreachable. A damaged entry is made again, never trusted.
+The key covers the kernel's canonical text with its spans and the verifier's and the IR's own source files: any change to
+what decides makes old entries unreachable. An entry made by another version of the solver is made again. A damaged entry is made again, never trusted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from zellige import ir
 from zellige.ir.ops import Function
 from zellige.ir.printer import text
 from zellige.verify.verdict import Verdict
-from zellige.verify.verifier import verify
 
 
 class VerdictCache:
@@ -32,13 +31,15 @@ class VerdictCache:
         path = self.folder / f"{key(function)}.json"
         found = _read(path, function.name)
         if found is None:
+            from zellige.verify.verifier import verify  # imports the solver
+
             found = verify(function)
             self._write(path, found)
         return found
 
     def _write(self, path: Path, verdict: Verdict) -> None:
         """Keeps a verdict. A folder that cannot be written costs time, not correctness."""
-        body = json.dumps(verdict.as_dict(), separators=(",", ":"))
+        body = json.dumps({"solver": _solver(), **verdict.as_dict()}, separators=(",", ":"))
         temporary: str | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,10 @@ def _read(path: Path, kernel: str) -> Verdict | None:
         checksum, _, body = path.read_text().partition("\n")
         if checksum != _digest(body.encode()):
             return None
-        verdict = Verdict.from_dict(json.loads(body))
+        data = json.loads(body)
+        if _solver() not in (None, data["solver"]):
+            return None
+        verdict = Verdict.from_dict(data)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return verdict if verdict.kernel == kernel else None
@@ -74,11 +78,16 @@ def _verifier() -> bytes:
     for folder in (Path(__file__).parent, Path(ir.__file__).parent):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    try:
-        digest.update(version("z3-solver").encode())
-    except PackageNotFoundError:
-        digest.update(b"unknown solver")
     return digest.digest()
+
+
+@cache
+def _solver() -> str | None:
+    """The solver's version; None where it is not installed (there, verdicts that another machine made still count)."""
+    try:
+        return version("z3-solver")
+    except PackageNotFoundError:
+        return None
 
 
 def _digest(data: bytes) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import gcd
 
 from zellige.ir import ops
-from zellige.ir.types import ArrayParam
-from zellige.verify import terms
+from zellige.ir.types import ArrayParam, ContractKind
+from zellige.verify import segments, terms
 from zellige.verify.obligations import Access
 from zellige.verify.ranges import linear_in
 from zellige.verify.symbolic import Symbols
@@ -125,7 +125,7 @@ class _Solver:
 
     def solve(self, equations: list[Equation]) -> None:
         """Finds ``splits``, and in ``solved`` a term for every unknown that is left after them."""
-        equations = self._without_quotients([self._inverted(e) for e in equations])
+        equations = self._without_quotients([self._inverted(e) for e in self._segments_found(equations)])
         progress = True
         while progress:
             progress = False
@@ -145,6 +145,21 @@ class _Solver:
                 break
             t = moved
         return t
+
+    def _segments_found(self, equations: list[Equation]) -> list[Equation]:
+        """Where an expression starts at offsets[segment], the segment is the one that the wanted element lies in."""
+        for expression, wanted in list(equations):
+            found = segments.cut(self.symbols, expression)
+            if found is None:
+                continue
+            function, segment, size = found
+            owner = terms.apply(function, (wanted,), terms.between(0, wanted, size - 1))
+            atom = segment.atom
+            if isinstance(atom, Var) and atom in self.open:
+                self._set(atom, owner)
+            elif isinstance(atom, App) and any(v in self.open for v in terms.variables_of(segment)):
+                equations = [(_swap({atom: owner}).int(e), c) for e, c in equations]
+        return equations
 
     def _inverted(self, equation: Equation) -> Equation:
         """permutation[x] = c gives x = inverse[c]."""

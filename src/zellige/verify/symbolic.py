@@ -22,7 +22,7 @@ from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Block, For, Op, ReduceOp, UnaryOp, Value, While
 from zellige.ir.types import Role
 from zellige.ir.walk import blocks, results, walk
-from zellige.verify import terms
+from zellige.verify import segments, terms
 from zellige.verify.contracts import array_function
 from zellige.verify.ranges import Ranges
 from zellige.verify.terms import App, Atom, Bool, Function, Int, Substitution, Var, const
@@ -54,6 +54,7 @@ class Symbols:
         self.arrays: dict[str, Function] = {}
         self.functions: dict[tuple[Value, str], Function] = {}
         self.inverses: dict[Function, Function] = {}
+        self.segments: dict[tuple[str, int | None], Function] = {}
         self.carried: dict[tuple[Op, int], Function] = {}
         self.closed_forms: dict[tuple[Op, int], Int | None] = {}
         self._solving: set[Op] = set()
@@ -296,6 +297,8 @@ class Symbols:
                 return self.int_at(op.x, tuple(inner))
             case ops.Reduce():
                 return self._reduce(op, lanes)
+            case ops.Segment():
+                return segments.segment_at(self, op, self.int_at(op.position, lanes))
             case ops.Scan() if op.op in (ReduceOp.MAX, ReduceOp.MIN):
                 where = self._position(value, lanes, terms.const(0), lanes[op.axis], "scanned")
                 return self.int_at(op.x, replaced(lanes, op.axis, where))

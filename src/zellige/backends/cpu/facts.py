@@ -142,6 +142,9 @@ def intervals(function: Function) -> dict[Value, Interval]:
             case ops.Reduce(op=ops.ReduceOp.ARGMAX | ops.ReduceOp.ARGMIN, x=x, axis=axis, result=result):
                 extent = extent_interval(x.type.shape[axis])
                 found[result] = Interval(0, None if extent.high is None else max(0, extent.high - 1))
+            case ops.Segment(array=array, result=result):
+                extent = extent_interval(function.array(array).shape[0])
+                found[result] = Interval(0, None if extent.high is None else max(0, extent.high - 2))
             case ops.Load(array=array, pad=pad, masks=masks, result=result) if result.type.dtype.kind is Kind.INDEX:
                 contract = function.array(array).contract
                 if contract is not None:

@@ -11,6 +11,7 @@ from zellige.backends.cpu.emit import TRUE, Int, Reg
 from zellige.backends.cpu.memory import read_buffer, store, update, write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
+from zellige.backends.cpu.segment import lower_segment
 from zellige.backends.cpu.sort import lower_sort
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import ops
@@ -60,6 +61,8 @@ class Lowering:
                 lower_sort(self.ctx, op)
             case ops.Dot():
                 self._dot(op)
+            case ops.Segment():
+                lower_segment(self.ctx, op)
             case _:
                 self._pure(op.result)  # type: ignore[attr-defined]
 
@@ -319,7 +322,7 @@ class Lowering:
         """Values that may be evaluated for `roots` in the future, not looking into what is computed once."""
         found: set[Value] = set()
         todo = list(roots)
-        opaque = (ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.For, ops.While, ops.If)
+        opaque = (ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.Segment, ops.For, ops.While, ops.If)
         while todo:
             value = todo.pop()
             if value in found or value is stop:

@@ -15,7 +15,7 @@ from zellige.ir.walk import blocks, definitions, operands, results, walk
 
 _LOOP_TRIPS = 8.0  # assumed number of iterations of a loop
 _UNARY_COST = {UnaryOp.SQRT: 3.0, UnaryOp.RSQRT: 5.0, UnaryOp.NEG: 0.5, UnaryOp.NOT: 0.5, UnaryOp.ABS: 0.5}
-_SINKS = (ops.Store, ops.Update, ops.Guard, ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.For, ops.While, ops.If)
+_SINKS = (ops.Store, ops.Update, ops.Guard, ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.Segment, ops.For, ops.While, ops.If)
 _LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
 _VIEWS = (ops.Broadcast, ops.ExpandDims, ops.Transpose, ops.Iota, ops.Constant)
 

@@ -225,6 +225,12 @@ class Interpreter:
         value = self.scalars[op.param]
         return value.astype(np.int64) if op.result.type.dtype is dtypes.index else value
 
+    def segment(self, op: ops.Segment) -> Array:
+        starts = self.arrays[op.array].astype(np.int64)
+        if op.tile:
+            starts = starts // op.tile + np.arange(len(starts))
+        return np.asarray(np.searchsorted(starts[1:-1], self.values[op.position], side="right"))
+
     def broadcast(self, op: ops.Broadcast) -> Array:
         return np.broadcast_to(self.values[op.x], self.shape(op.result))
 
@@ -272,5 +278,6 @@ _pure(ops.Reshape, lambda m, op: np.reshape(m.values[op.x], m.shape(op.result)))
 _pure(ops.Transpose, lambda m, op: np.transpose(m.values[op.x], op.permutation))
 _pure(ops.Reduce, lambda m, op: arithmetic.reduce(op.op, m.values[op.x], op.axis, op.x.type.dtype))
 _pure(ops.Scan, lambda m, op: arithmetic.scan(op.op, m.values[op.x], op.axis, op.x.type.dtype))
+_pure(ops.Segment, Interpreter.segment)
 _pure(ops.Gather, lambda m, op: arithmetic.gather(m.values[op.x], m.values[op.positions], op.axis))
 _pure(ops.Dot, lambda m, op: arithmetic.dot(m.values[op.a], m.values[op.b], m.values[op.acc], op.acc.type.dtype))

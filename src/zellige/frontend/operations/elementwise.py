@@ -1,0 +1,53 @@
+"""Operations that treat each lane alone."""
+
+from __future__ import annotations
+
+from zellige.frontend.context import Context, describe, plain
+from zellige.frontend.errors import refuse
+from zellige.frontend.operations.registry import LOWERINGS, lowers
+from zellige.frontend.values import (
+    Tile,
+)
+from zellige.ir.ops import BinaryOp, UnaryOp
+
+
+def unary(context: Context, op: UnaryOp, x: object) -> Tile:
+    """An elementwise function of one tile."""
+    tile = context.scalar_of(float(x) if isinstance(x, int) and not isinstance(x, bool) else x)
+    any_number = op in (UnaryOp.NEG, UnaryOp.ABS)
+    if op is UnaryOp.NOT:
+        fits = tile.dtype.is_bool or tile.dtype.is_integer
+    else:
+        fits = tile.dtype.is_float or (any_number and tile.dtype.is_integer)
+    if not fits:
+        refuse("ZL0105", f"'{op.value}' of {describe(tile)}", context.span, "convert it with .to(f32)")
+    return plain(tile).with_value(context.builder.unary(op, tile.value))
+
+
+def _register_unary(op: UnaryOp) -> None:
+    LOWERINGS[op.value] = lambda context, x: unary(context, op, x)
+
+
+for _op in UnaryOp:
+    if _op not in (UnaryOp.NEG, UnaryOp.NOT):
+        _register_unary(_op)
+
+
+@lowers
+def _minimum(context: Context, x: object, y: object) -> object:
+    return context.binary(BinaryOp.MIN, x, y)
+
+
+@lowers
+def _maximum(context: Context, x: object, y: object) -> object:
+    return context.binary(BinaryOp.MAX, x, y)
+
+
+@lowers
+def _clamp(context: Context, x: object, low: object, high: object) -> object:
+    return context.binary(BinaryOp.MIN, context.binary(BinaryOp.MAX, x, low), high)
+
+
+@lowers
+def _fma(context: Context, x: object, y: object, z: object) -> object:
+    return context.binary(BinaryOp.ADD, context.binary(BinaryOp.MUL, x, y), z)

@@ -1,0 +1,121 @@
+"""Operations that make tiles, or say something of their lanes."""
+
+from __future__ import annotations
+
+from zellige.frontend.context import Context, describe, plain
+from zellige.frontend.errors import refuse
+from zellige.frontend.operations.registry import dtype_of, lowers, shape_of
+from zellige.frontend.values import (
+    Mask,
+    Tile,
+    expand_mask,
+    fresh_lanes,
+    lift_masks,
+)
+from zellige.ir import dtypes, ops
+from zellige.ir.ops import BinaryOp, UnaryOp
+
+
+@lowers
+def _arange(context: Context, extent: object) -> object:
+    (length,) = shape_of(context, extent)
+    return Tile(context.builder.iota(length), (), (fresh_lanes(),))
+
+
+@lowers
+def _full(context: Context, shape: object, value: object, dtype: object) -> object:
+    return full_of(context, shape, value, dtype)
+
+
+def full_of(context: Context, shape: object, value: object, dtype: object) -> Tile:
+    """A tile of one value, active everywhere."""
+    target, kind = shape_of(context, shape), dtype_of(context, dtype)
+    scalar = context.cast(value, kind) if isinstance(value, Tile) else context.scalar_of(value, kind)
+    if not scalar.is_scalar:
+        refuse("ZL0106", "zl.full takes a scalar value", context.span, "use zl.broadcast_to")
+    return Tile(context.builder.broadcast(scalar.value, target), (), (frozenset(),) * len(target))
+
+
+@lowers
+def _zeros(context: Context, shape: object, dtype: object) -> object:
+    return full_of(context, shape, 0, dtype)
+
+
+@lowers
+def _where(context: Context, condition: object, x: object, y: object) -> object:
+    chosen = context.scalar_of(condition)
+    if not chosen.dtype.is_bool:
+        refuse("ZL0105", f"zl.where chooses by a bool, not {chosen.dtype}", context.span, "compare it first")
+    left, right = context.promoted(x, y)
+    result = context.builder.select(chosen.value, left.value, right.value)
+    rank = result.type.rank
+    implied = set(lift_masks(chosen.implies, rank - chosen.rank))
+    kept = tuple(m for m in lift_masks(left.masks, rank - left.rank) if m not in implied)
+    lanes = (frozenset[int](),) * (rank - left.rank) + left.lanes
+    return context.combined(result, plain(chosen), Tile(result, kept, lanes), plain(right))
+
+
+@lowers
+def _only(context: Context, x: object, condition: object) -> object:
+    tile, mask = plain(context.scalar_of(x)), plain(context.scalar_of(condition))
+    if not mask.dtype.is_bool or mask.rank > tile.rank:
+        refuse(
+            "ZL0105",
+            f"zl.only({describe(tile)}, {describe(mask)}): the condition is a bool tile of no higher rank",
+            context.span,
+        )
+    own = Mask(mask.value, tuple(range(tile.rank - mask.rank, tile.rank)))
+    result = context.combined(tile.value, tile, mask)
+    return Tile(tile.value, tuple(dict.fromkeys((*result.masks, own))), result.lanes)
+
+
+@lowers
+def _guard(context: Context, x: object, below: object) -> object:
+    tile = context.as_index(x)
+    builder = context.builder
+    low = context.binary(BinaryOp.GE, tile, 0).value
+    high = context.binary(BinaryOp.LT, tile, below).value
+    inside = builder.binary(BinaryOp.AND, low, high)
+    checked = inside
+    for mask in tile.masks:
+        active = builder.broadcast(expand_mask(builder, mask, tile.rank), tile.shape)
+        checked = builder.binary(BinaryOp.OR, checked, builder.unary(UnaryOp.NOT, active))
+    builder.emit(ops.Guard(condition=checked, message=f"index not below {below}", span=context.span))
+    axes = tuple(range(tile.rank))
+    return Tile(tile.value, tuple(dict.fromkeys((*tile.masks, Mask(low, axes), Mask(high, axes)))), tile.lanes)
+
+
+@lowers
+def _requires(context: Context, condition: object) -> object:
+    if context.depth:
+        refuse(
+            "ZL0110",
+            "zl.requires stands inside a loop or branch",
+            context.span,
+            "state preconditions at the top of the kernel, before a ragged zl.grid",
+        )
+    if isinstance(condition, bool):
+        if not condition:
+            refuse("ZL0112", "this precondition is false for these static parameters", context.span)
+        return None
+    tile = context.scalar_of(condition)
+    if not tile.dtype.is_bool or not tile.is_scalar:
+        refuse("ZL0105", f"zl.requires takes a scalar bool, not {describe(tile)}", context.span)
+    context.builder.emit(ops.Require(condition=tile.value, text=context.source_text(), span=context.span))
+    return None
+
+
+@lowers
+def _random_bits(context: Context, seed: object, counter: object) -> object:
+    key = context.cast(context.scalar_of(seed), dtypes.u64)
+    tile = context.scalar_of(counter)
+    return plain(tile).with_value(context.builder.random(key.value, context.cast(tile, dtypes.u64).value))
+
+
+@lowers
+def _random_uniform(context: Context, seed: object, counter: object) -> object:
+    bits = _random_bits(context, seed, counter)
+    assert isinstance(bits, Tile)
+    high = context.binary(BinaryOp.SHR, bits, 8)
+    unit = context.binary(BinaryOp.ADD, context.cast(high, dtypes.f32), 0.5)
+    return context.binary(BinaryOp.MUL, unit, 2.0**-24)

@@ -1,0 +1,53 @@
+"""Which function lowers each declaration of ``lang.operations``, and readers of their arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+
+from zellige.frontend.context import Context, describe
+from zellige.frontend.errors import refuse
+from zellige.ir.dtypes import DType
+from zellige.ir.extent import Extent, as_extent
+from zellige.lang import operations as declared
+
+Lowering = Callable[..., object]
+LOWERINGS: dict[str, Lowering] = {}
+
+
+def lowers(function: Lowering) -> Lowering:
+    """Registers ``_name(context, …)`` as the lowering of ``zl.name``."""
+    LOWERINGS[function.__name__.removeprefix("_")] = function
+    return function
+
+
+def call(context: Context, name: str, arguments: Sequence[object], keywords: dict[str, object]) -> object:
+    """Lowers a call of ``zl.name``. LanguageError ZL0104 if the arguments do not fit the declaration."""
+    declaration = getattr(declared, name).__wrapped__
+    try:
+        inspect.signature(declaration).bind(*arguments, **keywords)
+    except TypeError as error:
+        refuse("ZL0104", f"zl.{name}: {error}", context.span, f"zl.{name}{inspect.signature(declaration)}")
+    return LOWERINGS[name](context, *arguments, **keywords)
+
+
+def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
+    """A tuple of ints and extents as a shape."""
+    parts = shape if isinstance(shape, tuple | list) else (shape,)
+    for part in parts:
+        if not isinstance(part, int | Extent) or isinstance(part, bool):
+            refuse("ZL0106", f"{describe(part)} in a shape; extents of tiles are known at compile time", context.span)
+    return tuple(as_extent(p) for p in parts)
+
+
+def dtype_of(context: Context, dtype: object) -> DType:
+    """An argument that must be a dtype."""
+    if not isinstance(dtype, DType):
+        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, "zl.f32, zl.bf16, zl.i32, …")
+    return dtype
+
+
+def axis_of(context: Context, axis: object, rank: int) -> int:
+    if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
+        refuse("ZL0106", f"axis {describe(axis)} of a tile of rank {rank}", context.span)
+    return axis % rank

@@ -1,0 +1,84 @@
+"""Operations that move lanes and change none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zellige.frontend.context import Context, describe, plain
+from zellige.frontend.errors import refuse
+from zellige.frontend.operations.registry import dtype_of, lowers, shape_of
+from zellige.frontend.values import (
+    Mask,
+    Tile,
+    expand_mask,
+    fresh_lanes,
+    lift_masks,
+)
+from zellige.ir import dtypes
+from zellige.ir.extent import Const, Extent
+
+
+@lowers
+def _reshape(context: Context, x: object, shape: object) -> object:
+    tile, target = plain(context.scalar_of(x)), shape_of(context, shape)
+    if _product(tile.shape) != _product(target):
+        refuse("ZL0106", f"a tile of {_product(tile.shape)} elements reshaped to {_product(target)}", context.span)
+    builder = context.builder
+    axes = tuple(range(len(target)))
+    masks = tuple(
+        Mask(builder.reshape(builder.broadcast(expand_mask(builder, m, tile.rank), tile.shape), target), axes)
+        for m in tile.masks
+    )
+    return Tile(builder.reshape(tile.value, target), masks, tuple(fresh_lanes() for _ in target), tile.zero_padded)
+
+
+def _product(extents: Sequence[Extent]) -> Extent:
+    size: Extent = Const(1)
+    for extent in extents:
+        size = size * extent
+    return size
+
+
+@lowers
+def _transpose(context: Context, x: object, permutation: object) -> object:
+    tile = plain(context.scalar_of(x))
+    if not isinstance(permutation, tuple | list) or sorted(permutation) != list(range(tile.rank)):
+        refuse("ZL0106", f"{describe(permutation)} is not a permutation of {tile.rank} axes", context.span)
+    order = tuple(int(p) for p in permutation)
+
+    def moved(masks: tuple[Mask, ...]) -> tuple[Mask, ...]:
+        return tuple(m.moved(order.index) for m in masks)
+
+    lanes = tuple(tile.lanes[p] for p in order)
+    value = context.builder.transpose(tile.value, order)
+    return Tile(value, moved(tile.masks), lanes, tile.zero_padded, moved(tile.implies))
+
+
+@lowers
+def _broadcast_to(context: Context, x: object, shape: object) -> object:
+    tile, target = plain(context.scalar_of(x)), shape_of(context, shape)
+    try:
+        value = context.builder.broadcast(tile.value, target)
+    except ValueError as error:
+        refuse("ZL0106", str(error), context.span)
+    lanes = (frozenset[int](),) * (len(target) - tile.rank) + tile.lanes
+    return Tile(value, lift_masks(tile.masks, len(target) - tile.rank), lanes, tile.zero_padded)
+
+
+@lowers
+def _bitcast(context: Context, x: object, dtype: object) -> object:
+    tile, target = plain(context.scalar_of(x)), dtype_of(context, dtype)
+    if tile.dtype.bits != target.bits or tile.dtype.is_block or target.is_block or dtypes.index in (tile.dtype, target):
+        refuse("ZL0105", f"a bitcast from {tile.dtype} to {target}", context.span, "the widths must be equal")
+    return tile.with_value(context.builder.bitcast(tile.value, target), zero_padded=tile.zero_padded)
+
+
+def expand(context: Context, tile: Tile, axis: int) -> Tile:
+    """``tile`` with an axis of 1 inserted."""
+
+    def moved(masks: tuple[Mask, ...]) -> tuple[Mask, ...]:
+        return tuple(m.moved(lambda a: a + (a >= axis)) for m in masks)
+
+    lanes = (*tile.lanes[:axis], frozenset[int](), *tile.lanes[axis:])
+    value = context.builder.expand_dims(tile.value, axis)
+    return Tile(value, moved(tile.masks), lanes, tile.zero_padded, moved(tile.implies))
