@@ -15,14 +15,12 @@ def grouped_gemm(
     x: zl.In[f32, T, K], w: zl.In[f32, E, K, N], start: zl.In[zl.Offsets[T], E + 1],
     *, y: zl.Out[f32, T, N], B: zl.Static = 16, BK: zl.Static = 16,
 ):  # fmt: skip
-    """y[t] = x[t]·w[e] for rows start[e] ≤ t < start[e + 1]."""
-    e, cols = zl.grid(E, N.tiles(B))
-    for row in zl.tiles(start[e + 1] - start[e], B):
-        rows = row + start[e]
-        acc = zl.zeros((B, B), f32)
-        for depth in K.tiles(BK):
-            acc = zl.dot(x[rows, depth], w[e, depth, cols], acc)
-        y[rows, cols] = acc
+    """y[t] = x[t]·w[e] for rows start[e] ≤ t < start[e + 1]: one program a tile of one segment."""
+    e, rows, cols = zl.grid(start.tiles(B), N.tiles(B))
+    acc = zl.zeros((B, B), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(x[rows, depth], w[e, depth, cols], acc)
+    y[rows, cols] = acc
 
 
 def check() -> None:
