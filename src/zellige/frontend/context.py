@@ -145,11 +145,11 @@ class Context:
         if not isinstance(x, Tile) and not isinstance(y, Tile):
             return self.scalar_of(x), self.scalar_of(y)
         if not isinstance(x, Tile):
-            right = y
-            assert isinstance(right, Tile)
+            right = self._beside(x, y)
             return self._number_like(x, right), right
         if not isinstance(y, Tile):
-            return x, self._number_like(y, x)
+            left = self._beside(y, x)
+            return left, self._number_like(y, left)
         a, b = x.dtype, y.dtype
         if a is b:
             return x, y
@@ -162,6 +162,11 @@ class Context:
             "ZL0105", f"operands have dtypes {a} and {b}", self.span,
             "unpack it with .to(f32) first" if a.is_block or b.is_block else "convert one with .to(dtype)",
         )  # fmt: skip
+
+    def _beside(self, number: object, tile: object) -> Tile:
+        """``tile`` as it meets ``number``: integers meet extents as indices."""
+        assert isinstance(tile, Tile)
+        return self.cast(tile, dtypes.index) if isinstance(number, Extent) and tile.dtype.is_integer else tile
 
     def _number_like(self, number: object, tile: Tile) -> Tile:
         dtype = tile.dtype
