@@ -121,3 +121,18 @@ def test_a_borrowed_array_is_checked_at_every_use():
         scatter(floats(2), at, y=floats(4))
     at.storage[1] = 0
     refused(lambda: scatter(floats(2), at, y=floats(4)), "ZL0505")
+
+
+@zl.kernel
+def first_of(at: zl.In[zl.Index[N], M], *, token: zl.Out[zl.Index[N], 1]):
+    zl.requires(M >= 1)
+    zl.grid(1)
+    token[0] = at[0]
+
+
+def test_a_dim_that_only_a_contract_names_is_passed_by_name():
+    text = refused(lambda: first_of(np.array([3], np.int32)), "ZL0502")
+    assert "N=…" in text
+    with zl.using("reference"):
+        assert first_of(np.array([3], np.int32), N=4).numpy()[0] == 3
+    refused(lambda: first_of(np.array([4], np.int32), N=4), "ZL0505")

@@ -36,6 +36,20 @@ class Signature:
         """The dtype variables that its arrays name."""
         return {a.element.name: a.element for a in self.arrays.values() if isinstance(a.element, DTypeVar)}
 
+    @property
+    def dims(self) -> frozenset[str]:
+        """Names of the dims in shapes and contracts: what a call fixes."""
+        found: frozenset[str] = frozenset()
+        for array in self.arrays.values():
+            for extent in array.shape:
+                found |= extent.dims()
+            if isinstance(array.element, Element):
+                found |= array.element.contract.bound.dims()
+        for scalar in self.scalars.values():
+            if scalar.contract is not None:
+                found |= scalar.contract.bound.dims()
+        return found
+
     def array_params(self, bindings: Mapping[str, DType]) -> tuple[ArrayParam, ...]:
         """The array parameters with dtype variables replaced."""
         params = []

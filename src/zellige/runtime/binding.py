@@ -54,6 +54,7 @@ def bind(
             raise ZelligeError("ZL0502", f"{name} got '{parameter}' twice")
         given[parameter] = value
     known = {*signature.arrays, *signature.scalars, *signature.statics}
+    told = {name: int(given.pop(name)) for name in signature.dims - known if name in given}
     for parameter in given:
         if parameter not in known:
             raise ZelligeError(
@@ -67,7 +68,12 @@ def bind(
             and not isinstance(value, int | float | str | bool | DType)
         ):
             raise ZelligeError("ZL0502", f"{name} needs the static parameter '{parameter}'")
-    tensors, variables, dims = _arrays(name, signature, given)
+    tensors, variables, dims = _arrays(name, signature, given, told)
+    missing = signature.dims - dims.keys()
+    if missing:
+        raise ZelligeError(
+            "ZL0502", f"{name}: no argument's shape tells dim {min(missing)}", help=f"pass it by name: {min(missing)}=…"
+        )
     scalars = _scalars(name, signature, given, dims)
     outputs = _allocate(name, signature, tensors, variables, dims, allocate)
     _check_shapes(name, signature, tensors, dims)
@@ -86,11 +92,11 @@ def bind(
 
 
 def _arrays(
-    name: str, signature: Signature, given: Mapping[str, Any]
+    name: str, signature: Signature, given: Mapping[str, Any], told: Mapping[str, int]
 ) -> tuple[dict[str, Tensor], dict[str, DType], dict[str, int]]:
     tensors: dict[str, Tensor] = {}
     variables: dict[str, DType] = {}
-    dims: dict[str, int] = {}
+    dims = dict(told)
     for parameter, array in signature.arrays.items():
         value = given.get(parameter)
         if value is None:

@@ -139,5 +139,5 @@ def decode_step(config: ModelConfig, w: Weights, cache: Caches, inputs: DecodeIn
     best = memory.empty(parts, f32)
     at = memory.empty(parts, inputs.ids.dtype)
     argmax_parts(logits, best=best, at=at, BLOCK=ARGMAX_BLOCK)
-    argmax_combine(best, at, token=inputs.ids)
+    argmax_combine(best, at, token=inputs.ids, V=c.vocab_size)
     return logits
