@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from zellige.backends.cuda.intervals import Bounds, Interval, is_index, of_extent
@@ -56,6 +57,19 @@ class Expressions:
     def bind(self, value: Value, text: str) -> None:
         """Gives a pure expression a name, which stands for ``value``."""
         self._terms[value] = Term(self.source.bind(text, value.name or "v"))
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Definitions made inside the ``with`` are forgotten at its end."""
+        terms, widths = dict(self._terms), dict(self._width)
+        try:
+            yield
+        finally:
+            self._terms, self._width = terms, widths
+
+    def is_defined(self, value: Value) -> bool:
+        """Whether a value has been written."""
+        return value in self._terms
 
     def term(self, value: Value) -> Term:
         """How a value is written."""

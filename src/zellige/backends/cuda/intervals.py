@@ -262,6 +262,17 @@ class Bounds:
                 else:
                     del self._known[value]
 
+    @contextmanager
+    def at_iteration(self, loop: ops.For, number: int) -> Iterator[None]:
+        """Inside the ``with``, bounds are those of one iteration of a loop."""
+        before = dict(self._known)
+        self._known[loop.body.params[0]] = point(number)
+        self._block(loop.body)
+        try:
+            yield
+        finally:
+            self._known = before
+
     def _assume(self, condition: Value, narrowed: set[Value]) -> None:
         op = self._defined.get(condition)
         if not isinstance(op, ops.Binary):

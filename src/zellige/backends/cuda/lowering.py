@@ -18,6 +18,7 @@ from zellige.backends.cuda.hazards import barriers
 from zellige.backends.cuda.intervals import Bounds, is_index
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
 from zellige.backends.cuda.source import Source
 from zellige.diagnostics.errors import InternalError, ZelligeError
@@ -56,10 +57,12 @@ class Lowered:
 
 def lower(function: Function, options: Options) -> Lowered:
     """Triton source of a function whose tile extents are numbers; other dims may stay symbolic."""
-    return _Lowering(function, options).run()
+    return Lowering(function, options).run()
 
 
-class _Lowering:
+class Lowering:
+    """Writes one function; ``op`` writes one operation."""
+
     def __init__(self, function: Function, options: Options) -> None:
         self.function = function
         self.options = options
@@ -103,8 +106,9 @@ class _Lowering:
             return
         self.source.effect("gdc_launch_dependents()")
         waited = False
-        for op in self.function.body.ops:
+        for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
+                prefetch(self, self.function.body.ops[position:])
                 self.source.effect("gdc_wait()")
                 waited = True
             self.op(op)

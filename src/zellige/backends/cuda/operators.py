@@ -93,6 +93,13 @@ def _lesser(a, b):
     return tl.minimum(a, b)
 
 
+@triton.jit
+def _prefetch(pointers):
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [pointers], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
 '''
 
 
