@@ -112,6 +112,8 @@ class Context:
     assumed: set[Value] = field(default_factory=set)
     """Masks that are true in every lane of the code being emitted."""
     memo: list[dict[tuple[Value, Position], Reg | Index]] = field(default_factory=lambda: [{}])
+    packed: dict[tuple[Value, DType, int, bool], Buffer] = field(default_factory=dict)
+    """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)
     """Set by the lowering: the elements of a tile at a position (expression.py)."""
     scratch_bytes: int = 0

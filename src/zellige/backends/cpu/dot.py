@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zellige.backends.cpu.context import Buffer, Context, Position, lanes_of, nest, pieces, vector_axis
+from zellige.backends.cpu.context import Buffer, Context, Lane, Position, lanes_of, nest, pieces, row_major, vector_axis
 from zellige.backends.cpu.convert import cast, memory_type
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.memory import write_buffer
@@ -91,7 +91,6 @@ def lower_dot(ctx: Context, op: ops.Dot, buffer: Buffer, start: Callable[[], Non
     b = _pack_rows(ctx, op.b, product, transposed=True) if inner else _pack_columns(ctx, op.b, product)
     start()
     e = ctx.emitter
-    sizes = (m * a.strides[-2], b.strides[-3] if len(b.strides) > 2 and not inner else 0)
 
     def one(offsets: tuple[Int, Int, Int]) -> None:
         (_inner if inner else _outer)(ctx, product, a, b, buffer, offsets)
@@ -101,7 +100,6 @@ def lower_dot(ctx: Context, op: ops.Dot, buffer: Buffer, start: Callable[[], Non
         count *= extent
     a_size = m * a.strides[-2]
     b_size = n * b.strides[-2] if inner else _padded(k, 2 if pairs else 1) * n
-    del sizes
 
     def batches(i: Int, _: list[Reg]) -> tuple[()]:
         one((e.mul(i, a_size), e.mul(i, b_size), e.mul(i, m * n)))
@@ -128,7 +126,13 @@ def _pack_rows(ctx: Context, value: Value, product: _Product, *, transposed: boo
     k = stored[-1]
     multiple = _k_step(ctx, product) if product.inner else 2 if product.pairs else 1
     padded = _padded(k, multiple)
-    strides = _strides((*stored[:-1], padded))
+    key = (value, product.packed, multiple, transposed)
+    ready = _in_place(ctx, value, product, transposed=transposed) if padded == k else None
+    if ready is not None:
+        return ready
+    if key in ctx.packed:
+        return ctx.packed[key]
+    strides = row_major((*stored[:-1], padded))
     room = ctx.new_buffer(product.packed, (*stored[:-1], padded))
     target_strides = list(strides)
     if transposed:
@@ -137,7 +141,20 @@ def _pack_rows(ctx: Context, value: Value, product: _Product, *, transposed: boo
     _copy(ctx, value, target)
     if padded != k:
         _zero_tail(ctx, Buffer(room.pointer, product.packed, strides), stored, k, padded)
-    return Buffer(room.pointer, product.packed, strides)
+    ctx.packed[key] = Buffer(room.pointer, product.packed, strides)
+    return ctx.packed[key]
+
+
+def _in_place(ctx: Context, value: Value, product: _Product, *, transposed: bool) -> Buffer | None:
+    """The buffer that holds an operand already as the micro-kernel wants it."""
+    if transposed:
+        op = ctx.definitions.get(value)
+        swapped = tuple(range(value.type.rank - 2)) + (value.type.rank - 1, value.type.rank - 2)
+        if value in ctx.buffers or not isinstance(op, ops.Transpose) or op.permutation != swapped:
+            return None
+        value = op.x
+    buffer = ctx.buffers.get(value)
+    return buffer if buffer is not None and buffer.dtype is product.packed else None
 
 
 def _copy(ctx: Context, value: Value, target: Buffer) -> None:
@@ -154,12 +171,6 @@ def _copy(ctx: Context, value: Value, target: Buffer) -> None:
 
     with ctx.region():
         versioned(ctx, [value], (), loops)
-
-
-def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    from zellige.backends.cpu.context import row_major
-
-    return row_major(shape)
 
 
 def _zero(dtype: DType) -> Reg:
@@ -189,14 +200,14 @@ def _pack_columns(ctx: Context, value: Value, product: _Product) -> Buffer:
     e = ctx.emitter
     rows = _padded(k, 2)
     room = ctx.new_buffer(dtypes.bf16, (*batch, rows, n))
-    paired = Buffer(room.pointer, dtypes.i32, _strides((*batch, rows // 2, n)))  # one i32 holds the two
+    paired = Buffer(room.pointer, dtypes.i32, row_major((*batch, rows // 2, n)))  # one i32 holds the two
 
     def loops() -> list[Reg]:
         def step(position: Position) -> None:
             row = position[-2]
-            assert not isinstance(row, type(None))
+            assert not isinstance(row, Lane)
             lanes = lanes_of(position)
-            first = e.mul(row, 2)  # type: ignore[arg-type]
+            first = e.mul(row, 2)
             upper = ctx.value(value, (*position[:-2], first, position[-1]))
             lower_place = (*position[:-2], e.add(first, 1), position[-1])
             lower = ctx.value(value, lower_place)
@@ -214,7 +225,7 @@ def _pack_columns(ctx: Context, value: Value, product: _Product) -> Buffer:
 
     with ctx.region():
         versioned(ctx, [value], (), loops)
-    return Buffer(room.pointer, dtypes.bf16, _strides((*batch, rows, n)))
+    return Buffer(room.pointer, dtypes.bf16, row_major((*batch, rows, n)))
 
 
 def _write_pair(ctx: Context, paired: Buffer, position: Position, first: Reg, second: Reg, lanes: int) -> None:
@@ -377,8 +388,8 @@ def _outer(ctx: Context, p: _Product, a: Buffer, b: Buffer, out: Buffer, offsets
             e.store(total, at, width, ctx.scratch_metadata)
 
     for n_lower, n_upper, w in pieces(p.n, lanes):
-        registers = max(1, w * p.out.bits // ctx.target.vector_bits)
-        rows = max(1, min(8, (ctx.target.vectors - 4) // registers // 1 if registers < 4 else ctx.target.vectors // 5 - 0))
+        registers = max(1, w * p.out.bits // ctx.target.vector_bits)  # of one row of accumulators, and of b
+        rows = max(1, min(8, (ctx.target.vectors - registers - 1) // registers))
         for m_lower, m_upper, mr in _row_blocks(p.m, min(p.m, rows) or 1):
             def over_n(n0: Int, _: list[Reg], w: int = w, mr: int = mr, m: tuple[int, int] = (m_lower, m_upper)) -> tuple[()]:
                 def over_m(m0: Int, _: list[Reg]) -> tuple[()]:

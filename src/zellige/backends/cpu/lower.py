@@ -33,8 +33,11 @@ class Lowering:
         """Dot results that go straight to the buffer of a loop-carried value."""
 
     def block(self, block: Block) -> None:
+        """Emits the operations of a block, in order."""
+        outside = dict(self.ctx.packed)
         for op in block.ops:
             self.operation(op)
+        self.ctx.packed = outside
 
     def operation(self, op: Op) -> None:
         match op:

@@ -86,7 +86,7 @@ done:
   ret void
 }
 
-; Claims programs of thread %victim's range of launch %seq: returns begin << 32 | end, or -1 when the range is used up.
+; Claims a quarter of the rest (or a chunk, if that is more) of the programs of thread %victim's range of launch %seq: returns begin << 32 | end, or -1 when the range is used up.
 define internal i64 @claim(ptr %pool, i64 %victim, i32 %seq, i64 %begin, i64 %end, i64 %chunk) alwaysinline {
 entry:
   %offset = shl i64 %victim, 6
@@ -110,9 +110,8 @@ current:
   br i1 %used, label %none, label %take
 take:
   %left = sub i64 %end, %next
-  %left1 = add i64 %left, 1
-  %half = lshr i64 %left1, 1
-  %want = call i64 @llvm.umax.i64(i64 %half, i64 %chunk)
+  %part = lshr i64 %left, 2
+  %want = call i64 @llvm.umax.i64(i64 %part, i64 %chunk)
   %size = call i64 @llvm.umin.i64(i64 %want, i64 %left)
   %stop = add i64 %next, %size
   %new = or i64 %tag, %stop
