@@ -1,6 +1,6 @@
 """Where the time of a recorded pass goes: every launch replayed alone, added up by kernel.
 
-    PYTHONPATH=src python benchmarks/cpu/launches.py MODEL.gguf [prompt tokens] [threads]
+PYTHONPATH=src python benchmarks/cpu/launches.py MODEL.gguf [prompt tokens] [threads]
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ def report(title: str, graph: Graph, pool: Pool, repeats: int = 3) -> None:
             start = time.perf_counter()
             pool.replay(alone)
             taken.append(time.perf_counter() - start)
-        name = f"{launch.kernel.name} {sorted(launch.dims.items())}" if "linear" in launch.kernel.name else launch.kernel.name
+        name = (
+            f"{launch.kernel.name} {sorted(launch.dims.items())}"
+            if "linear" in launch.kernel.name
+            else launch.kernel.name
+        )
         spent[name] += min(taken)
         count[name] += 1
     taken = []
@@ -39,7 +43,9 @@ def report(title: str, graph: Graph, pool: Pool, repeats: int = 3) -> None:
         start = time.perf_counter()
         pool.replay(whole)
         taken.append(time.perf_counter() - start)
-    print(f"{title}: {len(graph._steps)} launches, {min(taken) * 1e3:.2f} ms (median {np.median(taken) * 1e3:.2f}) at once")
+    print(
+        f"{title}: {len(graph._steps)} launches, {min(taken) * 1e3:.2f} ms (median {np.median(taken) * 1e3:.2f}) at once"
+    )
     for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"  {seconds * 1e3:8.3f} ms  {count[name]:4} x {seconds / count[name] * 1e6:8.1f} us  {name}")
 

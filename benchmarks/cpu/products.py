@@ -60,7 +60,9 @@ def bandwidth(pool: Pool) -> None:
     kernel = compile(row_sums.lower({}, {}), {"K": k})
     recording = Recording()
     dims = {"N": n}
-    recording.add(kernel.entry_address, kernel.pack({"x": x.ctypes.data, "y": y.ctypes.data}, dims), kernel.num_programs(dims))
+    recording.add(
+        kernel.entry_address, kernel.pack({"x": x.ctypes.data, "y": y.ctypes.data}, dims), kernel.num_programs(dims)
+    )
     taken, spread = seconds(pool, recording)
     print(f"{pool.threads} threads  read f32           {x.nbytes / taken / 1e9:7.1f} GB/s   spread {spread:.0%}")
 
@@ -89,7 +91,9 @@ def matrix(pool: Pool, name: str, t: int, n: int, k: int) -> None:
     for _ in range(4):
         recording.add(kernel.entry_address, kernel.pack(addresses, {"T": t}), kernel.num_programs({"T": t}))
     taken, spread = seconds(pool, recording)
-    print(f"{pool.threads} threads  matrix {name:5} {t}x{n}x{k:<5} {8 * t * n * k / taken / 1e9:7.1f} GFLOP/s   spread {spread:.0%}")
+    print(
+        f"{pool.threads} threads  matrix {name:5} {t}x{n}x{k:<5} {8 * t * n * k / taken / 1e9:7.1f} GFLOP/s   spread {spread:.0%}"
+    )
 
 
 def main() -> None:

@@ -43,7 +43,18 @@ def values(rng, name, *shape):
 
 
 @zl.kernel
-def arithmetic(x: zl.In[T, M], y: zl.In[T, M], *, a: zl.Out[T, M], s: zl.Out[T, M], p: zl.Out[T, M], lo: zl.Out[T, M], hi: zl.Out[T, M], c: zl.Out[i32, M], B: zl.Static = 40):
+def arithmetic(
+    x: zl.In[T, M],
+    y: zl.In[T, M],
+    *,
+    a: zl.Out[T, M],
+    s: zl.Out[T, M],
+    p: zl.Out[T, M],
+    lo: zl.Out[T, M],
+    hi: zl.Out[T, M],
+    c: zl.Out[i32, M],
+    B: zl.Static = 40,
+):
     i = zl.grid(M.tiles(B))
     u, v = x[i], y[i]
     a[i] = u + v
@@ -95,7 +106,12 @@ def bits(x: zl.In[u32, M], y: zl.In[u32, M], *, a: zl.Out[u32, M], f: zl.Out[f32
 
 @pytest.mark.parametrize("size", SIZES)
 def test_bit_operations(rng, size):
-    arrays = {"x": values(rng, "u32", size), "y": values(rng, "u32", size), "a": np.zeros(size, np.uint32), "f": np.zeros(size, np.float32)}
+    arrays = {
+        "x": values(rng, "u32", size),
+        "y": values(rng, "u32", size),
+        "a": np.zeros(size, np.uint32),
+        "f": np.zeros(size, np.float32),
+    }
     check(bits.lower({"B": 32}, {}), {"M": size}, arrays, rtol=0, atol=0)
 
 
@@ -110,9 +126,36 @@ def convert(x: zl.In[S, M], *, y: zl.Out[D, M], B: zl.Static = 64):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("to", ["f32", "f16", "bf16", "f8e4m3", "f8e5m2", "i8", "u8", "i32", "u32", "i64", "u64", "f64"])
+@pytest.mark.parametrize(
+    "to", ["f32", "f16", "bf16", "f8e4m3", "f8e5m2", "i8", "u8", "i32", "u32", "i64", "u64", "f64"]
+)
 def test_conversions_round_wrap_and_saturate(rng, to, target):
-    edges = [0, -0.0, 1, -1, 0.5, 1.5, 2.5, 127.5, 240, 448, 464, 465, 1e4, 57344, 61440, 65504, 65519, 65520, 1e6, -1e6, 3e9, -3e9, 1e20, -1e20]
+    edges = [
+        0,
+        -0.0,
+        1,
+        -1,
+        0.5,
+        1.5,
+        2.5,
+        127.5,
+        240,
+        448,
+        464,
+        465,
+        1e4,
+        57344,
+        61440,
+        65504,
+        65519,
+        65520,
+        1e6,
+        -1e6,
+        3e9,
+        -3e9,
+        1e20,
+        -1e20,
+    ]
     tiny = [2.0**-k for k in (6, 7, 9, 10, 14, 15, 16, 17, 24, 25)] + [1.5 * 2.0**-k for k in (9, 10, 16, 17, 24, 25)]
     special = [np.inf, -np.inf] + ([np.nan] if to not in ("f8e4m3",) else [])
     floats = np.array(edges + tiny + special + list(rng.standard_normal(60) * 100), np.float32)
@@ -148,7 +191,15 @@ def test_integers_convert(rng, source, to):
 
 
 @zl.kernel
-def reductions(x: zl.In[T, M, N], *, total: zl.Out[T, M], most: zl.Out[T, M], least: zl.Out[T, N], where: zl.Out[i32, M], down: zl.Out[i32, N]):
+def reductions(
+    x: zl.In[T, M, N],
+    *,
+    total: zl.Out[T, M],
+    most: zl.Out[T, M],
+    least: zl.Out[T, N],
+    where: zl.Out[i32, M],
+    down: zl.Out[i32, N],
+):
     tile = x[:, :]
     total[:] = zl.sum(tile, axis=1)
     most[:] = zl.max(tile, axis=1)
@@ -165,7 +216,14 @@ def test_reductions_along_both_axes(rng, name, shape, target):
     x = np.round(x) if name == "f32" else x // 16 * 16  # ties, to see which position wins
     m, n = shape
     dtype = NUMPY[name]
-    arrays = {"x": x, "total": np.zeros(m, dtype), "most": np.zeros(m, dtype), "least": np.zeros(n, dtype), "where": np.zeros(m, np.int32), "down": np.zeros(n, np.int32)}
+    arrays = {
+        "x": x,
+        "total": np.zeros(m, dtype),
+        "most": np.zeros(m, dtype),
+        "least": np.zeros(n, dtype),
+        "where": np.zeros(m, np.int32),
+        "down": np.zeros(n, np.int32),
+    }
     check(reductions.lower({}, {"T": getattr(zl, name)}), {"M": m, "N": n}, arrays, target=target)
 
 
@@ -180,7 +238,12 @@ def middle(x: zl.In[f32, M, N, K], *, y: zl.Out[f32, M, K], z: zl.Out[f32, M, N]
 @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 4, 33), (3, 1, 1), (2, 9, 64)])
 def test_reductions_of_three_axes(rng, shape):
     m, n, k = shape
-    arrays = {"x": normal(rng, *shape), "y": np.zeros((m, k), np.float32), "z": np.zeros((m, n), np.float32), "q": np.zeros((n, k), np.float32)}
+    arrays = {
+        "x": normal(rng, *shape),
+        "y": np.zeros((m, k), np.float32),
+        "z": np.zeros((m, n), np.float32),
+        "q": np.zeros((n, k), np.float32),
+    }
     check(middle.lower({}, {}), {"M": m, "N": n, "K": k}, arrays, rtol=1e-4)
 
 
@@ -196,7 +259,12 @@ def quantifiers(x: zl.In[i32, M, N], *, y: zl.Out[i32, M], B: zl.Static = 8):
 def test_any_and_all(rng, shape, target):
     x = rng.integers(-1, 3, shape).astype(np.int32)
     x[0] = 1
-    check(quantifiers.lower({"B": 8}, {}), {"M": shape[0], "N": shape[1]}, {"x": x, "y": np.zeros(shape[0], np.int32)}, target=target)
+    check(
+        quantifiers.lower({"B": 8}, {}),
+        {"M": shape[0], "N": shape[1]},
+        {"x": x, "y": np.zeros(shape[0], np.int32)},
+        target=target,
+    )
 
 
 @zl.kernel
@@ -211,11 +279,19 @@ def test_running_sums(rng, shape, name):
     x = values(rng, name, *shape)
     tolerance = 5e-2 if name == "bf16" else 1e-4
     arrays = {"x": x, "y": np.zeros_like(x), "z": np.zeros_like(x)}
-    check(scans.lower({}, {"T": getattr(zl, name)}), {"M": shape[0], "N": shape[1]}, arrays, rtol=tolerance, atol=tolerance * 20)
+    check(
+        scans.lower({}, {"T": getattr(zl, name)}),
+        {"M": shape[0], "N": shape[1]},
+        arrays,
+        rtol=tolerance,
+        atol=tolerance * 20,
+    )
 
 
 @zl.kernel
-def sorts(x: zl.In[T, M, N], *, up: zl.Out[T, M, N], order: zl.Out[i32, M, N], down: zl.Out[T, M, N], back: zl.Out[i32, M, N]):
+def sorts(
+    x: zl.In[T, M, N], *, up: zl.Out[T, M, N], order: zl.Out[i32, M, N], down: zl.Out[T, M, N], back: zl.Out[i32, M, N]
+):
     m = zl.grid(M)
     a, b = zl.sort(x[m, :])
     up[m, :] = a
@@ -253,7 +329,12 @@ def shapes(x: zl.In[f32, M, N], *, flat: zl.Out[f32, M * N], turned: zl.Out[f32,
 @pytest.mark.parametrize("target", ["host", "avx2", "generic"])
 def test_reshape_and_transpose(rng, shape, target):
     m, n = shape
-    arrays = {"x": normal(rng, m, n), "flat": np.zeros(m * n, np.float32), "turned": np.zeros((n, m), np.float32), "summed": np.zeros((n, m), np.float32)}
+    arrays = {
+        "x": normal(rng, m, n),
+        "flat": np.zeros(m * n, np.float32),
+        "turned": np.zeros((n, m), np.float32),
+        "summed": np.zeros((n, m), np.float32),
+    }
     check(shapes.lower({}, {}), {"M": m, "N": n}, arrays, target=target)
 
 
@@ -269,7 +350,12 @@ def gathers(x: zl.In[f32, M, N], at: zl.In[zl.Index[N], M, K], *, y: zl.Out[f32,
 @pytest.mark.parametrize("target", ["host", "avx2"])
 def test_gathers_from_tiles_and_from_arrays(rng, shape, target):
     m, n, k = shape
-    arrays = {"x": normal(rng, m, n), "at": rng.integers(0, n, (m, k)).astype(np.int32), "y": np.zeros((m, k), np.float32), "z": np.zeros((m, k), np.float32)}
+    arrays = {
+        "x": normal(rng, m, n),
+        "at": rng.integers(0, n, (m, k)).astype(np.int32),
+        "y": np.zeros((m, k), np.float32),
+        "z": np.zeros((m, k), np.float32),
+    }
     check(gathers.lower({}, {}), {"M": m, "N": n, "K": k}, arrays, target=target)
 
 
@@ -279,7 +365,17 @@ A = zl.dtypes("A", zl.f32, zl.bf16, zl.f16)
 
 
 @zl.kernel
-def products(a: zl.In[A, M, K], b: zl.In[A, K, N], w: zl.In[A, N, K], *, y: zl.Out[f32, M, N], z: zl.Out[f32, M, N], BM: zl.Static = 16, BN: zl.Static = 24, BK: zl.Static = 20):
+def products(
+    a: zl.In[A, M, K],
+    b: zl.In[A, K, N],
+    w: zl.In[A, N, K],
+    *,
+    y: zl.Out[f32, M, N],
+    z: zl.Out[f32, M, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 24,
+    BK: zl.Static = 20,
+):
     rows, cols = zl.grid(M.tiles(BM), N.tiles(BN))
     acc = zl.zeros((BM, BN), f32)
     for depth in K.tiles(BK):
@@ -294,7 +390,13 @@ def products(a: zl.In[A, M, K], b: zl.In[A, K, N], w: zl.In[A, N, K], *, y: zl.O
 def test_products_in_both_forms(rng, name, shape, target):
     m, n, k = shape
     dtype = NUMPY[name]
-    arrays = {"a": normal(rng, m, k).astype(dtype), "b": normal(rng, k, n).astype(dtype), "w": normal(rng, n, k).astype(dtype), "y": np.zeros((m, n), np.float32), "z": np.zeros((m, n), np.float32)}
+    arrays = {
+        "a": normal(rng, m, k).astype(dtype),
+        "b": normal(rng, k, n).astype(dtype),
+        "w": normal(rng, n, k).astype(dtype),
+        "y": np.zeros((m, n), np.float32),
+        "z": np.zeros((m, n), np.float32),
+    }
     function = products.lower({"BM": 16, "BN": 24, "BK": 20}, {"A": getattr(zl, name)})
     check(function, {"M": m, "N": n, "K": k}, arrays, rtol=1e-4, atol=1e-4, target=target)
 
@@ -309,7 +411,12 @@ def whole_numbers(a: zl.In[i32, M, K], b: zl.In[i32, K, N], *, y: zl.Out[i32, M,
 @pytest.mark.parametrize("target", ["host", "avx2"])
 def test_products_of_integers_and_doubles(rng, shape, target):
     m, n, k = shape
-    arrays = {"a": rng.integers(-9, 9, (m, k)).astype(np.int32), "b": rng.integers(-9, 9, (k, n)).astype(np.int32), "y": np.zeros((m, n), np.int32), "d": np.zeros((m, n))}
+    arrays = {
+        "a": rng.integers(-9, 9, (m, k)).astype(np.int32),
+        "b": rng.integers(-9, 9, (k, n)).astype(np.int32),
+        "y": np.zeros((m, n), np.int32),
+        "d": np.zeros((m, n)),
+    }
     check(whole_numbers.lower({}, {}), {"M": m, "N": n, "K": k}, arrays, target=target)
 
 
@@ -329,7 +436,15 @@ def test_bf16_products_with_columns_in_pairs(rng, shape):
 
 
 @zl.kernel
-def swap(x: zl.In[f32, M], y: zl.In[f32, M], steps: zl.In[zl.UpTo[L], 1], *, a: zl.Out[f32, M], b: zl.Out[f32, M], c: zl.Out[f32, M]):
+def swap(
+    x: zl.In[f32, M],
+    y: zl.In[f32, M],
+    steps: zl.In[zl.UpTo[L], 1],
+    *,
+    a: zl.Out[f32, M],
+    b: zl.Out[f32, M],
+    c: zl.Out[f32, M],
+):
     first, second, total = x[:], y[:], zl.zeros((M,), f32)
     for i in range(steps[0]):
         total = total + first * second
@@ -342,7 +457,12 @@ def swap(x: zl.In[f32, M], y: zl.In[f32, M], steps: zl.In[zl.UpTo[L], 1], *, a: 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
 def test_carried_tiles_are_assigned_together(rng, size, steps):
-    arrays = {"x": normal(rng, size) * 0.1, "y": normal(rng, size) * 0.1, "steps": np.array([steps], np.int32), **{k: np.zeros(size, np.float32) for k in "abc"}}
+    arrays = {
+        "x": normal(rng, size) * 0.1,
+        "y": normal(rng, size) * 0.1,
+        "steps": np.array([steps], np.int32),
+        **{k: np.zeros(size, np.float32) for k in "abc"},
+    }
     check(swap.lower({}, {}), {"M": size, "L": 5}, arrays, rtol=1e-4, atol=1e-5)
 
 
@@ -356,7 +476,12 @@ def turn(x: zl.In[f32, M, M], *, y: zl.Out[f32, M, M]):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 33])
 def test_a_carried_tile_may_be_read_across_itself(rng, size):
-    check(turn.lower({}, {}), {"M": size}, {"x": normal(rng, size, size) * 0.1, "y": np.zeros((size, size), np.float32)}, rtol=1e-3)
+    check(
+        turn.lower({}, {}),
+        {"M": size},
+        {"x": normal(rng, size, size) * 0.1, "y": np.zeros((size, size), np.float32)},
+        rtol=1e-3,
+    )
 
 
 @zl.kernel
@@ -373,7 +498,11 @@ def powers(a: zl.In[f32, M, M], *, y: zl.Out[f32, M, M], z: zl.Out[f32, M, M]):
 
 @pytest.mark.parametrize("size", [1, 3, 20])
 def test_a_product_reads_its_accumulator_before_it_writes_it(rng, size):
-    arrays = {"a": normal(rng, size, size) * 0.2, "y": np.zeros((size, size), np.float32), "z": np.zeros((size, size), np.float32)}
+    arrays = {
+        "a": normal(rng, size, size) * 0.2,
+        "y": np.zeros((size, size), np.float32),
+        "z": np.zeros((size, size), np.float32),
+    }
     check(powers.lower({}, {}), {"M": size}, arrays, rtol=1e-4, atol=1e-4)
 
 
@@ -413,7 +542,11 @@ def branches(x: zl.In[f32, M, N], pick: zl.In[i32, M], *, y: zl.Out[f32, M, N]):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_branches_give_tiles_and_scalars(rng, size):
-    arrays = {"x": normal(rng, 4, size), "pick": np.array([0, 1, -1, 2], np.int32), "y": np.zeros((4, size), np.float32)}
+    arrays = {
+        "x": normal(rng, 4, size),
+        "pick": np.array([0, 1, -1, 2], np.int32),
+        "y": np.zeros((4, size), np.float32),
+    }
     check(branches.lower({}, {}), {"M": 4, "N": size}, arrays, rtol=1e-4, atol=1e-5)
 
 
@@ -437,7 +570,9 @@ def test_while_loops_carry_tiles(rng, size):
 
 
 @zl.kernel
-def count_into(at: zl.In[zl.Index[N], M], *, counts: zl.Acc[i32, N], sums: zl.Acc[f32, N], most: zl.Acc[f32, N], B: zl.Static = 16):
+def count_into(
+    at: zl.In[zl.Index[N], M], *, counts: zl.Acc[i32, N], sums: zl.Acc[f32, N], most: zl.Acc[f32, N], B: zl.Static = 16
+):
     i = zl.grid(M.tiles(B))
     counts.add((at[i],), 1)
     sums.add((at[i],), 0.5)
@@ -446,7 +581,12 @@ def count_into(at: zl.In[zl.Index[N], M], *, counts: zl.Acc[i32, N], sums: zl.Ac
 
 def test_updates_from_all_programs_combine(rng):
     m, n = 1000, 7
-    arrays = {"at": rng.integers(0, n, m).astype(np.int32), "counts": np.zeros(n, np.int32), "sums": np.zeros(n, np.float32), "most": np.zeros(n, np.float32)}
+    arrays = {
+        "at": rng.integers(0, n, m).astype(np.int32),
+        "counts": np.zeros(n, np.int32),
+        "sums": np.zeros(n, np.float32),
+        "most": np.zeros(n, np.float32),
+    }
     check(count_into.lower({"B": 16}, {}), {"M": m, "N": n}, arrays)
 
 
@@ -477,5 +617,3 @@ def test_masks_over_two_axes(rng, shape, target):
     arrays = {"x": normal(rng, m, n), "y": np.zeros((m, n), np.float32)}
     check(causal.lower({"B": 16, "C": 48}, {}), {"M": m, "N": n}, arrays, {"n": n // 2}, target=target)
     check(causal.lower({"B": 16, "C": 48}, {}), {"M": m, "N": n}, arrays, {"n": n // 2}, target=target, fix_all=True)
-
-

@@ -1,7 +1,7 @@
 """The backend's interface: a tile function in, a callable kernel out.
 
-    kernel = compile(function, {"K": 576, "N": 1536})
-    pool.launch(kernel.entry_address, kernel.pack(arrays, dims, scalars), kernel.num_programs(dims))
+kernel = compile(function, {"K": 576, "N": 1536})
+pool.launch(kernel.entry_address, kernel.pack(arrays, dims, scalars), kernel.num_programs(dims))
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from zellige.backends.cpu.context import Array, Context, row_major
 from zellige.backends.cpu.convert import register_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
 from zellige.backends.cpu.expression import evaluate, extent_int
-from zellige.backends.cpu.facts import intervals
 from zellige.backends.cpu.lower import Lowering
 from zellige.backends.cpu.objects import assembly, load, object_code, optimise
 from zellige.backends.cpu.plan import materialised_values
@@ -29,7 +28,9 @@ from zellige.ir.extent import Extent
 from zellige.ir.ops import Function
 from zellige.ir.printer import text
 from zellige.ir.types import Role
-from zellige.ir.walk import definitions, specialise, walk
+from zellige.ir.walk import definitions, walk
+from zellige.passes.intervals import intervals
+from zellige.passes.simplify import simplify
 
 _STACK_LIMIT = 1 << 20  # scratch beyond this is taken from the heap for each call
 
@@ -69,7 +70,9 @@ class CompiledKernel:
         for programs in self.grid:
             value = programs.substitute(dims or {}).constant
             if value is None:
-                raise KeyError(f"{self.name}: dims {sorted(programs.dims() - set(dims or {}))} are needed to count programs")
+                raise KeyError(
+                    f"{self.name}: dims {sorted(programs.dims() - set(dims or {}))} are needed to count programs"
+                )
             total *= value
         return total
 
@@ -143,7 +146,7 @@ def compile(
     fixed.
     """
     chosen = named_target(target) if isinstance(target, str) else target
-    specialised = specialise(function, dims or {})
+    specialised = simplify(function, dims)
     content = "\n".join([text(specialised), *sorted(strided)])
     code = object_code(
         content, lambda: _generate(specialised, chosen, strided), chosen, cache_folder() if cache == "user" else cache
@@ -233,7 +236,9 @@ def _bind(ctx: Context, function: Function, slots: tuple[Slot, ...], words: list
                 ctx.flag = word
     count = len(function.arrays)
     scratch_scope = count
-    ctx.scratch_metadata = f", !alias.scope !{_scope_list(count, scratch_scope)}, !noalias !{_others_list(count, scratch_scope)}"
+    ctx.scratch_metadata = (
+        f", !alias.scope !{_scope_list(count, scratch_scope)}, !noalias !{_others_list(count, scratch_scope)}"
+    )
     for i, array in enumerate(function.arrays):
         steps = strides.get(array.name) or _contiguous_strides(ctx, array.shape)
         metadata = f", !alias.scope !{_scope_list(count, i)}, !noalias !{_others_list(count, i)}"

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from zellige.backends.cpu.emit import Emitter, Int, Reg
-from zellige.backends.cpu.facts import ANYTHING, Interval
 from zellige.backends.cpu.plan import shape_of
 from zellige.backends.cpu.target import Target
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function, Op, Value
+from zellige.passes.intervals import ANY, Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Context:
             self.memo.pop()
 
     def interval(self, value: Value) -> Interval:
-        return self.intervals.get(value, ANYTHING)
+        return self.intervals.get(value, ANY)
 
     @property
     def vector(self) -> int:
@@ -185,9 +185,7 @@ class Context:
     def scratch(self, bytes_: int) -> Reg:
         """Memory of this kernel call, aligned to 64 bytes."""
         ref = "%" + self.emitter.name("scratch")
-        self.emitter.entry.append(
-            f"  {ref} = getelementptr inbounds i8, ptr %scratch, i64 {self.scratch_bytes}"
-        )
+        self.emitter.entry.append(f"  {ref} = getelementptr inbounds i8, ptr %scratch, i64 {self.scratch_bytes}")
         self.scratch_bytes += (bytes_ + 127) // 64 * 64  # a line to spare: two buffers never share one
         return Reg(ref, "ptr")
 
@@ -224,6 +222,7 @@ def nest(
             body(())
             return
         for lower, upper, width in pieces(shape[axis], lanes):
+
             def step(i: Int, _: list[Reg], width: int = width) -> tuple[()]:
                 place = list(done)
                 place[axis] = lane_at(i, width)

@@ -184,7 +184,9 @@ def _saturate(e: Emitter, x: Reg, to: str, *, unsigned: bool) -> Reg:
 
 def _const(e: Emitter, value: float | int, like: Reg, type_: str = "") -> Reg:
     type_ = type_ or like.type
-    scalar = float_literal(float(value), type_) if type_ in ("float", "double") else Reg(str(_signed(int(value))), type_)
+    scalar = (
+        float_literal(float(value), type_) if type_ in ("float", "double") else Reg(str(_signed(int(value))), type_)
+    )
     return e.splat(scalar, like.lanes) if like.lanes else scalar
 
 

@@ -149,7 +149,7 @@ def _in_place(ctx: Context, value: Value, product: _Product, *, transposed: bool
     """The buffer that holds an operand already as the micro-kernel wants it."""
     if transposed:
         op = ctx.definitions.get(value)
-        swapped = tuple(range(value.type.rank - 2)) + (value.type.rank - 1, value.type.rank - 2)
+        swapped = (*range(value.type.rank - 2), value.type.rank - 1, value.type.rank - 2)
         if value in ctx.buffers or not isinstance(op, ops.Transpose) or op.permutation != swapped:
             return None
         value = op.x
@@ -215,6 +215,7 @@ def _pack_columns(ctx: Context, value: Value, product: _Product) -> Buffer:
 
         nest(ctx, (*batch, k // 2, n), len(shape) - 1, step, ctx.vector)
         if k % 2:
+
             def last(position: Position) -> None:
                 upper = ctx.value(value, (*position[:-2], k - 1, position[-1]))
                 place = (*position[:-2], k // 2, position[-1])
@@ -243,7 +244,9 @@ def _element(ctx: Context, buffer: Buffer, offset: Int, lanes: int) -> Reg:
     """A vector of packed elements from an offset in elements."""
     e = ctx.emitter
     width = buffer.dtype.bits // 8
-    return e.load(e.offset(buffer.pointer, e.mul(offset, width)), memory_type(buffer.dtype), lanes, width, ctx.scratch_metadata)
+    return e.load(
+        e.offset(buffer.pointer, e.mul(offset, width)), memory_type(buffer.dtype), lanes, width, ctx.scratch_metadata
+    )
 
 
 def _multiply_add(ctx: Context, product: _Product, acc: Reg, x: Reg, y: Reg) -> Reg:
@@ -304,8 +307,10 @@ def _inner(ctx: Context, p: _Product, a: Buffer, b: Buffer, out: Buffer, offsets
                 e.store(e.fop("fadd", old, e.extract(totals, r * nr + c)), at, 4, ctx.scratch_metadata)
 
     for n_lower, n_upper, nr in _row_blocks(p.n, columns):
+
         def over_n(n0: Int, _: list[Reg], nr: int = nr) -> tuple[()]:
             for m_lower, m_upper, mr in _row_blocks(p.m, rows):
+
                 def over_m(m0: Int, _: list[Reg], mr: int = mr) -> tuple[()]:
                     block(m0, n0, mr, nr)
                     return ()
@@ -336,7 +341,11 @@ def sum_each(ctx: Context, vectors: list[Reg]) -> Reg:
         if len(current) > 1:
             pairs = zip(current[::2], current[1::2], strict=True)
             current = [
-                e.fop("fadd", e.shuffle(x, y, low + [i + lanes for i in low]), e.shuffle(x, y, high + [i + lanes for i in high]))
+                e.fop(
+                    "fadd",
+                    e.shuffle(x, y, low + [i + lanes for i in low]),
+                    e.shuffle(x, y, high + [i + lanes for i in high]),
+                )
                 for x, y in pairs
             ]
         else:
@@ -391,7 +400,10 @@ def _outer(ctx: Context, p: _Product, a: Buffer, b: Buffer, out: Buffer, offsets
         registers = max(1, w * p.out.bits // ctx.target.vector_bits)  # of one row of accumulators, and of b
         rows = max(1, min(8, (ctx.target.vectors - registers - 1) // registers))
         for m_lower, m_upper, mr in _row_blocks(p.m, min(p.m, rows) or 1):
-            def over_n(n0: Int, _: list[Reg], w: int = w, mr: int = mr, m: tuple[int, int] = (m_lower, m_upper)) -> tuple[()]:
+
+            def over_n(
+                n0: Int, _: list[Reg], w: int = w, mr: int = mr, m: tuple[int, int] = (m_lower, m_upper)
+            ) -> tuple[()]:
                 def over_m(m0: Int, _: list[Reg]) -> tuple[()]:
                     block(m0, n0, mr, w)
                     return ()
@@ -411,7 +423,11 @@ def _split(ctx: Context, acc: Reg, p: _Product) -> list[Reg]:
         zero = Reg("zeroinitializer", "float", 4)
         if not acc.lanes:
             return [e.inst(f"insertelement {zero}, {acc}, i64 0", "float", 4)]
-        return [e.shuffle(acc, Reg("zeroinitializer", "float", acc.lanes), [*range(acc.lanes), *[acc.lanes] * (4 - acc.lanes)])]
+        return [
+            e.shuffle(
+                acc, Reg("zeroinitializer", "float", acc.lanes), [*range(acc.lanes), *[acc.lanes] * (4 - acc.lanes)]
+            )
+        ]
     size = min(16, acc.lanes)
     if size == acc.lanes:
         return [acc]
@@ -437,5 +453,3 @@ def _broadcast_a(ctx: Context, p: _Product, a: Buffer, offset: Int, lanes: int) 
         return e.splat(x, lanes) if lanes else x
     pair = e.load(e.offset(a.pointer, e.mul(offset, 2)), "i32", 0, 2, ctx.scratch_metadata)
     return e.inst(f"bitcast {e.splat(pair, lanes)} to <{2 * lanes} x i16>", "i16", 2 * lanes)
-
-

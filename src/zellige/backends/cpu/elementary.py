@@ -203,9 +203,7 @@ def _tanh(e: Emitter, x: Reg) -> Reg:
     # small |x|: odd polynomial (Cephes); else 1 - 2/(e^(2|x|) + 1)
     magnitude = e.intrinsic("fabs", x)
     z = e.op("fmul", x, x)
-    p = _polynomial(
-        e, z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1]
-    )
+    p = _polynomial(e, z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     small = _fma(e, e.op("fmul", p, z), x, x)
     grown = _exp(e, e.op("fadd", magnitude, magnitude))
     one = _k(e, 1.0, x)

@@ -158,9 +158,7 @@ class Emitter:
             return Reg(f"splat ({x.type} {x.ref})", x.type, lanes)
         vector = vector_type(x.type, lanes)
         first = self.inst(f"insertelement {vector} poison, {x}, i64 0", x.type, lanes)
-        return self.inst(
-            f"shufflevector {first}, {vector} poison, <{lanes} x i32> zeroinitializer", x.type, lanes
-        )
+        return self.inst(f"shufflevector {first}, {vector} poison, <{lanes} x i32> zeroinitializer", x.type, lanes)
 
     def unify(self, *values: Reg) -> list[Reg]:
         """All operands with the lanes of the widest."""
@@ -412,8 +410,6 @@ class Emitter:
         self.label(join)
         (left, left_block), (right, right_block) = sides
         return [
-            self.inst(
-                f"phi {a.llvm_type} [ {a.ref}, %{left_block} ], [ {b.ref}, %{right_block} ]", a.type, a.lanes
-            )
+            self.inst(f"phi {a.llvm_type} [ {a.ref}, %{left_block} ], [ {b.ref}, %{right_block} ]", a.type, a.lanes)
             for a, b in zip(left, right, strict=True)
         ]

@@ -8,7 +8,6 @@ from zellige.backends.cpu.context import Context, Index, Lane, Position, index_o
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal, memory_type, narrow, register_type, widen
 from zellige.backends.cpu.elementary import elementary
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg, float_literal
-from zellige.backends.cpu.facts import decided
 from zellige.backends.cpu.memory import gather, load, read_buffer
 from zellige.backends.cpu.plan import is_unit_reshape, shape_of
 from zellige.backends.cpu.quantised import unpack
@@ -16,6 +15,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, UnaryOp, Value
+from zellige.passes.intervals import decided
 
 _COMPARE = {
     BinaryOp.EQ: "eq", BinaryOp.NE: "ne", BinaryOp.LT: "lt", BinaryOp.LE: "le", BinaryOp.GT: "gt", BinaryOp.GE: "ge",
@@ -261,8 +261,7 @@ def _index_binary(ctx: Context, op: BinaryOp, x: Value, y: Value, position: Posi
 
 
 def _not_negative(ctx: Context, x: Value, y: Value) -> bool:
-    a, b = ctx.interval(x), ctx.interval(y)
-    return a.low is not None and a.low >= 0 and b.low is not None and b.low >= 0
+    return ctx.interval(x).low >= 0 and ctx.interval(y).low >= 0
 
 
 def _affine(ctx: Context, op: BinaryOp, a: Index, b: Index, x: Value, y: Value) -> Reg | Index | None:
@@ -354,7 +353,7 @@ def _cast(ctx: Context, x: Value, to: DType, position: Position) -> Reg | Index:
         if isinstance(place, Index) and place.lanes and to in (dtypes.i32, dtypes.u32, dtypes.f32):
             # Numbers that a dim or a position can be fit 32 bits: count in those.
             bounds = ctx.interval(x)
-            if bounds.low is not None and bounds.high is not None and bounds.low >= -(2**31) and bounds.high < 2**31:
+            if bounds.low >= -(2**31) and bounds.high < 2**31:
                 return cast(e, _narrow_index(ctx, place), dtypes.i32, to, ctx.target)
         register = ctx.index_register(place, place.lanes) if isinstance(place, Index) else place
         return cast(e, register, x.type.dtype, to, ctx.target)
@@ -454,5 +453,3 @@ def _philox(ctx: Context, seed: Reg, counter: Reg) -> Reg:
             e.op("xor", e.op("xor", high1, c1), key0), low1, e.op("xor", e.op("xor", high0, c3), key1), low0,
         )  # fmt: skip
     return c0
-
-

@@ -167,7 +167,9 @@ class Lowering:
             self.ctx.buffers[params[i]] = buffer
         return scalars, tiles, [self._scalar(init[i]) for i in scalars]
 
-    def _leave(self, params: tuple[Value, ...], results: tuple[Value, ...], scalars: list[int], last: list[Reg]) -> None:
+    def _leave(
+        self, params: tuple[Value, ...], results: tuple[Value, ...], scalars: list[int], last: list[Reg]
+    ) -> None:
         for i, register in zip(scalars, last, strict=True):
             self._enter_value(results[i], register)
         for i, result in enumerate(results):
@@ -228,9 +230,7 @@ class Lowering:
     def _if(self, op: ops.If) -> None:
         ctx = self.ctx
         scalars = [i for i, v in enumerate(op.results) if size_of(v) == 1]
-        buffers = {
-            i: ctx.new_buffer(v.type.dtype, shape_of(v)) for i, v in enumerate(op.results) if i not in scalars
-        }
+        buffers = {i: ctx.new_buffer(v.type.dtype, shape_of(v)) for i, v in enumerate(op.results) if i not in scalars}
 
         def side(block: Block) -> list[Reg]:
             with ctx.region():

@@ -118,12 +118,12 @@ def _masked_load(
     mask, pad = e.splat(mask, lanes), e.splat(pad, lanes)
     name = f"llvm.masked.load.v{lanes}{_mangled(type_)}.p0"
     e.declare(f"{pad.llvm_type} @{name}(ptr, {mask.llvm_type}, {pad.llvm_type})")
-    return e.inst(f"call {pad.llvm_type} @{name}(ptr align {align} {pointer.ref}, {mask}, {pad}){metadata}", type_, lanes)
+    return e.inst(
+        f"call {pad.llvm_type} @{name}(ptr align {align} {pointer.ref}, {mask}, {pad}){metadata}", type_, lanes
+    )
 
 
-def gather(
-    ctx: Context, pointer: Reg, offsets: Reg, type_: str, width: int, mask: Reg, pad: Reg, metadata: str
-) -> Reg:
+def gather(ctx: Context, pointer: Reg, offsets: Reg, type_: str, width: int, mask: Reg, pad: Reg, metadata: str) -> Reg:
     """Elements at a vector of offsets (in elements of `width` bytes)."""
     e = ctx.emitter
     lanes = offsets.lanes
@@ -171,6 +171,7 @@ def write(
     width = max(1, dtype.bits // 8)
     value = to_memory(e, value, dtype)
     if not lanes:
+
         def put() -> tuple[()]:
             e.store(value, e.offset(pointer, e.mul(place.base, width)), width, metadata)
             return ()
@@ -194,9 +195,7 @@ def write(
     pointers, mask = _pointers(ctx, pointer, offsets, width), e.splat(mask, lanes)
     name = f"llvm.masked.scatter.v{lanes}{_mangled(value.type)}.v{lanes}p0"
     e.declare(f"void @{name}({value.llvm_type}, {pointers.llvm_type}, {mask.llvm_type})")
-    e.line(
-        f"call void @{name}({value}, {pointers.llvm_type} align {width} {pointers.ref}, {mask}){metadata}"
-    )
+    e.line(f"call void @{name}({value}, {pointers.llvm_type} align {width} {pointers.ref}, {mask}){metadata}")
 
 
 def update(ctx: Context, op: ops.Update, position: Position) -> None:
@@ -295,5 +294,3 @@ def write_buffer(ctx: Context, buffer: Buffer, position: Position, value: Reg | 
 
 def _alignment(base: Int, width: int) -> int:
     return math.gcd(64, base * width) if isinstance(base, int) and base else 64 if base == 0 else width
-
-

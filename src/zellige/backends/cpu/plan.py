@@ -15,7 +15,19 @@ from zellige.ir.walk import blocks, definitions, operands, results, walk
 
 _LOOP_TRIPS = 8.0  # assumed number of iterations of a loop
 _UNARY_COST = {UnaryOp.SQRT: 3.0, UnaryOp.RSQRT: 5.0, UnaryOp.NEG: 0.5, UnaryOp.NOT: 0.5, UnaryOp.ABS: 0.5}
-_SINKS = (ops.Store, ops.Update, ops.Guard, ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.Segment, ops.For, ops.While, ops.If)
+_SINKS = (
+    ops.Store,
+    ops.Update,
+    ops.Guard,
+    ops.Reduce,
+    ops.Scan,
+    ops.Sort,
+    ops.Dot,
+    ops.Segment,
+    ops.For,
+    ops.While,
+    ops.If,
+)
 _LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
 _VIEWS = (ops.Broadcast, ops.ExpandDims, ops.Transpose, ops.Iota, ops.Constant)
 
@@ -25,7 +37,9 @@ def shape_of(value: Value) -> tuple[int, ...]:
     shape = []
     for extent in value.type.shape:
         if extent.constant is None:
-            raise ValueError(f"the shape of {value!r} is not known at compile time: specialise dims {sorted(extent.dims())}")
+            raise ValueError(
+                f"the shape of {value!r} is not known at compile time: specialise dims {sorted(extent.dims())}"
+            )
         shape.append(extent.constant)
     return tuple(shape)
 
@@ -56,8 +70,6 @@ def _needed(function: Function) -> set[Value]:
     for block in _all_blocks(function.body):
         needed |= _hazardous_loads(block, function)
     return needed
-
-
 
 
 def _all_blocks(block: Block) -> list[Block]:

@@ -105,7 +105,9 @@ class Pool:
         self._in_use = threading.Lock()
         self._last: npt.NDArray[np.int64] | None = None  # a straggler may still read the launches of the last replay
         self._workers = [
-            threading.Thread(target=self._code.worker, args=(self._address, index), daemon=True, name=f"zellige-{index}")
+            threading.Thread(
+                target=self._code.worker, args=(self._address, index), daemon=True, name=f"zellige-{index}"
+            )
             for index in range(1, self.threads)
         ]
         for worker in self._workers:

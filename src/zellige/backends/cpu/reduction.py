@@ -156,6 +156,7 @@ def lower_reduce(ctx: Context, op: ops.Reduce) -> None:
     reducer = _Reducer(ctx, op.op, op.x.type.dtype)
     along = op.axis == vector_axis(shape) or (shape[op.axis] == 1 and size_of(op.x) == 1)
     if size_of(op.result) == 1 and along:
+
         def whole() -> list[Reg]:
             place: list[Coordinate] = [0] * len(shape)
             return _rows(ctx, reducer, op, shape, [place], 1)
@@ -165,12 +166,14 @@ def lower_reduce(ctx: Context, op: ops.Reduce) -> None:
         return
     buffer = ctx.new_buffer(op.result.type.dtype, shape_of(op.result))
     if along:
+
         def rows() -> list[Reg]:
             _all_rows(ctx, reducer, op, shape, buffer)
             return []
 
         versioned(ctx, [op.x], (), rows)
     else:
+
         def columns() -> list[Reg]:
             _columns(ctx, reducer, op, shape, buffer)
             return []
@@ -208,6 +211,7 @@ def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int,
         axis, *rest = axes
         steps = [(0, shape[axis], 1)] if rest else _blocks(shape[axis], jam)
         for lower, upper, step in steps:
+
             def body(i: Int, _: list[Reg], step: int = step) -> tuple[()]:
                 inner = list(place)
                 inner[axis] = i
@@ -337,5 +341,3 @@ def lower_scan(ctx: Context, op: ops.Scan) -> None:
 
     nest(ctx, others, vector_axis(others), line, ctx.vector)
     ctx.buffers[op.result] = buffer
-
-

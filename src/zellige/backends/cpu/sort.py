@@ -97,7 +97,15 @@ def _key(ctx: Context, x: Reg, dtype: DType, key_type: str, descending: bool) ->
 
 
 def _pass(
-    ctx: Context, n: int, key_dtype: DType, keys: Reg, places: Reg, to_keys: Reg, to_places: Reg, counts: Reg, shift: int
+    ctx: Context,
+    n: int,
+    key_dtype: DType,
+    keys: Reg,
+    places: Reg,
+    to_keys: Reg,
+    to_places: Reg,
+    counts: Reg,
+    shift: int,
 ) -> None:
     """One stable distribution by the byte at `shift`."""
     e = ctx.emitter
@@ -137,5 +145,3 @@ def _pass(
     e.loop(0, n, 1, (), count)
     e.loop(0, 256, 1, [Reg("0", "i32")], begin)
     e.loop(0, n, 1, (), move)
-
-

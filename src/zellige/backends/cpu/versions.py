@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from zellige.backends.cpu.context import Context, Index
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
-from zellige.backends.cpu.facts import decided
 from zellige.backends.cpu.plan import is_unit_reshape, shape_of, size_of
 from zellige.ir import ops
 from zellige.ir.dtypes import Kind
 from zellige.ir.ops import BinaryOp, Value
 from zellige.ir.walk import operands
+from zellige.passes.intervals import decided
 
 _WORTH_TWO_VERSIONS = 32  # elements of a tile
 
@@ -140,8 +140,7 @@ def _bound(ctx: Context, value: Value, *, upper: bool) -> Int | None:
             a, b = _bound(ctx, x, upper=upper), _bound(ctx, y, upper=not upper)
             return None if a is None or b is None else e.sub(a, b)
         case ops.Binary(op=BinaryOp.MUL, x=x, y=y):
-            low_x, low_y = ctx.interval(x).low, ctx.interval(y).low
-            if low_x is None or low_y is None or low_x < 0 or low_y < 0:
+            if ctx.interval(x).low < 0 or ctx.interval(y).low < 0:
                 return None
             a, b = _bound(ctx, x, upper=upper), _bound(ctx, y, upper=upper)
             return None if a is None or b is None else e.mul(a, b)
