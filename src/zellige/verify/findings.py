@@ -6,7 +6,7 @@ from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam
 from zellige.verify import terms
-from zellige.verify.counterexample import SIZES, Example, search
+from zellige.verify.counterexample import Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
 from zellige.verify.symbolic import Symbols
@@ -15,7 +15,7 @@ from zellige.verify.terms import Int
 
 def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> Finding:
     """What to tell of a claim that the solver refuted or gave up on."""
-    example = search(symbols, solver, claim, (*SIZES, None))
+    example = search(symbols, solver, claim)
     message, label, why, help = _words(symbols, claim, example)
     others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
     if example is None:
@@ -108,8 +108,8 @@ def of_coverage(
         )  # fmt: skip
     why = "an Out array may be uninitialised memory; this element keeps whatever was there"
     span = claim.span
-    for sizes in ((2,), (4,), (8,), (16,), (64,)):
-        example = search(symbols, solver, claim, sizes)
+    for size in (2, 4, 8, 16, 64):
+        example = search(symbols, solver, claim, ((0, size),))
         if example is None:
             continue
         if not _someone_writes(symbols, solver, claim, stores, anywhere, example):
