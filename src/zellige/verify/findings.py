@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.ops import Function
-from zellige.ir.types import ArrayParam
+from zellige.ir.types import ArrayParam, Role
 from zellige.verify import terms
 from zellige.verify.counterexample import Example, search
 from zellige.verify.obligations import Access, Claim, Kind
@@ -138,12 +138,15 @@ def _someone_writes(
     return False
 
 
-def block_store(access: Access) -> Finding:
-    """A store to an array whose elements are packed in blocks."""
-    return Finding(
-        "ZL0305", f"'{access.array}' holds blocks and is written element by element", access.op.span, "written here", (), {},
-        "elements of one block share bytes and a scale, so two programs would write the same memory",
-        "store f16 or bf16, and quantise on the host",
+def packed_outputs(function: Function) -> tuple[Finding, ...]:
+    """Arrays whose elements are packed in blocks, and that are not inputs."""
+    return tuple(
+        Finding(
+            "ZL0305", f"'{param.name}' is {param.role.value} and holds blocks of {param.dtype}", function.span, "", (), {},
+            "elements of one block share bytes and a scale, so two programs would write the same memory",
+            "store f16 or bf16, and quantise on the host",
+        )
+        for param in function.arrays if param.dtype.is_block and param.role is not Role.IN
     )  # fmt: skip
 
 
