@@ -18,6 +18,9 @@ from zellige.diagnostics import ZelligeError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("zellige.cli.chat", "chat", "Talk with a model."),
     "generate": ("zellige.cli.generate", "generate", "Continue a text or a list of token ids."),
+    "check": ("zellige.cli.check", "check", "Prove the kernels in files or folders."),
+    "explain": ("zellige.cli.explain", "explain", "Explain an error code."),
+    "audit": ("zellige.cli.audit", "audit", "Prove every kernel of the library, and say how."),
     "score": ("zellige.cli.score", "score", "Log-probabilities of given token ids."),
 }
 

@@ -15,8 +15,10 @@ from zellige.verify.solver import Answer, Solver
 from zellige.verify.symbolic import Renaming, Symbols
 from zellige.verify.terms import App, Bool, Int
 
-SIZES = (2, 4, 8, 16, 64, 256, 4096)
-"""Bounds on dims that are tried in turn."""
+SIZES: tuple[tuple[int, int | None], ...] = (
+    (1, 2), (1, 4), (1, 16), (0, 2), (0, 4), (0, 8), (0, 16), (0, 64), (0, 256), (0, 4096), (0, None),
+)  # fmt: skip
+"""Bounds on dims that are tried in turn: without empty axes first, which say less, then with them."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,20 @@ class Example:
     """Whether it only uses what is known exactly, so that a real run would show it."""
 
 
-def search(symbols: Symbols, solver: Solver, claim: Claim, sizes: tuple[int | None, ...]) -> Example | None:
-    """The first counterexample found with dims below the given sizes in turn (None: any size)."""
+def search(
+    symbols: Symbols, solver: Solver, claim: Claim, sizes: tuple[tuple[int, int | None], ...] = SIZES
+) -> Example | None:
+    """The first counterexample found with dims between the given sizes in turn (None: any size)."""
     denied = (*claim.hypotheses(), terms.negate(claim.goal))
     dims = [symbols.dim(name) for name in sorted(symbols.function.dims())]
     places = _places(claim)
-    for size in sizes:
-        limits = [] if size is None else [terms.le(d, size) for d in dims]
-        answer = solver.find(denied, limits)
+    for least, size in sizes:
+        low = [terms.le(least, d) for d in dims]
+        answer = solver.find((*denied, *low), [] if size is None else [terms.le(d, size) for d in dims])
         if answer is not None:
             if size is None:
                 answer = _evenly(solver, denied, dims, answer)
-            answer = _shrunk(solver, denied, dims, answer)
+            answer = _shrunk(solver, (*denied, *low), dims, answer)
             fixed = [terms.equal(d, answer.value(d)) for d in dims]
             return describe(symbols, claim, _shrunk(solver, (*denied, *fixed), places, answer))
     return None

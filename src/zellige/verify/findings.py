@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.ops import Function
-from zellige.ir.types import ArrayParam
+from zellige.ir.types import ArrayParam, Role
 from zellige.verify import terms
-from zellige.verify.counterexample import SIZES, Example, search
+from zellige.verify.counterexample import Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
 from zellige.verify.symbolic import Symbols
@@ -15,7 +15,7 @@ from zellige.verify.terms import Int
 
 def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> Finding:
     """What to tell of a claim that the solver refuted or gave up on."""
-    example = search(symbols, solver, claim, (*SIZES, None))
+    example = search(symbols, solver, claim)
     message, label, why, help = _words(symbols, claim, example)
     others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
     if example is None:
@@ -108,8 +108,8 @@ def of_coverage(
         )  # fmt: skip
     why = "an Out array may be uninitialised memory; this element keeps whatever was there"
     span = claim.span
-    for sizes in ((2,), (4,), (8,), (16,), (64,)):
-        example = search(symbols, solver, claim, sizes)
+    for size in (2, 4, 8, 16, 64):
+        example = search(symbols, solver, claim, ((0, size),))
         if example is None:
             continue
         if not _someone_writes(symbols, solver, claim, stores, anywhere, example):
@@ -138,12 +138,15 @@ def _someone_writes(
     return False
 
 
-def block_store(access: Access) -> Finding:
-    """A store to an array whose elements are packed in blocks."""
-    return Finding(
-        "ZL0305", f"'{access.array}' holds blocks and is written element by element", access.op.span, "written here", (), {},
-        "elements of one block share bytes and a scale, so two programs would write the same memory",
-        "store f16 or bf16, and quantise on the host",
+def packed_outputs(function: Function) -> tuple[Finding, ...]:
+    """Arrays whose elements are packed in blocks, and that are not inputs."""
+    return tuple(
+        Finding(
+            "ZL0305", f"'{param.name}' is {param.role.value} and holds blocks of {param.dtype}", function.span, "", (), {},
+            "elements of one block share bytes and a scale, so two programs would write the same memory",
+            "store f16 or bf16, and quantise on the host",
+        )
+        for param in function.arrays if param.dtype.is_block and param.role is not Role.IN
     )  # fmt: skip
 
 

@@ -26,6 +26,9 @@ def verify(function: Function, dump: Callable[[str], None] | None = None) -> Ver
     ``dump`` is given every solver query as SMT-LIB2 text.
     """
     started = perf_counter()
+    packed = findings.packed_outputs(function)
+    if packed:
+        return Verdict(function.name, packed, (), perf_counter() - started, tuple(function.unsafe))
     spec.check(function)
     with terms.session():
         run = _Run(function, dump)
@@ -68,8 +71,6 @@ class _Run:
             self._find(findings.relational_output(self.function, name, contract))
 
     def _access(self, access: Access) -> None:
-        if not isinstance(access.op, ops.Load) and self.function.array(access.array).dtype.is_block:
-            self._find(findings.block_store(access))
         for claim in obligations.bounds_claims(self.symbols, access):
             self._decide(claim)
         offset = overflow.offset_claim(self.symbols, access)

@@ -1,0 +1,67 @@
+"""All codes, in one table, and their long explanations (``explanations/CODE.md``).
+
+Ranges: ZL01xx the language, ZL02xx bounds, ZL03xx races, coverage and initialisation, ZL04xx overflow, division and
+contracts, ZL05xx host and runtime, ZL06xx model files, ZL07xx requests and sampling, ZL08xx network and cache.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zellige.diagnostics.errors import ZelligeError
+
+CODES: dict[str, str] = {
+    "ZL0101": "a tile operation is called outside a kernel",
+    "ZL0102": "a parameter's annotation is not a type of the language",
+    "ZL0103": "a parameter is on the wrong side of '*'",
+    "ZL0104": "wrong arguments",
+    "ZL0105": "wrong dtype",
+    "ZL0106": "shapes do not fit",
+    "ZL0107": "a reduction over lanes that may be inactive needs a pad",
+    "ZL0108": "this cannot index, or be indexed",
+    "ZL0109": "an array is used against its ownership",
+    "ZL0110": "the grid or a span is declared wrongly",
+    "ZL0111": "control flow that kernels do not have",
+    "ZL0112": "a static condition is false",
+    "ZL0113": "zl.unsafe is used wrongly",
+    "ZL0114": "Python that kernels do not have",
+    "ZL0115": "a name has no value here",
+    "ZL0116": "no such attribute or method",
+    "ZL0117": "the source of a kernel cannot be found",
+    "ZL0118": "a device function calls itself",
+    "ZL0119": "a name changes its type in a loop or branch",
+    "ZL0120": "an if on a tile",
+    "ZL0121": "lanes are inactive on one path only",
+    "ZL0130": "a file cannot be loaded",
+    "ZL0201": "index out of bounds",
+    "ZL0202": "gathered position outside the tile",
+    "ZL0301": "two programs meet in one element",
+    "ZL0302": "two lanes of one store meet",
+    "ZL0303": "an output is not fully written",
+    "ZL0305": "a store to an array of packed blocks",
+    "ZL0401": "index arithmetic overflows",
+    "ZL0402": "division by zero in integer arithmetic",
+    "ZL0403": "a value does not fit the type it is converted to",
+    "ZL0404": "a stored value breaks its array's contract",
+    "ZL0405": "an update of an array with a contract",
+    "ZL0406": "an output's contract relates its elements",
+}
+"""What each code of the language and the verifier says, in a line. The codes of other layers explain themselves."""
+
+
+def titles() -> dict[str, str]:
+    """All codes with their titles, in order."""
+    return dict(sorted(CODES.items()))
+
+
+def explanation(code: str) -> str:
+    """The long form of a code. ZelligeError ZL0104 if there is no such code."""
+    known = code.upper()
+    if not known.startswith("ZL"):
+        known = f"ZL{known}"
+    if known not in CODES:
+        raise ZelligeError(
+            "ZL0104", f"there is no explanation of a code {code}", help="`zellige explain` without a code lists all of them"
+        )
+    body = (Path(__file__).parent / "explanations" / f"{known}.md").read_text(encoding="utf-8")
+    return f"# {known}: {CODES[known]}\n\n{body.strip()}"
