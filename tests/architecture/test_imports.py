@@ -28,7 +28,8 @@ BELOW: dict[str, set[str]] = {
 """For each folder, those directly below it; what they may import, it may, too."""
 
 FORBIDDEN_NAMES = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
-LONGEST_FILE = 620
+LONGEST_FILE = 680
+"""Past 600 lines one asks what two ideas live in a file; past this, one answers."""
 
 
 def reachable(folder: str) -> set[str]:
