@@ -110,6 +110,8 @@ class EngineMachine(RuleBasedStateMachine):
             self.drain()
 
     def receive(self, events: Iterable[Event]) -> None:
+        self.pages_are_held_by_those_who_may()
+        self.order_of_arrival_is_kept()
         for event in events:
             match event:
                 case TokenEvent(request=request, token_id=token):

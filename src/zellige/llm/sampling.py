@@ -38,7 +38,7 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", _strings(self.stop))
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        object.__setattr__(self, "stop_token_ids", _ids(self.stop_token_ids))
         _number("temperature", self.temperature, lambda v: 0 <= v < math.inf, "at least 0")
         _integer("top_k", self.top_k, 0, "0 (off) or more")
         _number("top_p", self.top_p, lambda v: 0 < v <= 1, "above 0 and at most 1")
@@ -50,8 +50,6 @@ class SamplingParams:
                 raise _invalid("seed", self.seed, "between 0 and 2**64 - 1")
         if self.max_tokens is not None:
             _integer("max_tokens", self.max_tokens, 1, "at least 1")
-        for token in self.stop_token_ids:
-            _integer("stop_token_ids", token, 0, "token ids, 0 or more")
 
     @property
     def greedy(self) -> bool:
@@ -65,6 +63,15 @@ class SamplingParams:
 def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, Sequence) or not all(isinstance(item, str) and item for item in value):
         raise _invalid("stop", value, "a list of non-empty strings")
+    return tuple(value)
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    plain = isinstance(value, Sequence) and all(
+        isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in value
+    )
+    if not plain:
+        raise _invalid("stop_token_ids", value, "a list of token ids, 0 or more")
     return tuple(value)
 
 

@@ -1,10 +1,11 @@
 """Decides what the next step computes: continuous batching with chunked prefill.
 
-Each step has a budget of tokens. Sequences that decode come first, one token each, then prompts in order of arrival,
-in chunks as large as the budget leaves; so no answer stalls behind a long prompt, and no prompt behind answers, as
-the budget exceeds the number of sequences. When pages run out, cached prefixes go first, then the youngest sequence is
-preempted: it gives its pages up and is computed again later, ahead of those that still wait. The oldest sequence
-always gets its pages, so every request ends. Given the order of arrival, every decision is the same in every run.
+Each step has a budget of tokens, given out in order of arrival: one token to each sequence that decodes, then to a
+prompt a chunk as large as the budget leaves. A sequence joins only when budget is left over, that is when all before it
+decode; so no answer stalls behind a long prompt, and no prompt behind answers, as the budget exceeds the number of
+sequences. When pages run out, cached prefixes go first, then the youngest sequence is preempted: it gives its pages
+up and is computed again later, ahead of those that still wait. The oldest sequence always gets its pages, so every
+request ends. Given the order of arrival, every decision is the same in every run.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._max_tokens = max_tokens
         self.waiting: deque[Sequence] = deque()  # by arrival
-        self.running: list[Sequence] = []  # by arrival
+        self.running: list[Sequence] = []  # by arrival, all before those that wait
         self.preemptions = 0
 
     def add(self, sequence: Sequence) -> None:
@@ -56,13 +57,11 @@ class Scheduler:
         work: list[Work] = []
         budget = self._max_tokens
         preemptions = self.preemptions
-        decoding = [s for s in self.running if s.remaining == 1]
-        prefilling = [s for s in self.running if s.remaining > 1]
-        for sequence in decoding + prefilling:
-            if sequence not in self.running:  # preempted for one before it
-                continue
+        for sequence in list(self.running):
+            if sequence not in self.running:
+                break  # preempted for one before it, and so is every one after it
             count = min(sequence.remaining, budget)
-            if count and self._make_room(sequence, count, work):
+            if count and self._make_room(sequence, count):
                 work.append(Work(sequence, count))
                 budget -= count
         if self.preemptions > preemptions:
@@ -73,11 +72,9 @@ class Scheduler:
         work: list[Work] = []
         while self.waiting and budget and len(self.running) < self._max_sequences:
             sequence = self.waiting[0]
-            if not sequence.pages and self._cache is not None and not sequence.scores:
+            if self._cache is not None and not sequence.scores:
                 sequence.pages = self._cache.match(sequence.tokens)
                 sequence.computed = len(sequence.pages) * self._pool.page_size
-                if sequence.cached_tokens is None:
-                    sequence.cached_tokens = sequence.computed
             count = min(sequence.remaining, budget)
             whole = self._pool.pages_for(len(sequence.tokens)) - len(sequence.pages)
             cached = self._cache.pages if self._cache is not None else 0
@@ -87,20 +84,18 @@ class Scheduler:
                 break
             self.waiting.popleft()
             self.running.append(sequence)
-            self.running.sort(key=lambda s: s.arrival)
+            if sequence.cached_tokens is None:
+                sequence.cached_tokens = sequence.computed
             work.append(Work(sequence, count))
             budget -= count
         return work
 
-    def _make_room(self, sequence: Sequence, count: int, planned: list[Work]) -> bool:
-        """Give `sequence` pages for `count` more tokens, preempting younger sequences as needed."""
+    def _make_room(self, sequence: Sequence, count: int) -> bool:
+        """Give `sequence` pages for `count` more tokens, preempting younger sequences, at last itself, as needed."""
         while not self._grow(sequence, sequence.computed + count):
             if self._pool.retiring:
                 return False  # pages come back when the step in flight completes: no need to preempt
-            youngest = self.running[-1]
-            self.preempt(youngest)
-            planned[:] = [work for work in planned if work.sequence is not youngest]
-            if youngest is sequence:
+            if self._preempt_youngest() is sequence:
                 return False
         return True
 
@@ -117,14 +112,14 @@ class Scheduler:
         sequence.pages.extend(pages)
         return True
 
-    def preempt(self, sequence: Sequence) -> None:
-        """Take a running sequence's pages; it waits again, at the place that its arrival gives it."""
-        self.running.remove(sequence)
+    def _preempt_youngest(self) -> Sequence:
+        """Take the pages of the running sequence that came last; it waits again, first in line."""
+        sequence = self.running.pop()
         self._give_back(sequence)
         sequence.restart()
-        older = sum(1 for other in self.waiting if other.arrival < sequence.arrival)
-        self.waiting.insert(older, sequence)
+        self.waiting.appendleft(sequence)
         self.preemptions += 1
+        return sequence
 
     def computed(self, work: Work) -> None:
         """Note that a step computed `work`; a prompt that just got complete is shared from now on."""

@@ -1,0 +1,106 @@
+"""`zellige generate`, `score` and the group: what they print, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_help_loads_no_engine_and_no_library_but_click() -> None:
+    code = (
+        "import sys; sys.argv = ['zellige', '--help']\n"
+        "from zellige.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'rich', 'jinja2', 'tokenizers', 'gguf', 'llvmlite', 'z3'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("chat", "generate", "score"):
+        assert f"  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["chat", "generate", "score"])
+def test_each_commands_help_has_examples_and_says_what_a_model_is(zellige, command: str) -> None:
+    text = zellige(command, "--help").stdout
+    assert "Examples:" in text and f"  zellige {command}" in text and "owner/name" in text
+
+
+def test_generate_prints_one_json_object(zellige, tiny_path: Path) -> None:
+    done = zellige(
+        "generate", tiny_path, "--ids", "10,20,30", "--max-tokens", 5, "--ignore-eos", "--logprobs", "--json"
+    )
+    value = json.loads(done.stdout)
+    assert list(value) == ["prompt_ids", "token_ids", "logprobs", "text", "finish_reason", "timings"]
+    assert value["prompt_ids"] == [10, 20, 30] and value["finish_reason"] == "length"
+    assert len(value["token_ids"]) == len(value["logprobs"]) == 5 and all(p <= 0 for p in value["logprobs"])
+    assert set(value["timings"]) == {"load_s", "prefill_s", "decode_s", "prefill_tok_s", "decode_tok_s"}
+    assert all(isinstance(v, float) and v > 0 for v in value["timings"].values())
+
+
+def test_generate_without_logprobs_gives_none(zellige, tiny_path: Path) -> None:
+    value = json.loads(zellige("generate", tiny_path, "--prompt", "the", "--max-tokens", 2, "--json").stdout)
+    assert value["logprobs"] is None and len(value["prompt_ids"]) == 1
+
+
+def test_generate_shows_the_text_on_stdout_and_the_speed_on_stderr(zellige, tiny_path: Path) -> None:
+    arguments = ("generate", tiny_path, "--prompt", "-", "--max-tokens", 6, "--ignore-eos")
+    done = zellige(*arguments, input="the")
+    text = json.loads(zellige(*arguments, "--json", input="the").stdout)["text"]
+    assert done.stdout == text + "\n" and "6 tokens" in done.stderr and "tok/s" in done.stderr
+
+
+def test_a_seed_repeats_what_generate_samples(zellige, tiny_path: Path) -> None:
+    arguments = ["generate", tiny_path, "--prompt", "the", "--temperature", 1, "--max-tokens", 12, "--ignore-eos"]
+    first, same, other = (zellige(*arguments, "--seed", seed).stdout for seed in (5, 5, 6))
+    assert first == same != other
+
+
+def test_score_agrees_with_generate(zellige, tiny_path: Path, tmp_path: Path) -> None:
+    made = json.loads(
+        zellige(
+            "generate", tiny_path, "--ids", "10,20", "--max-tokens", 6, "--ignore-eos", "--logprobs", "--json"
+        ).stdout
+    )
+    ids = tmp_path / "ids.json"
+    ids.write_text(json.dumps(made["prompt_ids"] + made["token_ids"]))
+    value = json.loads(zellige("score", tiny_path, "--ids-file", ids, "--json").stdout)
+    assert list(value) == ["logprobs", "argmax"] and len(value["logprobs"]) == len(value["argmax"]) == 7
+    assert value["argmax"][1:] == made["token_ids"]
+    assert value["logprobs"][1:] == pytest.approx(made["logprobs"], abs=1e-4)
+    text = zellige("score", tiny_path, "--ids-file", ids).stdout
+    assert f"{math.exp(-sum(value['logprobs']) / 7):.4f}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "exit_code"),
+    [
+        (["generate", "TINY", "--ids", "1,x"], "ZL0707", 1),
+        (["generate", "TINY", "--ids", "1,9999"], "ZL0703", 1),
+        (["generate", "TINY", "--ids", ",".join(["1"] * 256)], "ZL0702", 1),
+        (["generate", "TINY", "--prompt", ""], "ZL0704", 1),
+        (["generate", "TINY", "--prompt", "a", "--temperature", "-1"], "ZL0701", 1),
+        (["generate", "TINY", "--prompt", "a", "--max-tokens", "0"], "ZL0701", 1),
+        (["generate", "absent.gguf", "--prompt", "a"], "ZL0601", 1),
+        (["score", "TINY", "--ids-file", "absent.json"], "ZL0707", 1),
+        (["score", "TINY", "--ids-file", "-"], "ZL0707", 1),
+        (["generate", "TINY"], "--prompt and --ids", 2),
+        (["generate", "TINY", "--prompt", "a", "--ids", "1"], "--prompt and --ids", 2),
+        (["generate", "TINY", "--prompt", "a", "--max-tokens", "many"], "--max-tokens", 2),
+        (["conjure"], "conjure", 2),
+    ],
+)
+def test_an_error_is_one_block_on_stderr(
+    zellige, tiny_path: Path, arguments: list[str], code: str, exit_code: int
+) -> None:
+    done = zellige(*[str(tiny_path) if a == "TINY" else a for a in arguments], input="{}")
+    assert done.exit_code == exit_code and done.stdout == "" and code in done.stderr
+    assert "Traceback" not in done.stderr
+    if exit_code == 1:
+        assert done.stderr.startswith(f"error[{code}]: ") and done.stderr.count("error[") == 1

@@ -1,0 +1,46 @@
+"""The oracle and the engine against transformers, on the real model: what the kernels are measured against is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy_llama import NumpyLlama
+
+from zellige.llm.api import LLM
+from zellige.llm.sampling import SamplingParams
+from zellige.llm.weights.model_file import ModelFile
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def llm(smollm2: ModelFile, smollm2_oracle: NumpyLlama) -> LLM:
+    return LLM(smollm2.path, runner=lambda model: smollm2_oracle)
+
+
+def test_teacher_forced_log_probabilities_are_those_of_transformers(llm: LLM, reference: list[Any]) -> None:
+    for case in reference:
+        scores = llm.score(case["ids"] + case["greedy"])
+        begin = len(case["ids"]) - 1
+        np.testing.assert_allclose(scores.logprobs[begin:], case["logprob"], atol=1e-3)
+        sure = np.array(case["margin"]) > 2e-3
+        assert np.array_equal(np.array(scores.argmax[begin:])[sure], np.array(case["greedy"])[sure])
+
+
+def test_greedy_answers_are_those_of_transformers(llm: LLM, reference: list[Any]) -> None:
+    for case in reference:
+        params = SamplingParams(max_tokens=len(case["greedy"]))
+        prompt = case.get("text")
+        done = llm.generate([prompt], params)[0] if prompt is not None else llm.chat(case["messages"], params)
+        assert list(done.prompt_ids) == case["ids"]
+        unsure = [i for i, margin in enumerate(case["margin"]) if margin < 2e-3]
+        sure = min(unsure, default=len(case["greedy"]))
+        assert list(done.token_ids)[:sure] == case["greedy"][:sure]
+
+
+def test_a_chat_renders_as_transformers_renders_it(llm: LLM, reference: list[Any]) -> None:
+    for case in (case for case in reference if "messages" in case):
+        assert llm._template is not None
+        assert llm._template.render(case["messages"]) == case["rendered"]
