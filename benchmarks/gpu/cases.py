@@ -64,7 +64,9 @@ def _gemm() -> Iterator[Case]:
             "persistent-s4-flat-ab": Options(num_warps=8, num_stages=4, descriptors=frozenset("ab"), persistent=1, flatten=True),
         }  # fmt: skip
         for name, options in schedules.items():
-            yield Case("gemm", f"{n}", name, gpu_linear.matmul, dict(BM=128, BN=256, BK=64), dict(M=n, N=n, K=n), options)
+            yield Case(
+                "gemm", f"{n}", name, gpu_linear.matmul, dict(BM=128, BN=256, BK=64), dict(M=n, N=n, K=n), options
+            )
 
 
 def _gemv() -> Iterator[Case]:
@@ -79,7 +81,9 @@ def _gemv() -> Iterator[Case]:
             variants = {"": options, "-pdl": replace(options, pdl=True, constant=frozenset("w"))}
             for name, chosen in variants.items():
                 statics = dict(BN=bn, BK=bk)
-                yield Case("gemv", f"{n}x{k}", f"{bn}-{bk}-w{warps}{name}", gpu_linear.matvec, statics, dict(N=n, K=k), chosen)
+                yield Case(
+                    "gemv", f"{n}x{k}", f"{bn}-{bk}-w{warps}{name}", gpu_linear.matvec, statics, dict(N=n, K=k), chosen
+                )
     yield Case("launch", "copy", "tiny", _copy(), dict(BN=128), dict(N=128), Options(num_warps=1))
 
 
@@ -127,7 +131,13 @@ def _attention() -> Iterator[Case]:
 
     boxes = frozenset(("q", "k", "v", "out"))
     for s in (2048, 8192):
-        for bm, bs, warps, stages in ((128, 128, 8, 3), (128, 128, 8, 2), (128, 64, 8, 3), (64, 64, 4, 3), (128, 64, 4, 3)):
+        for bm, bs, warps, stages in (
+            (128, 128, 8, 3),
+            (128, 128, 8, 2),
+            (128, 64, 8, 3),
+            (64, 64, 4, 3),
+            (128, 64, 4, 3),
+        ):
             for name, extra in (("", {}), ("-tma", {"descriptors": boxes})):
                 yield Case(
                     "attention", f"{s}", f"{bm}-{bs}-w{warps}-s{stages}{name}", gpu_attention.attention_causal, dict(BM=bm, BS=bs),
@@ -149,4 +159,12 @@ def _decode() -> Iterator[Case]:
                 )  # fmt: skip
         for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
             dims = dict(HK=8, G=4, HD=128, B=b, SPLITS=context // chunk)
-            yield Case("combine", f"{b}x{context}", f"{chunk}", gpu_attention.paged_decode_combine, {}, dims, Options(num_warps=2))
+            yield Case(
+                "combine",
+                f"{b}x{context}",
+                f"{chunk}",
+                gpu_attention.paged_decode_combine,
+                {},
+                dims,
+                Options(num_warps=2),
+            )

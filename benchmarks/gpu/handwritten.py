@@ -12,7 +12,9 @@ def matvec(x, w, y, N, K, BN: tl.constexpr, BK: tl.constexpr):
     acc = tl.zeros((BN, BK), tl.float32)
     for start in range(0, K, BK):
         k = start + tl.arange(0, BK)
-        a = tl.load(w + rows[:, None].to(tl.int64) * K + k[None, :], mask=(rows[:, None] < N) & (k[None, :] < K), other=0.0)
+        a = tl.load(
+            w + rows[:, None].to(tl.int64) * K + k[None, :], mask=(rows[:, None] < N) & (k[None, :] < K), other=0.0
+        )
         b = tl.load(x + k, mask=k < K, other=0.0)
         acc += a.to(tl.float32) * b.to(tl.float32)[None, :]
     tl.store(y + rows, tl.sum(acc, 1).to(tl.bfloat16), mask=rows < N)
@@ -40,4 +42,6 @@ def matmul(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexp
         right += BK * N
     rows = row * BM + tl.arange(0, BM)
     columns = column * BN + tl.arange(0, BN)
-    tl.store(c + rows[:, None] * N + columns[None, :], acc.to(tl.bfloat16), mask=(rows[:, None] < M) & (columns[None, :] < N))
+    tl.store(
+        c + rows[:, None] * N + columns[None, :], acc.to(tl.bfloat16), mask=(rows[:, None] < M) & (columns[None, :] < N)
+    )

@@ -30,7 +30,12 @@ class Variant:
     statics: dict[str, int]
     kernel: LoadedKernel
 
-    def call(self, arrays: dict[str, torch.Tensor], scalars: dict[str, float] | None = None, dims: dict[str, int] | None = None) -> Call:
+    def call(
+        self,
+        arrays: dict[str, torch.Tensor],
+        scalars: dict[str, float] | None = None,
+        dims: dict[str, int] | None = None,
+    ) -> Call:
         """A launch with these tensors, on whatever stream PyTorch uses when it is called."""
         prepared = self.kernel.prepare(stream(), {n: t.data_ptr() for n, t in arrays.items()}, scalars, dims)
         assert prepared is not None
@@ -92,7 +97,9 @@ def microseconds(contestants: dict[str, Sequence[Call]], *, rounds: int = 15, le
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def direct_microseconds(contestants: dict[str, Sequence[Call]], *, rounds: int = 9, repeat: int = 4) -> dict[str, float]:
+def direct_microseconds(
+    contestants: dict[str, Sequence[Call]], *, rounds: int = 9, repeat: int = 4
+) -> dict[str, float]:
     """``microseconds`` for long calls, launched one by one instead of from a graph."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(rounds + 2):

@@ -53,8 +53,19 @@ def main() -> None:
         folder = kernels / case.folder
         made.save(folder)
         (folder / "kernel.ptx").write_text("")
-        index.append({"table": case.table, "row": case.row, "variant": case.variant, "folder": case.folder, "statics": case.statics})
-        print(f"{case.folder}: {made.registers} registers, {made.spilled_bytes} B spilled, {made.shared_bytes} B shared", flush=True)
+        index.append(
+            {
+                "table": case.table,
+                "row": case.row,
+                "variant": case.variant,
+                "folder": case.folder,
+                "statics": case.statics,
+            }
+        )
+        print(
+            f"{case.folder}: {made.registers} registers, {made.spilled_bytes} B spilled, {made.shared_bytes} B shared",
+            flush=True,
+        )
     (out / "index.json").write_text(json.dumps(index, indent=1))
     print(f"{len(index)} kernels in {time.time() - started:.0f} s")
 

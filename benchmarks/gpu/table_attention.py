@@ -12,7 +12,10 @@ def main() -> None:
     header("causal attention, TFLOP/s")
     for row, found in variants("attention").items():
         s = int(row)
-        sets = [(random(1, 32, s, 128), random(1, 8, s, 128), random(1, 8, s, 128), poisoned(1, 32, s, 128)) for _ in range(3)]
+        sets = [
+            (random(1, 32, s, 128), random(1, 8, s, 128), random(1, 8, s, 128), poisoned(1, 32, s, 128))
+            for _ in range(3)
+        ]
         q, k, v, out = sets[0]
         mask = torch.ones(s, s, dtype=torch.bool, device="cuda").tril()
         heads = (0, 13, 31)
@@ -39,7 +42,7 @@ def main() -> None:
             out.fill_(float("nan"))
             calls[0]()
             torch.cuda.synchronize()
-            for h, reference in zip(heads, expected):
+            for h, reference in zip(heads, expected, strict=True):
                 check(f"attention {row} {variant.name} head {h}", out[0, h], reference, 8e-3)
             contestants[variant.name] = calls
         times = microseconds(contestants, rounds=10, least_calls=6)

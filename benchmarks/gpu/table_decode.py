@@ -30,15 +30,35 @@ def main() -> None:
             out = poisoned(b, 8, 4, 128)
             calls = []
             for keys, values in pools:
-                arrays = {"q": query, "keys": keys, "values": values, "table": table, "part": part, "best_of": best, "total_of": total}
+                arrays = {
+                    "q": query,
+                    "keys": keys,
+                    "values": values,
+                    "table": table,
+                    "part": part,
+                    "best_of": best,
+                    "total_of": total,
+                }
                 first = variant.call({**arrays, "length": length}, {"scale": 128**-0.5}, {**dims, "SPLITS": splits})
-                second = combine.call({"part": part, "best_of": best, "total_of": total, "out": out}, {}, {"B": b, "SPLITS": splits})
+                second = combine.call(
+                    {"part": part, "best_of": best, "total_of": total, "out": out}, {}, {"B": b, "SPLITS": splits}
+                )
                 calls.append(lambda first=first, second=second: (first(), second()))
             for lengths in (length, ragged):
                 keys, values = pools[0]
-                arrays = {"q": query, "keys": keys, "values": values, "table": table, "part": part, "best_of": best, "total_of": total}
+                arrays = {
+                    "q": query,
+                    "keys": keys,
+                    "values": values,
+                    "table": table,
+                    "part": part,
+                    "best_of": best,
+                    "total_of": total,
+                }
                 variant.call({**arrays, "length": lengths}, {"scale": 128**-0.5}, {**dims, "SPLITS": splits})()
-                combine.call({"part": part, "best_of": best, "total_of": total, "out": out}, {}, {"B": b, "SPLITS": splits})()
+                combine.call(
+                    {"part": part, "best_of": best, "total_of": total, "out": out}, {}, {"B": b, "SPLITS": splits}
+                )()
                 torch.cuda.synchronize()
                 for i in {0, b // 2, b - 1}:
                     n = int(lengths[i])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import triton
 from handwritten import matvec
@@ -19,9 +21,9 @@ def main() -> None:
         x = random(k)
         outs = [poisoned(n) for _ in range(copies)]
         reference = weights[0].double() @ x.double()
-        contestants = {"cublas": [lambda w=w, y=y: torch.mv(w, x, out=y) for w, y in zip(weights, outs)]}
+        contestants = {"cublas": [partial(torch.mv, w, x, out=y) for w, y in zip(weights, outs, strict=True)]}
         for variant in found:
-            calls = [variant.call({"x": x, "w": w, "y": y}) for w, y in zip(weights, outs)]
+            calls = [variant.call({"x": x, "w": w, "y": y}) for w, y in zip(weights, outs, strict=True)]
             outs[0].fill_(float("nan"))
             calls[0]()
             torch.cuda.synchronize()
@@ -29,17 +31,23 @@ def main() -> None:
             contestants[variant.name] = calls
             if not variant.name.endswith("pdl"):
                 bn, bk, warps = variant.statics["BN"], variant.statics["BK"], variant.kernel.compiled.num_warps
+                grid = (triton.cdiv(n, bn),)
                 contestants[f"triton {variant.name}"] = [
-                    lambda w=w, y=y, bn=bn, bk=bk, warps=warps: matvec[(triton.cdiv(n, bn),)](x, w, y, n, k, bn, bk, num_warps=warps)
-                    for w, y in zip(weights, outs)
+                    partial(matvec[grid], x, w, y, n, k, bn, bk, num_warps=warps)
+                    for w, y in zip(weights, outs, strict=True)
                 ]
         times = microseconds(contestants, least_calls=20)
         rate = {name: 2 * n * k / t / 1e3 for name, t in times.items()}
         ours = max((r, name) for name, r in rate.items() if name != "cublas" and not name.startswith("triton"))
         theirs = max((r, name) for name, r in rate.items() if name.startswith("triton"))
         best = max(rate["cublas"], theirs[0])
-        print(f"{row:>12} {rate['cublas']:8.0f} {theirs[0]:8.0f} {ours[0]:8.0f}  {ours[0] / best:8.3f}  {ours[1]}; {theirs[1]}", flush=True)
-        top = sorted(((r, name) for name, r in rate.items() if not name.startswith(("triton", "cublas"))), reverse=True)[:4]
+        print(
+            f"{row:>12} {rate['cublas']:8.0f} {theirs[0]:8.0f} {ours[0]:8.0f}  {ours[0] / best:8.3f}  {ours[1]}; {theirs[1]}",
+            flush=True,
+        )
+        top = sorted(
+            ((r, name) for name, r in rate.items() if not name.startswith(("triton", "cublas"))), reverse=True
+        )[:4]
         print("              " + ", ".join(f"{name} {r:.0f}" for r, name in top), flush=True)
 
 

@@ -24,7 +24,11 @@ def main() -> None:
     }
     moved = {"copy": 2, "rms_norm": 2, "softmax": 2, "swiglu": 3, "add_rms_norm": 4}
     source, target = torch.empty(2, 1 << 30, dtype=torch.uint8, device="cuda").random_().unbind()
-    ways = {"copy_": lambda: target.copy_(source), "clone": lambda: source.clone(), "bf16 ·1": lambda: torch.mul(x, 1, out=sets[0][2])}
+    ways = {
+        "copy_": lambda: target.copy_(source),
+        "clone": lambda: source.clone(),
+        "bf16 ·1": lambda: torch.mul(x, 1, out=sets[0][2]),
+    }
     for name, us in direct_microseconds({name: [way] for name, way in ways.items()}).items():
         print(f"peer {name}: {2 * (source.numel() if 'bf16' not in name else 2 * t * d) / us / 1e3:.0f}")
     del source, target
@@ -60,7 +64,9 @@ def main() -> None:
         rate = {name: moved[row if name != "copy" else "copy"] * 2 * t * d / us / 1e3 for name, us in times.items()}
         ours = ", ".join(f"{name} {r:.0f}" for name, r in rate.items() if name != "copy")
         best = max(r for name, r in rate.items() if name != "copy" or len(rate) == 1)
-        print(f"{row:>14} torch copy {rate['copy']:.0f}; ours {ours}; best / copy {best / rate['copy']:.3f}", flush=True)
+        print(
+            f"{row:>14} torch copy {rate['copy']:.0f}; ours {ours}; best / copy {best / rate['copy']:.3f}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from measure import check, header, microseconds, poisoned, random, variants
 
@@ -16,9 +18,9 @@ def main() -> None:
         x = random(m, k)
         outs = [poisoned(m, n) for _ in range(copies)]
         reference = x.double() @ weights[0].double().T
-        contestants = {"cublas": [lambda w=w, y=y: torch.mm(x, w.T, out=y) for w, y in zip(weights, outs)]}
+        contestants = {"cublas": [partial(torch.mm, x, w.T, out=y) for w, y in zip(weights, outs, strict=True)]}
         for variant in found:
-            calls = [variant.call({"x": x, "w": w, "y": y}) for w, y in zip(weights, outs)]
+            calls = [variant.call({"x": x, "w": w, "y": y}) for w, y in zip(weights, outs, strict=True)]
             outs[0].fill_(float("nan"))
             calls[0]()
             torch.cuda.synchronize()
@@ -28,7 +30,9 @@ def main() -> None:
         rate = {name: 2 * n * k / t / 1e3 for name, t in times.items()}
         ours = sorted(((r, name) for name, r in rate.items() if name != "cublas"), reverse=True)
         top = ", ".join(f"{name} {r:.0f}" for r, name in ours[:3])
-        print(f"{row:>16} cuBLAS {rate['cublas']:6.0f}  ours/cuBLAS {ours[0][0] / rate['cublas']:.3f}  {top}", flush=True)
+        print(
+            f"{row:>16} cuBLAS {rate['cublas']:6.0f}  ours/cuBLAS {ours[0][0] / rate['cublas']:.3f}  {top}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -24,9 +24,7 @@ def rms_norm(x: zl.In[bf16, T, D], w: zl.In[bf16, D], eps: f32, *, y: zl.Out[bf1
 
 
 @zl.kernel
-def add_rms_norm(
-    x: zl.In[bf16, T, D], w: zl.In[bf16, D], eps: f32, *, h: zl.Mut[bf16, T, D], y: zl.Out[bf16, T, D]
-):
+def add_rms_norm(x: zl.In[bf16, T, D], w: zl.In[bf16, D], eps: f32, *, h: zl.Mut[bf16, T, D], y: zl.Out[bf16, T, D]):
     """h += x; y = h / sqrt(mean(h²) + eps) · w. x, h, y bf16 [T, D]; w bf16 [D]."""
     t = zl.grid(T)
     row = h[t, :].to(f32) + x[t, :].to(f32)

@@ -80,7 +80,11 @@ def compare(
             np.testing.assert_array_equal(got, want, err_msg=f"{param.name}\n{lowered.text}")
         else:
             np.testing.assert_allclose(
-                got.astype(np.float64), want.astype(np.float64), rtol=rtol, atol=atol, err_msg=f"{param.name}\n{lowered.text}"
+                got.astype(np.float64),
+                want.astype(np.float64),
+                rtol=rtol,
+                atol=atol,
+                err_msg=f"{param.name}\n{lowered.text}",
             )
     expected["guard_flag"] = np.frombuffer(found.get("guard_flag", bytes(64)), np.int32)
     return expected

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import triton.language as tl
 import triton.runtime.interpreter as interpreter
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.backends.cuda.interpreted import function_of
+
 from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import ZelligeError
@@ -27,13 +27,20 @@ GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     (gpu_elementwise.swiglu, {}, {}, Options(multiples={"N": 16})),
     (gpu_elementwise.softmax, {}, {"D": 4096}, Options()),
     (gpu_elementwise.argmax_partial, {}, {"D": 151936, "N": 38}, Options()),
-    (gpu_attention.attention_causal, {}, {"B": 1, "HK": 8, "G": 4, "S": 2048, "HD": 128}, Options(num_warps=8, num_stages=2)),
+    (
+        gpu_attention.attention_causal,
+        {},
+        {"B": 1, "HK": 8, "G": 4, "S": 2048, "HD": 128},
+        Options(num_warps=8, num_stages=2),
+    ),
     (gpu_attention.paged_decode_partial, {}, {"HK": 8, "G": 4, "HD": 128, "P": 16}, Options(num_warps=2)),
     (gpu_attention.paged_decode_combine, {}, {"HK": 8, "G": 4, "HD": 128, "SPLITS": 32}, Options()),
 ]
 
 
-def compiled(kernel: Any, statics: dict[str, int], dims: dict[str, int], options: Options, target: str = "sm_90") -> CompiledKernel:
+def compiled(
+    kernel: Any, statics: dict[str, int], dims: dict[str, int], options: Options, target: str = "sm_90"
+) -> CompiledKernel:
     return compile(function_of(kernel, **statics), dims, target, options)
 
 

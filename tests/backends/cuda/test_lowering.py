@@ -5,9 +5,8 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-
-import zellige as zl
 from tests.backends.cuda.interpreted import compare, function_of
+
 from zellige.backends.cuda.options import Options
 from zellige.kernels import gpu_linear, norm, rope
 
@@ -60,7 +59,9 @@ def test_optional_slots_write_nothing() -> None:
         "keys": normal(blocks, page, heads, 2 * half, dtype=np.float16), "values": normal(blocks, page, heads, 2 * half, dtype=np.float16),
     }  # fmt: skip
     dims = {"T": tokens, "HK": heads, "HALF": half, "C": 6, "NB": blocks, "P": page}
-    compare(function_of(rope.kv_append), dims, arrays, fixed={"HALF": half, "P": page, "HK": heads}, rtol=1e-3, atol=1e-3)
+    compare(
+        function_of(rope.kv_append), dims, arrays, fixed={"HALF": half, "P": page, "HK": heads}, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_library_attention_agrees() -> None:
@@ -73,7 +74,15 @@ def test_library_attention_agrees() -> None:
         "length": np.array([0, 5, 12], np.int32), "out": np.full((b, hk, g, hd), np.nan, np.float32),
     }  # fmt: skip
     dims = {"B": b, "HK": hk, "G": g, "HD": hd, "NB": blocks, "P": page, "PAGES": pages}
-    compare(function_of(attention.attention_decode, BS=8), dims, arrays, {"scale": 0.25}, fixed={"HK": hk, "G": g, "HD": hd, "P": page}, rtol=1e-3, atol=1e-4)
+    compare(
+        function_of(attention.attention_decode, BS=8),
+        dims,
+        arrays,
+        {"scale": 0.25},
+        fixed={"HK": hk, "G": g, "HD": hd, "P": page},
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("length", [16, 40, 64])
@@ -88,4 +97,13 @@ def test_causal_attention_agrees(length: int) -> None:
     dims = {"B": 1, "HK": 2, "G": 2, "S": length, "HD": 16}
     function = function_of(gpu_attention.attention_causal, BM=32, BS=16)
     compare(function, dims, arrays, {"scale": 0.25}, rtol=2e-2, atol=2e-2)
-    compare(function, dims, arrays, {"scale": 0.25}, fixed={"HD": 16}, options=Options(descriptors=frozenset("qkv")), rtol=2e-2, atol=2e-2)
+    compare(
+        function,
+        dims,
+        arrays,
+        {"scale": 0.25},
+        fixed={"HD": 16},
+        options=Options(descriptors=frozenset("qkv")),
+        rtol=2e-2,
+        atol=2e-2,
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import zellige as zl
 from tests.backends.cuda.interpreted import function_of
+
+import zellige as zl
 from zellige import f32
 from zellige.backends.cuda.lowering import lower
 from zellige.backends.cuda.options import Options
@@ -90,3 +91,22 @@ def test_nothing_dead_is_written() -> None:
         name = line.split(" = ")[0].strip()
         if name.isidentifier() and " = " in line:
             assert source.count(name) > 1, line
+
+
+def test_weights_are_prefetched_before_the_wait_and_nothing_else_is_touched() -> None:
+    options = Options(pdl=True, constant=frozenset("w"))
+    before, after = text(gpu_linear.matvec, {"N": 6144, "K": 2560}, options, BN=1, BK=2048).split("gdc_wait()")
+    assert before.count("_prefetch(") == 1
+    assert "tl.load" not in before
+    assert after.count("tl.load") == 2
+    assert "_prefetch(" not in text(gpu_linear.matvec, {"N": 6144, "K": 2560}, Options(pdl=True))
+
+
+def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:
+    @zl.kernel
+    def ones(*, y: zl.Out[f32, N]) -> None:
+        n = zl.grid(N)
+        y[n] = 1.0
+
+    source = text(ones, options=Options(pdl=True))
+    assert source.index("gdc_wait()") < source.index("tl.store")

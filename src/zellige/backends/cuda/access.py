@@ -72,9 +72,13 @@ class Memory:
         scalar, lanes = self._offsets(array, index)
         pointer = array.name
         if scalar:
-            pointer = self.x.source.bind(f"{pointer} + ({scalar})" if " " in scalar else f"{pointer} + {scalar}", f"{array.name}_at")
+            pointer = self.x.source.bind(
+                f"{pointer} + ({scalar})" if " " in scalar else f"{pointer} + {scalar}", f"{array.name}_at"
+            )
         if lanes:
-            pointer = self.x.source.bind(f"{pointer} + ({lanes})" if " " in lanes else f"{pointer} + {lanes}", f"{array.name}_tile")
+            pointer = self.x.source.bind(
+                f"{pointer} + ({lanes})" if " " in lanes else f"{pointer} + {lanes}", f"{array.name}_tile"
+            )
         if shape_of is not None and shape_of.type.rank and not self._covers(index, shape_of):
             pointer = self.x.source.bind(f"tl.broadcast_to({pointer}, {self.x.shape(shape_of)})", f"{array.name}_tile")
         return pointer
@@ -87,7 +91,9 @@ class Memory:
         parts = [p for p in (lanes, f"{block}{wide} * {size}") if p]
         pointer = f"{array.name} + ({scalar})" if scalar else array.name
         text = f"{self.x.source.bind(pointer, f'{array.name}_at')} + ({' + '.join(parts)})"
-        return self.x.source.bind(f"tl.broadcast_to({text}, {self.x.shape(shape_of)})" if shape_of.type.rank else text, f"{array.name}_block")
+        return self.x.source.bind(
+            f"tl.broadcast_to({text}, {self.x.shape(shape_of)})" if shape_of.type.rank else text, f"{array.name}_block"
+        )
 
     def _offsets(self, array: ArrayParam, index: Sequence[Value]) -> tuple[str, str]:
         """The offset that all lanes share, and that of each lane. ``index`` may leave out trailing axes."""

@@ -159,7 +159,11 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
             {p.name: p.type for p in lowered.parameters},
             attrs={(i,): [["tt.divisibility", 16]] for i, p in enumerate(lowered.parameters) if p.multiple % 16 == 0},
         )
-        settings: dict[str, Any] = {"num_warps": options.num_warps, "num_stages": options.num_stages, "launch_pdl": options.pdl}
+        settings: dict[str, Any] = {
+            "num_warps": options.num_warps,
+            "num_stages": options.num_stages,
+            "launch_pdl": options.pdl,
+        }
         if options.max_registers is not None:
             settings["maxnreg"] = options.max_registers
         try:
@@ -214,7 +218,10 @@ def _resources(cubin: bytes, name: str) -> tuple[int, int]:
         file.write(cubin)
         file.flush()
         report = subprocess.run(
-            [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+            [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
     found = re.search(rf"Function {re.escape(name)}:\s*REG:(\d+) STACK:(\d+).*?LOCAL:(\d+)", report)
     if found is None:

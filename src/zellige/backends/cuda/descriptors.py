@@ -59,7 +59,11 @@ class Descriptors:
             return None
         name, corner, shape = found
         text = f"{name}.load([{corner}])"
-        return text if shape == self.x.padding.shape(op.result) else f"{text}.reshape({tuple_text(self.x.padding.shape(op.result))})"
+        return (
+            text
+            if shape == self.x.padding.shape(op.result)
+            else f"{text}.reshape({tuple_text(self.x.padding.shape(op.result))})"
+        )
 
     def store(self, op: ops.Store, value: str) -> str | None:
         """The statement that stores a box; None if the access is none."""
@@ -130,7 +134,14 @@ class Descriptors:
             extent = top.extent if isinstance(top, ops.ExtentValue) else None
             if isinstance(top, ops.Constant):
                 extent = Const(int(top.value))
-            axis = next((i for i, v in enumerate(index) if self._plain(v) is self._plain(compare.x) and array.shape[i] == extent), None)
+            axis = next(
+                (
+                    i
+                    for i, v in enumerate(index)
+                    if self._plain(v) is self._plain(compare.x) and array.shape[i] == extent
+                ),
+                None,
+            )
             if axis is None:
                 return None
             found.add(axis)
@@ -162,7 +173,9 @@ def _merged(axes: list[_Axis]) -> list[_Axis]:
     for i in reversed(range(len(out) - 1)):
         outer, inner = out[i], out[i + 1]
         if outer.block == 1 and not outer.cut and not inner.cut and len(out) > 2:
-            corner = inner.corner if outer.corner == "0" else f"({outer.corner}) * {_size(inner.extent)} + {inner.corner}"
+            corner = (
+                inner.corner if outer.corner == "0" else f"({outer.corner}) * {_size(inner.extent)} + {inner.corner}"
+            )
             if _size(inner.extent) is None:
                 continue
             out[i : i + 2] = [_Axis(outer.extent * inner.extent, corner, inner.block, False)]

@@ -88,7 +88,6 @@ class Expressions:
             return term.text
         return self.source.bind(f"tl.full((), {term.text}, {self.dtype(value)})", value.name or "c")
 
-
     def shape(self, value: Value) -> str:
         """The padded shape of a value's tile as a tuple."""
         return tuple_text(self.padding.shape(value))
@@ -167,14 +166,15 @@ class Expressions:
     def split(self, value: Value) -> Lanes:
         """An index as a base that all lanes share and an offset per lane."""
 
-
         if not value.type.rank:
             return Lanes(((self.text(value), self.bounds.of(value)),), None, Interval(0, 0))
         match self.bounds.definition(value):
             case ops.Broadcast(x=x):
                 return self.split(x)
             case ops.ExpandDims(x=x, axis=axis):
-                return self._mapped(self.split(x), lambda text: self.source.bind(f"tl.expand_dims({text}, {axis})", "lanes"))
+                return self._mapped(
+                    self.split(x), lambda text: self.source.bind(f"tl.expand_dims({text}, {axis})", "lanes")
+                )
             case ops.Binary(op=ops.BinaryOp.ADD, x=x, y=y):
                 return self._sum(self.split(x), self.split(y), value)
             case ops.Binary(op=ops.BinaryOp.SUB, x=x, y=y) if self.bounds.scalar_behind(y) is not None:

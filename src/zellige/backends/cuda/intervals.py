@@ -179,7 +179,12 @@ class Bounds:
                         self._known[result] = self._pure(op, result)
 
     def _loop(
-        self, init: tuple[Value, ...], blocks: list[Block], params: tuple[Value, ...], yields: tuple[Value, ...], out: tuple[Value, ...]
+        self,
+        init: tuple[Value, ...],
+        blocks: list[Block],
+        params: tuple[Value, ...],
+        yields: tuple[Value, ...],
+        out: tuple[Value, ...],
     ) -> None:
         """Guesses that carried values keep their first bounds; those that do not are unbounded."""
         for param, first in zip(params, init, strict=True):
@@ -223,7 +228,11 @@ class Bounds:
             case ops.Reduce(op=ReduceOp.MIN, x=x) if (first := self.first_lane(x)) is not None:
                 return self.of(first)
             case ops.Cast(x=x):
-                return self._wrapped(self.of(x), result) if x.type.dtype.is_integer or x.type.dtype.is_bool else of_dtype(result.type.dtype)
+                return (
+                    self._wrapped(self.of(x), result)
+                    if x.type.dtype.is_integer or x.type.dtype.is_bool
+                    else of_dtype(result.type.dtype)
+                )
             case ops.Broadcast(x=x) | ops.ExpandDims(x=x) | ops.Reshape(x=x) | ops.Transpose(x=x) | ops.Gather(x=x):
                 return self.of(x)
             case ops.Reduce(op=ReduceOp.MAX | ReduceOp.MIN, x=x) | ops.Scan(op=ReduceOp.MAX | ReduceOp.MIN, x=x):

@@ -18,8 +18,8 @@ from zellige.backends.cuda.hazards import barriers
 from zellige.backends.cuda.intervals import Bounds, is_index
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
+from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.source import Source
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
@@ -147,7 +147,10 @@ class Lowering:
         for axis, count in reversed(list(enumerate(counts))):
             position, rest = self._divided(rest, count, axis > 0)
             slow.insert(0, position)
-        self.pids = [self.source.bind(text, f"pid_{axis}") if not (text.isidentifier() or text.isdigit()) else text for axis, text in enumerate(slow + fast)]
+        self.pids = [
+            self.source.bind(text, f"pid_{axis}") if not (text.isidentifier() or text.isdigit()) else text
+            for axis, text in enumerate(slow + fast)
+        ]
 
     def _count(self, extent: Extent) -> str:
         return self.x.extent(extent).text
@@ -279,7 +282,11 @@ class Lowering:
                 a = self.x.typed(x)
         else:
             wide = False
-            a = self.x.typed(x) if self.x.term(y).literal or operator in (BinaryOp.SHL, BinaryOp.SHR) else self.x.text(x)
+            a = (
+                self.x.typed(x)
+                if self.x.term(y).literal or operator in (BinaryOp.SHL, BinaryOp.SHR)
+                else self.x.text(x)
+            )
             b = self.x.text(y)
         text = operators.BINARY[operator].format(x=a, y=b)
         if operator in (BinaryOp.FLOORDIV, BinaryOp.MOD) and x.type.dtype.kind is not Kind.UNSIGNED:
@@ -332,7 +339,9 @@ class Lowering:
 
     def _reshape(self, op: ops.Reshape) -> None:
         for left, right in reshape_groups(op.x, op.result):
-            padded = any(self.padding.is_padded(op.x, a) for a in left[1:]) or any(self.padding.is_padded(op.result, a) for a in right[1:])
+            padded = any(self.padding.is_padded(op.x, a) for a in left[1:]) or any(
+                self.padding.is_padded(op.result, a) for a in right[1:]
+            )
             before, after = (
                 prod(self.padding.extent(op.x, a) for a in left), prod(self.padding.extent(op.result, a) for a in right)
             )  # fmt: skip
@@ -350,7 +359,9 @@ class Lowering:
                 one = f"tl.sum({one}, {axis})"
             self.x.bind(op.result, f"{one}.to({self.x.dtype(op.result)})")
         elif not op.x.type.rank:
-            self.x.bind(op.result, f"tl.full({self.x.shape(op.result)}, {self.x.text(op.x)}, {self.x.dtype(op.result)})")
+            self.x.bind(
+                op.result, f"tl.full({self.x.shape(op.result)}, {self.x.text(op.x)}, {self.x.dtype(op.result)})"
+            )
         else:
             self.x.bind(op.result, f"tl.reshape({self.x.typed(op.x)}, {self.x.shape(op.result)})")
 
@@ -395,7 +406,7 @@ class Lowering:
         place = lanes if op.x.type.rank == 1 else f"{lanes}[{', '.join(['None'] * axis + [':'])}]"
         key = bind(f"({ordered}.to(tl.int64) << 24) | {place}", "key")
         if self.padding.is_padded(op.x, axis):
-            key = self.x.where_true(op.x, key, (axis,), str((1 << 62)))
+            key = self.x.where_true(op.x, key, (axis,), str(1 << 62))
         key = bind(f"tl.sort({key})", "sorted")
         order = bind(f"({key} & 16777215).to(tl.int32)", "order")
         if any(self.padding.is_padded(op.x, a) for a in range(op.x.type.rank)):
@@ -571,4 +582,3 @@ def _dims(function: Function) -> frozenset[str]:
         if isinstance(op, ops.ExtentValue):
             found |= op.extent.dims()
     return found
-

@@ -187,5 +187,3 @@ def reshape_groups(x: Value, result: Value) -> list[tuple[list[int], list[int]]]
                 n = which * extent
         groups.append(group)
     return groups
-
-

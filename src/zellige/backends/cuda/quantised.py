@@ -24,8 +24,10 @@ def unpacked(memory: Memory, op: ops.Load, to: DType) -> str:
     load = memory.x.source.load
 
     def half(offset: int, name: str) -> str:
-        text = f"tl.load(({start} + {offset}).to(tl.pointer_type(tl.float16)){masked})" if offset else (
-            f"tl.load({start}.to(tl.pointer_type(tl.float16)){masked})"
+        text = (
+            f"tl.load(({start} + {offset}).to(tl.pointer_type(tl.float16)){masked})"
+            if offset
+            else (f"tl.load({start}.to(tl.pointer_type(tl.float16)){masked})")
         )
         return f"{load(text, name)}.to(tl.float32)"
 

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_RESERVED = frozenset(keyword.kwlist) | {"tl", "triton", "libdevice", "gdc_wait", "gdc_launch_dependents", "float", "tuple"}
+_RESERVED = frozenset(keyword.kwlist) | {
+    "tl",
+    "triton",
+    "libdevice",
+    "gdc_wait",
+    "gdc_launch_dependents",
+    "float",
+    "tuple",
+}
 
 
 @dataclass(slots=True)
