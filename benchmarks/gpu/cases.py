@@ -99,7 +99,7 @@ def _thin() -> Iterator[Case]:
     for n, k in THIN_SHAPES:
         for m in (8, 64):
             rows = max(m, 16)
-            for bn, bk, warps, stages in ((64, 128, 4, 4), (64, 256, 4, 3), (128, 128, 4, 4), (64, 64, 4, 6)):
+            for bn, bk, warps, stages in ((64, 128, 4, 4), (64, 256, 4, 3), (32, 256, 4, 3), (32, 128, 4, 5), (16, 256, 2, 4), (16, 512, 4, 3)):
                 for boxes in (frozenset(), frozenset("xw")):
                     yield Case(
                         "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", gpu_linear.thin_linear,
@@ -136,7 +136,7 @@ def _attention() -> Iterator[Case]:
             (128, 128, 8, 2),
             (128, 64, 8, 3),
             (64, 64, 4, 3),
-            (128, 64, 4, 3),
+            (64, 128, 4, 2),
         ):
             for name, extra in (("", {}), ("-tma", {"descriptors": boxes})):
                 yield Case(

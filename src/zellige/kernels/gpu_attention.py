@@ -11,14 +11,15 @@ LOG2E = 1.4426950408889634
 
 
 @zl.inline
-def attend(query, keys, values, best, total, acc, scale, seen):
-    """One step of the online soft-max (Milakov and Gimelshein, 2018), in base 2: ``scale`` includes log2(e).
+def attend(query, keys, values, best, total, acc, steep, seen):
+    """One step of the online soft-max (Milakov and Gimelshein, 2018), in base 2; ``steep`` is scale · log2(e) > 0.
 
-    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]: the positions that count."""
-    score = zl.where(seen, zl.dot(query, keys.T) * scale, -1e30)
+    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]: the positions that count. ``best`` is
+    kept unscaled, so that scaling and shifting a score is one multiply-add."""
+    score = zl.where(seen, zl.dot(query, keys.T), -1e30)
     top = zl.maximum(best, zl.max(score, axis=1))
-    weight = zl.exp2(score - top[:, None])
-    fix = zl.exp2(best - top)
+    weight = zl.exp2(score * steep - (top * steep)[:, None])
+    fix = zl.exp2((best - top) * steep)
     total = total * fix + zl.sum(weight, axis=1)
     return top, total, zl.dot(weight.to(bf16), values, acc * fix[:, None])
 
@@ -83,7 +84,7 @@ def paged_decode_partial(
             query, keys[page, row, h, :], values[page, row, h, :], best, total, acc, steep, lane.active[None, :]
         )
     part[b, h, s, :, :] = acc
-    best_of[b, h, s, :] = best
+    best_of[b, h, s, :] = best * steep
     total_of[b, h, s, :] = total
 
 
