@@ -85,9 +85,9 @@ def branch_on_a_tile(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 
 def loop_changes_shape(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M)
-    x[i]
+    value = x[i]
     for span in M.tiles(8):
-        x[span]
+        value = value + x[span]
     y[i] = 0.0
 
 
