@@ -29,11 +29,12 @@ class Case:
     statics: dict[str, int]
     dims: dict[str, int]
     options: Options
+    dtypes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
         """A name for its folder."""
-        return f"{self.table}/{self.row}/{self.variant}"
+        return f"{self.table}/{self.row}/{self.variant}".replace(" ", "_")
 
 
 def cases() -> Iterator[Case]:
@@ -44,6 +45,7 @@ def cases() -> Iterator[Case]:
     yield from _rows()
     yield from _attention()
     yield from _decode()
+    yield from _step()
 
 
 def _gemm() -> Iterator[Case]:
@@ -99,7 +101,14 @@ def _thin() -> Iterator[Case]:
     for n, k in THIN_SHAPES:
         for m in (8, 64):
             rows = max(m, 16)
-            for bn, bk, warps, stages in ((64, 128, 4, 4), (64, 256, 4, 3), (32, 256, 4, 3), (32, 128, 4, 5), (16, 256, 2, 4), (16, 512, 4, 3)):
+            for bn, bk, warps, stages in (
+                (64, 128, 4, 4),
+                (64, 256, 4, 3),
+                (32, 256, 4, 3),
+                (32, 128, 4, 5),
+                (16, 256, 2, 4),
+                (16, 512, 4, 3),
+            ):
                 for boxes in (frozenset(), frozenset("xw")):
                     yield Case(
                         "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", gpu_linear.thin_linear,
@@ -168,3 +177,92 @@ def _decode() -> Iterator[Case]:
                 dims,
                 Options(num_warps=2),
             )
+
+
+MODELS = {"0.6B": (1024, 16, 3072), "4B": (2560, 32, 9728), "8B": (4096, 32, 12288)}
+"""Qwen3: width, query heads, FFN width; 8 key/value heads of 128."""
+
+
+def _step() -> Iterator[Case]:
+    """Kernels of one decode step, by model and schedule, as they run in it: dependent launches, weights prefetched."""
+    from zellige.ir.dtypes import bf16, f32
+    from zellige.kernels import decode, gpu_attention
+
+    tiles = (
+        (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8), (4, 512, 4), (4, 512, 8), (4, 1024, 8), (8, 512, 8),
+    )  # fmt: skip
+    for model, (d, heads, f) in MODELS.items():
+        qkv, hd = (heads + 16) * 128, heads * 128
+        products = (
+            ("qkv", decode.norm_linear, {"Y": bf16}, dict(N=qkv, D=d), ("w",)),
+            ("o", decode.linear_residual, {}, dict(N=d, D=hd), ("w",)),
+            ("up", decode.norm_swiglu, {}, dict(F=f, D=d), ("gate", "up")),
+            ("down", decode.linear_residual, {}, dict(N=d, D=f), ("w",)),
+            ("head", decode.norm_linear, {"Y": f32}, dict(N=151936, D=d), ("w",)),
+        )
+        for name, kernel, dtypes, dims, weights in products:
+            depth = dims["D"]
+            for bn, bk, warps in tiles:
+                if bk > depth or (name == "up" and bn > 4):
+                    continue
+                for suffix, streamed in (("", frozenset()), ("-first", frozenset(weights))):
+                    options = Options(num_warps=warps, pdl=True, constant=frozenset((*weights, "g")), streamed=streamed)
+                    statics = dict(BN=bn, BK=bk)
+                    yield Case(
+                        "step",
+                        f"{model} {name}",
+                        f"{bn}-{bk}-w{warps}{suffix}",
+                        kernel,
+                        statics,
+                        dict(T=1, **dims),
+                        options,
+                        dtypes,
+                    )
+        groups = heads // 8
+        cache = dict(T=1, B=1, HK=8, H=heads, HALF=64, C=1024, NB=64, P=16, PAGES=64, G=groups, HD=128)
+        for warps in (1, 2, 4):
+            options = Options(
+                num_warps=warps,
+                pdl=True,
+                constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
+            )
+            yield Case("step", f"{model} rope", f"w{warps}", decode.head_norm_rope_append, {}, cache, options)
+        for chunk in (32, 64, 128):
+            sized = {**cache, "SPLITS": 1024 // chunk}
+            for bs, warps, stages in ((32, 1, 2), (32, 2, 3), (64, 2, 2), (64, 4, 2)):
+                if bs <= chunk:
+                    options = Options(
+                        num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length"))
+                    )
+                    statics = dict(CHUNK=chunk, BS=bs)
+                    yield Case(
+                        "step",
+                        f"{model} attend",
+                        f"{chunk}-{bs}-w{warps}-s{stages}",
+                        gpu_attention.paged_decode_partial,
+                        statics,
+                        sized,
+                        options,
+                    )
+            for warps in (1, 2, 4):
+                yield Case(
+                    "step",
+                    f"{model} combine",
+                    f"{chunk}-w{warps}",
+                    gpu_attention.paged_decode_combine,
+                    {},
+                    sized,
+                    Options(num_warps=warps, pdl=True),
+                )
+    for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
+        dims = dict(B=1, V=151936, PARTS=-(-151936 // block))
+        yield Case(
+            "step",
+            "argmax",
+            f"{block}-w{warps}",
+            decode.argmax_parts,
+            dict(BLOCK=block),
+            dims,
+            Options(num_warps=warps, pdl=True),
+        )
+        yield Case("step", "argmax2", f"{block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True))

@@ -29,6 +29,8 @@ class Variant:
     name: str
     statics: dict[str, int]
     kernel: LoadedKernel
+    arrays: dict[str, tuple[str, tuple[int, ...]]]
+    """Element type and shape of each array parameter."""
 
     def call(
         self,
@@ -39,7 +41,13 @@ class Variant:
         """A launch with these tensors, on whatever stream PyTorch uses when it is called."""
         prepared = self.kernel.prepare(stream(), {n: t.data_ptr() for n, t in arrays.items()}, scalars, dims)
         assert prepared is not None
-        return lambda: prepared(stream())
+        keeps = tuple(arrays.values())  # a launch holds addresses only
+
+        def run() -> None:
+            prepared(stream())
+            assert keeps
+
+        return run
 
 
 _streams: dict[int, Any] = {}
@@ -62,7 +70,9 @@ def variants(table: str) -> dict[str, list[Variant]]:
     for entry in json.loads((PACK / "index.json").read_text()):
         if entry["table"] == table:
             kernel = LoadedKernel(CompiledKernel.load(PACK / "kernels" / entry["folder"]), device)
-            found.setdefault(entry["row"], []).append(Variant(entry["variant"], entry["statics"], kernel))
+            arrays = {name: (dtype, tuple(shape)) for name, (dtype, shape) in entry["arrays"].items()}
+            variant = Variant(entry["variant"], entry["statics"], kernel, arrays)
+            found.setdefault(entry["row"], []).append(variant)
     return found
 
 

@@ -43,7 +43,7 @@ def main() -> None:
     for case in cases():
         if wanted and case.table not in wanted:
             continue
-        function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, {})
+        function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, case.dtypes)
         used = {name: size for name, size in case.dims.items() if name in function.dims()}
         try:
             made = compile(function, used, options.target, case.options, cache_dir("cuda"))
@@ -60,6 +60,7 @@ def main() -> None:
                 "variant": case.variant,
                 "folder": case.folder,
                 "statics": case.statics,
+                "arrays": {a.name: [a.dtype.name, [e.evaluate(case.dims) for e in a.shape]] for a in function.arrays},
             }
         )
         print(

@@ -12,16 +12,6 @@ T, D, N, F, H, HK, HALF, C, NB, P, B, V, PARTS = zl.dims("T D N F H HK HALF C NB
 Y = zl.dtypes("Y", bf16, f32)
 
 
-@zl.inline
-def inverse_rms(h, t, extent, eps, block):
-    """1 / sqrt(mean(h[t]²) + eps) of one row, in tiles of ``block``."""
-    squares = zl.zeros((block,), f32)
-    for d in extent.tiles(block):
-        part = h[t, d]
-        squares = squares + part * part
-    return zl.rsqrt(zl.sum(squares) / extent + eps)
-
-
 @zl.kernel
 def norm_linear(
     h: zl.In[f32, T, D],
@@ -33,12 +23,16 @@ def norm_linear(
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
 ):
-    """y = rms_norm(h, g)·wᵀ. h f32 [T, D]; g bf16 [D]; w bf16 [N, D]; y [T, N]."""
+    """y = rms_norm(h, g)·wᵀ. h f32 [T, D]; g bf16 [D]; w bf16 [N, D]; y [T, N].
+
+    The norm's factor is the same for a whole row, so it is found on the way and multiplied in at the end."""
     cols, t = zl.grid(N.tiles(BN), T)
-    scale = inverse_rms(h, t, D, eps, BK)
-    acc = zl.zeros((BN, BK), f32)
+    acc, squares = zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
     for d in D.tiles(BK):
-        acc = acc + w[cols, d].to(f32) * (h[t, d] * g[d].to(f32))[None, :]
+        x = h[t, d]
+        squares = squares + x * x
+        acc = acc + w[cols, d].to(f32) * (x * g[d].to(f32))[None, :]
+    scale = zl.rsqrt(zl.sum(squares) / D + eps)
     y[t, cols] = (zl.sum(acc, axis=1) * scale).to(y.dtype)
 
 
@@ -56,12 +50,14 @@ def norm_swiglu(
 ):
     """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up bf16 [F, D]; y bf16 [T, F]."""
     cols, t = zl.grid(F.tiles(BN), T)
-    scale = inverse_rms(h, t, D, eps, BK)
-    a, b = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32)
+    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
     for d in D.tiles(BK):
-        x = (h[t, d] * g[d].to(f32))[None, :]
+        x = h[t, d]
+        squares = squares + x * x
+        x = (x * g[d].to(f32))[None, :]
         a = a + gate[cols, d].to(f32) * x
         b = b + up[cols, d].to(f32) * x
+    scale = zl.rsqrt(zl.sum(squares) / D + eps)
     gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
     y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
 

@@ -110,3 +110,14 @@ def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:
 
     source = text(ones, options=Options(pdl=True))
     assert source.index("gdc_wait()") < source.index("tl.store")
+
+
+def test_lines_that_all_programs_share_are_not_prefetched_by_each() -> None:
+    from zellige.kernels import decode
+
+    function = function_of(decode.norm_linear, {"Y": f32})
+    options = Options(pdl=True, constant=frozenset(("w", "g")))
+    source = lower(specialise(function, {"T": 1, "N": 4096, "D": 1024}), options).text
+    before = source[source.rindex("@triton.jit") :].split("gdc_wait()")[0]
+    assert "w + " in before
+    assert "g + " not in before

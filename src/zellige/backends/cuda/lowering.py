@@ -108,7 +108,7 @@ class Lowering:
         waited = False
         for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
-                prefetch(self, self.function.body.ops[position:])
+                prefetch(self, self.function.body.ops[position:], pid)
                 self.source.effect("gdc_wait()")
                 waited = True
             self.op(op)

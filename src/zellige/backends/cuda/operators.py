@@ -94,9 +94,11 @@ def _lesser(a, b):
 
 
 @triton.jit
-def _prefetch(pointers):
+def _prefetch(pointers, wanted):
+    pointers, wanted = tl.broadcast(pointers, wanted.to(tl.int32))
     tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [pointers], dtype=tl.int32, is_pure=False, pack=1
+        "{ .reg .pred p; setp.ne.s32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
+        "=r,l,r", [pointers, wanted], dtype=tl.int32, is_pure=False, pack=1,
     )
 
 

@@ -8,9 +8,10 @@ a prefetch has no effect that a program could see.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
-from zellige.backends.cuda.expressions import Term
+from zellige.backends.cuda.expressions import Term, expand
 from zellige.backends.cuda.intervals import is_index, point
 from zellige.ir import ops
 from zellige.ir.ops import Block, Op
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
     from zellige.backends.cuda.lowering import Lowering
 
 LINE_BYTES = 128
+WAITING_PROGRAMS = 2048
+"""Programs that a large GPU can hold at once, and so the ones that ever wait; those after them would fetch what they are
+about to load anyway."""
 
 
-def prefetch(lowering: Lowering, rest: Sequence[Op]) -> None:
+def prefetch(lowering: Lowering, rest: Sequence[Op], pid: str) -> None:
     """Writes prefetches for the first loads of constant arrays among ``rest``, what the program has still to do."""
     constant = lowering.options.constant
     if not any(isinstance(op, ops.Load) and op.array in constant for op in walk(Block((), list(rest)))):
         return
-    with lowering.x.trial():
+    with lowering.x.trial(), lowering.source.nest(f"if {pid} < {WAITING_PROGRAMS}:"):
         _visit(lowering, rest)
 
 
@@ -59,20 +63,31 @@ def _lines(lowering: Lowering, op: ops.Load) -> None:
         return
     if any(lowering.padding.is_padded(op.result, axis) for axis in range(rank)):
         return
+    if not any(_depends_on_program(lowering, v) for v in op.index):
+        return  # every program would ask for the same lines, and they would queue for them
     last = op.index[-1]
     iota = _iota(lowering, last)
     if iota is None or not last.type.rank or last.type.shape[-1] != op.result.type.shape[-1]:
         return
     elements = LINE_BYTES * 8 // array.dtype.bits
-    extent = lowering.padding.extent(op.result, rank - 1)
-    if extent > elements:
-        spread = lowering.source.bind(f"tl.arange(0, {extent // elements}) * {elements}", "lines")
-        with lowering.x.trial():
-            lowering.x.define(iota.result, Term(spread))
-            pointer = lowering.memory.pointer(array, op.index, None)
-    else:
+    shape = lowering.padding.shape(op.result)
+    lines = max(shape[-1] // elements, 1)
+    # A tile with fewer lanes than the block has threads is held by several threads each, and all would fetch.
+    lanes = max(lines, 32 * lowering.options.num_warps // prod(shape[:-1]))
+    number = lowering.source.bind(f"tl.arange(0, {lanes})", "line")
+    spread = lowering.source.bind(f"{number} * {elements}", "line")
+    with lowering.x.trial():
+        lowering.x.define(iota.result, Term(spread))
         pointer = lowering.memory.pointer(array, op.index, None)
-    lowering.source.effect(f"_prefetch({pointer})")
+    fetched = expand(lowering.source.bind(f"{number} < {lines}", "fetched"), rank - 1, rank)
+    lowering.source.effect(f"_prefetch({pointer}, {fetched})")
+
+
+def _depends_on_program(lowering: Lowering, value: ops.Value) -> bool:
+    op = lowering.bounds.definition(value)
+    if isinstance(op, ops.ProgramId):
+        return True
+    return op is not None and any(_depends_on_program(lowering, v) for v in operands(op))
 
 
 def _iota(lowering: Lowering, value: ops.Value) -> ops.Iota | None:

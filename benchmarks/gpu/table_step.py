@@ -1,0 +1,61 @@
+"""Kernels of one decode step of Qwen3, each alone in a chain of dependent launches over different weights, µs."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from measure import Call, Variant, header, microseconds, variants
+
+_TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32}
+POSITION = 512
+
+
+def _made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    if dtype != "i32":
+        return torch.randn(shape, device="cuda").to(_TORCH[dtype])
+    match name:
+        case "table":
+            return torch.randperm(prod(shape), device="cuda").to(torch.int32).reshape(shape)
+        case "length":
+            return torch.full(shape, POSITION + 1, dtype=torch.int32, device="cuda")
+        case "position" | "slot":
+            return torch.full(shape, POSITION, dtype=torch.int32, device="cuda")
+    return torch.zeros(shape, dtype=torch.int32, device="cuda")
+
+
+def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call]:
+    parameters = variant.kernel.compiled.parameters
+    scalars = {p.name: 0.088 if p.name == "scale" else 1e-6 for p in parameters if p.kind == "scalar"}
+    weights = {"w", "gate", "up", "keys", "values"} & set(variant.arrays)
+    size = sum(prod(variant.arrays[w][1]) * 2 for w in weights) or 1
+    copies = max(2, min(48, 200_000_000 // size)) if weights else 2
+    calls = []
+    for i in range(copies):
+        arrays = {}
+        for name, (dtype, shape) in variant.arrays.items():
+            held = shared.setdefault(f"{name} {dtype} {shape}", [])
+            which = i if name in weights else 0
+            while len(held) <= which:
+                held.append(_made(name, dtype, shape))
+            arrays[name] = held[which]
+        calls.append(variant.call(arrays, scalars))
+    return calls
+
+
+def main() -> None:
+    """Prints, for each kernel, its schedules from the fastest on."""
+    header("kernels of a decode step, µs (GB/s of weights)")
+    for row, found in variants("step").items():
+        shared: dict[str, list[torch.Tensor]] = {}
+        times = microseconds({v.name: _calls(v, shared) for v in found}, rounds=9, least_calls=40)
+        shapes = found[0].arrays
+        size = sum(prod(shapes[w][1]) * 2 for w in ("w", "gate", "up") if w in shapes)
+        best = sorted(times.items(), key=lambda item: item[1])
+        rate = f" ({size / best[0][1] / 1e3:.0f} GB/s)" if size else ""
+        listed = ", ".join(f"{name} {us:.2f}" for name, us in best[:7])
+        print(f"{row:>14}{rate}: {listed} … {best[-1][1]:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
