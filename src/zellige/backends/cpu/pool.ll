@@ -48,6 +48,21 @@ done:
   ret void
 }
 
+; One step of waiting, of which %i pauses' worth have passed: at first a pause, later an offer of the processor to whoever
+; else could run on it (on a busy machine that may be the very thread one waits for). Returns the step's cost in pauses.
+define internal i32 @idle(i32 %i, i32 %spin) {
+entry:
+  %early = lshr i32 %spin, 3
+  %fresh = icmp ult i32 %i, %early
+  br i1 %fresh, label %pause, label %yield
+pause:
+  call void @llvm.x86.sse2.pause()
+  ret i32 1
+yield:
+  %yielded = call i32 @sched_yield()
+  ret i32 16
+}
+
 ; Returns once at least %target programs have completed.
 define internal void @wait_completed(ptr %pool, i64 %target) noinline {
 entry:
@@ -57,16 +72,16 @@ entry:
   %spin = load i32, ptr %spin_at
   br label %look
 look:
-  %i = phi i32 [ 0, %entry ], [ %next, %pause ]
+  %i = phi i32 [ 0, %entry ], [ %next, %idle ]
   %now = load atomic i64, ptr %completed acquire, align 8
   %ready = icmp uge i64 %now, %target
   br i1 %ready, label %done, label %again
 again:
-  %next = add i32 %i, 1
-  %tired = icmp ugt i32 %next, %spin
-  br i1 %tired, label %sleep, label %pause
-pause:
-  call void @llvm.x86.sse2.pause()
+  %tired = icmp ugt i32 %i, %spin
+  br i1 %tired, label %sleep, label %idle
+idle:
+  %spent = call i32 @idle(i32 %i, i32 %spin)
+  %next = add i32 %i, %spent
   br label %look
 sleep:
   %w0 = atomicrmw add ptr %waiters, i32 1 seq_cst
@@ -237,16 +252,16 @@ idle:
   %spin = load i32, ptr %spin_at
   br label %look
 look:
-  %i = phi i32 [ 0, %idle ], [ %i_next, %pause ]
+  %i = phi i32 [ 0, %idle ], [ %i_next, %linger ]
   %e = load atomic i32, ptr %pool acquire, align 4
   %fresh = icmp ne i32 %e, %last
   br i1 %fresh, label %found, label %again
 again:
-  %i_next = add i32 %i, 1
-  %tired = icmp ugt i32 %i_next, %spin
-  br i1 %tired, label %sleep, label %pause
-pause:
-  call void @llvm.x86.sse2.pause()
+  %tired = icmp ugt i32 %i, %spin
+  br i1 %tired, label %sleep, label %linger
+linger:
+  %spent = call i32 @idle(i32 %i, i32 %spin)
+  %i_next = add i32 %i, %spent
   br label %look
 sleep:
   %s0 = atomicrmw add ptr %sleepers, i32 1 seq_cst
