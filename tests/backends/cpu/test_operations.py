@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import zellige as zl
-from tests.backends.cpu.differential import check
+from tests.backends.cpu.differential import check, run_cpu
 from zellige import bf16, f32, f64, i32, u32, u64
 
 M, N, K, L = zl.dims("M N K L")
@@ -172,8 +172,6 @@ def test_narrow_floats_widen_exactly_for_every_bit_pattern(source, target):
     dtype = np.dtype(NUMPY[source])
     patterns = np.arange(1 << (8 * dtype.itemsize), dtype=np.uint32).astype(f"u{dtype.itemsize}").view(dtype)
     out = np.zeros(patterns.size, np.float32)
-    from tests.backends.cpu.differential import run_cpu
-
     function = convert.lower({"B": 64}, {"S": getattr(zl, source), "D": zl.f32})
     run_cpu(function, {"M": patterns.size}, {"x": patterns, "y": out}, {}, target=target)
     np.testing.assert_array_equal(out, patterns.astype(np.float32))
@@ -312,6 +310,17 @@ def test_sorting_is_stable_in_both_directions(rng, name, shape):
     places = {"order": np.zeros(shape, np.int32), "back": np.zeros(shape, np.int32)}
     arrays = {"x": x, "up": np.zeros_like(x), "down": np.zeros_like(x), **places}
     check(sorts.lower({}, {"T": getattr(zl, name)}), {"M": shape[0], "N": shape[1]}, arrays, rtol=0, atol=0)
+
+
+def test_tiles_too_large_for_the_stack_live_on_the_heap(rng):
+    n = 200_000
+    x = np.round(normal(rng, 1, n), 3)
+    arrays = {"x": x, "up": np.zeros_like(x), "down": np.zeros_like(x)}
+    arrays |= {"order": np.zeros((1, n), np.int32), "back": np.zeros((1, n), np.int32)}
+    run_cpu(sorts.lower({}, {"T": zl.f32}), {"M": 1, "N": n}, arrays, {})
+    np.testing.assert_array_equal(arrays["order"][0], np.argsort(x[0], kind="stable"))
+    np.testing.assert_array_equal(arrays["back"][0], np.argsort(-x[0], kind="stable"))
+    np.testing.assert_array_equal(arrays["up"], np.sort(x))
 
 
 # --- shape

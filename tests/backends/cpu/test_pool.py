@@ -8,9 +8,12 @@ import threading
 import numpy as np
 import pytest
 
+import zellige as zl
+from zellige.backends.cpu.compile import compile
 from zellige.backends.cpu.objects import load, object_code
 from zellige.backends.cpu.pool import Pool, Recording
 from zellige.backends.cpu.target import target
+from zellige.kernels import linear
 
 # slots: array, factor. Each program p does array[p] = array[p] * factor + p.
 STEP = """
@@ -172,6 +175,25 @@ def test_an_idle_pool_sleeps_and_wakes(code):
     pool.replay(recording)
     np.testing.assert_array_equal(array, 2 * np.arange(64))
     pool.close()
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((5, 300), np.float32), rng.standard_normal((70, 300), np.float32)
+    kernels = [
+        compile(linear.linear_vector.lower({"BN": 8}, {"W": zl.f32}), {"K": 300}, cache=None),
+        compile(linear.linear_matrix.lower({"BM": 4, "BN": 16}, {"W": zl.f32}), {"K": 300}, cache=None),
+    ]
+    dims = {"T": 5, "N": 70}
+    for kernel in kernels:
+        bits = set()
+        for threads in (1, 2, 5):
+            pool, y = Pool(threads), np.zeros((5, 70), np.float32)
+            addresses = {"x": x.ctypes.data, "w": w.ctypes.data, "y": y.ctypes.data}
+            pool.launch(kernel.entry_address, kernel.pack(addresses, dims), kernel.num_programs(dims))
+            pool.close()
+            bits.add(y.tobytes())
+        assert len(bits) == 1
 
 
 def test_too_many_programs_are_refused():

@@ -215,7 +215,12 @@ def nest(
         elif level == axis or shape[level] == 1:
             outer([*done, 0])
         else:
-            emitter.loop(0, shape[level], 1, (), lambda i, _: (outer([*done, i]), ())[1])
+
+            def deeper(i: Int, _: list[Reg]) -> tuple[()]:
+                outer([*done, i])
+                return ()
+
+            emitter.loop(0, shape[level], 1, (), deeper)
 
     def inner(done: list[Coordinate]) -> None:
         if not shape:

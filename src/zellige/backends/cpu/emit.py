@@ -55,13 +55,6 @@ def float_literal(value: float, type_: str) -> Reg:
     return Reg(f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}", type_)
 
 
-def int_literal(value: int, type_: str) -> Reg:
-    """The constant `value` of an integer type."""
-    if type_ == "i1":
-        return TRUE if value else FALSE
-    return Reg(str(value), type_)
-
-
 class Emitter:
     """One LLVM function under construction. Instructions go to the end of the current block."""
 
@@ -374,7 +367,6 @@ class Emitter:
         more = condition(list(phis))
         self._leave()
         self.line(f"br {more}, label %{inner}, label %{after}")
-        leaving = self.block
         self.label(inner)
         self._enter()
         results = list(body(list(phis)))
@@ -386,7 +378,6 @@ class Emitter:
             for phi, start, result in zip(phis, carried, results, strict=True)
         ]
         self.label(after)
-        del leaving
         return phis
 
     def if_else(

@@ -7,6 +7,7 @@ costs more than a store and a load, or when it must be: a load whose array is wr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from zellige.ir import ops
 from zellige.ir.dtypes import Kind
@@ -203,9 +204,8 @@ def _profitable(function: Function) -> set[Value]:
     return chosen
 
 
-def _cost(op: Op | None, cost: object) -> float:
+def _cost(op: Op | None, cost: Callable[[Value], float]) -> float:
     """Instructions per vector to compute a value from scratch."""
-    assert callable(cost)
     match op:
         case ops.Unary(op=kind, x=x):
             own = _UNARY_COST.get(kind, 12.0 if kind not in (UnaryOp.FLOOR, UnaryOp.CEIL, UnaryOp.ROUND) else 1.0)

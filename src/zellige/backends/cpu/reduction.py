@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zellige.backends.cpu.context import (
+    Buffer,
     Context,
     Coordinate,
     Index,
@@ -25,7 +26,7 @@ from zellige.backends.cpu.context import (
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
-from zellige.backends.cpu.memory import write_buffer
+from zellige.backends.cpu.memory import read_buffer, write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
@@ -181,8 +182,6 @@ def lower_reduce(ctx: Context, op: ops.Reduce) -> None:
         versioned(ctx, [op.x], (), columns)
     ctx.buffers[op.result] = buffer
     if size_of(op.result) == 1:
-        from zellige.backends.cpu.memory import read_buffer
-
         ctx.scalars[op.result] = read_buffer(ctx, buffer, (0,) * len(buffer.strides))
 
 
@@ -190,7 +189,7 @@ def _without(position: Sequence[Coordinate], axis: int) -> Position:
     return tuple(c for i, c in enumerate(position) if i != axis)
 
 
-def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, ...], buffer: object) -> None:
+def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, ...], buffer: Buffer) -> None:
     """Reduces every row of the vector axis, `jam` of them at a time."""
     outer = [i for i, n in enumerate(shape) if i != op.axis and n > 1]
     if not outer:
@@ -205,7 +204,7 @@ def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int,
             row[jam_axis] = ctx.emitter.add(_int(place[jam_axis]), r)
             rows.append(row)
         for row, result in zip(rows, _rows(ctx, reducer, op, shape, rows, count), strict=True):
-            write_buffer(ctx, buffer, _without(row, op.axis), result)  # type: ignore[arg-type]
+            write_buffer(ctx, buffer, _without(row, op.axis), result)
 
     def loops(axes: list[int], place: list[Coordinate]) -> None:
         axis, *rest = axes
@@ -300,7 +299,7 @@ def _rows(
     return [reducer.finish(reducer.horizontal(t)) for t in totals]
 
 
-def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, ...], buffer: object) -> None:
+def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, ...], buffer: Buffer) -> None:
     """Reduces along an axis across vectors of the last axis."""
     column_shape = tuple(1 if i == op.axis else n for i, n in enumerate(shape))
     lanes = step_lanes(ctx, [op.x])
@@ -315,7 +314,7 @@ def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, 
             return reducer.advance(carried, reducer.element(x, i, width))
 
         total = ctx.emitter.loop(0, shape[op.axis], 1, reducer.start(width), step)
-        write_buffer(ctx, buffer, _without(position, op.axis), reducer.finish(total))  # type: ignore[arg-type]
+        write_buffer(ctx, buffer, _without(position, op.axis), reducer.finish(total))
 
     nest(ctx, column_shape, vector_axis(column_shape), column, lanes if op.x.type.dtype.is_block else 2 * lanes)
 

@@ -121,7 +121,7 @@ def _pass(
         return key, e.offset(counts, e.mul(e.convert("zext", byte, "i64"), 4))
 
     def count(i: Int, _: list[Reg]) -> tuple[()]:
-        _, cell = digit(i)
+        cell = digit(i)[1]
         old = e.load(cell, "i32", 0, 4, ctx.scratch_metadata)
         e.store(e.op("add", old, Reg("1", "i32")), cell, 4, ctx.scratch_metadata)
         return ()
