@@ -40,13 +40,38 @@ def run_cpu(
     target: str = "host",
     fix_all: bool = False,
 ) -> CompiledKernel:
-    """Runs on the CPU backend, writing outputs in place; `fix_all` fixes every dim, else only those of tile shapes."""
+    """Runs on the CPU backend, writing outputs in place; `fix_all` fixes every dim, else only those of tile shapes.
+
+    The arrays lie between bytes of 0xFF (a NaN, or −1): a lane that reads past an array shows in its result, and one
+    that writes there is seen.
+    """
     fixed = dict(dims) if fix_all else {k: v for k, v in dims.items() if k in tile_dims(function)}
     kernel = compile(function, fixed, target, cache=None)
     flag = np.zeros(1, np.int64)
-    slots = kernel.pack({k: v.ctypes.data for k, v in arrays.items()}, dims, scalars, flag=flag.ctypes.data)
+    fenced = {name: Fenced(array) for name, array in arrays.items()}
+    addresses = {name: fence.inside.ctypes.data for name, fence in fenced.items()}
+    slots = kernel.pack(addresses, dims, scalars, flag=flag.ctypes.data)
     pool().launch(kernel.entry_address, slots, kernel.num_programs(dims))
+    for name, fence in fenced.items():
+        assert fence.intact(), f"{function.name} wrote outside {name}"
+        arrays[name][...] = fence.inside
     return kernel
+
+
+class Fenced:
+    """A copy of an array with bytes of 0xFF on both sides."""
+
+    MARGIN = 1024
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._room = np.full(array.nbytes + 2 * self.MARGIN, 0xFF, np.uint8)
+        middle = self._room[self.MARGIN : self.MARGIN + array.nbytes]
+        self.inside = middle.view(array.dtype).reshape(array.shape)
+        self.inside[...] = array
+
+    def intact(self) -> bool:
+        """Whether nothing around the array has changed."""
+        return bool((self._room[: self.MARGIN] == 0xFF).all() and (self._room[-self.MARGIN :] == 0xFF).all())
 
 
 def check(

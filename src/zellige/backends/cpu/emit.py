@@ -165,6 +165,10 @@ class Emitter:
         mask = ", ".join(f"i32 {p}" for p in positions)
         return self.inst(f"shufflevector {x}, {other}, <{len(positions)} x i32> <{mask}>", x.type, len(positions))
 
+    def part(self, x: Reg, first: int, count: int) -> Reg:
+        """`count` lanes of a vector from `first`."""
+        return x if count == x.lanes else self.shuffle(x, None, range(first, first + count))
+
     def concatenate(self, parts: Sequence[Reg]) -> Reg:
         """One vector of the lanes of `parts` (a power of two of equal vectors) in order."""
         while len(parts) > 1:
@@ -298,11 +302,12 @@ class Emitter:
         return self.op("and", x, y)
 
     # --- memory
-    def offset(self, pointer: Reg, bytes_: Int) -> Reg:
-        """`pointer` advanced by bytes."""
+    def offset(self, pointer: Reg, bytes_: Int, *, inbounds: bool = True) -> Reg:
+        """`pointer` advanced by bytes; `inbounds` promises LLVM that the result lies in the same object."""
         if bytes_ == 0:
             return pointer
-        return self.inst(f"getelementptr inbounds i8, {pointer}, {self.i64(bytes_)}", "ptr")
+        promise = "inbounds " if inbounds else ""
+        return self.inst(f"getelementptr {promise}i8, {pointer}, {self.i64(bytes_)}", "ptr")
 
     def load(self, pointer: Reg, type_: str, lanes: int, align: int, metadata: str = "") -> Reg:
         return self.inst(f"load {vector_type(type_, lanes)}, {pointer}, align {align}{metadata}", type_, lanes)
