@@ -211,5 +211,5 @@ def small_fill(*, y: zl.Out[f32, M], BM: zl.Static = 1000):
 @zl.kernel
 def sorted_rows(x: zl.In[f32, M, 16], payload: zl.In[f32, M, 16], *, y: zl.Out[f32, M, 16]):
     m = zl.grid(M)
-    values, order = zl.sort(x[m, :])
+    _, order = zl.sort(x[m, :])
     y[m, order] = zl.gather(payload[m, :], order)
