@@ -76,7 +76,9 @@ def test_json_has_every_kernel_with_findings(tmp_path: Path) -> None:
     assert kernels["shift"]["findings"][0]["facts"]["sizes"] == "M = 1"
 
 
-@pytest.mark.parametrize(("text", "hint"), [("def broken(:", "SyntaxError"), ("import nowhere_at_all", "nowhere_at_all")])
+@pytest.mark.parametrize(
+    ("text", "hint"), [("def broken(:", "SyntaxError"), ("import nowhere_at_all", "nowhere_at_all")]
+)
 def test_a_file_that_cannot_be_imported_is_told_at_its_line(tmp_path: Path, text: str, hint: str) -> None:
     result = run("check", write(tmp_path / "d", broken=text))
     assert result.exit_code == 1

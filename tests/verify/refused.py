@@ -117,14 +117,18 @@ def distinct_says_nothing_of_two_arrays(
 
 
 @zl.kernel
-def distinct_but_absent_entries_meet(x: zl.In[f32, T], s: zl.In[zl.Index[N, zl.distinct, zl.optional], T], *, y: zl.Mut[f32, N]):
+def distinct_but_absent_entries_meet(
+    x: zl.In[f32, T], s: zl.In[zl.Index[N, zl.distinct, zl.optional], T], *, y: zl.Mut[f32, N]
+):
     zl.requires(N > 0)
     t = zl.grid(T)
     y[zl.maximum(s[t], 0)] = x[t]
 
 
 @zl.kernel
-def distinct_over_two_axes_with_one_dropped(x: zl.In[f32, T, B], s: zl.In[zl.Index[N, zl.distinct], T], *, y: zl.Mut[f32, N]):
+def distinct_over_two_axes_with_one_dropped(
+    x: zl.In[f32, T, B], s: zl.In[zl.Index[N, zl.distinct], T], *, y: zl.Mut[f32, N]
+):
     t, b = zl.grid(T, B)
     y[s[t]] = x[t, b]
 

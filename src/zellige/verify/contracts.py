@@ -42,7 +42,9 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
         if contract.kind is ContractKind.OFFSETS and not changes:
             (i,), value = app.args, of_atom(app)
             known.append(terms.implies(terms.equal(i, 0), terms.equal(value, 0)))
-            known.append(terms.implies(terms.equal(i, extent(param.shape[0]) - 1), terms.equal(value, extent(contract.bound))))
+            known.append(
+                terms.implies(terms.equal(i, extent(param.shape[0]) - 1), terms.equal(value, extent(contract.bound)))
+            )
         return [terms.implies(app.guard, fact) for fact in known]
 
     def pair_facts(a: App, b: App) -> list[Bool]:
@@ -61,9 +63,7 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
     if changes:
         return Function(param.name, bounds, facts)
     permutes = (lambda app: high + 1) if contract.kind is ContractKind.PERMUTATION else None
-    return Function(
-        param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name
-    )
+    return Function(param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name)
 
 
 def storage_range(dtype: DType) -> tuple[int, int]:

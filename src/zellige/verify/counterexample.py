@@ -109,7 +109,9 @@ def describe(symbols: Symbols, claim: Claim, answer: Answer) -> Example:
             facts[label] = _tuple(answer.value(p) for p in ids)
         for number, line in iterations(symbols, block):
             term = rename.int(number) if other else number
-            facts[f"iteration of the loop at line {line}" + (" (the other program)" if other else "")] = answer.value(term)
+            facts[f"iteration of the loop at line {line}" + (" (the other program)" if other else "")] = answer.value(
+                term
+            )
     lanes = [lane for lane in claim.lanes if lane.constant is None]
     if lanes and not two and claim.code != "ZL0302":
         facts["lane"] = _tuple(answer.value(lane) for lane in lanes)

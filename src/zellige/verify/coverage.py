@@ -35,7 +35,8 @@ class Witness:
 def target(symbols: Symbols, param: ArrayParam) -> tuple[Int, ...]:
     """Any coordinate of an array, as variables."""
     return tuple(
-        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
+        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1)
+        for k, extent in enumerate(param.shape)
     )
 
 
@@ -177,7 +178,12 @@ class _Solver:
     def _without_quotients(self, equations: list[Equation]) -> list[Equation]:
         for _ in range(8):
             found = next(
-                (q for e, _ in equations for q in atoms_of(e, guards=False) if isinstance(q, Div) and self._splittable(q)),
+                (
+                    q
+                    for e, _ in equations
+                    for q in atoms_of(e, guards=False)
+                    if isinstance(q, Div) and self._splittable(q)
+                ),
                 None,
             )
             if found is None:
@@ -188,7 +194,10 @@ class _Solver:
             assert split is not None
             sign, rest = split
             tag = f"{len(self.splits)}"
-            quotient, remainder = terms.make_var(f"quotient{tag}", "witness"), terms.make_var(f"remainder{tag}", "witness")
+            quotient, remainder = (
+                terms.make_var(f"quotient{tag}", "witness"),
+                terms.make_var(f"remainder{tag}", "witness"),
+            )
             definition = (found.denominator * of_atom(quotient) + of_atom(remainder) - rest) * sign
             del self.open[v]
             self.open[quotient] = self.open[remainder] = None

@@ -110,9 +110,7 @@ class Invariants:
             starts = terms.implies(
                 terms.equal(of_atom(k), 0), terms.equal(values[i], symbols.int_at(loop.init[i], lanes))
             )
-            known = terms.conjunction(
-                (*(c.make(values, of_atom(k)) for c in kept if c.position == i), starts)
-            )
+            known = terms.conjunction((*(c.make(values, of_atom(k)) for c in kept if c.position == i), starts))
             symbols.carried_function(loop, i).facts = self._facts(loop, i, known, scope, k, names, scalars, lanes)
 
     def _facts(
@@ -138,7 +136,9 @@ class Invariants:
         lanes = self._lanes(loop, c)
         values = {i: self.symbols.int_at(loop.init[i], lanes if i == c.position else ()) for i in followed
                   if i == c.position or not loop.init[i].type.rank}  # fmt: skip
-        return self._proved((self.symbols.path(block), *_present(self.symbols.scope(block), lanes)), c.make(values, const(0)))
+        return self._proved(
+            (self.symbols.path(block), *_present(self.symbols.scope(block), lanes)), c.make(values, const(0))
+        )
 
     def _survives(self, loop: For | While, c: Candidate, followed: list[int]) -> bool:
         lanes = self._lanes(loop, c)
@@ -146,7 +146,9 @@ class Invariants:
                   if i == c.position or not loop.init[i].type.rank}  # fmt: skip
         k = self.symbols.iteration(loop, 0 if isinstance(loop, For) else 1)
         body = loop.body
-        return self._proved((self.symbols.path(body), *_present(self.symbols.scope(body), lanes)), c.make(values, k + 1))
+        return self._proved(
+            (self.symbols.path(body), *_present(self.symbols.scope(body), lanes)), c.make(values, k + 1)
+        )
 
     def _lanes(self, loop: For | While, c: Candidate) -> Lanes:
         return self.symbols.lanes(loop.init[c.position].type.shape, ".carried")

@@ -104,14 +104,25 @@ def _joined(equations: list[tuple[Int, Int]]) -> Iterator[tuple[Int, Int]]:
     """From ⌊y/d⌋ and y mod d in both accesses: y."""
     for a, b in equations:
         qa, qb = a.atom, b.atom
-        if isinstance(qa, Div) and isinstance(qb, Div) and qa.denominator is qb.denominator and not differing(qa.denominator):
+        if (
+            isinstance(qa, Div)
+            and isinstance(qb, Div)
+            and qa.denominator is qb.denominator
+            and not differing(qa.denominator)
+        ):
             remainders = (qa.numerator - qa.denominator * a, qb.numerator - qb.denominator * b)
             if remainders in equations:
                 yield qa.numerator, qb.numerator
 
 
 def _consequences(
-    ranges: Ranges, a: Int, b: Int, agreed: set[Var], known: tuple[tuple[Int, ...], tuple[Int, ...]], one: Access, two: Access
+    ranges: Ranges,
+    a: Int,
+    b: Int,
+    agreed: set[Var],
+    known: tuple[tuple[Int, ...], tuple[Int, ...]],
+    one: Access,
+    two: Access,
 ) -> Iterator[Var | tuple[Int, Int]]:
     ra, free_a = _without_agreed(a, agreed)
     rb, free_b = _without_agreed(b, agreed)

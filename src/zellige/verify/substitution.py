@@ -33,7 +33,9 @@ class Substitution:
     """Replaces atoms and booleans, keeping normal forms. ``atom`` may give None to leave one as it is (its parts are
     then rewritten)."""
 
-    def __init__(self, atom: Callable[[Atom], Int | None], truth: Callable[[Bool], Bool | None] = lambda b: None) -> None:
+    def __init__(
+        self, atom: Callable[[Atom], Int | None], truth: Callable[[Bool], Bool | None] = lambda b: None
+    ) -> None:
         self._atom = atom
         self._truth = truth
         self._memo: dict[Node, Any] = {}

@@ -66,7 +66,9 @@ class Symbols:
         self._iterations: dict[tuple[Op, int], Int] = {}
         self._index(function.body, Place(None, 0, None))
         self.programs = tuple(
-            const(0) if axis.programs == Const(1) else terms.variable(f"pid{k}", "pid", 0, self.extent(axis.programs) - 1)
+            const(0)
+            if axis.programs == Const(1)
+            else terms.variable(f"pid{k}", "pid", 0, self.extent(axis.programs) - 1)
             for k, axis in enumerate(function.grid)
         )
 
@@ -173,12 +175,17 @@ class Symbols:
         if isinstance(op, While):
             return self.int_at(op.limit, ())
         lower, upper = self.int_at(op.lower, ()), self.int_at(op.upper, ())
-        return terms.ceildiv(upper - lower, const(op.step)) if op.step > 0 else terms.ceildiv(lower - upper, const(-op.step))
+        return (
+            terms.ceildiv(upper - lower, const(op.step))
+            if op.step > 0
+            else terms.ceildiv(lower - upper, const(-op.step))
+        )
 
     def lanes(self, shape: Sequence[Extent], tag: str) -> Lanes:
         """Fresh lane variables for the axes of a tile; 0 where the extent is 1."""
         return tuple(
-            const(0) if extent == Const(1)
+            const(0)
+            if extent == Const(1)
             else terms.variable(f"lane{axis}{tag}<{extent}", "lane", 0, self.extent(extent) - 1)
             for axis, extent in enumerate(shape)
         )
@@ -284,9 +291,7 @@ class Symbols:
             case ops.Binary():
                 return self._binary(op, lanes)
             case ops.Select():
-                return terms.ite(
-                    self.bool_at(op.condition, lanes), self.int_at(op.x, lanes), self.int_at(op.y, lanes)
-                )
+                return terms.ite(self.bool_at(op.condition, lanes), self.int_at(op.x, lanes), self.int_at(op.y, lanes))
             case ops.Cast():
                 return self._cast(op, lanes)
             case ops.Load():
@@ -357,7 +362,11 @@ class Symbols:
     def _div(self, x: Int, y: Int) -> Int:
         q = terms.div(x, y)
         quotient = q.atom
-        if isinstance(quotient, terms.Div) and self.ranges.nonneg(x, depth=2) and self.ranges.nonneg(y - x - 1, depth=3):
+        if (
+            isinstance(quotient, terms.Div)
+            and self.ranges.nonneg(x, depth=2)
+            and self.ranges.nonneg(y - x - 1, depth=3)
+        ):
             return const(0)
         # ⌊(y·a + b)/y⌋ = a where 0 ≤ b < y
         for atom in [a for m, _ in q.terms for a in m if isinstance(a, terms.Div)]:
@@ -468,7 +477,9 @@ class Symbols:
             return terms.maximum(self.trips(op), const(0)) if not self.ranges.nonneg(self.trips(op)) else self.trips(op)
         key = (op.results[0], "iterations")
         if key not in self.functions:
-            self.functions[key] = Function(f"iterations_{self._names[op]}", lambda app: (const(0), None), approximate=True)
+            self.functions[key] = Function(
+                f"iterations_{self._names[op]}", lambda app: (const(0), None), approximate=True
+            )
         return terms.apply(self.functions[key], self.scope(block))
 
     def carried_function(self, op: For | While, i: int) -> Function:
@@ -586,14 +597,10 @@ class Symbols:
         return self._unknown_bool(op.result, lanes)
 
 
-
-
-
 def permutes(a: App, b: App) -> list[Bool]:
     """Two positions of one permutation along the last axis: equal only at the same place."""
     return [] if a.args[:-1] != b.args[:-1] else [terms.implies(terms.equal(terms.of_atom(a), terms.of_atom(b)),
                                                                 terms.equal(a.args[-1], b.args[-1]))]  # fmt: skip
-
 
 
 def ops_of(function: ops.Function) -> list[Op]:
@@ -602,9 +609,7 @@ def ops_of(function: ops.Function) -> list[Op]:
 
 
 def _choice(condition: Bool, a: Bool, b: Bool) -> Bool:
-    return terms.disjunction(
-        (terms.conjunction((condition, a)), terms.conjunction((terms.negate(condition), b)))
-    )
+    return terms.disjunction((terms.conjunction((condition, a)), terms.conjunction((terms.negate(condition), b))))
 
 
 def _variable(t: Int) -> Var:

@@ -284,8 +284,10 @@ def make_var(name: str, kind: str, low: Int | int | None = None, high: Int | int
         ("var", name), Var, name=name, kind=kind,
         low=None if low is None else _int(low), high=None if high is None else _int(high),
     )  # fmt: skip
-    if var.kind != kind or var.low is not (None if low is None else _int(low)) or (
-        var.high is not (None if high is None else _int(high))
+    if (
+        var.kind != kind
+        or var.low is not (None if low is None else _int(low))
+        or (var.high is not (None if high is None else _int(high)))
     ):
         raise InternalError(f"two variables are called {name}")
     return var
