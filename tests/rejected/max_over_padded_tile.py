@@ -1,5 +1,5 @@
 # code: ZL0107
-# shows: 
+# shows:
 # exhibit: 12
 """Inactive lanes would be 0 and win over negative values."""
 

@@ -1,5 +1,5 @@
 # code: ZL0303
-# shows: 
+# shows:
 """An Out array must be written."""
 
 import zellige as zl

@@ -1,5 +1,5 @@
 # code: ZL0109
-# shows: 
+# shows:
 """An Out array is write-only."""
 
 import zellige as zl

@@ -10,8 +10,14 @@ B, PAGES, NB, P = zl.dims("B PAGES NB P")
 
 
 @zl.kernel
-def page_sums(keys: zl.In[f32, NB, P], table: zl.In[zl.Index[NB], B, PAGES], length: zl.In[zl.UpTo[PAGES * P], B], *,
-              out: zl.Out[f32, B], BS: zl.Static = 16):
+def page_sums(
+    keys: zl.In[f32, NB, P],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    *,
+    out: zl.Out[f32, B],
+    BS: zl.Static = 16,
+):
     zl.requires(P > 0)
     b = zl.grid(B)
     total = zl.zeros((), f32)

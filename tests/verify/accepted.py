@@ -58,7 +58,10 @@ def transpose(x: zl.In[f32, M, N], *, y: zl.Out[f32, N, M], BM: zl.Static = 32, 
 
 @zl.kernel
 def kv_append(
-    k: zl.In[f32, T, H, D], slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T], *, pages: zl.Mut[f32, NB, P, H, D]
+    k: zl.In[f32, T, H, D],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    *,
+    pages: zl.Mut[f32, NB, P, H, D],
 ):
     t, h = zl.grid(T, H)
     s = slot[t]
@@ -211,5 +214,5 @@ def small_fill(*, y: zl.Out[f32, M], BM: zl.Static = 1000):
 @zl.kernel
 def sorted_rows(x: zl.In[f32, M, 16], payload: zl.In[f32, M, 16], *, y: zl.Out[f32, M, 16]):
     m = zl.grid(M)
-    values, order = zl.sort(x[m, :])
+    _, order = zl.sort(x[m, :])
     y[m, order] = zl.gather(payload[m, :], order)

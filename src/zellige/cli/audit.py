@@ -66,7 +66,9 @@ def entry(kernel: Kernel, decide: Verify) -> dict[str, Any]:
 
 def _print(rows: list[dict[str, Any]]) -> None:
     width = max((len(row["name"]) for row in rows), default=6)
-    click.echo(f"{'kernel':{width}}  {'verdict':8} {'variants':>8} {'obligations':>11} {'unsafe':>6}  {'seconds':>7}  how")
+    click.echo(
+        f"{'kernel':{width}}  {'verdict':8} {'variants':>8} {'obligations':>11} {'unsafe':>6}  {'seconds':>7}  how"
+    )
     for row in rows:
         how = ", ".join(f"{count} {name}" for name, count in sorted(row["how"].items()))
         verdict = "proved" if row["proved"] else "refused"

@@ -20,7 +20,9 @@ from zellige.verify import Verdict, VerdictCache, verify
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
-@click.option("--emit-smt", type=click.Path(path_type=Path, file_okay=False), help="Write every solver query here (SMT-LIB 2).")
+@click.option(
+    "--emit-smt", type=click.Path(path_type=Path, file_okay=False), help="Write every solver query here (SMT-LIB 2)."
+)
 @click.option("--no-cache", is_flag=True, help="Prove everything again.")
 @click.pass_context
 def check(ctx: click.Context, paths: tuple[Path, ...], form: str, emit_smt: Path | None, no_cache: bool) -> None:
@@ -84,5 +86,11 @@ def _print(checked: list[Checked], seconds: float) -> None:
     names = {(c.file, c.name) for c in checked}
     variants = "" if len(checked) == len(names) else f" in {len(checked)} variants"
     count = "1 kernel" if len(names) == 1 else f"{len(names)} kernels"
-    proved = f"{len(names) - len(shown)} proved, {len(shown)} refused" if shown else "all proved" if names else "nothing to prove"
+    proved = (
+        f"{len(names) - len(shown)} proved, {len(shown)} refused"
+        if shown
+        else "all proved"
+        if names
+        else "nothing to prove"
+    )
     click.echo(f"{count}{variants}: {proved} ({seconds:.2f} s)")

@@ -45,7 +45,9 @@ class Checked:
 def python_files(path: Path) -> list[Path]:
     """A file, or all Python files below a folder, in order. ZelligeError ZL0130 if there is no such path."""
     if path.is_dir():
-        return sorted(p for p in path.rglob("*.py") if not any(part.startswith(".") for part in p.parts[len(path.parts) :]))
+        return sorted(
+            p for p in path.rglob("*.py") if not any(part.startswith(".") for part in p.parts[len(path.parts) :])
+        )
     if not path.is_file():
         raise ZelligeError("ZL0130", f"there is no file or folder {path}")
     return [path]
@@ -74,14 +76,20 @@ def load(path: Path) -> ModuleType:
     except ZelligeError:
         raise
     except Exception as error:  # the user's file may raise anything; it is told, not swallowed
-        raise ZelligeError("ZL0130", f"{path} cannot be imported: {type(error).__name__}: {error}", span=_blame(path, error)) from error
+        raise ZelligeError(
+            "ZL0130", f"{path} cannot be imported: {type(error).__name__}: {error}", span=_blame(path, error)
+        ) from error
 
 
 def _blame(path: Path, error: Exception) -> Span:
     if isinstance(error, SyntaxError) and error.lineno:
         column = max((error.offset or 1) - 1, 0)
         return Span(error.filename or str(path), error.lineno, column, error.lineno, column + 1)
-    inside = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path.resolve() or f.filename == str(path)]
+    inside = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename) == path.resolve() or f.filename == str(path)
+    ]
     line = (inside[-1].lineno if inside else None) or 1
     return Span(str(path), line, 0, line, 1 << 16)
 
@@ -107,6 +115,13 @@ def check_kernel(kernel: Kernel, verify: Verify) -> Iterator[Checked]:
 def refusal(name: str, error: ZelligeError) -> Verdict:
     """An error as a verdict."""
     finding = Finding(
-        error.code, error.message, error.span or NOWHERE, "", (), {k: str(v) for k, v in error.facts.items()}, "", error.help or ""
+        error.code,
+        error.message,
+        error.span or NOWHERE,
+        "",
+        (),
+        {k: str(v) for k, v in error.facts.items()},
+        "",
+        error.help or "",
     )
     return Verdict(name, (finding,), ())

@@ -61,7 +61,9 @@ def explanation(code: str) -> str:
         known = f"ZL{known}"
     if known not in CODES:
         raise ZelligeError(
-            "ZL0104", f"there is no explanation of a code {code}", help="`zellige explain` without a code lists all of them"
+            "ZL0104",
+            f"there is no explanation of a code {code}",
+            help="`zellige explain` without a code lists all of them",
         )
     body = (Path(__file__).parent / "explanations" / f"{known}.md").read_text(encoding="utf-8")
     return f"# {known}: {CODES[known]}\n\n{body.strip()}"

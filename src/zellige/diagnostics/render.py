@@ -1,15 +1,15 @@
 """Findings as text: the headline, the source with a caret, the counterexample in numbers, why, and one suggested edit.
 
-    error[ZL0201]: index out of bounds on axis 0 of 'x': 5 is not below 5
-      --> shift.py:9:12
-       |
-     9 |     y[i] = x[i + 1]
-       |            ^^^^^^^^ can reach past the end (M)
-       |
-       = sizes: M = 5
-       …
-       = why: …
-       = help: …
+error[ZL0201]: index out of bounds on axis 0 of 'x': 5 is not below 5
+  --> shift.py:9:12
+   |
+ 9 |     y[i] = x[i + 1]
+   |            ^^^^^^^^ can reach past the end (M)
+   |
+   = sizes: M = 5
+   …
+   = why: …
+   = help: …
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Verdicts on disk, by content: the same kernel text and the same verifier give the same verdict, so it is kept.
 
-The key covers the kernel's canonical text with its spans and the verifier's and the IR's own source files: any change to
-what decides makes old entries unreachable. An entry made by another version of the solver is made again. A damaged entry is made again, never trusted.
+The key covers the kernel's canonical text with its spans and the verifier's and the IR's own source files: any change
+to what decides makes old entries unreachable. An entry made by another version of the solver is made again. A damaged
+entry is made again, never trusted.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zellige.ir.dtypes import index
+from zellige.ir.dtypes import DType, index
 from zellige.ir.extent import Extent
 from zellige.ir.types import ArrayParam, Contract, ContractKind
 from zellige.verify import terms
@@ -29,7 +29,7 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
     contract = param.contract
     if not param.dtype.is_integer:
         return Function(param.name, shown=param.name)
-    lowest, highest = (-(1 << 63), (1 << 63) - 1) if param.dtype is index else param.dtype.integer_range()
+    lowest, highest = storage_range(param.dtype)
     if contract is None:
         return Function(param.name, lambda app: (const(lowest), const(highest)), shown="" if changes else param.name)
     low, high = value_range(contract, extent)
@@ -42,7 +42,9 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
         if contract.kind is ContractKind.OFFSETS and not changes:
             (i,), value = app.args, of_atom(app)
             known.append(terms.implies(terms.equal(i, 0), terms.equal(value, 0)))
-            known.append(terms.implies(terms.equal(i, extent(param.shape[0]) - 1), terms.equal(value, extent(contract.bound))))
+            known.append(
+                terms.implies(terms.equal(i, extent(param.shape[0]) - 1), terms.equal(value, extent(contract.bound)))
+            )
         return [terms.implies(app.guard, fact) for fact in known]
 
     def pair_facts(a: App, b: App) -> list[Bool]:
@@ -61,6 +63,9 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
     if changes:
         return Function(param.name, bounds, facts)
     permutes = (lambda app: high + 1) if contract.kind is ContractKind.PERMUTATION else None
-    return Function(
-        param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name
-    )
+    return Function(param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name)
+
+
+def storage_range(dtype: DType) -> tuple[int, int]:
+    """Numbers that an integer dtype can hold; of ``index``, the 64 bits that it has at most."""
+    return (-(1 << 63), (1 << 63) - 1) if dtype is index else dtype.integer_range()

@@ -12,7 +12,8 @@ from zellige.verify import terms
 from zellige.verify.obligations import Claim
 from zellige.verify.races import OTHER
 from zellige.verify.solver import Answer, Solver
-from zellige.verify.symbolic import Renaming, Symbols
+from zellige.verify.substitution import Renaming, atoms_of, variables_of
+from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Bool, Int
 
 SIZES: tuple[tuple[int, int | None], ...] = (
@@ -95,7 +96,7 @@ def describe(symbols: Symbols, claim: Claim, answer: Answer) -> Example:
         values[name] = answer.value(symbols.dim(name))
     if values:
         facts["sizes"] = ", ".join(f"{name} = {value}" for name, value in values.items())
-    scalars = [v for v in terms.variables_of(*claim.assumptions, claim.goal) if v.kind == "scalar"]
+    scalars = [v for v in variables_of(*claim.assumptions, claim.goal) if v.kind == "scalar"]
     for v in scalars:
         facts[f"scalar {v.name.removeprefix('scalar:')}"] = answer.value(terms.of_atom(v))
     rename = Renaming(OTHER)
@@ -108,7 +109,9 @@ def describe(symbols: Symbols, claim: Claim, answer: Answer) -> Example:
             facts[label] = _tuple(answer.value(p) for p in ids)
         for number, line in iterations(symbols, block):
             term = rename.int(number) if other else number
-            facts[f"iteration of the loop at line {line}" + (" (the other program)" if other else "")] = answer.value(term)
+            facts[f"iteration of the loop at line {line}" + (" (the other program)" if other else "")] = answer.value(
+                term
+            )
     lanes = [lane for lane in claim.lanes if lane.constant is None]
     if lanes and not two and claim.code != "ZL0302":
         facts["lane"] = _tuple(answer.value(lane) for lane in lanes)
@@ -125,7 +128,7 @@ def describe(symbols: Symbols, claim: Claim, answer: Answer) -> Example:
     for app, value in dict(answer.applications).items():
         facts[f"{app.function.shown}[{', '.join(str(answer.value(i)) for i in app.args)}]"] = value
     uncertain = any(
-        isinstance(a, App) and a.function.approximate for a in terms.atoms_of(*claim.assumptions, claim.goal, guards=False)
+        isinstance(a, App) and a.function.approximate for a in atoms_of(*claim.assumptions, claim.goal, guards=False)
     )
     return Example(facts, values, not uncertain)
 

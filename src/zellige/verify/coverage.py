@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from math import gcd
 
 from zellige.ir import ops
-from zellige.ir.types import ArrayParam, ContractKind
+from zellige.ir.types import ArrayParam
 from zellige.verify import segments, terms
 from zellige.verify.obligations import Access
 from zellige.verify.ranges import linear_in
+from zellige.verify.substitution import Substitution, atoms_of, replacing, variables_of
 from zellige.verify.symbolic import Symbols
-from zellige.verify.terms import App, Atom, Bool, Div, Function, Int, Substitution, Var, const, of_atom
+from zellige.verify.terms import App, Atom, Bool, Div, Function, Int, Var, const, of_atom
 
 Equation = tuple[Int, Int]
 """An index expression and what it must equal."""
@@ -34,7 +35,8 @@ class Witness:
 def target(symbols: Symbols, param: ArrayParam) -> tuple[Int, ...]:
     """Any coordinate of an array, as variables."""
     return tuple(
-        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1) for k, extent in enumerate(param.shape)
+        terms.variable(f"{param.name}.coordinate{k}", "coordinate", 0, symbols.extent(extent) - 1)
+        for k, extent in enumerate(param.shape)
     )
 
 
@@ -140,7 +142,7 @@ class _Solver:
 
     def _closed(self, t: Int) -> Int:
         for _ in range(len(self.solved)):
-            moved = terms.replacing(self.solved).int(t)
+            moved = replacing(self.solved).int(t)
             if moved is t:
                 break
             t = moved
@@ -157,7 +159,7 @@ class _Solver:
             atom = segment.atom
             if isinstance(atom, Var) and atom in self.open:
                 self._set(atom, owner)
-            elif isinstance(atom, App) and any(v in self.open for v in terms.variables_of(segment)):
+            elif isinstance(atom, App) and any(v in self.open for v in variables_of(segment)):
                 equations = [(_swap({atom: owner}).int(e), c) for e, c in equations]
         return equations
 
@@ -176,7 +178,12 @@ class _Solver:
     def _without_quotients(self, equations: list[Equation]) -> list[Equation]:
         for _ in range(8):
             found = next(
-                (q for e, _ in equations for q in terms.atoms_of(e, guards=False) if isinstance(q, Div) and self._splittable(q)),
+                (
+                    q
+                    for e, _ in equations
+                    for q in atoms_of(e, guards=False)
+                    if isinstance(q, Div) and self._splittable(q)
+                ),
                 None,
             )
             if found is None:
@@ -187,7 +194,10 @@ class _Solver:
             assert split is not None
             sign, rest = split
             tag = f"{len(self.splits)}"
-            quotient, remainder = terms.make_var(f"quotient{tag}", "witness"), terms.make_var(f"remainder{tag}", "witness")
+            quotient, remainder = (
+                terms.make_var(f"quotient{tag}", "witness"),
+                terms.make_var(f"remainder{tag}", "witness"),
+            )
             definition = (found.denominator * of_atom(quotient) + of_atom(remainder) - rest) * sign
             del self.open[v]
             self.open[quotient] = self.open[remainder] = None
@@ -198,28 +208,28 @@ class _Solver:
 
     def _splittable(self, q: Div) -> Var | None:
         """An open unknown that q's numerator has with factor 1 or −1, and its denominator has not."""
-        inside = set(terms.variables_of(q.denominator))
+        inside = set(variables_of(q.denominator))
         for m, c in q.numerator.terms:
             if len(m) == 1 and c in (1, -1) and isinstance(m[0], Var) and m[0] in self.open and m[0] not in inside:
                 split = linear_in(q.numerator, m[0])
-                if split is not None and m[0] not in terms.variables_of(split[1]):
+                if split is not None and m[0] not in variables_of(split[1]):
                     return m[0]
         return None
 
     # --- one equation
     def _step(self, equation: Equation) -> Equation | None:
-        expression = terms.replacing(self.solved).int(equation[0])
-        here = [v for v in terms.variables_of(expression) if v in self.open]
+        expression = replacing(self.solved).int(equation[0])
+        here = [v for v in variables_of(expression) if v in self.open]
         if not here:
             return None
         factors: dict[Var, Int] = {}
         rest = expression
         for v in here:
             split = linear_in(rest, v)
-            if split is None or any(w in self.open for w in terms.variables_of(split[0])):
+            if split is None or any(w in self.open for w in variables_of(split[0])):
                 return None
             factors[v], rest = split
-        if any(w in self.open for w in terms.variables_of(rest)):
+        if any(w in self.open for w in variables_of(rest)):
             return None
         wanted = equation[1] - rest
         if len(here) == 1:

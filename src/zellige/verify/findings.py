@@ -44,7 +44,9 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                     "an active lane computes an index below 0; negative indices do not count from the end",
                     "mask the access with zl.only(index, index >= 0), or change the index",
                 )  # fmt: skip
-            message = f"index out of bounds on {where}" + (f": {position} is not below {facts['extent']}" if example else "")
+            message = f"index out of bounds on {where}" + (
+                f": {position} is not below {facts['extent']}" if example else ""
+            )
             return (
                 message, f"can reach past the end ({claim.bound})",
                 "a lane that is active here, whether or not its value is used later, touches an element outside the array",
@@ -74,7 +76,11 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 "state zl.requires(divisor > 0) if it is a dim or a scalar, else use zl.maximum(divisor, 1)",
             )  # fmt: skip
         case Kind.OVERFLOW:
-            widen = "drop index_bits=32, so that 64-bit arithmetic is used, or" if claim.bound == "32" else "reorder the arithmetic, or"
+            widen = (
+                "drop index_bits=32, so that 64-bit arithmetic is used, or"
+                if claim.bound == "32"
+                else "reorder the arithmetic, or"
+            )
             thing = f"the offset into '{claim.array}'" if claim.array else "index arithmetic"
             return (
                 f"{thing} overflows {claim.bound} bits" + (f": {facts['value']}" if example else ""),

@@ -15,8 +15,10 @@ from zellige.ir.extent import Extent
 from zellige.ir.ops import Block, For, Op, Value, While
 from zellige.ir.walk import blocks, walk
 from zellige.verify import terms
+from zellige.verify.lanes import Lanes
 from zellige.verify.solver import Outcome, Solver
-from zellige.verify.symbolic import Lanes, Symbols
+from zellige.verify.substitution import replacing
+from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Bool, Int, Var, const, of_atom
 
 Values = dict[int, Int]
@@ -108,9 +110,7 @@ class Invariants:
             starts = terms.implies(
                 terms.equal(of_atom(k), 0), terms.equal(values[i], symbols.int_at(loop.init[i], lanes))
             )
-            known = terms.conjunction(
-                (*(c.make(values, of_atom(k)) for c in kept if c.position == i), starts)
-            )
+            known = terms.conjunction((*(c.make(values, of_atom(k)) for c in kept if c.position == i), starts))
             symbols.carried_function(loop, i).facts = self._facts(loop, i, known, scope, k, names, scalars, lanes)
 
     def _facts(
@@ -126,7 +126,7 @@ class Invariants:
             for j in scalars:
                 values[names[j]] = terms.apply(self.symbols.carried_function(loop, j), place, app.guard)
             values[names[i]] = of_atom(app)
-            return [terms.implies(app.guard, b) for b in terms.conjuncts(terms.replacing(values).bool(known))]
+            return [terms.implies(app.guard, b) for b in terms.conjuncts(replacing(values).bool(known))]
 
         return facts
 
@@ -136,7 +136,9 @@ class Invariants:
         lanes = self._lanes(loop, c)
         values = {i: self.symbols.int_at(loop.init[i], lanes if i == c.position else ()) for i in followed
                   if i == c.position or not loop.init[i].type.rank}  # fmt: skip
-        return self._proved((self.symbols.path(block), *_present(self.symbols.scope(block), lanes)), c.make(values, const(0)))
+        return self._proved(
+            (self.symbols.path(block), *_present(self.symbols.scope(block), lanes)), c.make(values, const(0))
+        )
 
     def _survives(self, loop: For | While, c: Candidate, followed: list[int]) -> bool:
         lanes = self._lanes(loop, c)
@@ -144,7 +146,9 @@ class Invariants:
                   if i == c.position or not loop.init[i].type.rank}  # fmt: skip
         k = self.symbols.iteration(loop, 0 if isinstance(loop, For) else 1)
         body = loop.body
-        return self._proved((self.symbols.path(body), *_present(self.symbols.scope(body), lanes)), c.make(values, k + 1))
+        return self._proved(
+            (self.symbols.path(body), *_present(self.symbols.scope(body), lanes)), c.make(values, k + 1)
+        )
 
     def _lanes(self, loop: For | While, c: Candidate) -> Lanes:
         return self.symbols.lanes(loop.init[c.position].type.shape, ".carried")

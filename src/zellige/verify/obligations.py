@@ -19,8 +19,9 @@ from zellige.ir.types import ContractKind, Role
 from zellige.ir.walk import blocks, results
 from zellige.verify import terms
 from zellige.verify.contracts import value_range
+from zellige.verify.lanes import Lanes
 from zellige.verify.ranges import Simplifier
-from zellige.verify.symbolic import Lanes, Symbols
+from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Bool, Int, const
 
 

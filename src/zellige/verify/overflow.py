@@ -58,7 +58,11 @@ def offset_claim(symbols: Symbols, access: Access) -> Claim | None:
 
 def _claim(symbols: Symbols, op: Op, block: Block, number: Int, bits: int, lanes: tuple[Int, ...], what: str) -> Claim:
     limit = 1 << (bits - 1)
-    small = (symbols.path(block), *_sizes(symbols)) if symbols.ranges.interval(number)[1] >= limit else (symbols.path(block),)
+    small = (
+        (symbols.path(block), *_sizes(symbols))
+        if symbols.ranges.interval(number)[1] >= limit
+        else (symbols.path(block),)
+    )
     return Claim(
         Kind.OVERFLOW, "ZL0401", op.span, small, terms.between(-limit, number, limit - 1), f"{what} fits {bits} bits",
         {"value": number, "largest": const(limit - 1)}, (block,), lanes, bound=str(bits),

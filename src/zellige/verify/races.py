@@ -12,7 +12,8 @@ from zellige.ir.extent import Const
 from zellige.verify import terms
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.ranges import Ranges, known_nonneg, linear_in
-from zellige.verify.symbolic import Renaming, Symbols
+from zellige.verify.substitution import Renaming, variables_of
+from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Atom, Bool, Div, Int, Var, of_atom
 
 OTHER = "′"
@@ -103,14 +104,25 @@ def _joined(equations: list[tuple[Int, Int]]) -> Iterator[tuple[Int, Int]]:
     """From ⌊y/d⌋ and y mod d in both accesses: y."""
     for a, b in equations:
         qa, qb = a.atom, b.atom
-        if isinstance(qa, Div) and isinstance(qb, Div) and qa.denominator is qb.denominator and not differing(qa.denominator):
+        if (
+            isinstance(qa, Div)
+            and isinstance(qb, Div)
+            and qa.denominator is qb.denominator
+            and not differing(qa.denominator)
+        ):
             remainders = (qa.numerator - qa.denominator * a, qb.numerator - qb.denominator * b)
             if remainders in equations:
                 yield qa.numerator, qb.numerator
 
 
 def _consequences(
-    ranges: Ranges, a: Int, b: Int, agreed: set[Var], known: tuple[tuple[Int, ...], tuple[Int, ...]], one: Access, two: Access
+    ranges: Ranges,
+    a: Int,
+    b: Int,
+    agreed: set[Var],
+    known: tuple[tuple[Int, ...], tuple[Int, ...]],
+    one: Access,
+    two: Access,
 ) -> Iterator[Var | tuple[Int, Int]]:
     ra, free_a = _without_agreed(a, agreed)
     rb, free_b = _without_agreed(b, agreed)
@@ -160,9 +172,9 @@ def _without_agreed(t: Int, agreed: set[Var]) -> tuple[Int, Int]:
 
 def _mentions(t: Int, agreed: set[Var]) -> bool:
     """Whether t has a variable on which the sides may differ."""
-    return any(v.kind in ("pid", "iteration", "lane") and v not in agreed for v in terms.variables_of(t))
+    return any(v.kind in ("pid", "iteration", "lane") and v not in agreed for v in variables_of(t))
 
 
 def differing(*parts: Int | Bool) -> frozenset[Var]:
     """Variables of a program: ids, iterations and lanes."""
-    return frozenset(v for v in terms.variables_of(*parts) if v.kind in ("pid", "iteration", "lane"))
+    return frozenset(v for v in variables_of(*parts) if v.kind in ("pid", "iteration", "lane"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
+from zellige.verify.substitution import Substitution
 from zellige.verify.terms import (
     App,
     Atom,
@@ -18,7 +19,6 @@ from zellige.verify.terms import (
     Int,
     Ite,
     Monomial,
-    Substitution,
     Var,
     conjuncts,
     const,

@@ -13,6 +13,7 @@ from zellige.ir import ops
 from zellige.ir.types import ArrayParam, ContractKind
 from zellige.verify import terms
 from zellige.verify.contracts import array_function
+from zellige.verify.substitution import atoms_of
 from zellige.verify.terms import App, Bool, Function, Int, const, of_atom
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def end(symbols: Symbols, param: ArrayParam, tile: int | None) -> Int:
 def cut(symbols: Symbols, expression: Int) -> tuple[Function, Int, Int] | None:
     """Of an index expression that starts at a segment of an ``Offsets`` array: the function from elements to segments, the
     segment as the expression has it, and how many elements there are."""
-    for atom in terms.atoms_of(expression, guards=False):
+    for atom in atoms_of(expression, guards=False):
         if isinstance(atom, App) and len(atom.args) == 1:
             param = next((p for p in symbols.function.arrays if symbols.arrays.get(p.name) is atom.function), None)
             if param and param.contract and param.contract.kind is ContractKind.OFFSETS:

@@ -17,6 +17,7 @@ from typing import Any
 import z3
 
 from zellige.verify import terms
+from zellige.verify.substitution import atoms_of
 from zellige.verify.terms import (
     App,
     Atom,
@@ -113,7 +114,7 @@ class Solver:
             return int(number.as_long())
 
         applications = tuple(
-            (a, value(of_atom(a))) for a in terms.atoms_of(*full, guards=False)
+            (a, value(of_atom(a))) for a in atoms_of(*full, guards=False)
             if isinstance(a, App) and a.function.shown and not _is_predicate(a, full)
         )  # fmt: skip
         return Answer(Outcome.REFUTED, value, applications)

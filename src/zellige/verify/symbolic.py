@@ -17,19 +17,19 @@ from dataclasses import dataclass
 
 from zellige.diagnostics.errors import InternalError
 from zellige.ir import ops
-from zellige.ir.dtypes import DType, index
+from zellige.ir.dtypes import index
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Block, For, Op, ReduceOp, UnaryOp, Value, While
 from zellige.ir.types import Role
 from zellige.ir.walk import blocks, results, walk
 from zellige.verify import segments, terms
-from zellige.verify.contracts import array_function
+from zellige.verify.contracts import array_function, storage_range
+from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
-from zellige.verify.terms import App, Atom, Bool, Function, Int, Substitution, Var, const
+from zellige.verify.substitution import Substitution, replacing
+from zellige.verify.terms import App, Atom, Bool, Function, Int, Var, const
 
 DIM_LIMIT = 1 << 31
-
-Lanes = tuple[Int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Symbols:
         self._iterations: dict[tuple[Op, int], Int] = {}
         self._index(function.body, Place(None, 0, None))
         self.programs = tuple(
-            const(0) if axis.programs == Const(1) else terms.variable(f"pid{k}", "pid", 0, self.extent(axis.programs) - 1)
+            const(0)
+            if axis.programs == Const(1)
+            else terms.variable(f"pid{k}", "pid", 0, self.extent(axis.programs) - 1)
             for k, axis in enumerate(function.grid)
         )
 
@@ -103,13 +105,13 @@ class Symbols:
                 return first
             case Quotient(op, left, right):
                 a, b = self.extent(left), self.extent(right)
-                return {"floordiv": terms.div, "mod": terms.mod, "ceildiv": ceildiv}[op](a, b)
+                return {"floordiv": terms.div, "mod": terms.mod, "ceildiv": terms.ceildiv}[op](a, b)
         raise InternalError(f"extent {extent!r} has no term")
 
     def scalar(self, name: str) -> Int:
         """An integer scalar argument as a variable."""
         param = next(p for p in self.function.scalars if p.name == name)
-        low, high = param.dtype.integer_range() if param.dtype is not index else (-(1 << 63), (1 << 63) - 1)
+        low, high = storage_range(param.dtype)
         if param.contract is None:
             return terms.variable(f"scalar:{name}", "scalar", low, high)
         bound = self.extent(param.contract.bound)
@@ -154,7 +156,7 @@ class Symbols:
         """A while loop's condition in the iteration that its body is in."""
         asked, running = self.iteration(op, 0), self.iteration(op, 1)
         truth = self.bool_at(op.condition.yields[0], ())
-        return terms.replacing({_variable(asked): running}).bool(truth)
+        return replacing({_variable(asked): running}).bool(truth)
 
     def iteration(self, op: For | While, which: int = 0) -> Int:
         """The number of iterations done before this one. The condition of a while loop (block 0) has its own."""
@@ -173,12 +175,17 @@ class Symbols:
         if isinstance(op, While):
             return self.int_at(op.limit, ())
         lower, upper = self.int_at(op.lower, ()), self.int_at(op.upper, ())
-        return ceildiv(upper - lower, const(op.step)) if op.step > 0 else ceildiv(lower - upper, const(-op.step))
+        return (
+            terms.ceildiv(upper - lower, const(op.step))
+            if op.step > 0
+            else terms.ceildiv(lower - upper, const(-op.step))
+        )
 
     def lanes(self, shape: Sequence[Extent], tag: str) -> Lanes:
         """Fresh lane variables for the axes of a tile; 0 where the extent is 1."""
         return tuple(
-            const(0) if extent == Const(1)
+            const(0)
+            if extent == Const(1)
             else terms.variable(f"lane{axis}{tag}<{extent}", "lane", 0, self.extent(extent) - 1)
             for axis, extent in enumerate(shape)
         )
@@ -284,9 +291,7 @@ class Symbols:
             case ops.Binary():
                 return self._binary(op, lanes)
             case ops.Select():
-                return terms.ite(
-                    self.bool_at(op.condition, lanes), self.int_at(op.x, lanes), self.int_at(op.y, lanes)
-                )
+                return terms.ite(self.bool_at(op.condition, lanes), self.int_at(op.x, lanes), self.int_at(op.y, lanes))
             case ops.Cast():
                 return self._cast(op, lanes)
             case ops.Load():
@@ -357,7 +362,11 @@ class Symbols:
     def _div(self, x: Int, y: Int) -> Int:
         q = terms.div(x, y)
         quotient = q.atom
-        if isinstance(quotient, terms.Div) and self.ranges.nonneg(x, depth=2) and self.ranges.nonneg(y - x - 1, depth=3):
+        if (
+            isinstance(quotient, terms.Div)
+            and self.ranges.nonneg(x, depth=2)
+            and self.ranges.nonneg(y - x - 1, depth=3)
+        ):
             return const(0)
         # ⌊(y·a + b)/y⌋ = a where 0 ≤ b < y
         for atom in [a for m, _ in q.terms for a in m if isinstance(a, terms.Div)]:
@@ -417,11 +426,11 @@ class Symbols:
             # the bounds depend on the lanes only, which are the last arguments
             names = tuple(terms.make_var(f"{purpose}{len(self.functions)}.{i}", "template") for i in range(arity))
             template = {lane.atom: terms.of_atom(n) for lane, n in zip(lanes, names, strict=True) if lane.atom}
-            swap = terms.replacing({a: t for a, t in template.items() if isinstance(a, Var)})
+            swap = replacing({a: t for a, t in template.items() if isinstance(a, Var)})
             least, most = swap.int(low), swap.int(high)
 
             def bounds(app: App) -> tuple[Int, Int]:
-                back = terms.replacing(dict(zip(names, app.args[len(app.args) - arity :], strict=True)))
+                back = replacing(dict(zip(names, app.args[len(app.args) - arity :], strict=True)))
                 return back.int(least), back.int(most)
 
             self.functions[key] = Function(f"{purpose}_{len(self.functions)}", bounds, approximate=True)
@@ -468,7 +477,9 @@ class Symbols:
             return terms.maximum(self.trips(op), const(0)) if not self.ranges.nonneg(self.trips(op)) else self.trips(op)
         key = (op.results[0], "iterations")
         if key not in self.functions:
-            self.functions[key] = Function(f"iterations_{self._names[op]}", lambda app: (const(0), None), approximate=True)
+            self.functions[key] = Function(
+                f"iterations_{self._names[op]}", lambda app: (const(0), None), approximate=True
+            )
         return terms.apply(self.functions[key], self.scope(block))
 
     def carried_function(self, op: For | While, i: int) -> Function:
@@ -586,36 +597,10 @@ class Symbols:
         return self._unknown_bool(op.result, lanes)
 
 
-# --- lanes -----------------------------------------------------------------------------------------------------------
-
-
-def reduced(value: Value, lanes: Lanes) -> Lanes:
-    """Lanes of an access, as seen by an operand of it: none of a scalar, 0 on axes of extent 1."""
-    if not value.type.rank:
-        return ()
-    return tuple(const(0) if e == Const(1) else lane for e, lane in zip(value.type.shape, lanes, strict=True))
-
-
-def replaced(lanes: Lanes, axis: int, lane: Int) -> Lanes:
-    """``lanes`` with another one on ``axis``."""
-    return (*lanes[:axis], lane, *lanes[axis + 1 :])
-
-
-def ceildiv(a: Int, b: Int) -> Int:
-    """a/b rounded up."""
-    c = b.constant
-    return terms.div(a + (c - 1), b) if c is not None and c > 0 else -terms.div(-a, b)
-
-
 def permutes(a: App, b: App) -> list[Bool]:
     """Two positions of one permutation along the last axis: equal only at the same place."""
     return [] if a.args[:-1] != b.args[:-1] else [terms.implies(terms.equal(terms.of_atom(a), terms.of_atom(b)),
                                                                 terms.equal(a.args[-1], b.args[-1]))]  # fmt: skip
-
-
-def storage_range(dtype: DType) -> tuple[int, int]:
-    """Numbers that an integer dtype can hold; of ``index``, the 64 bits that it has at most."""
-    return (-(1 << 63), (1 << 63) - 1) if dtype is index else dtype.integer_range()
 
 
 def ops_of(function: ops.Function) -> list[Op]:
@@ -624,9 +609,7 @@ def ops_of(function: ops.Function) -> list[Op]:
 
 
 def _choice(condition: Bool, a: Bool, b: Bool) -> Bool:
-    return terms.disjunction(
-        (terms.conjunction((condition, a)), terms.conjunction((terms.negate(condition), b)))
-    )
+    return terms.disjunction((terms.conjunction((condition, a)), terms.conjunction((terms.negate(condition), b))))
 
 
 def _variable(t: Int) -> Var:
@@ -637,19 +620,3 @@ def _variable(t: Int) -> Var:
 
 def _is_low_mask(c: int | None) -> bool:
     return c is not None and c > 0 and (c & (c + 1)) == 0
-
-
-class Renaming(Substitution):
-    """The same terms of another program: its ids, iterations and lanes are its own; dims, scalars and arrays are shared."""
-
-    def __init__(self, suffix: str, kinds: frozenset[str] = frozenset(("pid", "iteration", "lane"))) -> None:
-        super().__init__(self._renamed)
-        self._suffix = suffix
-        self._kinds = kinds
-
-    def _renamed(self, a: Atom) -> Int | None:
-        if not isinstance(a, Var) or a.kind not in self._kinds:
-            return None
-        low = None if a.low is None else self.int(a.low)
-        high = None if a.high is None else self.int(a.high)
-        return terms.variable(a.name + self._suffix, a.kind, low, high)

@@ -284,8 +284,10 @@ def make_var(name: str, kind: str, low: Int | int | None = None, high: Int | int
         ("var", name), Var, name=name, kind=kind,
         low=None if low is None else _int(low), high=None if high is None else _int(high),
     )  # fmt: skip
-    if var.kind != kind or var.low is not (None if low is None else _int(low)) or (
-        var.high is not (None if high is None else _int(high))
+    if (
+        var.kind != kind
+        or var.low is not (None if low is None else _int(low))
+        or (var.high is not (None if high is None else _int(high)))
     ):
         raise InternalError(f"two variables are called {name}")
     return var
@@ -493,7 +495,11 @@ def implies(a: Bool, b: Bool) -> Bool:
 
 def holds(function: Function, args: Iterable[Int], guard: Bool | None = None) -> Bool:
     """An application of an unknown predicate."""
-    call = make_app(function, args, guard)
+    return predicate(make_app(function, args, guard))
+
+
+def predicate(call: App) -> Bool:
+    """An application as a truth value."""
     return _bool((call.id,), "app", call=call, args=())
 
 
@@ -507,122 +513,7 @@ def conjuncts(b: Bool) -> tuple[Bool, ...]:
     return b.args if b.kind == "and" else () if b.kind == "true" else (b,)
 
 
-# --- rewriting -------------------------------------------------------------------------------------------------------
-
-
-class Substitution:
-    """Replaces atoms and booleans, keeping normal forms. ``atom`` may give None to leave one as it is (its parts are
-    then rewritten)."""
-
-    def __init__(self, atom: Callable[[Atom], Int | None], truth: Callable[[Bool], Bool | None] = lambda b: None) -> None:
-        self._atom = atom
-        self._truth = truth
-        self._memo: dict[Node, Any] = {}
-
-    def int(self, t: Int) -> Int:
-        """The rewritten term."""
-        known = self._memo.get(t)
-        if known is None:
-            known = const(0)
-            for monomial, c in t.terms:
-                part = const(c)
-                for a in monomial:
-                    part = part * self.atom(a)
-                known = known + part
-            self._memo[t] = known
-        result: Int = known
-        return result
-
-    def atom(self, a: Atom) -> Int:
-        """The rewritten atom."""
-        known = self._memo.get(a)
-        if known is None:
-            known = self._atom(a)
-            if known is None:
-                known = self._rebuilt(a)
-            self._memo[a] = known
-        result: Int = known
-        return result
-
-    def _rebuilt(self, a: Atom) -> Int:
-        match a:
-            case App():
-                return of_atom(self.call(a))
-            case Div():
-                return div(self.int(a.numerator), self.int(a.denominator))
-            case Ite():
-                return ite(self.bool(a.condition), self.int(a.then), self.int(a.orelse))
-        return of_atom(a)
-
-    def call(self, a: App) -> App:
-        """The application with arguments and guard rewritten."""
-        return make_app(a.function, tuple(self.int(x) for x in a.args), self.bool(a.guard))
-
-    def bool(self, b: Bool) -> Bool:
-        """The rewritten truth value."""
-        known = self._memo.get(b)
-        if known is None:
-            known = self._truth(b)
-            if known is None:
-                match b.kind:
-                    case "ge":
-                        known = nonneg(self.int(b.term))
-                    case "eq":
-                        known = equal(self.int(b.term), 0)
-                    case "app":
-                        call = self.call(b.call)
-                        known = _bool((call.id,), "app", call=call, args=())
-                    case "not":
-                        known = negate(self.bool(b.args[0]))
-                    case "and":
-                        known = conjunction(self.bool(a) for a in b.args)
-                    case "or":
-                        known = disjunction(self.bool(a) for a in b.args)
-                    case _:
-                        known = b
-            self._memo[b] = known
-        result: Bool = known
-        return result
-
-
-def replacing(values: Mapping[Var, Int]) -> Substitution:
-    """Substitution of variables."""
-    return Substitution(lambda a: values.get(a) if isinstance(a, Var) else None)
-
-
-def atoms_of(*roots: Int | Bool, guards: bool = True) -> Iterator[Atom]:
-    """All atoms in terms, each once, however deep (bounds of variables and facts of applications are not entered)."""
-    seen: set[Node] = set()
-    stack: list[Node] = list(reversed(roots))
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        match node:
-            case Int():
-                stack.extend(a for m, _ in reversed(node.terms) for a in m)
-            case Bool():
-                stack.extend(reversed(node.args))
-                if node.kind in ("ge", "eq"):
-                    stack.append(node.term)
-                elif node.kind == "app":
-                    stack.append(node.call)
-            case App():
-                yield node
-                stack.extend(reversed(node.args))
-                if guards:
-                    stack.append(node.guard)
-            case Div():
-                yield node
-                stack.extend((node.denominator, node.numerator))
-            case Ite():
-                yield node
-                stack.extend((node.orelse, node.then, node.condition))
-            case Atom():
-                yield node
-
-
-def variables_of(*roots: Int | Bool) -> list[Var]:
-    """The variables in terms, in order of first occurrence."""
-    return [a for a in atoms_of(*roots) if isinstance(a, Var)]
+def ceildiv(a: Int, b: Int) -> Int:
+    """a/b rounded up."""
+    c = b.constant
+    return div(a + (c - 1), b) if c is not None and c > 0 else -div(-a, b)

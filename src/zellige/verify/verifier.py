@@ -176,6 +176,4 @@ class _Run:
         """Rule *partition*: the witness is in range, active and right, by bounds of coordinates alone."""
         ranges = Ranges(applications=False)
         facts = known_nonneg(self.required)
-        return all(
-            b.kind == "true" or (b.kind == "ge" and ranges.nonneg(b.term, facts)) for b in way.conditions
-        )
+        return all(b.kind == "true" or (b.kind == "ge" and ranges.nonneg(b.term, facts)) for b in way.conditions)
