@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from zellige.backends.reference import arithmetic
+from zellige.ir import ops
+from zellige.ir.extent import Const
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarParam
+from zellige.ir.walk import results, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,23 @@ def sizes(function: Function, largest: int) -> Iterator[dict[str, int]]:
         yield dict(zip(names, values, strict=True))
 
 
+HUGE = (46_341, 65_536, (1 << 30) - 1, 1 << 30, (1 << 31) - 1)
+"""Sizes whose sums and products leave 32 bits, or 64."""
+
+
+def free_dims(function: Function) -> list[str]:
+    """Dims that may be as large as one likes: only arrays without elements have them, and no tile or grid."""
+    bound = {d for axis in function.grid for d in axis.extent.dims() | axis.programs.dims()}
+    for array in function.arrays:
+        if Const(0) not in array.shape:
+            bound |= {d for extent in array.shape for d in extent.dims()}
+    for op in walk(function.body):
+        bound |= {d for value in results(op) for extent in value.type.shape for d in extent.dims()}
+        if isinstance(op, ops.For | ops.While):
+            return []
+    return sorted(function.dims() - bound)
+
+
 def draw(function: Function, dims: Mapping[str, int], rng: np.random.Generator) -> Arguments:
     """Random contents: small whole numbers (so that sums are exact), contracts kept. Impossible if there are none."""
     arrays = {a.name: _array(a, dims, rng) for a in function.arrays}
@@ -62,8 +82,14 @@ def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator)
         return _contents(param.contract, shape, dims, rng).astype(dtype)
     if param.dtype.is_bool:
         return rng.random(shape) < 0.5
-    low = 0 if param.dtype.name.startswith("u") else -4
-    return rng.integers(low, 9, shape).astype(np.float64).astype(dtype)
+    if param.dtype.is_float:
+        return rng.integers(-4, 9, shape).astype(np.float64).astype(dtype)
+    least, most = param.dtype.integer_range()
+    values = rng.integers(max(least, -4), 9, shape).astype(dtype)
+    if rng.random() < 0.4:
+        extremes = np.array([least, most, most - 1, most // 2 + 1], dtype)
+        values = np.where(rng.random(shape) < 0.4, rng.choice(extremes, shape), values)
+    return values
 
 
 def _contents(contract: Contract, shape: tuple[int, ...], dims: Mapping[str, int], rng: np.random.Generator) -> Any:
@@ -110,4 +136,4 @@ def _scalar(param: ScalarParam, dims: Mapping[str, int], rng: np.random.Generato
     if param.dtype.is_bool:
         return bool(rng.random() < 0.5)
     low, high = param.dtype.integer_range()
-    return int(rng.choice([max(low, -2), 0, 1, 2, 3, 7]))
+    return int([max(low, -2), 0, 1, 2, 3, 7, low, high, high // 2 + 1][int(rng.integers(9))])

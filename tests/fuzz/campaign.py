@@ -56,6 +56,8 @@ def launches(function: Function, seed: int, count: int, largest: int = 4) -> Ite
         dims = every[attempt % len(every)]
         if attempt % 7 == 6:
             dims = {name: int(rng.integers(0, 12)) for name in dims}
+        if attempt % 2:
+            dims = dims | {name: int(rng.choice(arguments.HUGE)) for name in arguments.free_dims(function)}
         try:
             yield arguments.draw(function, dims, rng), int(rng.integers(1 << 30))
         except Impossible:

@@ -9,6 +9,8 @@ import re
 
 import numpy as np
 
+from tests.fuzz.traps import TRAPS
+
 TEMPLATES: dict[str, str] = {
     "loop store": """
 def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, ⟨N|N + 1|K⟩]):
@@ -239,14 +241,22 @@ def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
 """``⟨right|wrong|…⟩`` are blanks; ``|`` separates choices, and an empty one stands for nothing."""
 
 _BLANK = re.compile("⟨([^⟨⟩]*)⟩")
+_CHOICE = re.compile(r"(?<!\\)\|")
 
 
 def draw_shape(rng: np.random.Generator, wrongness: float) -> str:
     """The source of a random template with its blanks filled; the first choice of a blank is the right one."""
-    template = TEMPLATES[sorted(TEMPLATES)[int(rng.integers(len(TEMPLATES)))]]
+    templates = TEMPLATES if rng.random() < 0.4 else TRAPS
+    template = templates[sorted(templates)[int(rng.integers(len(templates)))]]
+    decorator = "@zl.kernel(index_bits=32)" if rng.random() < 0.2 else "@zl.kernel"
+    return decorator + filled(template, rng, wrongness)
+
+
+def filled(template: str, rng: np.random.Generator, wrongness: float) -> str:
+    """A template with its blanks filled, each wrongly with the given probability."""
 
     def fill(match: re.Match[str]) -> str:
-        choices = match[1].split("|")
+        choices = [c.replace("\\|", "|") for c in _CHOICE.split(match[1])]
         return choices[int(rng.integers(len(choices)))] if rng.random() < wrongness else choices[0]
 
-    return "@zl.kernel" + _BLANK.sub(fill, template)
+    return _BLANK.sub(fill, template)
