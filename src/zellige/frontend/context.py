@@ -26,7 +26,7 @@ from zellige.ir import dtypes
 from zellige.ir.builder import Builder, broadcast_shape
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent
-from zellige.ir.ops import BinaryOp, GridAxis, Value
+from zellige.ir.ops import BinaryOp, GridAxis, Unsafe, Value
 from zellige.ir.types import ArrayParam
 
 
@@ -64,7 +64,7 @@ class Context:
     """Set by a ragged grid: whether this program has a tile. One without ends right after the grid."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
-    unsafe: list[str] = field(default_factory=list)
+    unsafe: list[Unsafe] = field(default_factory=list)
     inline_stack: list[str] = field(default_factory=list)
 
     @contextmanager

@@ -20,7 +20,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.builder import Builder
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, ceildiv
-from zellige.ir.ops import BinaryOp, Block, Function, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Unsafe, Value
 from zellige.ir.types import TileType
 
 
@@ -231,8 +231,9 @@ class Frame:
         reason = self.evaluate(call.args[0]) if len(call.args) == 1 else None
         if not isinstance(reason, str) or not reason.strip():
             refuse("ZL0113", "zl.unsafe needs its reason", self.context.span, 'with zl.unsafe("why it is sound"):')
-        self.context.unsafe.append(reason)
-        self.run(body)
+        self.context.unsafe.append(Unsafe(reason, self.context.span))
+        with self.context.builder.unshared():  # what is not proved inside must not stand for something outside
+            self.run(body)
 
     # --- control flow
     def _for(self, target: ast.expr, iterable_node: ast.expr, body: Sequence[ast.stmt]) -> None:

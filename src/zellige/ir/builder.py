@@ -59,6 +59,15 @@ class Builder:
             self._shared.pop()
             self._defined.pop()
 
+    @contextmanager
+    def unshared(self) -> Iterator[None]:
+        """Operations made inside are not shared with those made afterwards."""
+        self._shared.append({})
+        try:
+            yield
+        finally:
+            self._shared.pop()
+
     def defined_in_innermost(self, value: Value) -> bool:
         """Whether the innermost open block defines ``value`` (and so it is gone once that block is closed)."""
         return value in self._defined[-1]

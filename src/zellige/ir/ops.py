@@ -431,6 +431,14 @@ class GridAxis:
     programs: Extent
 
 
+@dataclass(frozen=True, slots=True)
+class Unsafe:
+    """A ``zl.unsafe`` block: what stands in its span is not proved; ``reason`` says why its author thinks it sound."""
+
+    reason: str
+    span: Span
+
+
 @dataclass(slots=True, eq=False)
 class Function:
     """A kernel with its static parameters and dtypes fixed; dims are symbolic unless specialised."""
@@ -445,8 +453,7 @@ class Function:
     """Scheduling hint: rows of tiles that run together (``zl.grouped``); never changes meaning."""
     index_bits: int = 64
     """Width that the author demands for index arithmetic; 32 makes every 32-bit overflow an error."""
-    unsafe: tuple[str, ...] = ()
-    """Reasons given in ``zl.unsafe`` blocks."""
+    unsafe: tuple[Unsafe, ...] = ()
     source: str = ""
     """Text of the kernel's source, for messages."""
 

@@ -11,7 +11,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent
 from zellige.ir.lexer import Reader
-from zellige.ir.ops import BinaryOp, Block, Function, GridAxis, Op, ReduceOp, UnaryOp, UpdateOp, Value
+from zellige.ir.ops import BinaryOp, Block, Function, GridAxis, Op, ReduceOp, UnaryOp, UpdateOp, Value, Unsafe
 from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarParam, TileType
 
 
@@ -52,7 +52,8 @@ class _Parser(Reader):
         while self.accept("scalar"):
             scalars.append(self.scalar_param())
         while self.accept("unsafe"):
-            unsafe.append(self.string())
+            reason = self.string()
+            unsafe.append(Unsafe(reason, self.span()))
         if self.accept("source"):
             source = self.string()
         body = self.block_body(())

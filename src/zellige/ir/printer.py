@@ -53,8 +53,8 @@ class _Printer:
             self.lines.append(f"  in {array}")
         for scalar in function.scalars:
             self.lines.append(f"  scalar {scalar}")
-        for reason in function.unsafe:
-            self.lines.append(f"  unsafe {json.dumps(reason)}")
+        for block in function.unsafe:
+            self.lines.append(f"  unsafe {json.dumps(block.reason)}{self.place(block.span)}")
         if self.spans and function.source:
             self.lines.append(f"  source {json.dumps(function.source)}")
         self.block(function.body, 1)

@@ -28,13 +28,13 @@ def verify(function: Function, dump: Callable[[str], None] | None = None) -> Ver
     started = perf_counter()
     packed = findings.packed_outputs(function)
     if packed:
-        return Verdict(function.name, packed, (), perf_counter() - started, tuple(function.unsafe))
+        return Verdict(function.name, packed, (), perf_counter() - started, tuple(block.reason for block in function.unsafe))
     spec.check(function)
     with terms.session():
         run = _Run(function, dump)
         run.everything()
     return Verdict(
-        function.name, tuple(run.findings), tuple(run.records), perf_counter() - started, tuple(function.unsafe)
+        function.name, tuple(run.findings), tuple(run.records), perf_counter() - started, tuple(block.reason for block in function.unsafe)
     )
 
 
@@ -82,10 +82,22 @@ class _Run:
     # --- deciding
     def _decide(self, claim: Claim) -> bool:
         started = perf_counter()
+        if self._opted_out(claim.span):
+            self._record(claim.kind, claim.span, claim.what, "unsafe", started)
+            return True
         if self._by_rule(claim):
             self._record(claim.kind, claim.span, claim.what, "range", started)
             return True
         return self._by_solver(claim, started)
+
+    def _opted_out(self, span: Span) -> bool:
+        """Whether a place stands in a ``zl.unsafe`` block of its own source (not of a function that calls it)."""
+        return any(
+            block.span.file == span.file
+            and (block.span.line, block.span.column) <= (span.line, span.column)
+            and (span.end_line, span.end_column) <= (block.span.end_line, block.span.end_column)
+            for block in self.function.unsafe
+        )
 
     def _by_rule(self, claim: Claim) -> bool:
         """Rule *range*: the goal follows from the bounds of its variables and from at most a few masks."""
@@ -129,6 +141,9 @@ class _Run:
         for write, other in races.race_pairs(found):
             started = perf_counter()
             claim = races.race_claim(self.symbols, write, other)
+            if self._opted_out(write.op.span) or self._opted_out(other.op.span):
+                self._record(Kind.RACE, claim.span, claim.what, "unsafe", started)
+                continue
             if races.tiles_apart(self.ranges, write, other, frozenset(), programs):
                 self._record(Kind.RACE, claim.span, claim.what, "partition", started)
             elif not self._by_solver(claim, started):
@@ -138,6 +153,9 @@ class _Run:
             if lanes_claim is None:
                 continue
             started = perf_counter()
+            if self._opted_out(access.op.span):
+                self._record(Kind.LANES, lanes_claim.span, lanes_claim.what, "unsafe", started)
+                continue
             lanes = frozenset(v for lane in access.lanes if isinstance(v := lane.atom, Var))
             shared = races.differing(*access.coordinates, access.active) - lanes
             if races.tiles_apart(self.ranges, access, access, shared, lanes):
