@@ -11,7 +11,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent
 from zellige.ir.lexer import Reader
-from zellige.ir.ops import BinaryOp, Block, Function, GridAxis, Op, ReduceOp, UnaryOp, UpdateOp, Value, Unsafe
+from zellige.ir.ops import BinaryOp, Block, Function, GridAxis, Op, ReduceOp, UnaryOp, Unsafe, UpdateOp, Value
 from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarParam, TileType
 
 
