@@ -216,3 +216,11 @@ def sorted_rows(x: zl.In[f32, M, 16], payload: zl.In[f32, M, 16], *, y: zl.Out[f
     m = zl.grid(M)
     _, order = zl.sort(x[m, :])
     y[m, order] = zl.gather(payload[m, :], order)
+
+
+@zl.kernel
+def persistent(*, y: zl.Out[f32, M, N], WORKERS: zl.Static = 3):
+    zl.requires(N > 0)
+    worker = zl.grid(WORKERS)
+    for t in range(worker, M * N, WORKERS):
+        y[t // N, t % N] = 1.0

@@ -63,9 +63,9 @@ def load(path: Path) -> ModuleType:
         names.pop()
     name = ".".join(names)
     try:
+        if str(root) not in sys.path:
+            sys.path.insert(0, str(root))  # where Python itself would look for what the file imports
         if len(names) > 1:
-            if str(root) not in sys.path:
-                sys.path.insert(0, str(root))
             return importlib.import_module(name)
         spec = importlib.util.spec_from_file_location(f"checked_{path.stem}", path)
         assert spec is not None and spec.loader is not None

@@ -20,6 +20,8 @@ SIZES: tuple[tuple[int, int | None], ...] = (
     (1, 2), (1, 4), (1, 16), (0, 2), (0, 4), (0, 8), (0, 16), (0, 64), (0, 256), (0, 4096), (0, None),
 )  # fmt: skip
 """Bounds on dims that are tried in turn: without empty axes first, which say less, then with them."""
+UNBOUNDED: tuple[tuple[int, int | None], ...] = ((1, None), (0, None))
+"""For what only fails at large sizes."""
 
 
 @dataclass(frozen=True)

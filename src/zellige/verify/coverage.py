@@ -86,6 +86,8 @@ class _Split:
     replace: Substitution
     divisor: Int
     remainder: Int
+    definition: Int
+    """What x is, in terms of the unknowns that are left."""
 
 
 class _Moved:
@@ -127,7 +129,7 @@ class _Solver:
 
     def solve(self, equations: list[Equation]) -> None:
         """Finds ``splits``, and in ``solved`` a term for every unknown that is left after them."""
-        equations = self._without_quotients([self._inverted(e) for e in self._segments_found(equations)])
+        equations = self._without_quotients(self._segments_found([self._inverted(e) for e in equations]))
         progress = True
         while progress:
             progress = False
@@ -136,9 +138,22 @@ class _Solver:
                 if reduced is not None:
                     equations[i] = reduced
                     progress = True
+        self._left_over()
         for v in self.open:
             self.solved[v] = const(0) if v.low is None else v.low
         self.solved = {v: self._closed(t) for v, t in self.solved.items()}
+
+    def _left_over(self) -> None:
+        """An unknown x that was split is d·q + r − f·u; if u is the last one open, it is what leaves x below f."""
+        for split in self.splits:
+            left = replacing(self.solved).int(split.definition)
+            open_ = [u for u in variables_of(left) if u in self.open]
+            parts = linear_in(left, open_[0]) if len(open_) == 1 else None
+            if parts is not None and parts[0].constant:
+                step = parts[0].constant
+                self._set(
+                    open_[0], terms.div(parts[1], const(-step)) if step < 0 else -terms.div(parts[1], const(step))
+                )
 
     def _closed(self, t: Int) -> Int:
         for _ in range(len(self.solved)):
@@ -202,7 +217,7 @@ class _Solver:
             del self.open[v]
             self.open[quotient] = self.open[remainder] = None
             swap = _swap({found: of_atom(quotient), v: definition})
-            self.splits.append(_Split(swap, found.denominator, of_atom(remainder)))
+            self.splits.append(_Split(swap, found.denominator, of_atom(remainder), definition))
             equations = [(swap.int(e), c) for e, c in equations]
         return equations
 

@@ -6,7 +6,7 @@ from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Role
 from zellige.verify import terms
-from zellige.verify.counterexample import Example, search
+from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
 from zellige.verify.symbolic import Symbols
@@ -15,7 +15,8 @@ from zellige.verify.terms import Int
 
 def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> Finding:
     """What to tell of a claim that the solver refuted or gave up on."""
-    example = search(symbols, solver, claim)
+    large = claim.kind in (Kind.OVERFLOW, Kind.CAST)
+    example = search(symbols, solver, claim, UNBOUNDED if large else SIZES)
     message, label, why, help = _words(symbols, claim, example)
     others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
     if example is None:

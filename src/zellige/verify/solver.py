@@ -35,6 +35,7 @@ from zellige.verify.terms import (
 
 LINEAR_LIMIT = 3_000_000
 EXACT_LIMIT = 4_000_000
+SEARCH_LIMIT = 1_000_000
 MAX_PRODUCTS = 40
 """More products than this in a query get no monotonicity lemmas: their pairs would drown it."""
 
@@ -66,6 +67,10 @@ class Solver:
         self._context = z3.Context()
         self._linear = Translation(self._context, exact=False)
         self._exact = Translation(self._context, exact=True)
+
+    def assume(self, fact: Bool) -> None:
+        """Takes something as given from now on. Only for what is told after a kernel is refused."""
+        self.background = (*self.background, fact)
 
     def prove(self, assumptions: Iterable[Bool], goal: Bool, exact: bool = True) -> Outcome:
         """Whether ``goal`` follows. REFUTED is not the last word unless ``exact``; see ``counterexample``."""
@@ -99,7 +104,7 @@ class Solver:
         if any(b.kind == "false" for b in full):
             return None
         solver = z3.SimpleSolver(ctx=self._context)
-        solver.set("rlimit", EXACT_LIMIT)
+        solver.set("rlimit", SEARCH_LIMIT)
         solver.set("random_seed", 1)
         for formula in self._exact.formulas(full):
             solver.add(formula)

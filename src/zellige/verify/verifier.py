@@ -118,18 +118,27 @@ class _Run:
 
     def _by_solver(self, claim: Claim, started: float) -> bool:
         outcome = self.solver.prove(claim.hypotheses(), claim.goal)
-        finding: Finding | None = None
-        if outcome is not Outcome.PROVED:
-            finding = findings.of_claim(self.symbols, self.solver, claim, outcome)
-        self._record(claim.kind, claim.span, claim.what, "smt" if finding is None else "failed", started)
-        if finding is not None:
-            self._find(finding)
-        return finding is None
+        proved = outcome is Outcome.PROVED
+        if not proved and not self._is_known(claim.code, claim.span):
+            self.findings.append(findings.of_claim(self.symbols, self.solver, claim, outcome))
+        if not proved and claim.kind in (Kind.OVERFLOW, Kind.DIVISION):
+            # the kernel is refused; what follows from the same mistake need not be told again
+            self.solver.assume(terms.implies(terms.conjunction(claim.hypotheses()), claim.goal))
+        self._record(claim.kind, claim.span, claim.what, "smt" if proved else "failed", started)
+        return proved
+
+    def _is_known(self, code: str, span: Span) -> bool:
+        """Whether a finding with this code is about the same place (for arithmetic: the same line)."""
+        whole_line = code.startswith("ZL04")
+        return any(
+            f.code == code and f.span.file == span.file and f.span.line == span.line
+            and (whole_line or f.span.column == span.column)
+            for f in self.findings
+        )  # fmt: skip
 
     def _find(self, finding: Finding) -> None:
-        """Keeps a finding, unless it says again what one about the same line said."""
-        if not any((f.code, f.span.file, f.span.line) == (finding.code, finding.span.file, finding.span.line)
-                   for f in self.findings):  # fmt: skip
+        """Keeps a finding, unless it says again what is known."""
+        if not self._is_known(finding.code, finding.span):
             self.findings.append(finding)
 
     def _record(self, kind: Kind, span: Span, what: str, how: str, started: float) -> None:
