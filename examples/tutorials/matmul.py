@@ -34,15 +34,15 @@ def tile(extent, number, size):
 def matmul_persistent(
     a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Out[f32, M, N], B: zl.Static = 32, WORKERS: zl.Static = 3
 ):
-    """A fixed number of programs; each takes every WORKERS-th tile."""
+    """A fixed number of programs; each takes every WORKERS-th row of tiles."""
     worker = zl.grid(WORKERS)
-    across = zl.ceildiv(N, B)
-    for t in range(worker, zl.ceildiv(M, B) * across, WORKERS):
-        rows, cols = tile(M, t // across, B), tile(N, t % across, B)
-        acc = zl.zeros((B, B), f32)
-        for depth in K.tiles(B):
-            acc = zl.dot(a[rows, depth], b[depth, cols], acc)
-        c[rows, cols] = acc
+    for down in range(worker, zl.ceildiv(M, B), WORKERS):
+        rows = tile(M, down, B)
+        for cols in N.tiles(B):
+            acc = zl.zeros((B, B), f32)
+            for depth in K.tiles(B):
+                acc = zl.dot(a[rows, depth], b[depth, cols], acc)
+            c[rows, cols] = acc
 
 
 @zl.kernel
@@ -59,6 +59,7 @@ def matmul_stream_k(
     a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Acc(init=0)[f32, M, N], B: zl.Static = 32, WORKERS: zl.Static = 3
 ):
     """Every program does an equal share of all steps of all tiles, whatever the shape (Osama et al., 2023)."""
+    zl.requires((M <= 2**24) & (N <= 2**24) & (K <= 2**24))  # or the number of steps could leave 64 bits
     worker = zl.grid(WORKERS)
     across, deep = zl.ceildiv(N, B), zl.ceildiv(K, B)
     steps = zl.ceildiv(M, B) * across * deep
