@@ -10,6 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zellige.ir.dtypes import DType, bf16, f32
+from zellige.kernels.batch import (
+    linear_parts,
+    linear_rows,
+    linear_rows_add,
+    norm_rows,
+    paged_prefill,
+    sum_parts_add,
+    swiglu_rows,
+)
 from zellige.kernels.decode import (
     argmax_combine,
     argmax_parts,
@@ -18,7 +27,7 @@ from zellige.kernels.decode import (
     norm_linear,
     norm_swiglu,
 )
-from zellige.kernels.embedding import embed
+from zellige.kernels.embedding import embed, take_rows
 from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_partial
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
@@ -105,6 +114,25 @@ class Caches:
     sine: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class PrefillInputs:
+    """What a prefill pass over T consecutive tokens of one sequence reads."""
+
+    ids: Tensor  # Index[V] [T]
+    position: Tensor  # Index[C] [T]
+    slot: Tensor  # Index[NB·P, distinct, optional] [T]
+    table: Tensor  # Index[NB] [PAGES]
+    last: Tensor  # Index[T] [1]: whose logits are wanted
+    start: int
+    """Position of the first token."""
+
+
+FEW = 4
+"""Tokens up to which each streams the weights by itself; more share them in matrix products."""
+MULTIPROCESSORS = 132
+"""Of the GPUs that the split of narrow products is chosen for."""
+
+
 def decode_step(config: ModelConfig, w: Weights, cache: Caches, inputs: DecodeInputs, memory: Memory, chunk: int) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
@@ -115,29 +143,108 @@ def decode_step(config: ModelConfig, w: Weights, cache: Caches, inputs: DecodeIn
     states = (rows, c.kv_heads, splits, groups)
     part = memory.empty((*states, c.head_dim), f32)
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
-    h = embed(inputs.ids, w.embedding)
+    products = _Products(c, rows, memory)
+    h: Any = embed(inputs.ids, w.embedding)
     for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
-        qkv = memory.empty((rows, (c.heads + 2 * c.kv_heads) * c.head_dim), bf16)
-        norm_linear(h, layer.attention_norm, layer.qkv, c.rms_eps, y=qkv)
-        q = memory.empty((rows, c.heads, c.head_dim), bf16)
-        head_norm_rope_append(
-            qkv.reshape(rows, c.heads + 2 * c.kv_heads, c.head_dim), layer.q_norm, layer.k_norm, inputs.position,
-            inputs.slot, cache.cosine, cache.sine, c.rms_eps, q=q, keys=keys, values=values,
-        )  # fmt: skip
-        grouped = q.reshape(rows, c.kv_heads, groups, c.head_dim)
+        q = _queries(c, layer, products, h, keys, values, inputs, cache, memory)
         paged_decode_partial(
-            grouped, keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
+            q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
             part=part, best_of=best_of, total_of=total_of, CHUNK=chunk,
         )  # fmt: skip
         a: Any = paged_decode_combine(part, best_of, total_of)
-        linear_residual(a.reshape(rows, c.heads * c.head_dim), layer.output, h=h)
-        gated = norm_swiglu(h, layer.ffn_norm, layer.gate, layer.up, c.rms_eps)
-        linear_residual(gated, layer.down, h=h)
-    logits = memory.empty((rows, c.vocab_size), f32)
-    norm_linear(h, w.norm, w.head, c.rms_eps, y=logits)
+        products.add(a.reshape(rows, c.heads * c.head_dim), layer.output, h)
+        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
+    logits = products.normed(h, w.norm, w.head, f32)
     parts = (rows, -(-c.vocab_size // ARGMAX_BLOCK))
     best = memory.empty(parts, f32)
     at = memory.empty(parts, inputs.ids.dtype)
     argmax_parts(logits, best=best, at=at, BLOCK=ARGMAX_BLOCK)
     argmax_combine(best, at, token=inputs.ids, V=c.vocab_size)
     return logits
+
+
+def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: PrefillInputs, memory: Memory) -> Tensor:
+    """A pass over T tokens of one sequence: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [1, V]."""
+    c = config
+    tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
+    products = _Products(c, tokens, memory)
+    h: Any = embed(inputs.ids, w.embedding)
+    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+        q = _queries(c, layer, products, h, keys, values, inputs, cache, memory)
+        a: Any = paged_prefill(
+            q.reshape(tokens, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.start, c.head_dim**-0.5
+        )
+        products.add(a.reshape(tokens, c.heads * c.head_dim), layer.output, h)
+        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
+    return _Products(c, 1, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
+
+
+def _queries(
+    c: ModelConfig,
+    layer: Layer,
+    products: _Products,
+    h: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    inputs: DecodeInputs | PrefillInputs,
+    cache: Caches,
+    memory: Memory,
+) -> Tensor:
+    """Query heads, bf16 [T, H, HD], normed and rotated; keys and values go to the cache."""
+    rows, heads = h.shape[0], c.heads + 2 * c.kv_heads
+    qkv = products.normed(h, layer.attention_norm, layer.qkv, bf16)
+    q = memory.empty((rows, c.heads, c.head_dim), bf16)
+    head_norm_rope_append(
+        qkv.reshape(rows, heads, c.head_dim), layer.q_norm, layer.k_norm, inputs.position, inputs.slot, cache.cosine,
+        cache.sine, c.rms_eps, q=q, keys=keys, values=values,
+    )  # fmt: skip
+    return q
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """Products with weights, by the way that suits the number of tokens."""
+
+    config: ModelConfig
+    rows: int
+    memory: Memory
+
+    def normed(self, h: Tensor, g: Tensor, w: Tensor, dtype: DType) -> Tensor:
+        """rms_norm(h, g)·wᵀ."""
+        y = self.memory.empty((self.rows, w.shape[0]), dtype)
+        if self.rows <= FEW:
+            norm_linear(h, g, w, self.config.rms_eps, y=y)
+        else:
+            linear_rows(norm_rows(h, g, self.config.rms_eps), w, y=y)
+        return y
+
+    def swiglu(self, h: Tensor, g: Tensor, gate: Tensor, up: Tensor) -> Tensor:
+        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
+        if self.rows <= FEW:
+            made: Any = norm_swiglu(h, g, gate, up, self.config.rms_eps)
+        else:
+            made = swiglu_rows(norm_rows(h, g, self.config.rms_eps), gate, up)
+        return made
+
+    def add(self, x: Tensor, w: Tensor, h: Tensor) -> None:
+        """h += x·wᵀ."""
+        if self.rows <= FEW:
+            linear_residual(x, w, h=h)
+            return
+        parts, depth = _split(self.rows, *w.shape)
+        if parts == 1:
+            linear_rows_add(x, w, h=h)
+            return
+        part = self.memory.empty((parts, *h.shape), f32)
+        linear_parts(x, w, part=part, DEPTH=depth, BM=16 if self.rows <= 16 else 64)
+        sum_parts_add(part, h=h)
+
+
+def _split(rows: int, width: int, depth: int) -> tuple[int, int]:
+    """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is."""
+    programs = -(-rows // 64) * -(-width // 64)
+    if rows > 64 or programs >= MULTIPROCESSORS:
+        return 1, depth
+    wanted = min(8, -(-2 * MULTIPROCESSORS // programs))
+    length = -(-depth // wanted // 256) * 256
+    return -(-depth // length), length

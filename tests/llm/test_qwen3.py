@@ -1,0 +1,118 @@
+"""The fused Qwen3 passes agree with each other: token by token, several sequences at once, a prompt at once.
+
+They run on the CPU here; the same kernels run on a GPU. ``benchmarks/llm/decode.py`` compares them with torch there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zellige as zl
+from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.types import ContractKind
+from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.weights.config import ModelConfig
+from zellige.runtime import tensor as tensors
+from zellige.runtime.contracts import Fact
+
+CONFIG = ModelConfig("qwen3", 96, 64, 2, 4, 2, 16, 96, 64, 1e-6, 1e4, "halves", tied_embeddings=True, qk_norm=True)
+PAGE, PAGES = 4, 4
+TOKENS = [5, 17, 3, 90, 41, 8, 77, 2, 60, 11]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    with zl.using("cpu"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    rng = np.random.default_rng(3)
+
+    def make(name: str, shape: tuple[int, ...]) -> zl.Tensor:
+        values = 1 + 0.1 * rng.standard_normal(shape) if "norm" in name else rng.standard_normal(shape) / shape[-1] ** 0.5
+        return tensors.tensor(values.astype(np.float32), bf16)
+
+    return Weights.made(CONFIG, make)
+
+
+def integers(values: Any, kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:
+    made = tensors.tensor(np.asarray(values, np.int32), i32)
+    made.learn(Fact(kind, bound, **flags))
+    return made
+
+
+def caches(sequences: int) -> Caches:
+    shape = (sequences * PAGES, PAGE, CONFIG.kv_heads, CONFIG.head_dim)
+    angles = np.arange(PAGE * PAGES)[:, None] * CONFIG.inverse_frequencies()[None, :]
+    made = [tuple(tensors.zeros(shape, bf16) for _ in range(CONFIG.layers)) for _ in range(2)]
+    cosine, sine = (tensors.tensor(f(angles).astype(np.float32), f32) for f in (np.cos, np.sin))
+    return Caches(made[0], made[1], cosine, sine)
+
+
+def table(sequences: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(1).permutation(sequences * PAGES).astype(np.int32).reshape(sequences, PAGES)
+
+
+def decoded(weights: Weights, sequences: int) -> list[np.ndarray[Any, Any]]:
+    """Logits [B, V] after each of TOKENS, fed to ``sequences`` equal sequences."""
+    cache, pages = caches(sequences), table(sequences)
+    slots = sequences * PAGES * PAGE
+    logits = []
+    for position, token in enumerate(TOKENS):
+        slot = pages[:, position // PAGE] * PAGE + position % PAGE
+        same = (sequences,)
+        inputs = DecodeInputs(
+            integers(np.full(same, token), ContractKind.INDEX, CONFIG.vocab_size),
+            integers(np.full(same, position), ContractKind.INDEX, PAGE * PAGES),
+            integers(slot, ContractKind.INDEX, slots, distinct=True, optional=True),
+            integers(np.full(same, position + 1), ContractKind.UP_TO, PAGE * PAGES),
+            integers(pages, ContractKind.INDEX, sequences * PAGES),
+        )
+        out = decode_step(CONFIG, weights, cache, inputs, tensors, chunk=8)
+        logits.append(out.numpy().copy())
+        assert (inputs.ids.numpy() == logits[-1].argmax(1)).all()
+    return logits
+
+
+@pytest.fixture(scope="module")
+def one_by_one(weights: Weights) -> list[np.ndarray[Any, Any]]:
+    return decoded(weights, 1)
+
+
+def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+@pytest.mark.parametrize("sequences", [2, 6])
+def test_sequences_side_by_side_decode_as_if_alone(
+    weights: Weights, one_by_one: list[np.ndarray[Any, Any]], sequences: int
+) -> None:
+    for alone, together in zip(one_by_one, decoded(weights, sequences), strict=True):
+        for row in together:
+            assert relative(row, alone[0]) < 0.02
+
+
+@pytest.mark.parametrize("chunks", [(10,), (7, 3), (1, 9)])
+def test_a_prompt_in_one_pass_gives_what_token_by_token_gives(
+    weights: Weights, one_by_one: list[np.ndarray[Any, Any]], chunks: tuple[int, ...]
+) -> None:
+    cache, pages = caches(1), table(1)[0]
+    start = 0
+    for count in chunks:
+        positions = np.arange(start, start + count)
+        inputs = PrefillInputs(
+            integers(TOKENS[start : start + count], ContractKind.INDEX, CONFIG.vocab_size),
+            integers(positions, ContractKind.INDEX, PAGE * PAGES),
+            integers(pages[positions // PAGE] * PAGE + positions % PAGE, ContractKind.INDEX, PAGES * PAGE, distinct=True, optional=True),
+            integers(pages, ContractKind.INDEX, PAGES),
+            integers([count - 1], ContractKind.INDEX, count),
+            start,
+        )  # fmt: skip
+        logits = prefill_step(CONFIG, weights, cache, inputs, tensors)
+        start += count
+        assert relative(logits.numpy()[0], one_by_one[start - 1][0]) < 0.02
