@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.execution import clear_accumulators, note_writes
 from zellige.runtime.instances import Instance
-from zellige.runtime.tensor import Tensor, empty
+from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
 if TYPE_CHECKING:
     from zellige.backends.cpu.compile import CompiledKernel
@@ -106,6 +108,14 @@ class CpuExecutor:
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""
         return empty(shape, dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """A cleared tensor in host memory."""
+        return zeros(shape, dtype)
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
+        """A tensor in host memory with a copy of an array."""
+        return tensor(values, dtype)
 
     def prepare(self, instance: Instance, binding: Binding) -> CompiledLaunch:
         """The compiled launch for checked arguments. ZelligeError ZL0507 if a precondition does not hold."""

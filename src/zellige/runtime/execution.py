@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
@@ -23,6 +25,12 @@ class Executor(Protocol):
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where launches run."""
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """A cleared tensor where launches run."""
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
+        """A tensor where launches run, with a copy of a host array."""
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, for those that a call leaves out."""

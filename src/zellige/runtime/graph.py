@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Dim
@@ -76,6 +78,16 @@ class Graph:
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where the graph will run."""
         made: Tensor = self._executor.empty(shape, dtype)
+        return made
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """A cleared tensor where the graph will run."""
+        made: Tensor = self._executor.zeros(shape, dtype)
+        return made
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
+        """A tensor where the graph will run, with a copy of a host array."""
+        made: Tensor = self._executor.tensor(values, dtype)
         return made
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:

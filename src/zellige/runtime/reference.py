@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from zellige.ir.dtypes import DType
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.execution import clear_accumulators, note_writes
 from zellige.runtime.instances import Instance
-from zellige.runtime.tensor import Tensor, empty
+from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
 
 class ReferenceExecutor:
@@ -19,6 +21,14 @@ class ReferenceExecutor:
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""
         return empty(shape, dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """A cleared tensor in host memory."""
+        return zeros(shape, dtype)
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
+        """A tensor in host memory with a copy of an array."""
+        return tensor(values, dtype)
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """The kernel's own defaults."""

@@ -122,7 +122,7 @@ class PrefillInputs:
     position: Tensor  # Index[C] [T]
     slot: Tensor  # Index[NB·P, distinct, optional] [T]
     table: Tensor  # Index[NB] [PAGES]
-    last: Tensor  # Index[T] [1]: whose logits are wanted
+    last: Tensor  # Index[T] [R]: the rows whose logits are wanted
     start: int
     """Position of the first token."""
 
@@ -164,7 +164,7 @@ def decode_step(config: ModelConfig, w: Weights, cache: Caches, inputs: DecodeIn
 
 
 def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: PrefillInputs, memory: Memory) -> Tensor:
-    """A pass over T tokens of one sequence: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [1, V]."""
+    """A pass over T tokens of one sequence: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V]."""
     c = config
     tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     products = _Products(c, tokens, memory)
@@ -176,7 +176,8 @@ def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: Prefill
         )
         products.add(a.reshape(tokens, c.heads * c.head_dim), layer.output, h)
         products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
-    return _Products(c, 1, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
+    wanted = inputs.last.shape[0]
+    return _Products(c, wanted, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
 
 
 def _queries(

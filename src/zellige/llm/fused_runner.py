@@ -1,0 +1,298 @@
+"""Runs forward passes of Qwen3 in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
+
+Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device.
+Prefill passes are rounded up as well; the first of a conversation is a graph, later ones are launched one by one, since
+their start is part of the launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zellige.diagnostics import ZelligeError
+from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.types import ContractKind
+from zellige.kernels.random import fill_uniform
+from zellige.kernels.sampling import log_probability
+from zellige.llm.draw import draw
+from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
+from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.model_file import ModelFile
+from zellige.runtime.contracts import Fact
+from zellige.runtime.execution import Executor, using
+from zellige.runtime.graph import Graph, record
+from zellige.runtime.tensor import Tensor
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Sizes of recorded decode steps."""
+CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Sizes of prefill passes."""
+SCORED = 128
+"""Most tokens of a pass whose every row gets logits."""
+ATTENTION_CHUNKS = {1: 64, 2: 64, 4: 128, 8: 256, 16: 512}
+"""Positions that one program of decode attention covers, by batch; larger batches cover the whole context."""
+
+
+@dataclass(slots=True)
+class _Decode:
+    """A recorded decode step."""
+
+    graph: Graph
+    inputs: DecodeInputs
+    logits: Tensor
+    table: Int32Array
+    """What the device's block table holds."""
+    ids: Int32Array | None = None
+    """What the device's token ids are, if that is known."""
+
+
+@dataclass(slots=True)
+class _Prefill:
+    """Input tensors of a prefill pass, and its graph for start 0."""
+
+    inputs: PrefillInputs
+    graph: Graph | None = None
+    logits: Tensor | None = None
+
+
+class FusedRunner:
+    """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
+
+    Errors: ZL0604 (another architecture), ZL0506 (memory)."""
+
+    def __init__(
+        self,
+        model: ModelFile | None,
+        config: ModelConfig,
+        *,
+        num_pages: int,
+        page_size: int,
+        max_context: int,
+        executor: Executor,
+        progress: Callable[[int, int | None], None] = lambda done, total: None,
+    ) -> None:
+        if not config.qk_norm or config.rope_pairs != "halves" or config.qkv_bias:
+            raise ZelligeError(
+                "ZL0604", f"architecture '{config.architecture}' has no fused kernels yet", help="supported: qwen3; or device='cpu'"
+            )
+        self.page_size, self.num_pages = page_size, num_pages
+        self.vocab_size, self.max_context = config.vocab_size, max_context
+        self.config = config
+        self.executor = executor
+        self._pages = -(-(max_context + CHUNKS[0]) // page_size)
+        with using(self.executor):
+            self.weights = Weights.made(config, self._random if model is None else _loader(model, self.executor, progress))
+            self._cache = self._new_cache()
+        self._decodes: dict[int, _Decode] = {}
+        self._prefills: dict[tuple[int, bool], _Prefill] = {}
+
+    def _random(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        made = self.executor.empty(shape, bf16)
+        if "norm" in name:
+            made.write(np.ones(shape, np.float32))
+        else:
+            seed = int.from_bytes(name.encode()[-8:], "little")
+            fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
+        return made
+
+    def _new_cache(self) -> Caches:
+        c, make = self.config, self.executor
+        shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
+        angles = np.arange(self.max_context + CHUNKS[-1])[:, None] * c.inverse_frequencies()[None, :]
+        keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
+        return Caches(
+            keys, values, make.tensor(np.cos(angles).astype(np.float32), f32), make.tensor(np.sin(angles).astype(np.float32), f32)
+        )
+
+    def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> Tensor:
+        """An i32 tensor on the device that keeps a contract: what is written to it later is checked on the host."""
+        made = self.executor.empty(shape, i32)
+        made.write(np.full(shape, -1 if flags.get("optional") else 0, np.int32))
+        made.learn(Fact(kind, bound, **flags))
+        return made
+
+    def _row_inputs(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """ids, position, slot."""
+        slots = self.num_pages * self.page_size
+        return (
+            self._integers((rows,), ContractKind.INDEX, self.vocab_size),
+            self._integers((rows,), ContractKind.INDEX, self._cache.cosine.shape[0]),
+            self._integers((rows,), ContractKind.INDEX, slots, distinct=True, optional=True),
+        )
+
+    # --- recorded passes
+    def decode_pass(self, rows: int) -> _Decode:
+        """The recorded decode step for up to ``rows`` sequences (made on first use)."""
+        size = next(b for b in BATCHES if b >= rows)
+        if size not in self._decodes:
+            ids, position, slot = self._row_inputs(size)
+            length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
+            table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
+            inputs = DecodeInputs(ids, position, slot, length, table)
+            chunk = ATTENTION_CHUNKS.get(size, self._pages * self.page_size)
+            with using(self.executor), record() as graph:
+                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor, chunk)
+            self._decodes[size] = _Decode(graph, inputs, logits, np.zeros((size, self._pages), np.int32))
+        return self._decodes[size]
+
+    def _prefill_pass(self, tokens: int, *, every_row: bool) -> _Prefill:
+        size = next(c for c in CHUNKS if c >= tokens)
+        if (size, every_row) not in self._prefills:
+            ids, position, slot = self._row_inputs(size)
+            pages = self._pages + -(-size // self.page_size)
+            table = self._integers((pages,), ContractKind.INDEX, self.num_pages)
+            last = self._integers((size if every_row else 1,), ContractKind.INDEX, size)
+            self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, 0))
+        return self._prefills[size, every_row]
+
+    # --- one step
+    def step(self, batch: StepBatch) -> StepResult:
+        """One forward pass; results are on the host when it returns."""
+        tokens = np.full(batch.sequences, -1, np.int32)
+        logprobs = np.full(batch.sequences, np.nan, np.float32)
+        row_logprobs = row_argmax = None
+        if batch.targets is not None:
+            row_logprobs, row_argmax = np.full(batch.tokens, np.nan, np.float32), np.zeros(batch.tokens, np.int32)
+        sizes = np.diff(batch.offsets)
+        singles = np.flatnonzero(sizes == 1) if batch.targets is None else np.zeros(0, np.int64)
+        for first in range(0, len(singles), BATCHES[-1]):
+            self._run_singles(batch, singles[first : first + BATCHES[-1]], tokens, logprobs)
+        for b in np.flatnonzero(sizes > 1) if batch.targets is None else range(batch.sequences):
+            self._run_sequence(batch, int(b), tokens, logprobs, row_logprobs, row_argmax)
+        return StepResult(tokens, logprobs, row_logprobs, row_argmax)
+
+    def _run_singles(self, batch: StepBatch, which: Any, tokens: Int32Array, logprobs: Float32Array) -> None:
+        """Sequences with one token each, together."""
+        todo = self.decode_pass(len(which))
+        rows = batch.offsets[which]
+        size = todo.inputs.ids.shape[0]
+        ids = _padded(batch.token_ids[rows], size)
+        if todo.ids is None or not np.array_equal(todo.ids, ids):
+            todo.inputs.ids.write(ids)
+        todo.inputs.position.write(_padded(batch.positions[rows], size))
+        todo.inputs.slot.write(_padded(batch.slots[rows], size, -1))
+        todo.inputs.length.write(_padded(batch.context_lengths[which], size))
+        table = np.zeros_like(todo.table)
+        table[: len(which), : batch.block_table.shape[1]] = batch.block_table[which]
+        if not np.array_equal(table, todo.table):
+            todo.inputs.table.write(table)
+            todo.table = table
+        with using(self.executor):
+            todo.graph.replay()
+        wanted = [int(b) for b in which if batch.sample[b] is not None]
+        specs = [spec for b in which if (spec := batch.sample[b]) is not None]
+        if all(_greedy(spec) for spec in specs):
+            todo.ids = todo.inputs.ids.numpy().copy()
+            tokens[wanted] = todo.ids[[i for i, b in enumerate(which) if batch.sample[b] is not None]]
+            return
+        todo.ids = None
+        self._draw(todo.logits.numpy()[[i for i, b in enumerate(which) if batch.sample[b] is not None]], specs, wanted, tokens, logprobs)
+
+    def _run_sequence(
+        self,
+        batch: StepBatch,
+        b: int,
+        tokens: Int32Array,
+        logprobs: Float32Array,
+        row_logprobs: Float32Array | None,
+        row_argmax: Int32Array | None,
+    ) -> None:
+        """Several tokens of one sequence, in passes of at most the largest chunk."""
+        most = CHUNKS[-1] if row_logprobs is None else SCORED
+        begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
+        logits: Tensor | None = None
+        for first in range(begin, end, most):
+            rows = np.arange(first, min(first + most, end))
+            logits = self._run_chunk(batch, b, rows, every_row=row_logprobs is not None)
+            if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
+                wanted = batch.targets[rows]
+                found, best = log_probability(logits.numpy()[: len(rows)], wanted)
+                row_logprobs[rows] = np.where(wanted >= 0, found.numpy(), np.nan)
+                row_argmax[rows] = best.numpy()
+        spec = batch.sample[b]
+        if spec is not None and logits is not None:
+            self._draw(logits.numpy()[:1], [spec], [b], tokens, logprobs)
+
+    def _run_chunk(self, batch: StepBatch, b: int, rows: Any, *, every_row: bool) -> Tensor:
+        todo = self._prefill_pass(len(rows), every_row=every_row)
+        inputs, size, start = todo.inputs, todo.inputs.ids.shape[0], int(batch.positions[rows[0]])
+        inputs.ids.write(_padded(batch.token_ids[rows], size))
+        inputs.position.write(np.arange(start, start + size, dtype=np.int32))
+        inputs.slot.write(_padded(batch.slots[rows], size, -1))
+        inputs.table.write(_padded(batch.block_table[b], inputs.table.shape[0]))
+        last = np.arange(size, dtype=np.int32) if every_row else np.asarray([len(rows) - 1], np.int32)
+        inputs.last.write(last)
+        for decode in self._decodes.values():
+            decode.ids = None
+        with using(self.executor):
+            if start:
+                moved = PrefillInputs(inputs.ids, inputs.position, inputs.slot, inputs.table, inputs.last, start)
+                return prefill_step(self.config, self.weights, self._cache, moved, self.executor)
+            if todo.graph is None:
+                with record() as todo.graph:
+                    todo.logits = prefill_step(self.config, self.weights, self._cache, inputs, self.executor)
+            todo.graph.replay()
+        assert todo.logits is not None
+        return todo.logits
+
+    def _draw(
+        self, logits: Float32Array, specs: list[SampleSpec], sequences: list[int], tokens: Int32Array, logprobs: Float32Array
+    ) -> None:
+        """Draws on the host from downloaded logits."""
+        with using("cpu"):
+            drawn, found = draw(np.ascontiguousarray(logits), specs)
+        tokens[sequences] = drawn
+        if found is not None:
+            logprobs[sequences] = found
+
+
+def _greedy(spec: SampleSpec) -> bool:
+    plain = spec.repetition_penalty == 1.0 or not len(spec.penalised)
+    return spec.temperature == 0.0 and plain and not spec.want_logprob
+
+
+def _padded(values: Any, size: int, rest: int = 0) -> Int32Array:
+    """A vector of ``size`` that starts with ``values`` and goes on with ``rest``."""
+    whole = np.full(size, rest, np.int32)
+    whole[: len(values)] = values
+    return whole
+
+
+def _loader(
+    model: ModelFile, executor: Executor, progress: Callable[[int, int | None], None]
+) -> Callable[[str, tuple[int, ...]], Tensor]:
+    """Reads weights of a file as bf16 on the device; unpacks those that are packed."""
+    total = sum(t.nbytes for t in model.tensors.values())
+    done = 0
+
+    def host(name: str) -> Any:
+        nonlocal done
+        weight = model.tensor(name)
+        done += weight.nbytes
+        progress(done, total)
+        return _as_bf16(weight)
+
+    def make(name: str, shape: tuple[int, ...]) -> Tensor:
+        if "attn_qkv" in name:
+            values = np.concatenate([host(name.replace("attn_qkv", part)) for part in ("attn_q", "attn_k", "attn_v")])
+        else:
+            values = host(name)
+        return executor.tensor(values.reshape(shape), bf16)
+
+    return make
+
+
+def _as_bf16(weight: Any) -> Any:
+    import ml_dtypes
+
+    plain = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+    if weight.kind in plain:
+        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(ml_dtypes.bfloat16)
+    import gguf
+
+    return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(ml_dtypes.bfloat16)
