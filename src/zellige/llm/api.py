@@ -31,6 +31,7 @@ from zellige.llm.protocol import Runner
 from zellige.llm.requests import Event, FinishEvent, FinishReason, GenerateRequest, ScoreEvent, ScoreRequest, TokenEvent
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.tokenizer import load_tokenizer
+from zellige.llm.weights.known import known_config
 from zellige.llm.weights.model_file import ModelFile, open_model
 
 Prompt = str | Sequence[int]
@@ -73,7 +74,8 @@ class Scores:
 class LLM:
     """A loaded model.
 
-    `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `context`: the most tokens of one
+    `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
+    `load_format`: "dummy" takes random weights (for measuring; `model` names a known size, prompts are token ids). `context`: the most tokens of one
     conversation; None is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared
     by all requests; None is twice the context. `max_batch`: requests that run at once. `runner`: what computes, if not
     Zellige's own kernels. `say` and `progress` hear of a download.
@@ -86,6 +88,7 @@ class LLM:
         model: str | os.PathLike[str] | None = None,
         *,
         device: str = "cpu",
+        load_format: str = "auto",
         context: int | None = None,
         kv_tokens: int | None = None,
         max_batch: int = 64,
@@ -96,18 +99,33 @@ class LLM:
         for name, value in (("context", context), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
             if value is not None and (not isinstance(value, int) or value < 2):
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
-        path = resolve_model(model, say=say, progress=progress)
-        started = time.perf_counter()
-        self.model = open_model(path)
-        self.tokenizer = load_tokenizer(self.model)
-        most = self.model.config.context_length
-        self._template = _chat_template(self.model, self.tokenizer.special_tokens)
+        if device not in ("cpu", "cuda"):
+            raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
+        if load_format == "dummy":
+            started = time.perf_counter()
+            config = known_config(str(model))
+            self.model = ModelFile(Path(str(model)), config, {}, {}, None)
+            self.tokenizer = None
+            self._template = None
+        elif load_format == "auto":
+            path = resolve_model(model, say=say, progress=progress)
+            started = time.perf_counter()
+            self.model = open_model(path)
+            self.tokenizer = load_tokenizer(self.model)
+            config = self.model.config
+            self._template = _chat_template(self.model, self.tokenizer.special_tokens)
+        else:
+            raise ZelligeError("ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)")
+        limit = min(context or _DEFAULT_CONTEXT, config.context_length)
+        room = kv_tokens or 2 * limit
         if runner is not None:
             made = runner(self.model)
+        elif device == "cuda" or load_format == "dummy":
+            random = load_format == "dummy"
+            made = _fused_runner(self.model, random=random, device=device, context=limit, kv_tokens=room, progress=progress)
         else:
-            limit = min(context or _DEFAULT_CONTEXT, most)
-            made = _kernel_runner(self.model, device=device, context=limit, kv_tokens=kv_tokens or 2 * limit)
-        self._engine = Engine(made, self.tokenizer, max_sequences=max_batch, max_step_tokens=max(512, 2 * max_batch))
+            made = _kernel_runner(self.model, context=limit, kv_tokens=room)
+        self._engine = Engine(made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch))
         self._inbox: dict[int, deque[Event]] = {}
         self.load_s = time.perf_counter() - started
 
@@ -175,6 +193,8 @@ class LLM:
         return self.tokenizer.encode(self._template.render(messages, **variables), special=False)
 
     def _prompt_ids(self, prompt: Prompt | Sequence[Message]) -> tuple[int, ...]:
+        if self.tokenizer is None and prompt and not isinstance(prompt[0], int):
+            raise ZelligeError("ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids")
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
         if prompt and isinstance(prompt[0], dict):
@@ -288,11 +308,29 @@ def _chat_template(model: ModelFile, special_tokens: dict[str, str]) -> ChatTemp
     return None if model.chat_template is None else ChatTemplate(model.chat_template, special_tokens)
 
 
-def _kernel_runner(model: ModelFile, *, device: str, context: int, kv_tokens: int) -> Runner:
+def _step_tokens(device: str, max_batch: int) -> int:
+    """Most tokens of one forward pass: a GPU wants longer prefill passes."""
+    return max(512 if device == "cpu" else 8192, 2 * max_batch)
+
+
+def _fused_runner(
+    model: ModelFile, *, random: bool, device: str, context: int, kv_tokens: int, progress: Callable[[int, int | None], None]
+) -> Runner:
+    from zellige.llm.fused_runner import FusedRunner
+    from zellige.runtime.execution import executor_named
+
+    made: Runner = FusedRunner(
+        None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
+        max_context=context, executor=executor_named(device), progress=progress,
+    )  # fmt: skip
+    return made
+
+
+def _kernel_runner(model: ModelFile, *, context: int, kv_tokens: int) -> Runner:
     from zellige.llm.runner import KernelRunner
 
     pages = -(-kv_tokens // _PAGE_SIZE)
     made: Runner = KernelRunner(
-        model, model.config, device=device, num_pages=pages, page_size=_PAGE_SIZE, max_context=context
+        model, model.config, num_pages=pages, page_size=_PAGE_SIZE, max_context=context
     )
     return made

@@ -150,6 +150,13 @@ class FusedRunner:
             self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, 0))
         return self._prefills[size, every_row]
 
+    def prepare(self, *, sequences: tuple[int, ...] = (), tokens: tuple[int, ...] = ()) -> int:
+        """Records decode steps for these numbers of sequences and prefill passes for these lengths, before they are needed.
+
+        Gives the number of launches."""
+        launches = sum(len(self.decode_pass(n).graph) for n in sequences)
+        return launches + sum(len(self._recorded(self._prefill_pass(n, every_row=False))[0]) for n in tokens)
+
     # --- one step
     def step(self, batch: StepBatch) -> StepResult:
         """One forward pass; results are on the host when it returns."""
@@ -233,12 +240,16 @@ class FusedRunner:
             if start:
                 moved = PrefillInputs(inputs.ids, inputs.position, inputs.slot, inputs.table, inputs.last, start)
                 return prefill_step(self.config, self.weights, self._cache, moved, self.executor)
-            if todo.graph is None:
-                with record() as todo.graph:
-                    todo.logits = prefill_step(self.config, self.weights, self._cache, inputs, self.executor)
-            todo.graph.replay()
-        assert todo.logits is not None
-        return todo.logits
+            graph, logits = self._recorded(todo)
+            graph.replay()
+        return logits
+
+    def _recorded(self, todo: _Prefill) -> tuple[Graph, Tensor]:
+        """The graph of a prefill pass that starts a sequence, and its logits."""
+        if todo.graph is None or todo.logits is None:
+            with using(self.executor), record() as todo.graph:
+                todo.logits = prefill_step(self.config, self.weights, self._cache, todo.inputs, self.executor)
+        return todo.graph, todo.logits
 
     def _draw(
         self, logits: Float32Array, specs: list[SampleSpec], sequences: list[int], tokens: Int32Array, logprobs: Float32Array

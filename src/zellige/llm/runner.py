@@ -61,15 +61,10 @@ class KernelRunner:
         model: ModelFile,
         config: ModelConfig,
         *,
-        device: str = "cpu",
         num_pages: int,
         page_size: int,
         max_context: int,
     ) -> None:
-        if device != "cpu":
-            from zellige.diagnostics.errors import ZelligeError
-
-            raise ZelligeError("ZL0509", f"the engine does not run on '{device}' yet", help="device='cpu'")
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self._pages = -(-max_context // page_size)

@@ -54,11 +54,15 @@ def executor_named(name: str) -> Executor:
         from zellige.runtime.cpu import CpuExecutor
 
         return CpuExecutor.default()
+    if name == "cuda":
+        from zellige.runtime.cuda.executor import CudaExecutor
+
+        return CudaExecutor.open()
     if name == "reference":
         from zellige.runtime.reference import ReferenceExecutor
 
         return ReferenceExecutor()
-    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, reference")
+    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, cuda, reference")
 
 
 @contextmanager

@@ -1,0 +1,86 @@
+"""Speed of the public API on one GPU, as vLLM's figures were taken: greedy, 128-token prompts, 128 tokens out, random weights.
+
+    python benchmarks/llm/api.py Qwen3-0.6B --batches 1 8 64 256 --prefill 128 8192        on the GPU machine
+    python benchmarks/llm/api.py --compile-only Qwen3-0.6B                                 anywhere (fills the cache)
+
+Times are wall times of `LLM.generate` and `LLM.stream`. vLLM 0.22 on this machine kind: the table in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from zellige.llm.api import LLM
+from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.sampling import SamplingParams
+from zellige.llm.weights.known import known_config
+from zellige.runtime.cuda.executor import CudaExecutor
+
+PROMPT, OUT, PAGE = 128, 128, 16
+
+
+def prompts(count: int, length: int, seed: int) -> list[list[int]]:
+    return np.random.default_rng(seed).integers(1000, 100_000, (count, length)).tolist()
+
+
+def sizes(options: argparse.Namespace) -> tuple[int, int]:
+    """(context, tokens of KV cache)."""
+    longest = max([PROMPT + OUT, *options.prefill]) + 2 * PAGE
+    return longest, max(max(options.batches) * (PROMPT + OUT + PAGE), 2 * longest)
+
+
+def decode(llm: LLM, batch: int) -> tuple[float, float]:
+    """(tokens a second of all sequences together after the first token of each, seconds to the first)."""
+    params = SamplingParams(max_tokens=OUT, temperature=0.0, ignore_eos=True)
+    llm.generate(prompts(batch, PROMPT, 1), SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True))
+    best = 0.0
+    for seed in (2, 3):
+        done = llm.generate(prompts(batch, PROMPT, seed), params)
+        slowest = max(c.timings.decode_s for c in done)
+        best = max(best, sum(len(c.token_ids) - 1 for c in done) / slowest)
+    return best, min(c.timings.prefill_s for c in done)
+
+
+def first_token(llm: LLM, length: int) -> float:
+    """Median seconds from a prompt to its first token."""
+    params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
+    times = []
+    for seed in range(7):
+        prompt = prompts(1, length, 100 + seed)[0]
+        begun = time.perf_counter()
+        llm.generate([prompt], params)
+        times.append(time.perf_counter() - begun)
+    return sorted(times[2:])[2]
+
+
+def main() -> None:
+    begun = time.perf_counter()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256])
+    parser.add_argument("--prefill", type=int, nargs="*", default=[128])
+    parser.add_argument("--compile-only", action="store_true")
+    options = parser.parse_args()
+    context, kv_tokens = sizes(options)
+    if options.compile_only:
+        config = known_config(options.model)
+        runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
+                             executor=CudaExecutor(None, "sm_90"))  # fmt: skip
+        count = runner.prepare(sequences=tuple(options.batches), tokens=tuple({PROMPT, *options.prefill}))
+        print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
+        return
+    llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256)
+    llm.generate(prompts(1, PROMPT, 0), SamplingParams(max_tokens=1, temperature=0.0))
+    print(f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s", flush=True)
+    for length in options.prefill:
+        print(f"  first token, prompt of {length}: {first_token(llm, length) * 1e3:.1f} ms", flush=True)
+    for batch in options.batches:
+        rate, first = decode(llm, batch)
+        print(f"  decode batch {batch}: {rate:.0f} tok/s (first token of the batch after {first * 1e3:.1f} ms)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
