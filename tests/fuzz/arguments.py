@@ -48,6 +48,8 @@ HUGE = (46_341, 65_536, (1 << 30) - 1, 1 << 30, (1 << 31) - 1)
 def free_dims(function: Function) -> list[str]:
     """Dims that may be as large as one likes: only arrays without elements have them, and no tile or grid."""
     bound = {d for axis in function.grid for d in axis.extent.dims() | axis.programs.dims()}
+    for param in (*function.arrays, *function.scalars):
+        bound |= param.contract.bound.dims() if param.contract else frozenset()
     for array in function.arrays:
         if Const(0) not in array.shape:
             bound |= {d for extent in array.shape for d in extent.dims()}

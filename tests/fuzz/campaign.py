@@ -19,6 +19,7 @@ import numpy as np
 from tests.fuzz import arguments, kernels
 from tests.fuzz.arguments import Arguments, Impossible
 from tests.fuzz.kernels import Drawn
+from tests.fuzz.shrink import shrink
 from zellige.backends.reference import LaunchRefused, Violation, run
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import spec
@@ -102,6 +103,16 @@ def examine(
     return Outcome(drawn, verdict, why, findings, seconds)
 
 
+def smaller(outcome: Outcome) -> str:
+    """The source of a kernel that is accepted and trips, with everything left out that does not matter."""
+
+    def fails(source: str) -> bool:
+        again = examine(Drawn(outcome.drawn.seed, source), accepts=by_verifier, count=60, judge_refusals=False)
+        return again.verdict is Verdict.UNSOUND
+
+    return shrink(outcome.drawn.source, fails)
+
+
 def by_verifier(function: Function) -> tuple[bool, str]:
     """The verifier's decision."""
     verdict = verify(function)
@@ -135,6 +146,8 @@ def main() -> int:
         if outcome.verdict.name in options.show:
             print(f"--- seed {outcome.drawn.seed}: {outcome.verdict.value} {outcome.findings}")
             print(outcome.drawn.source + outcome.why, flush=True)
+            if outcome.verdict is Verdict.UNSOUND:
+                print("smaller:\n" + smaller(outcome), flush=True)
     print(f"seed {options.seed}, {options.count} kernels, verified in {seconds:.1f} s")
     for verdict in Verdict:
         print(f"{counts[verdict]:6} {verdict.value}")
