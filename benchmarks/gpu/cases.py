@@ -46,6 +46,7 @@ def cases() -> Iterator[Case]:
     yield from _attention()
     yield from _decode()
     yield from _step()
+    yield from _batch()
 
 
 def _gemm() -> Iterator[Case]:
@@ -266,3 +267,95 @@ def _step() -> Iterator[Case]:
             Options(num_warps=warps, pdl=True),
         )
         yield Case("step", "argmax2", f"{block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True))
+
+
+def _batch() -> Iterator[Case]:
+    """Products of batched decode and prefill, by model, tokens and schedule."""
+    from zellige.ir.dtypes import bf16, f32
+    from zellige.kernels import batch
+
+    few = ((16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 128, 128, 4, 3))
+    some = ((64, 64, 128, 4, 4), (64, 128, 64, 4, 5), (64, 128, 128, 4, 3), (64, 32, 256, 4, 3))
+    many = ((128, 128, 64, 8, 4), (128, 64, 128, 4, 3), (64, 128, 64, 4, 5), (128, 256, 64, 8, 3))
+    most = ((128, 256, 64, 8, 3), (128, 128, 64, 8, 4), (128, 128, 64, 4, 4))
+    for model, (d, heads, f) in MODELS.items():
+        for tokens, tiles in ((8, few), (64, some), (256, many), (8192, most)):
+            if tokens == 8192 and model == "4B":
+                continue
+            products = (
+                ("qkv", batch.linear_rows, {"Y": bf16}, dict(N=(heads + 16) * 128, K=d), ("w",)),
+                ("o", batch.linear_rows_add, {}, dict(N=d, K=heads * 128), ("w",)),
+                ("up", batch.swiglu_rows, {}, dict(F=f, K=d), ("gate", "up")),
+                ("down", batch.linear_rows_add, {}, dict(N=d, K=f), ("w",)),
+                ("head", batch.linear_rows, {"Y": f32}, dict(N=151936, K=d), ("w",)),
+            )
+            for name, kernel, dtypes, dims, weights in products:
+                if name == "head" and (tokens == 8192 or model == "4B"):
+                    continue
+                row = f"{model} T{tokens} {name}"
+                sized = dict(T=tokens, **dims)
+                for bm, bn, bk, warps, stages in tiles:
+                    bn = bn // 2 if name == "up" and bn == 256 else bn
+                    options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
+                    statics = dict(BM=bm, BN=bn, BK=bk)
+                    yield Case(
+                        "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
+                    )
+                if tokens == 8192:
+                    boxes = frozenset(("x", "y", *weights))
+                    options = Options(
+                        num_warps=8, num_stages=3, persistent=1, flatten=True, descriptors=boxes, pdl=True
+                    )
+                    bn = 128 if name == "up" else 256
+                    yield Case("batch", row, "persistent", kernel, dict(BM=128, BN=bn, BK=64), sized, options, dtypes)
+                if tokens <= 64 and name in ("o", "down"):
+                    for parts in (2, 4, 8):
+                        depth = -(-dims["K"] // parts // 256) * 256
+                        for bn, bk, stages in ((64, 128, 4), (64, 256, 3)):
+                            statics = dict(BM=max(16, tokens), BN=bn, BK=bk, DEPTH=depth)
+                            options = Options(num_warps=4, num_stages=stages, pdl=True, constant=frozenset(weights))
+                            whole = dict(**sized, PARTS=-(-dims["K"] // depth))
+                            yield Case(
+                                "batch",
+                                row,
+                                f"parts{parts}-{bn}-{bk}-s{stages}",
+                                batch.linear_parts,
+                                statics,
+                                whole,
+                                options,
+                            )
+        for tokens in (128, 8192):
+            for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (32, 64, 4, 3)):
+                sized = dict(T=tokens, HK=8, G=heads // 8, HD=128, NB=512, P=16, PAGES=512)
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
+                yield Case(
+                    "batch",
+                    f"{model} T{tokens} attend",
+                    f"{bm}-{bs}-w{warps}-s{stages}",
+                    batch.paged_prefill,
+                    dict(BM=bm, BS=bs),
+                    sized,
+                    options,
+                )
+    for tokens, parts in ((8, 4), (64, 4)):
+        for bn, warps in ((512, 4), (1024, 4), (256, 2)):
+            yield Case(
+                "batch",
+                f"T{tokens} sum_parts",
+                f"{bn}-w{warps}",
+                batch.sum_parts_add,
+                dict(BN=bn),
+                dict(T=tokens, N=2560, PARTS=parts),
+                Options(num_warps=warps, pdl=True),
+            )
+    for d in (1024, 4096):
+        for warps in (2, 4, 8):
+            yield Case(
+                "batch",
+                f"T64 norm {d}",
+                f"w{warps}",
+                batch.norm_rows,
+                {},
+                dict(T=64, D=d),
+                Options(num_warps=warps, pdl=True, constant=frozenset("g")),
+            )

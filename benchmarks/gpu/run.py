@@ -1,4 +1,4 @@
-"""One table per name: launch gemm attention rows gemv thin decode step. ``run.py gemv rows`` runs two, no name runs all."""
+"""One table per name: launch gemm attention rows gemv thin decode step batch. ``run.py gemv rows`` runs two, no name runs all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 
-TABLES = ("launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step")
+TABLES = ("launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch")
 
 
 def main() -> None:

@@ -26,7 +26,8 @@ def _made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call]:
     parameters = variant.kernel.compiled.parameters
-    scalars = {p.name: 0.088 if p.name == "scale" else 1e-6 for p in parameters if p.kind == "scalar"}
+    known = {"scale": 0.088, "eps": 1e-6, "start": 0}
+    scalars = {p.name: known[p.name] for p in parameters if p.kind == "scalar"}
     weights = {"w", "gate", "up", "keys", "values"} & set(variant.arrays)
     size = sum(prod(variant.arrays[w][1]) * 2 for w in weights) or 1
     copies = max(2, min(48, 200_000_000 // size)) if weights else 2
@@ -43,12 +44,14 @@ def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call
     return calls
 
 
-def main() -> None:
+def main(table: str = "step") -> None:
     """Prints, for each kernel, its schedules from the fastest on."""
-    header("kernels of a decode step, µs (GB/s of weights)")
-    for row, found in variants("step").items():
+    header(f"kernels of a {table}, µs (GB/s of weights)")
+    for row, found in variants(table).items():
         shared: dict[str, list[torch.Tensor]] = {}
-        times = microseconds({v.name: _calls(v, shared) for v in found}, rounds=9, least_calls=40)
+        times = microseconds(
+            {v.name: _calls(v, shared) for v in found}, rounds=9, least_calls=2 if "T8192" in row else 40
+        )
         shapes = found[0].arrays
         size = sum(prod(shapes[w][1]) * 2 for w in ("w", "gate", "up") if w in shapes)
         best = sorted(times.items(), key=lambda item: item[1])

@@ -52,7 +52,7 @@ def main() -> None:
     lengths = [int(n) for n in options.tokens.split(",")]
     for size in options.sizes:
         executor = CudaExecutor(None, "sm_90") if options.compile_only else CudaExecutor.open()
-        decoder = Decoder(executor, config_of(size), 1, max(*lengths, 1024), 64)
+        decoder = Decoder(executor, config_of(size), 1, max(*lengths, 1024), None)
         generator = np.random.default_rng(0)
         for position, length in enumerate(lengths):
             tokens = generator.integers(0, decoder.config.vocab_size, length)
@@ -66,7 +66,9 @@ def main() -> None:
             got = logits.numpy()[0]
             if position == 0:
                 want = reference_logits(decoder, [int(t) for t in tokens])[-1]
-                print(f"{size}: relative error at {length} tokens {np.linalg.norm(got - want) / np.linalg.norm(want):.4f}")
+                print(
+                    f"{size}: relative error at {length} tokens {np.linalg.norm(got - want) / np.linalg.norm(want):.4f}"
+                )
                 continue
             times = []
             for _ in range(5):

@@ -34,7 +34,9 @@ def weights() -> Weights:
     rng = np.random.default_rng(3)
 
     def make(name: str, shape: tuple[int, ...]) -> zl.Tensor:
-        values = 1 + 0.1 * rng.standard_normal(shape) if "norm" in name else rng.standard_normal(shape) / shape[-1] ** 0.5
+        values = (
+            1 + 0.1 * rng.standard_normal(shape) if "norm" in name else rng.standard_normal(shape) / shape[-1] ** 0.5
+        )
         return tensors.tensor(values.astype(np.float32), bf16)
 
     return Weights.made(CONFIG, make)

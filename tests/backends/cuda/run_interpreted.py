@@ -12,6 +12,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import importlib.util
 import pickle
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -103,13 +104,17 @@ def _create_dot(self: Any, a: Any, b: Any, d: Any, *_: Any) -> Any:
 interpreter.InterpreterBuilder.create_dot = _create_dot
 
 
+_LOOP = re.compile(r"^( *)for (\w+) in tl\.range\(.*\):$", re.MULTILINE)
+"""Heads of loops: the interpreter's loop variables are Python numbers, which have no ``.to``."""
+
+
 def main() -> None:
     jobs = pickle.load(sys.stdin.buffer)
     done = []
     with tempfile.TemporaryDirectory() as folder:
         for number, (text, name, arguments, programs) in enumerate(jobs):
             path = Path(folder) / f"kernel_{number}.py"
-            path.write_text(text)
+            path.write_text(_LOOP.sub(r"\g<0>\n\1    \2 = tl.full((), \2, tl.int32)", text))
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)

@@ -107,3 +107,48 @@ def test_causal_attention_agrees(length: int) -> None:
         rtol=2e-2,
         atol=2e-2,
     )
+
+
+def test_a_persistent_kernel_may_call_a_variable_tile() -> None:
+    from zellige.kernels import batch
+
+    t, f, k = 40, 48, 32
+    arrays = {
+        "x": normal(t, k, dtype=bf16), "gate": normal(f, k, dtype=bf16), "up": normal(f, k, dtype=bf16), "y": np.full((t, f), np.nan, bf16),
+    }  # fmt: skip
+    function = function_of(batch.swiglu_rows, BM=16, BN=16, BK=16)
+    compare(function, {"T": t, "F": f, "K": k}, arrays, options=Options(persistent=1), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(("tokens", "start"), [(5, 0), (16, 3), (33, 15)])
+def test_prefill_attention_over_pages_agrees(tokens: int, start: int) -> None:
+    from zellige.kernels import batch
+
+    hk, g, hd, page, pages = 2, 2, 16, 4, 12
+    arrays = {
+        "q": normal(tokens, hk, g, hd, dtype=bf16), "keys": normal(pages, page, hk, hd, dtype=bf16),
+        "values": normal(pages, page, hk, hd, dtype=bf16), "table": rng.permutation(pages).astype(np.int32),
+        "out": np.full((tokens, hk, g, hd), np.nan, bf16),
+    }  # fmt: skip
+    dims = {"T": tokens, "HK": hk, "G": g, "HD": hd, "NB": pages, "P": page, "PAGES": pages}
+    function = function_of(batch.paged_prefill, BM=16, BS=16)
+    compare(
+        function,
+        dims,
+        arrays,
+        {"start": start, "scale": 0.25},
+        fixed={"HK": hk, "G": g, "HD": hd, "P": page},
+        rtol=2e-2,
+        atol=2e-2,
+    )
+
+
+@pytest.mark.parametrize(("tokens", "width", "depth"), [(8, 48, 40), (20, 33, 96)])
+def test_a_split_product_sums_to_the_whole(tokens: int, width: int, depth: int) -> None:
+    from zellige.kernels import batch
+
+    parts, x, w = 3, normal(tokens, depth, dtype=bf16), normal(width, depth, dtype=bf16)
+    arrays = {"x": x, "w": w, "part": np.full((parts, tokens, width), np.nan, np.float32)}
+    function = function_of(batch.linear_parts, BM=16, BN=16, BK=16, DEPTH=32)
+    made = compare(function, {"T": tokens, "N": width, "K": depth, "PARTS": parts}, arrays, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(made["part"].sum(0), x.astype(np.float32) @ w.astype(np.float32).T, rtol=1e-2, atol=1e-2)

@@ -89,8 +89,9 @@ class Lowering:
                 self.source.effect("gdc_launch_dependents()")
                 self.source.effect("gdc_wait()")
             step = ", ".join(["tl.program_id(0)", total, "tl.num_programs(0)", *flags])
-            with self.source.nest(f"for tile in tl.range({step}):"):
-                self._program("tile", waits=False)
+            tile = self.source.name("tile")
+            with self.source.nest(f"for {tile} in tl.range({step}):"):
+                self._program(tile, waits=False)
         else:
             self._program("tl.program_id(0)", waits=self.options.pdl)
         name = f"{self.function.name}_kernel"

@@ -10,14 +10,9 @@ from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _RESERVED = frozenset(keyword.kwlist) | {
-    "tl",
-    "triton",
-    "libdevice",
-    "gdc_wait",
-    "gdc_launch_dependents",
-    "float",
-    "tuple",
-}
+    "tl", "triton", "libdevice", "gdc_wait", "gdc_launch_dependents", "float", "tuple", "_product", "_greater", "_lesser", "_prefetch",
+}  # fmt: skip
+"""Names that generated source uses for other things."""
 
 
 @dataclass(slots=True)

@@ -133,13 +133,22 @@ MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
 
-def decode_step(config: ModelConfig, w: Weights, cache: Caches, inputs: DecodeInputs, memory: Memory, chunk: int) -> Tensor:
+def decode_step(
+    config: ModelConfig,
+    w: Weights,
+    cache: Caches,
+    inputs: DecodeInputs,
+    memory: Memory,
+    chunk: int | None = None,
+) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
-    ``chunk``: positions of a context that one program of the attention covers."""
+    ``chunk``: positions of a context that one program of the attention covers (None: as suits the batch)."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    splits = -(-inputs.table.shape[1] * cache.keys[0].shape[1] // chunk)
+    context = inputs.table.shape[1] * cache.keys[0].shape[1]
+    chunk = chunk or attention_chunk(rows, c.kv_heads, context)
+    splits = -(-context // chunk)
     states = (rows, c.kv_heads, splits, groups)
     part = memory.empty((*states, c.head_dim), f32)
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
@@ -239,6 +248,15 @@ class _Products:
         part = self.memory.empty((parts, *h.shape), f32)
         linear_parts(x, w, part=part, DEPTH=depth, BM=16 if self.rows <= 16 else 64)
         sum_parts_add(part, h=h)
+
+
+def attention_chunk(batch: int, kv_heads: int, context: int) -> int:
+    """Positions for one program of decode attention: about three programs a multiprocessor, none below 32 positions."""
+    splits = max(1, 3 * MULTIPROCESSORS // (batch * kv_heads))
+    chunk = 32
+    while chunk * 2 * splits <= context:
+        chunk *= 2
+    return chunk if splits > 1 else -(-context // 32) * 32
 
 
 def _split(rows: int, width: int, depth: int) -> tuple[int, int]:

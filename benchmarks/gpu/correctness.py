@@ -1,0 +1,344 @@
+"""Every GPU kernel at awkward sizes against the reference interpreter, and what single-threaded meaning needs on a GPU.
+
+    python benchmarks/gpu/correctness.py                         on a machine with a GPU (about a minute)
+    compute-sanitizer --tool memcheck python benchmarks/gpu/correctness.py --quick
+
+Outputs are poisoned before each run. Inputs are drawn anew each time; the seed is printed and can be given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import zellige as zl
+from zellige import bf16, f32
+from zellige.backends.cuda.compiler import compile
+from zellige.backends.cuda.options import Options
+from zellige.backends.reference.launch import run
+from zellige.ir.ops import Function
+from zellige.ir.types import ArrayParam, ContractKind, Role
+from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear
+from zellige.runtime.cuda.device import Device, open_device
+from zellige.runtime.cuda.graph import LaunchGraph
+from zellige.runtime.cuda.launch import Launch, LoadedKernel
+from zellige.runtime.cuda.memory import Allocator, Block, Staging
+from zellige.runtime.tensor import numpy_dtype
+
+N, M = zl.dims("N M")
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kernel at one size; ``fixed`` dims are known when it is compiled."""
+
+    kernel: Any
+    dims: dict[str, int]
+    statics: dict[str, int] = field(default_factory=dict)
+    fixed: tuple[str, ...] | None = None
+    options: Options = field(default_factory=Options)
+    scalars: dict[str, float] = field(default_factory=dict)
+    dtypes: dict[str, Any] = field(default_factory=dict)
+    bound: float = 1e-2
+
+
+def checks() -> Iterator[Check]:
+    """All checks."""
+    small = dict(BM=32, BN=32, BK=16)
+    for m, n, k in ((1, 1, 1), (17, 33, 40), (64, 64, 64), (100, 72, 56), (129, 257, 65)):
+        sizes = dict(M=m, N=n, K=k)
+        yield Check(gpu_linear.matmul, sizes, small)
+        yield Check(gpu_linear.matmul, sizes, small, fixed=())
+        yield Check(gpu_linear.linear, sizes, small, options=Options(persistent=1))
+        if k % 8 == 0 and n % 8 == 0:
+            for more in ({}, {"persistent": 1}, {"persistent": 1, "flatten": True}, {"last_first": True, "group": 3}):
+                yield Check(
+                    gpu_linear.matmul,
+                    sizes,
+                    dict(BM=64, BN=64, BK=32),
+                    options=Options(descriptors=frozenset("abc"), **more),
+                )
+        yield Check(gpu_linear.matvec, dict(N=n, K=k), dict(BN=4, BK=64))
+        yield Check(
+            gpu_linear.matvec, dict(N=n, K=k), dict(BN=2, BK=16), options=Options(pdl=True, constant=frozenset("w"))
+        )
+        yield Check(gpu_linear.thin_linear, sizes, dict(BM=16, BN=32, BK=16))
+        rows = dict(T=m, N=n, K=k)
+        yield Check(batch.linear_rows, rows, small, dtypes={"Y": bf16})
+        yield Check(batch.linear_rows_add, rows, small, options=Options(pdl=True, constant=frozenset("w")))
+        yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), small)
+        yield Check(batch.linear_parts, dict(**rows, PARTS=-(-k // 32)), dict(BM=16, BN=32, BK=16, DEPTH=32))
+        yield Check(batch.sum_parts_add, dict(T=m, N=n, PARTS=3), dict(BN=64), bound=1e-5)
+        yield Check(
+            decode.norm_linear, dict(T=2, N=n, D=k), dict(BN=2, BK=32), dtypes={"Y": f32}, scalars={"eps": 1e-6}
+        )
+        yield Check(decode.norm_swiglu, dict(T=2, F=n, D=k), dict(BN=2, BK=32), scalars={"eps": 1e-6})
+        yield Check(decode.linear_residual, dict(T=2, N=n, D=k), dict(BN=2, BK=32))
+    for d in (1, 3, 64, 100, 1000, 4096):
+        yield Check(gpu_elementwise.rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
+        yield Check(gpu_elementwise.add_rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
+        yield Check(gpu_elementwise.softmax, dict(T=5, D=d))
+        yield Check(batch.norm_rows, dict(T=5, D=d), scalars={"eps": 1e-6})
+        yield Check(gpu_elementwise.copy, dict(N=d), fixed=(), bound=0.0)
+        yield Check(gpu_elementwise.swiglu, dict(N=d), fixed=())
+    heads = dict(HK=2, G=3, HD=32)
+    for s in (1, 31, 64, 130):
+        for boxes in (frozenset(), frozenset(("q", "k", "v", "out"))):
+            options = Options(descriptors=boxes, last_first=True)
+            yield Check(
+                gpu_attention.attention_causal,
+                dict(B=2, S=s, **heads),
+                dict(BM=32, BS=32),
+                options=options,
+                scalars={"scale": 0.2},
+                bound=2e-2,
+            )
+        paged = dict(T=s, NB=40, P=4, PAGES=40, **heads)
+        for start in (0, 5, 27):
+            yield Check(
+                batch.paged_prefill, paged, dict(BM=32, BS=16), scalars={"scale": 0.2, "start": start}, bound=2e-2
+            )
+    for splits in (1, 4):
+        cache = dict(B=3, NB=50, P=4, PAGES=16, SPLITS=splits, **heads)
+        yield Check(
+            gpu_attention.paged_decode_partial,
+            cache,
+            dict(CHUNK=64 // splits, BS=16),
+            scalars={"scale": 0.2},
+            bound=2e-2,
+        )
+        yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
+    append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
+    yield Check(decode.head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
+    yield Check(decode.argmax_combine, dict(B=3, V=1000, PARTS=5), bound=0.0)
+
+
+class Machine:
+    """Device memory and kernels for the checks."""
+
+    def __init__(self, seed: int) -> None:
+        self.device: Device = open_device()
+        self.stream = self.device.stream()
+        self.allocator = Allocator(self.device, self.stream)
+        self.staging = Staging(self.device, self.stream)
+        self.random = np.random.default_rng(seed)
+
+    def upload(self, arrays: Mapping[str, Array]) -> dict[str, Block]:
+        blocks = {name: self.allocator.allocate(max(a.nbytes, 1)) for name, a in arrays.items()}
+        for name, array in arrays.items():
+            self.staging.upload(array, blocks[name])
+        return blocks
+
+    def download(self, blocks: Mapping[str, Block], like: Mapping[str, Array]) -> dict[str, Array]:
+        made = {name: np.empty_like(array) for name, array in like.items()}
+        for name, array in made.items():
+            self.staging.download(blocks[name], array)
+        return made
+
+    def load(self, function: Function, dims: Mapping[str, int], options: Options) -> LoadedKernel:
+        used = {name: size for name, size in dims.items() if name in function.dims()}
+        return LoadedKernel(compile(function, used, self.device.target, options), self.device)
+
+    def draw(self, array: ArrayParam, dims: Mapping[str, int]) -> Array:
+        """Contents for one argument: random for inputs, keeping the contract; poison for outputs."""
+        shape, dtype = tuple(e.evaluate(dims) for e in array.shape), numpy_dtype(array.dtype)
+        if array.role is Role.OUT:
+            return np.full(shape, -7 if np.issubdtype(dtype, np.integer) else np.nan, dtype)
+        if array.contract is None:
+            return self.random.standard_normal(shape).astype(dtype)
+        bound, count = array.contract.bound.evaluate(dims), int(np.prod(shape))
+        if array.contract.distinct:
+            values = self.random.permutation(bound)[:count]
+        else:
+            values = self.random.integers(0, bound + (array.contract.kind is ContractKind.UP_TO), count)
+        if array.contract.optional:
+            values = np.where(self.random.random(count) < 0.3, -1, values)
+        return values.reshape(shape).astype(dtype)
+
+
+def difference(got: Array, want: Array) -> float:
+    """‖got − want‖ / ‖want‖ in float64, 0 or 1 for integers; NaN never passes."""
+    if np.issubdtype(want.dtype, np.integer):
+        return float((got != want).any())
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30))
+
+
+def check(machine: Machine, c: Check) -> str | None:
+    """Runs one check; what is wrong, or None."""
+    function = c.kernel.lower({**c.kernel.signature.statics, **c.statics}, c.dtypes)
+    arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}
+    expected = {name: array.copy() for name, array in arrays.items()}
+    run(function, c.dims, expected, c.scalars, check=False)
+    fixed = c.dims if c.fixed is None else {name: c.dims[name] for name in c.fixed}
+    kernel = machine.load(function, fixed, c.options)
+    blocks = machine.upload(arrays)
+    addresses = {name: block.address for name, block in blocks.items()}
+    launch = kernel.prepare(machine.stream, addresses, c.scalars, c.dims)
+    if launch is not None:
+        launch(machine.stream)
+    found = machine.download(blocks, arrays)
+    for array in function.arrays:
+        error = difference(found[array.name], expected[array.name])
+        bound = 0.0 if array.role is Role.IN else c.bound
+        if not error <= bound:
+            return f"{function.name} {c.dims} {c.statics} {c.options}: {array.name} is off by {error:.3g} (allowed {bound})"
+    return None
+
+
+@zl.kernel
+def turned(*, x: zl.Mut[f32, N, M]) -> None:
+    """Each row backwards, twice over, plus 1 each time: other threads' lanes are read after they were written."""
+    n = zl.grid(N)
+    x[n, :] = x[n, M - 1 - zl.arange(M)] + 1.0
+    x[n, :] = x[n, M - 1 - zl.arange(M)] + 1.0
+
+
+@zl.kernel
+def doubled(x: zl.In[f32, N], *, y: zl.Out[f32, N], BN: zl.Static = 1024) -> None:
+    i = zl.grid(N.tiles(BN))
+    y[i] = x[i] * 2.0
+
+
+def barriers(machine: Machine) -> list[str]:
+    """Stores and later loads of one array, with the barriers and without."""
+    function = turned.lower({}, {})
+    start = machine.random.standard_normal((2000, 4096)).astype(np.float32)
+
+    def wrong(kernel: LoadedKernel) -> int:
+        bad = 0
+        for _ in range(5):
+            blocks = machine.upload({"x": start})
+            launch = kernel.prepare(machine.stream, {"x": blocks["x"].address}, {}, {"N": 2000})
+            assert launch is not None
+            launch(machine.stream)
+            bad += not np.array_equal(machine.download(blocks, {"x": start})["x"], start + 2.0)
+        return bad
+
+    options = Options(num_warps=8)
+    good = wrong(machine.load(function, {"M": 4096}, options))
+    with mock.patch("zellige.backends.cuda.lowering.barriers", lambda _: set()):
+        without = wrong(machine.load(function, {"M": 4096}, options))
+    print(f"barriers: {good} of 5 runs wrong with them, {without} of 5 without")
+    return ["a program that stores and then loads is wrong"] if good else []
+
+
+def dependence(machine: Machine) -> list[str]:
+    """A chain of dependent launches, each reading what the one before wrote, with the waits and without."""
+    function, size = doubled.lower({"BN": 1024}, {}), 1 << 22
+    start = machine.random.standard_normal(size).astype(np.float32)
+
+    def wrong(kernel: LoadedKernel) -> int:
+        bad = 0
+        for _ in range(5):
+            blocks = [machine.allocator.allocate(start.nbytes) for _ in range(9)]
+            machine.staging.upload(start, blocks[0])
+            machine.stream.sync()
+            launches: list[Launch | None] = [
+                kernel.prepare(machine.stream, {"x": a.address, "y": b.address})
+                for a, b in zip(blocks, blocks[1:], strict=False)
+            ]
+            LaunchGraph(machine.device, launches)(machine.stream)
+            bad += not np.array_equal(machine.download({"y": blocks[-1]}, {"y": start})["y"], start * 256.0)
+        return bad
+
+    options = Options(pdl=True)
+    good = wrong(machine.load(function, {"N": size}, options))
+    source = "zellige.backends.cuda.lowering.Lowering._touches_shared"
+    with mock.patch(source, lambda *_: False):  # the wait comes last
+        without = wrong(machine.load(function, {"N": size}, options))
+    print(f"dependent launches: {good} of 5 runs wrong with the wait first, {without} of 5 with the wait last")
+    return ["a dependent launch reads too early"] if good else []
+
+
+def repeatable(machine: Machine) -> list[str]:
+    """The same bits in 100 runs."""
+    problems = []
+    for c in (
+        Check(gpu_linear.matmul, dict(M=512, N=512, K=1024), dict(BM=128, BN=128, BK=64), options=Options(num_warps=8)),
+        Check(
+            gpu_attention.attention_causal,
+            dict(B=1, HK=2, G=2, S=512, HD=64),
+            dict(BM=64, BS=64),
+            scalars={"scale": 0.1},
+        ),
+    ):
+        function = c.kernel.lower({**c.kernel.signature.statics, **c.statics}, {})
+        arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}
+        blocks = machine.upload(arrays)
+        launch = machine.load(function, c.dims, c.options).prepare(
+            machine.stream, {name: block.address for name, block in blocks.items()}, c.scalars, c.dims
+        )
+        assert launch is not None
+        runs = set()
+        for _ in range(100):
+            launch(machine.stream)
+            runs.add(b"".join(a.tobytes() for a in machine.download(blocks, arrays).values()))
+        if len(runs) != 1:
+            problems.append(f"{function.name}: {len(runs)} different results in 100 runs")
+    return problems
+
+
+def large(machine: Machine) -> list[str]:
+    """Arrays of more than 2³¹ elements: soft-max of equal rows, looked at where offsets of 32 bits would have wrapped."""
+    rows, width = 600_000, 4096
+    kernel = machine.load(gpu_elementwise.softmax.lower({}, {}), {"D": width}, Options())
+    x, y = (machine.allocator.allocate(rows * width * 2) for _ in range(2))
+    x.buffer.fill(np.uint16(0x3F80).tobytes(), stream=machine.stream)
+    y.buffer.fill(np.uint16(0x7FC0).tobytes(), stream=machine.stream)
+    launch = kernel.prepare(machine.stream, {"x": x.address, "y": y.address}, {}, {"T": rows})
+    assert launch is not None
+    launch(machine.stream)
+    count = 1 << 22
+    copy = machine.load(gpu_elementwise.copy.lower({"BN": 4096}, {}), {"N": count}, Options())
+    window, problems = machine.allocator.allocate(count * 2), []
+    for start in (0, (1 << 31) - count // 2, rows * width - count):
+        launch = copy.prepare(machine.stream, {"x": y.address + start * 2, "y": window.address})
+        assert launch is not None
+        launch(machine.stream)
+        found = np.empty(count, np.uint16)
+        machine.staging.download(window, found)
+        if (found != 0x3980).any():  # 2⁻¹² in bf16
+            problems.append(f"large arrays: {int((found != 0x3980).sum())} elements from {start} on are wrong")
+    return problems
+
+
+def main() -> None:
+    """Runs all checks; exits with 1 if one fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 100000)
+    parser.add_argument("--quick", action="store_true", help="every fourth check, for compute-sanitizer")
+    options = parser.parse_args()
+    machine = Machine(options.seed)
+    print(f"{machine.device.name}, seed {options.seed}")
+    problems: list[str] = []
+    every = list(checks())[:: 4 if options.quick else 1]
+    for c in every:
+        problem = check(machine, c)
+        if problem:
+            problems.append(problem)
+            print(f"WRONG {problem}", flush=True)
+    print(f"{len(every)} checks", flush=True)
+    if not options.quick:
+        for part in (barriers, dependence, repeatable, large):
+            problems += part(machine)
+    for problem in problems:
+        print(f"WRONG {problem}")
+    print("all right" if not problems else f"{len(problems)} wrong")
+    raise SystemExit(bool(problems))
+
+
+if __name__ == "__main__":
+    main()
