@@ -34,15 +34,14 @@ def tile(extent, number, size):
 def matmul_persistent(
     a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Out[f32, M, N], B: zl.Static = 32, WORKERS: zl.Static = 3
 ):
-    """A fixed number of programs; each takes every WORKERS-th row of tiles."""
-    worker = zl.grid(WORKERS)
-    for down in range(worker, zl.ceildiv(M, B), WORKERS):
-        rows = tile(M, down, B)
-        for cols in N.tiles(B):
-            acc = zl.zeros((B, B), f32)
-            for depth in K.tiles(B):
-                acc = zl.dot(a[rows, depth], b[depth, cols], acc)
-            c[rows, cols] = acc
+    """A fixed number of programs; each takes every WORKERS-th tile."""
+    worker, across = zl.grid(WORKERS), zl.ceildiv(N, B)
+    for t in range(worker, zl.ceildiv(M, B) * across, WORKERS):
+        rows, cols = tile(M, t // across, B), tile(N, t % across, B)
+        acc = zl.zeros((B, B), f32)
+        for depth in K.tiles(B):
+            acc = zl.dot(a[rows, depth], b[depth, cols], acc)
+        c[rows, cols] = acc
 
 
 @zl.kernel
