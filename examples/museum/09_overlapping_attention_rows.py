@@ -53,7 +53,9 @@ def right() -> None:
     rng = np.random.default_rng(9)
     q, k, v = (rng.standard_normal((n, 8), np.float32) for n in (19, 13, 13))
     weight = np.exp(q @ k.T)
-    np.testing.assert_allclose(attention(q, k, v).numpy(), weight / weight.sum(1, keepdims=True) @ v, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        attention(q, k, v).numpy(), weight / weight.sum(1, keepdims=True) @ v, rtol=1e-4, atol=1e-5
+    )
 
 
 if __name__ == "__main__":

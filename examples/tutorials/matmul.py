@@ -13,7 +13,13 @@ W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16)
 
 @zl.kernel
 def matmul(
-    a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Out[f32, M, N], BM: zl.Static = 32, BN: zl.Static = 32, BK: zl.Static = 32
+    a: zl.In[W, M, K],
+    b: zl.In[W, K, N],
+    *,
+    c: zl.Out[f32, M, N],
+    BM: zl.Static = 32,
+    BN: zl.Static = 32,
+    BK: zl.Static = 32,
 ):
     """One program a tile of c. Rows of tiles run in groups of 8, so that they share columns of b in cache."""
     rows, cols = zl.grid(M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
