@@ -21,12 +21,6 @@ from zellige import f32
 M, N = zl.dims("M N")
 
 
-@zl.kernel(index_bits=32)
-def fill_in_32_bits(value: f32, *, y: zl.Mut[f32, M, N], BLOCK: zl.Static = 1024):
-    i = zl.grid((M * N).tiles(BLOCK))
-    y[i // N, i % N] = value
-
-
 @zl.kernel
 def fill(value: f32, *, y: zl.Mut[f32, M, N], BLOCK: zl.Static = 1024):
     i = zl.grid((M * N).tiles(BLOCK))
@@ -34,6 +28,11 @@ def fill(value: f32, *, y: zl.Mut[f32, M, N], BLOCK: zl.Static = 1024):
 
 
 def wrong() -> str:
+    @zl.kernel(index_bits=32)
+    def fill_in_32_bits(value: f32, *, y: zl.Mut[f32, M, N], BLOCK: zl.Static = 1024):
+        i = zl.grid((M * N).tiles(BLOCK))
+        y[i // N, i % N] = value
+
     return refusal_of(fill_in_32_bits)
 
 

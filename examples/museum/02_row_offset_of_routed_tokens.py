@@ -19,15 +19,6 @@ from zellige import f32
 ROWS, COLS, S = zl.dims("ROWS COLS S")
 
 
-@zl.kernel(index_bits=32)
-def gather_flat(
-    x: zl.In[f32, S * COLS], source: zl.In[zl.Index[S], ROWS], *, y: zl.Out[f32, ROWS, COLS], BN: zl.Static = 128
-):
-    row = zl.grid(ROWS)
-    for cols in COLS.tiles(BN):
-        y[row, cols] = x[source[row] * COLS + cols]
-
-
 @zl.kernel
 def gather_rows(
     x: zl.In[f32, S, COLS], source: zl.In[zl.Index[S], ROWS], *, y: zl.Out[f32, ROWS, COLS], BN: zl.Static = 128
@@ -38,6 +29,14 @@ def gather_rows(
 
 
 def wrong() -> str:
+    @zl.kernel(index_bits=32)
+    def gather_flat(
+        x: zl.In[f32, S * COLS], source: zl.In[zl.Index[S], ROWS], *, y: zl.Out[f32, ROWS, COLS], BN: zl.Static = 128
+    ):
+        row = zl.grid(ROWS)
+        for cols in COLS.tiles(BN):
+            y[row, cols] = x[source[row] * COLS + cols]
+
     return refusal_of(gather_flat)
 
 

@@ -18,13 +18,6 @@ from zellige import f32
 B, T, H, K = zl.dims("B T H K")
 
 
-@zl.kernel(index_bits=32)
-def scale_from_base(k: zl.In[f32, B * T * H * K], scale: f32, *, y: zl.Out[f32, B, T, H, K]):
-    b, t, h = zl.grid(B, T, H)
-    base = ((b * T + t) * H + h) * K
-    y[b, t, h, :] = k[base + zl.arange(K)] * scale
-
-
 @zl.kernel
 def scale_keys(k: zl.In[f32, B, T, H, K], scale: f32, *, y: zl.Out[f32, B, T, H, K]):
     b, t, h = zl.grid(B, T, H)
@@ -32,6 +25,12 @@ def scale_keys(k: zl.In[f32, B, T, H, K], scale: f32, *, y: zl.Out[f32, B, T, H,
 
 
 def wrong() -> str:
+    @zl.kernel(index_bits=32)
+    def scale_from_base(k: zl.In[f32, B * T * H * K], scale: f32, *, y: zl.Out[f32, B, T, H, K]):
+        b, t, h = zl.grid(B, T, H)
+        base = ((b * T + t) * H + h) * K
+        y[b, t, h, :] = k[base + zl.arange(K)] * scale
+
     return refusal_of(scale_from_base)
 
 

@@ -21,25 +21,6 @@ B, PAGES, NB, P, HD = zl.dims("B PAGES NB P HD")
 
 
 @zl.kernel
-def sum_of_keys_masked_late(
-    keys: zl.In[f32, NB, P, HD],
-    table: zl.In[zl.Index[NB], B, PAGES],
-    length: zl.In[zl.UpTo[PAGES * P], B],
-    *,
-    y: zl.Out[f32, B, HD],
-    BS: zl.Static = 16,
-):
-    zl.requires(P >= 1)
-    b = zl.grid(B)
-    acc = zl.zeros((HD,), f32)
-    for start in range(0, length[b], BS):
-        pos = start + zl.arange(BS)
-        tile = keys[table[b, pos // P], pos % P, :]
-        acc = acc + zl.sum(zl.where((pos < length[b])[:, None], tile, 0.0), axis=0)
-    y[b, :] = acc
-
-
-@zl.kernel
 def sum_of_keys(
     keys: zl.In[f32, NB, P, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
@@ -56,6 +37,24 @@ def sum_of_keys(
 
 
 def wrong() -> str:
+    @zl.kernel
+    def sum_of_keys_masked_late(
+        keys: zl.In[f32, NB, P, HD],
+        table: zl.In[zl.Index[NB], B, PAGES],
+        length: zl.In[zl.UpTo[PAGES * P], B],
+        *,
+        y: zl.Out[f32, B, HD],
+        BS: zl.Static = 16,
+    ):
+        zl.requires(P >= 1)
+        b = zl.grid(B)
+        acc = zl.zeros((HD,), f32)
+        for start in range(0, length[b], BS):
+            pos = start + zl.arange(BS)
+            tile = keys[table[b, pos // P], pos % P, :]
+            acc = acc + zl.sum(zl.where((pos < length[b])[:, None], tile, 0.0), axis=0)
+        y[b, :] = acc
+
     return refusal_of(sum_of_keys_masked_late)
 
 

@@ -27,20 +27,19 @@ def row_sums(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
 
 
 @zl.kernel
-def divide_then_wait(x: zl.In[f32, M, N], total: zl.In[f32, M], *, y: zl.Out[f32, M, N]):
-    m = zl.grid(M)
-    divisor = total[m]
-    zl.wait_for_previous()
-    y[m, :] = x[m, :] / divisor
-
-
-@zl.kernel
 def divide(x: zl.In[f32, M, N], total: zl.In[f32, M], *, y: zl.Out[f32, M, N]):
     m = zl.grid(M)
     y[m, :] = x[m, :] / total[m]
 
 
 def wrong() -> str:
+    @zl.kernel
+    def divide_then_wait(x: zl.In[f32, M, N], total: zl.In[f32, M], *, y: zl.Out[f32, M, N]):
+        m = zl.grid(M)
+        divisor = total[m]
+        zl.wait_for_previous()
+        y[m, :] = x[m, :] / divisor
+
     return refusal_of(divide_then_wait)
 
 

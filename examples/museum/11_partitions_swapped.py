@@ -20,18 +20,17 @@ M, H, D = zl.dims("M H D")
 
 
 @zl.kernel
-def permute_swapped(x: zl.In[f32, M, H, D], *, y: zl.Out[f32, M, H, D], BM: zl.Static = 8):
-    rows, h = zl.grid(M.tiles(BM), H)
-    y[h, rows, :] = x[rows, h, :]
-
-
-@zl.kernel
 def permute(x: zl.In[f32, M, H, D], *, y: zl.Out[f32, H, M, D], BM: zl.Static = 8):
     rows, h = zl.grid(M.tiles(BM), H)
     y[h, rows, :] = x[rows, h, :]
 
 
 def wrong() -> str:
+    @zl.kernel
+    def permute_swapped(x: zl.In[f32, M, H, D], *, y: zl.Out[f32, M, H, D], BM: zl.Static = 8):
+        rows, h = zl.grid(M.tiles(BM), H)
+        y[h, rows, :] = x[rows, h, :]
+
     return refusal_of(permute_swapped)
 
 

@@ -21,22 +21,6 @@ M, N, K = zl.dims("M N K")
 
 
 @zl.kernel
-def split_k_racing(
-    a: zl.In[f32, M, K], b: zl.In[f32, K, N], *, c: zl.Mut[f32, M, N], BM: zl.Static = 16, BK: zl.Static = 32
-):
-    rows, cols, depth = zl.grid(M.tiles(BM), N.tiles(BM), K.tiles(BK))
-    c[rows, cols] = c[rows, cols] + zl.dot(a[rows, depth], b[depth, cols])
-
-
-@zl.kernel
-def split_k_uncleared(
-    a: zl.In[f32, M, K], b: zl.In[f32, K, N], *, c: zl.Acc[f32, M, N], BM: zl.Static = 16, BK: zl.Static = 32
-):
-    rows, cols, depth = zl.grid(M.tiles(BM), N.tiles(BM), K.tiles(BK))
-    c.add((rows, cols), zl.dot(a[rows, depth], b[depth, cols]))
-
-
-@zl.kernel
 def split_k(
     a: zl.In[f32, M, K], b: zl.In[f32, K, N], *, c: zl.Acc(init=0)[f32, M, N], BM: zl.Static = 16, BK: zl.Static = 32
 ):
@@ -49,10 +33,24 @@ A, B = RNG.standard_normal((21, 70), np.float32), RNG.standard_normal((70, 18), 
 
 
 def wrong() -> str:
+    @zl.kernel
+    def split_k_uncleared(
+        a: zl.In[f32, M, K], b: zl.In[f32, K, N], *, c: zl.Acc[f32, M, N], BM: zl.Static = 16, BK: zl.Static = 32
+    ):
+        rows, cols, depth = zl.grid(M.tiles(BM), N.tiles(BM), K.tiles(BK))
+        c.add((rows, cols), zl.dot(a[rows, depth], b[depth, cols]))
+
     return refusal(lambda: split_k_uncleared(A, B, c=zl.empty((21, 18), f32)))
 
 
 def wrong_racing() -> str:
+    @zl.kernel
+    def split_k_racing(
+        a: zl.In[f32, M, K], b: zl.In[f32, K, N], *, c: zl.Mut[f32, M, N], BM: zl.Static = 16, BK: zl.Static = 32
+    ):
+        rows, cols, depth = zl.grid(M.tiles(BM), N.tiles(BM), K.tiles(BK))
+        c[rows, cols] = c[rows, cols] + zl.dot(a[rows, depth], b[depth, cols])
+
     return refusal_of(split_k_racing)
 
 

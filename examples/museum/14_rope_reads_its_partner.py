@@ -19,15 +19,6 @@ T, H, HALF = zl.dims("T H HALF")
 
 
 @zl.kernel
-def rope_by_halves(cosine: zl.In[f32, T, HALF], sine: zl.In[f32, T, HALF], *, x: zl.Mut[f32, T, H, 2 * HALF]):
-    t, h, side = zl.grid(T, H, 2)
-    i = zl.arange(HALF)
-    own, partner = x[t, h, side * HALF + i], x[t, h, (1 - side) * HALF + i]
-    sign = zl.where(side == 0, -1.0, 1.0)
-    x[t, h, side * HALF + i] = own * cosine[t, i] + sign * partner * sine[t, i]
-
-
-@zl.kernel
 def rope(cosine: zl.In[f32, T, HALF], sine: zl.In[f32, T, HALF], *, x: zl.Mut[f32, T, H, 2 * HALF]):
     t, h = zl.grid(T, H)
     i = zl.arange(HALF)
@@ -37,6 +28,14 @@ def rope(cosine: zl.In[f32, T, HALF], sine: zl.In[f32, T, HALF], *, x: zl.Mut[f3
 
 
 def wrong() -> str:
+    @zl.kernel
+    def rope_by_halves(cosine: zl.In[f32, T, HALF], sine: zl.In[f32, T, HALF], *, x: zl.Mut[f32, T, H, 2 * HALF]):
+        t, h, side = zl.grid(T, H, 2)
+        i = zl.arange(HALF)
+        own, partner = x[t, h, side * HALF + i], x[t, h, (1 - side) * HALF + i]
+        sign = zl.where(side == 0, -1.0, 1.0)
+        x[t, h, side * HALF + i] = own * cosine[t, i] + sign * partner * sine[t, i]
+
     return refusal_of(rope_by_halves)
 
 

@@ -20,13 +20,6 @@ T, NB, P, HD = zl.dims("T NB P HD")
 
 
 @zl.kernel
-def append_anywhere(k: zl.In[f32, T, HD], slot: zl.In[zl.Index[NB * P], T], *, pages: zl.Mut[f32, NB, P, HD]):
-    zl.requires(P >= 1)
-    t = zl.grid(T)
-    pages[slot[t] // P, slot[t] % P, :] = k[t, :]
-
-
-@zl.kernel
 def append(
     k: zl.In[f32, T, HD], slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T], *, pages: zl.Mut[f32, NB, P, HD]
 ):
@@ -40,6 +33,12 @@ K = np.random.default_rng(15).standard_normal((4, 6), np.float32)
 
 
 def wrong() -> str:
+    @zl.kernel
+    def append_anywhere(k: zl.In[f32, T, HD], slot: zl.In[zl.Index[NB * P], T], *, pages: zl.Mut[f32, NB, P, HD]):
+        zl.requires(P >= 1)
+        t = zl.grid(T)
+        pages[slot[t] // P, slot[t] % P, :] = k[t, :]
+
     return refusal_of(append_anywhere)
 
 

@@ -20,15 +20,6 @@ M, N = zl.dims("M N")
 
 
 @zl.kernel
-def copy_without_remainder(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], G: zl.Static = 8):
-    program = zl.grid(M * N)
-    group = program // (G * N)
-    m, n = group * G + program % G, program % (G * N) // G
-    m = zl.minimum(m, M - 1)
-    y[m, n] = x[m, n]
-
-
-@zl.kernel
 def copy_swizzled(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], G: zl.Static = 8):
     program = zl.grid(M * N)
     group = program // (G * N)
@@ -44,6 +35,14 @@ def copy(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], G: zl.Static = 8):
 
 
 def wrong() -> str:
+    @zl.kernel
+    def copy_without_remainder(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], G: zl.Static = 8):
+        program = zl.grid(M * N)
+        group = program // (G * N)
+        m, n = group * G + program % G, program % (G * N) // G
+        m = zl.minimum(m, M - 1)
+        y[m, n] = x[m, n]
+
     return refusal_of(copy_without_remainder)
 
 

@@ -12,7 +12,11 @@ B, V = zl.dims("B V")
 
 @zl.kernel
 def cross_entropy(
-    logits: zl.In[f32, B, V], label: zl.In[zl.Index[V, zl.optional], B], *, loss: zl.Out[f32, B], grad: zl.Out[f32, B, V]
+    logits: zl.In[f32, B, V],
+    label: zl.In[zl.Index[V, zl.optional], B],
+    *,
+    loss: zl.Out[f32, B],
+    grad: zl.Out[f32, B, V],
 ):
     """loss = log Σ exp(logits) − logits[label], grad = softmax(logits) − onehot(label)."""
     b = zl.grid(B)

@@ -27,7 +27,9 @@ def radix_2_step(
 
 
 @zl.kernel
-def dft(re: zl.In[f32, M, N], im: zl.In[f32, M, N], *, yre: zl.Out[f32, M, N], yim: zl.Out[f32, M, N], B: zl.Static = 16):
+def dft(
+    re: zl.In[f32, M, N], im: zl.In[f32, M, N], *, yre: zl.Out[f32, M, N], yim: zl.Out[f32, M, N], B: zl.Static = 16
+):
     """y = x·F with F[j, k] = exp(−2πi·j·k / N), made on the way; any N."""
     rows, cols = zl.grid(M.tiles(B), N.tiles(B))
     sum_re, sum_im = zl.zeros((B, B), f32), zl.zeros((B, B), f32)

@@ -13,7 +13,13 @@ W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16)
 
 @zl.kernel
 def matmul(
-    a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Out[f32, M, N], BM: zl.Static = 32, BN: zl.Static = 32, BK: zl.Static = 32
+    a: zl.In[W, M, K],
+    b: zl.In[W, K, N],
+    *,
+    c: zl.Out[f32, M, N],
+    BM: zl.Static = 32,
+    BN: zl.Static = 32,
+    BK: zl.Static = 32,
 ):
     """One program a tile of c. Rows of tiles run in groups of 8, so that they share columns of b in cache."""
     rows, cols = zl.grid(M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
@@ -34,15 +40,14 @@ def tile(extent, number, size):
 def matmul_persistent(
     a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Out[f32, M, N], B: zl.Static = 32, WORKERS: zl.Static = 3
 ):
-    """A fixed number of programs; each takes every WORKERS-th row of tiles."""
-    worker = zl.grid(WORKERS)
-    for down in range(worker, zl.ceildiv(M, B), WORKERS):
-        rows = tile(M, down, B)
-        for cols in N.tiles(B):
-            acc = zl.zeros((B, B), f32)
-            for depth in K.tiles(B):
-                acc = zl.dot(a[rows, depth], b[depth, cols], acc)
-            c[rows, cols] = acc
+    """A fixed number of programs; each takes every WORKERS-th tile."""
+    worker, across = zl.grid(WORKERS), zl.ceildiv(N, B)
+    for t in range(worker, zl.ceildiv(M, B) * across, WORKERS):
+        rows, cols = tile(M, t // across, B), tile(N, t % across, B)
+        acc = zl.zeros((B, B), f32)
+        for depth in K.tiles(B):
+            acc = zl.dot(a[rows, depth], b[depth, cols], acc)
+        c[rows, cols] = acc
 
 
 @zl.kernel

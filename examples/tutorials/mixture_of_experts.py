@@ -53,7 +53,7 @@ def check() -> None:
         order, start = zl.empty((t * c,), i32), zl.empty((e + 1,), i32)
         align(expert.reshape(-1), order=order, start=start)
         y = zl.empty((t * c, n), f32)
-        expert_gemm(x, w, order, start, y=y)
+        expert_gemm(x, w, order, start, y=y, C=c)
         out = combine(y.reshape(t, c, n), gate).numpy()
         np.testing.assert_allclose(out, np.einsum("tc,tk,tckn->tn", gate, x, w[expert]), rtol=1e-3, atol=1e-4)
 
