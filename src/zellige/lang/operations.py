@@ -259,6 +259,13 @@ def cumsum(x: Any, axis: int = -1) -> Any:
 
 
 @operation
+def offsets(lengths: Any, total: Any) -> Any:
+    """Offsets of segments with these lengths (an integer tile of extent n): n + 1 indices, 0 first, each ``total`` at most, the
+    last ``total`` itself. They never decrease whatever the lengths hold (negative ones count as 0), so that a whole tile of them
+    may be stored to an output of contract ``Offsets[total]``."""
+
+
+@operation
 def sort(x: Any, descending: bool = False) -> Any:
     """(sorted values, source positions) along the last axis."""
 

@@ -193,16 +193,6 @@ def contract_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
     )  # fmt: skip
 
 
-def distinct_output(function: Function) -> Iterator[tuple[str, str]]:
-    """Output arrays whose contract relates elements, with the contract."""
-    for param in function.arrays:
-        contract = param.contract
-        if contract is None or param.role not in (Role.OUT, Role.MUT):
-            continue
-        if contract.distinct or contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
-            yield param.name, str(contract)
-
-
 def operations(block: Block) -> Iterator[tuple[Op, Block]]:
     """All operations with their blocks, in program order."""
     for op in block.ops:
