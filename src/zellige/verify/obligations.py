@@ -14,8 +14,7 @@ from zellige.diagnostics.span import Span
 from zellige.ir import ops
 from zellige.ir.dtypes import index
 from zellige.ir.extent import Extent
-from zellige.ir.ops import BinaryOp, Block, Function, Op
-from zellige.ir.types import ContractKind, Role
+from zellige.ir.ops import BinaryOp, Block, Op
 from zellige.ir.walk import blocks, results
 from zellige.verify import terms
 from zellige.verify.contracts import value_range

@@ -20,7 +20,8 @@ from zellige.ir.types import ArrayParam, ContractKind, Role
 from zellige.ir.walk import definitions, walk
 from zellige.verify import terms
 from zellige.verify.obligations import Access, Claim, Kind
-from zellige.verify.symbolic import Renaming, Symbols
+from zellige.verify.substitution import Renaming
+from zellige.verify.symbolic import Symbols
 
 
 def constructed(function: Function, param: ArrayParam) -> bool:

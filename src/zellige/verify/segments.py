@@ -13,11 +13,12 @@ from zellige.ir import ops
 from zellige.ir.types import ArrayParam, ContractKind
 from zellige.verify import terms
 from zellige.verify.contracts import array_function
-from zellige.verify.substitution import atoms_of
+from zellige.verify.substitution import atoms_of, variables_of
 from zellige.verify.terms import App, Bool, Function, Int, const, of_atom
 
 if TYPE_CHECKING:
-    from zellige.verify.symbolic import Lanes, Symbols
+    from zellige.verify.lanes import Lanes
+    from zellige.verify.symbolic import Symbols
 
 
 def segment_at(symbols: Symbols, op: ops.Segment, position: Int) -> Int:
@@ -43,7 +44,7 @@ def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:
         def facts(app: App) -> list[Bool]:
             place, value = app.args[-1], of_atom(app)
             here = terms.true()
-            if any(v.kind in ("pid", "iteration") for v in terms.variables_of(total)):
+            if any(v.kind in ("pid", "iteration") for v in variables_of(total)):
                 here = terms.conjunction(terms.equal(a, b) for a, b in zip(app.args[:-1], scope, strict=True))
             known = [terms.implies(terms.equal(place, 0), terms.equal(value, terms.ite(terms.equal(last, 0), total, const(0))))]
             known += [terms.le(0, value), terms.le(value, total), terms.implies(terms.equal(place, last), terms.equal(value, total))]
