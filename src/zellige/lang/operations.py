@@ -52,7 +52,7 @@ def grouped(rows: int) -> Any:
 @operation
 def tiles(*bounds: Any, size: Any = None) -> Any:
     """``zl.tiles(stop, size)`` or ``zl.tiles(start, stop, size)``: spans of ``size`` lanes that cover [start, stop). Bounds are
-    dim expressions or index scalars; ``size`` is static. No spans if stop ≤ start."""
+    dim expressions or index scalars; ``size`` is static. No spans if stop ≤ start. ``M.tiles(size)[n]`` is tile number n."""
 
 
 @operation
