@@ -64,6 +64,7 @@ from zellige.lang.operations import (
     mean,
     min,
     minimum,
+    offsets,
     only,
     prod,
     random_bits,
@@ -138,7 +139,7 @@ __all__ = [
     "abs", "all", "any", "arange", "argmax", "argmin", "bf16", "bitcast", "bool_", "bounded", "broadcast_to", "ceil", "ceildiv",
     "clamp", "cos", "cumsum", "dims", "distinct", "dot", "dtypes", "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3", "f8e5m2",
     "floor", "fma", "full", "gather", "grid", "grouped", "guard", "i16", "i32", "i64", "i8", "inf", "inline", "log", "log2",
-    "max", "maximum", "mean", "min", "minimum", "only", "optional", "prod", "random_bits", "random_uniform", "requires",
+    "max", "maximum", "mean", "min", "minimum", "offsets", "only", "optional", "prod", "random_bits", "random_uniform", "requires",
     "reshape", "round", "rsqrt", "sigmoid", "sin", "sort", "sqrt", "sum", "tanh", "tiles", "transpose", "u16", "u32", "u64", "u8",
     "unroll", "unsafe", "where", "zeros", *_LAZY,
 ]  # fmt: skip

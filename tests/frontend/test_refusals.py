@@ -158,7 +158,7 @@ def python_statement(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         (unbounded_while, "ZL0111", 3, "zl.bounded"),
         (branch_on_a_tile, "ZL0120", 2, "zl.where"),
         (loop_changes_shape, "ZL0119", 3, "keeps its dtype and shape"),
-        (numpy_habit, "ZL0116", 2, "use to"),
+        (numpy_habit, "ZL0116", 2, "use .to(dtype)"),
         (integer_division_by_slash, "ZL0105", 2, "//"),
         (two_grids, "ZL0110", 2, "twice"),
         (return_in_a_loop, "ZL0111", 3, "return inside a loop"),

@@ -104,7 +104,10 @@ class Context:
             case Extent():
                 made = Tile(self.builder.extent(value))
                 return made if dtype in (None, dtypes.index) else self.cast(made, dtype)
-        refuse("ZL0105", f"{describe(value)} is not a number or a tile", self.span)
+        help = None
+        if isinstance(value, ArrayRef):
+            help = f"load a tile of it first: {value.param.name}[{', '.join(':' * len(value.param.shape))}]"
+        refuse("ZL0105", f"{describe(value)} is not a number or a tile", self.span, help)
 
     def cast(self, tile: Tile, dtype: DType) -> Tile:
         """Conversion by value."""

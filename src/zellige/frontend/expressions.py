@@ -9,11 +9,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from zellige.frontend import indexing, operations
+from zellige.frontend import habits, indexing, operations
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise, grids, shape
-from zellige.frontend.values import ArrayRef, BoundMethod, Mask, Missing, RuntimeRange, SpanTile, Tile, lift_masks
+from zellige.frontend.values import (
+    ArrayRef,
+    BoundMethod,
+    Mask,
+    Missing,
+    RuntimeRange,
+    SpanRange,
+    SpanTile,
+    Tile,
+    lift_masks,
+)
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, as_extent, ceildiv
@@ -43,13 +53,6 @@ COMPARE: dict[type[ast.AST], tuple[Callable[..., object], BinaryOp]] = {
     ast.GtE: (operator.ge, BinaryOp.GE),
 }
 TILE_METHODS = ("to", "reshape", "sum", "max", "min", "mean")
-NUMPY_HABITS = {
-    "astype": "to",
-    "copy": "nothing: tiles are values",
-    "dot": "zl.dot",
-    "T": "zl.transpose",
-    "item": "nothing",
-}
 
 
 class Scope(Protocol):
@@ -91,10 +94,8 @@ def evaluate(context: Context, scope: Scope, node: ast.expr) -> object:
                 return _subscript(context, evaluate(context, scope, value), evaluate(context, scope, key))
             case ast.Call():
                 return _call(context, scope, node)
-            case ast.JoinedStr():
-                refuse("ZL0114", "an f-string in a kernel", context.span, "kernels have no strings at run time")
-        refuse("ZL0114", f"a kernel cannot contain this {type(node).__name__} expression", context.span,
-               "kernels use arithmetic, comparisons, subscripts and calls of zl functions")  # fmt: skip
+        what, help = habits.unknown_node(node)
+        refuse("ZL0114", f"a kernel cannot contain {what}", context.span, help)
 
 
 def _name(context: Context, scope: Scope, name: str) -> object:
@@ -111,7 +112,8 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
                 return elementwise.unary(context, UnaryOp.NEG, value)
             case ast.Not() | ast.Invert():
                 if isinstance(op, ast.Not) and not (value.dtype.is_bool and value.is_scalar):
-                    refuse("ZL0105", f"'not' of {describe(value)}", context.span, "use ~ for tiles")
+                    help = "use ~ for tiles" if value.dtype.is_bool else "compare it with 0"
+                    refuse("ZL0105", f"'not' of {describe(value)}", context.span, help)
                 return elementwise.unary(context, UnaryOp.NOT, value)
         return value
     if isinstance(value, Extent):
@@ -137,6 +139,10 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
     if op is ast.MatMult:
         return operations.call(context, "dot", [x, y], {})
     python, lowered = BINARY[op]
+    for operand in (x, y):
+        if isinstance(operand, ArrayRef):
+            refuse("ZL0105", f"{describe(operand)} is in memory and has no arithmetic", context.span,
+                   f"load a tile of it first: {operand.param.name}[{', '.join(':' * len(operand.param.shape))}]")  # fmt: skip
     if not isinstance(x, Tile) and not isinstance(y, Tile):
         if isinstance(x, Extent) or isinstance(y, Extent):
             if op not in (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod):
@@ -278,7 +284,12 @@ def attribute(context: Context, value: object, name: str) -> object:
             return context.binary(BinaryOp.GE, context.as_index(value), 0)
         case Tile() if name == "T":
             if value.rank < 2:
-                refuse("ZL0106", f"'.T' of {describe(value)}", context.span)
+                refuse(
+                    "ZL0106",
+                    f"'.T' of {describe(value)}",
+                    context.span,
+                    "it takes two axes or more; x[:, None] adds one",
+                )
             order = [*range(value.rank - 2), value.rank - 1, value.rank - 2]
             return operations.call(context, "transpose", [value, tuple(order)], {})
         case Tile() if name == "shape":
@@ -288,8 +299,7 @@ def attribute(context: Context, value: object, name: str) -> object:
         case Tile() if name in TILE_METHODS:
             return BoundMethod(value, name)
         case Tile():
-            other = NUMPY_HABITS.get(name)
-            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span, f"use {other}" if other else None)
+            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span, habits.in_place_of(name))
         case ArrayRef() if name == "shape":
             return value.param.shape
         case ArrayRef() if name == "dtype":
@@ -307,7 +317,10 @@ def attribute(context: Context, value: object, name: str) -> object:
             return BoundMethod(value, name)
         case int() if name == "tiles":
             return BoundMethod(Const(value), name)
-    return static(context, getattr, value, name)
+    if not hasattr(value, name):
+        message, help = habits.missing_attribute(value, name)
+        refuse("ZL0114", message, context.span, help)
+    return getattr(value, name)
 
 
 def _subscript(context: Context, value: object, key: object) -> object:
@@ -316,6 +329,8 @@ def _subscript(context: Context, value: object, key: object) -> object:
             return indexing.load(context, param, key)
         case Tile():
             return _new_axes(context, plain(value), key)
+        case SpanRange() if not isinstance(key, tuple | slice):
+            return grids.numbered(context, value, key)
     if isinstance(value, tuple | dict) and not isinstance(key, Tile):
         return static(context, operator.getitem, value, key)
     if hasattr(type(value), "__getitem__") and not isinstance(key, Tile):
@@ -326,7 +341,7 @@ def _subscript(context: Context, value: object, key: object) -> object:
 def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
     parts = key if isinstance(key, tuple) else (key,)
     if any(p is not None and p != slice(None) for p in parts) or sum(p is not None for p in parts) > tile.rank:
-        refuse("ZL0108", f"a tile is subscripted with {parts!r}", context.span,
+        refuse("ZL0108", f"a tile is subscripted with {describe(key)}", context.span,
                "tiles take only ':' and None, to add axes; zl.gather picks elements, zl.where masks")  # fmt: skip
     for axis, part in enumerate(parts):
         if part is None:
@@ -361,6 +376,10 @@ def apply(
         return _method(context, function, arguments, keywords)
     if getattr(function, "__zl_inline__", False):
         return scope.inline(function, arguments, keywords)  # type: ignore[arg-type]
+    if function is len and len(arguments) == 1 and isinstance(arguments[0], ArrayRef):
+        return arguments[0].param.shape[0]
+    if function is sum and len(arguments) == 1 and isinstance(arguments[0], Tile):
+        return operations.call(context, "sum", arguments, {})
     if function is range:
         return _range(context, arguments)
     if function in (min, max) and any(isinstance(a, Tile | Extent) for a in arguments) and len(arguments) == 2:
@@ -370,9 +389,8 @@ def apply(
     dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
     if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
         return static(context, lambda: function(*arguments, **keywords))
-    shown = getattr(function, "__name__", None) or describe(function)
-    refuse("ZL0114", f"'{shown}' cannot be called in a kernel", context.span,
-           "call zl functions, functions decorated with @zl.inline, or plain Python on static values")  # fmt: skip
+    message, help = habits.uncallable(function, arguments)
+    refuse("ZL0114", message, context.span, help)
 
 
 def _is_static_function(function: object) -> bool:

@@ -99,7 +99,10 @@ def _slice(context: Context, start: object, stop: object, extent: Extent) -> Til
     high = extent if stop is None else stop
     if not isinstance(low, int | Extent) or not isinstance(high, int | Extent):
         refuse(
-            "ZL0108", "a slice with bounds known only at run time", context.span, "index with start + zl.arange(length)"
+            "ZL0108",
+            "a slice with bounds known only at run time",
+            context.span,
+            "index with start + zl.arange(length), or with a span of zl.tiles(start, stop, size)",
         )
     length = high - low
     if isinstance(length, int):

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from zellige.diagnostics.span import Span
-from zellige.frontend import expressions, indexing
+from zellige.frontend import expressions, habits, indexing
 from zellige.frontend.context import Context, SourceText, describe, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import grids
 from zellige.frontend.signature import Signature
 from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled, expand_mask
-from zellige.ir import dtypes, ops
+from zellige.ir import dtypes, ops, spec
 from zellige.ir.builder import Builder
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, ceildiv
@@ -65,10 +65,12 @@ def lower(
         names.update(statics)
         frame = Frame(context, function, names, bindings)
         frame.run(source.tree.body, top=True)
-    return Function(
+    made = Function(
         function.__name__, tuple(arrays.values()), tuple(signature.scalars.values()), context.grid or (), body,
         span=source.span(source.tree), group=context.group, index_bits=index_bits, unsafe=tuple(context.unsafe), source=source.text,
     )  # fmt: skip
+    spec.check(made)
+    return made
 
 
 class Frame:
@@ -93,8 +95,19 @@ class Frame:
             variable = getattr(value, "name", None)
             if type(value).__name__ == "DTypeVar" and variable in self.bindings:
                 return self.bindings[str(variable)]
+            if isinstance(value, Extent):
+                self._known(name, value)
             return value
         refuse("ZL0115", f"'{name}' is not defined", self.context.span, _similar(name, [*self.names, *self.outer]))
+
+    def _known(self, name: str, extent: Extent) -> None:
+        """A dim has its value from an argument's shape."""
+        told = {d for array in self.context.arrays.values() for e in array.shape for d in e.dims()}
+        missing = extent.dims() - told
+        if missing:
+            known = ", ".join(sorted(told)[:3])
+            refuse("ZL0115", f"no array argument of this kernel has an axis that tells dim {min(missing)}", self.context.span,
+                   f"use a dim that stands in a shape of the signature, such as {known}")  # fmt: skip
 
     def inline(self, function: Callable[..., object], arguments: list[object], keywords: dict[str, object]) -> object:
         """The value that a device function returns for these arguments."""
@@ -185,11 +198,8 @@ class Frame:
                     text = "" if message is None else f": {self.evaluate(message)}"
                     refuse("ZL0112", f"a static assertion fails{text}", context.span)
             case _:
-                what = {"For": "for … else", "While": "while … else"}.get(
-                    type(statement).__name__, type(statement).__name__.lower()
-                )
-                refuse("ZL0114", f"a kernel cannot contain the statement '{what}'", context.span,
-                       "kernels use assignments, for, while zl.bounded, if and calls")  # fmt: skip
+                what, help = habits.unknown_node(statement)
+                refuse("ZL0114", f"a kernel cannot contain {what}", context.span, help)
 
     def _assign(self, target: ast.expr, value: object) -> None:
         with self.context.at(target):

@@ -250,6 +250,11 @@ class Builder:
         """Inclusive running reduction along ``axis``."""
         return self._pure((op, x, axis), ops.Scan, x.type, op=op, x=x, axis=axis)
 
+    def offsets(self, lengths: Value, total: Value) -> Value:
+        """The saturated running sum of ``lengths``, from 0 to ``total``."""
+        type_ = TileType(dtypes.index, (lengths.type.shape[0] + 1,))
+        return self._pure((lengths, total), ops.Offsets, type_, lengths=lengths, total=total)
+
     def sort(self, x: Value, descending: bool) -> tuple[Value, Value]:
         """Sorted values and their source positions, along the last axis."""
         result, order = Value(x.type), Value(TileType(dtypes.index, x.type.shape))

@@ -281,6 +281,18 @@ class Scan(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Offsets(Op):
+    """Offsets of segments with these lengths, saturated: 0 first, min(total, sum of the lengths before) in between, total last.
+
+    Negative lengths count as 0 and the sum never wraps, so that for all ``lengths`` (integers, extent n) and any ``total`` ≥ 0
+    (an ``index`` scalar; a negative one counts as 0) the result, of extent n + 1, never decreases."""
+
+    lengths: Value
+    total: Value
+    result: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sort(Op):
     """Stable sort along the last axis; ``order`` holds the source positions (``index``)."""
 
@@ -475,7 +487,7 @@ Operation = (
     Constant | ExtentValue | ScalarValue | ProgramId | Iota
     | Unary | Binary | Select | Cast | Bitcast | Random
     | Broadcast | ExpandDims | Reshape | Transpose
-    | Reduce | Scan | Sort | Gather | Dot
+    | Reduce | Scan | Offsets | Sort | Gather | Dot
     | Segment | Load | Store | Update | Guard | Require
     | For | While | If
 )  # fmt: skip

@@ -285,6 +285,10 @@ class _Parser(Reader):
     def transpose(self, d: list[Value]) -> Op:
         return self.finish(ops.Transpose, d, x=self.use(), permutation=self.listed(self.integer))
 
+    def offsets(self, d: list[Value]) -> Op:
+        lengths, total = self.uses(2)
+        return self.finish(ops.Offsets, d, lengths=lengths, total=total)
+
     def sort(self, defined: list[Value]) -> Op:
         descending = self.accept("descending")
         if not descending:
@@ -339,6 +343,7 @@ _RULES: dict[str, Callable[[_Parser, list[Value]], Op]] = {
     "transpose": _Parser.transpose,
     "reduce": lambda p, d: p.finish(ops.Reduce, d, op=ReduceOp(p.name()), x=p.use(), axis=p.axis()),
     "scan": lambda p, d: p.finish(ops.Scan, d, op=ReduceOp(p.name()), x=p.use(), axis=p.axis()),
+    "offsets": _Parser.offsets,
     "sort": _Parser.sort,
     "gather": _Parser.gather,
     "dot": _Parser.dot,

@@ -148,6 +148,7 @@ _SHAPES: dict[type[Op], Callable[[_Printer, Any], str]] = {
     ops.Transpose: lambda p, op: f"transpose {p.use(op.x)} [{', '.join(map(str, op.permutation))}]",
     ops.Reduce: lambda p, op: f"reduce {op.op.value} {p.use(op.x)} axis {op.axis}",
     ops.Scan: lambda p, op: f"scan {op.op.value} {p.use(op.x)} axis {op.axis}",
+    ops.Offsets: lambda p, op: f"offsets {p.use(op.lengths)}, {p.use(op.total)}",
     ops.Sort: lambda p, op: f"sort {'descending' if op.descending else 'ascending'} {p.use(op.x)}",
     ops.Gather: lambda p, op: f"gather {p.use(op.x)}, {p.use(op.positions)} axis {op.axis}",
     ops.Dot: lambda p, op: f"dot {p.use(op.a)}, {p.use(op.b)}, {p.use(op.acc)}",

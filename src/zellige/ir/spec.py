@@ -391,6 +391,14 @@ def _scan(c: _Checker, op: ops.Scan) -> None:
 
 
 @_rule
+def _offsets(c: _Checker, op: ops.Offsets) -> None:
+    c.number(op.lengths, *_INTEGERS)
+    c.require(op.lengths.type.rank == 1, f"lengths of rank {op.lengths.type.rank}")
+    c.has_type("the total", op.total, INDEX)
+    c.has_type("the result", op.result, TileType(dtypes.index, (op.lengths.type.shape[0] + 1,)))
+
+
+@_rule
 def _sort(c: _Checker, op: ops.Sort) -> None:
     c.axis(op.x, op.x.type.rank - 1)
     c.number(op.x)

@@ -52,7 +52,7 @@ def grouped(rows: int) -> Any:
 @operation
 def tiles(*bounds: Any, size: Any = None) -> Any:
     """``zl.tiles(stop, size)`` or ``zl.tiles(start, stop, size)``: spans of ``size`` lanes that cover [start, stop). Bounds are
-    dim expressions or index scalars; ``size`` is static. No spans if stop ≤ start."""
+    dim expressions or index scalars; ``size`` is static. No spans if stop ≤ start. ``M.tiles(size)[n]`` is tile number n."""
 
 
 @operation
@@ -256,6 +256,13 @@ def all(x: Any, axis: Any = None, pad: Any = None) -> Any:
 @operation
 def cumsum(x: Any, axis: int = -1) -> Any:
     """Inclusive running sum along an axis; inactive lanes add nothing."""
+
+
+@operation
+def offsets(lengths: Any, total: Any) -> Any:
+    """Offsets of segments with these lengths (an integer tile of extent n): n + 1 indices, 0 first, each ``total`` at most, the
+    last ``total`` itself. They never decrease whatever the lengths hold (negative ones count as 0), so that a whole tile of them
+    may be stored to an output of contract ``Offsets[total]``."""
 
 
 @operation

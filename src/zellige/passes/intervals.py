@@ -226,6 +226,8 @@ class _Analysis:
                 return of_contract(contract) if contract else ANY
             case ops.ProgramId(axis=axis):
                 return Interval(0, max(of_extent(self.function.grid[axis].programs).high - 1, 0))
+            case ops.Offsets(total=total):
+                return Interval(0, max(self.of(total).high, 0))
             case ops.Iota() | ops.Sort():
                 if result.type.dtype is not dtypes.index:
                     return ANY

@@ -93,6 +93,13 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 f"a value does not fit {claim.bound}", f"can exceed {claim.bound}",
                 "conversions to and from index are exact", f"bound it first with zl.clamp, or use a wider type than {claim.bound}",
             )  # fmt: skip
+        case Kind.CONTRACT if claim.code == "ZL0406":
+            return (
+                f"two elements of '{claim.array}' may get equal values, which {claim.bound} excludes",
+                "equal values may be stored to different elements",
+                "whoever reads the array relies on the contract without checking",
+                "store what is distinct by construction (the order of zl.sort, an index itself), or declare the output zl.Index[…]",
+            )  # fmt: skip
         case Kind.CONTRACT:
             return (
                 f"a value stored to '{claim.array}' breaks its contract {claim.bound}", "this value can break the contract",
@@ -162,6 +169,7 @@ def relational_output(function: Function, name: str, contract: str) -> Finding:
     return Finding(
         "ZL0406", f"'{name}' is an output with the contract {contract}, which relates its elements", function.span, "", (),
         {"contract": contract}, "a kernel's stores are checked one by one; that all elements together keep the contract is "
-        "not proved", "declare the output zl.Index[…] and establish the contract with zl.index(…) or zl.offsets(…)",
+        "not proved", "store one whole tile of zl.offsets(lengths, total=…) from a grid of one program, or declare the output "
+        "zl.UpTo[…] and let the next launch check it",
         refuted=False,
     )  # fmt: skip

@@ -14,8 +14,7 @@ from zellige.diagnostics.span import Span
 from zellige.ir import ops
 from zellige.ir.dtypes import index
 from zellige.ir.extent import Extent
-from zellige.ir.ops import BinaryOp, Block, Function, Op
-from zellige.ir.types import ContractKind, Role
+from zellige.ir.ops import BinaryOp, Block, Op
 from zellige.ir.walk import blocks, results
 from zellige.verify import terms
 from zellige.verify.contracts import value_range
@@ -191,16 +190,6 @@ def contract_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
         f"every value stored to '{param.name}' keeps {contract}", {"value": value, "largest": high},
         (access.block,), access.lanes, access.array, str(contract), present=(*symbols.scope(access.block), *access.lanes),
     )  # fmt: skip
-
-
-def distinct_output(function: Function) -> Iterator[tuple[str, str]]:
-    """Output arrays whose contract relates elements, with the contract."""
-    for param in function.arrays:
-        contract = param.contract
-        if contract is None or param.role not in (Role.OUT, Role.MUT):
-            continue
-        if contract.distinct or contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
-            yield param.name, str(contract)
 
 
 def operations(block: Block) -> Iterator[tuple[Op, Block]]:

@@ -13,10 +13,11 @@ from zellige.ir import ops
 from zellige.ir.types import ArrayParam, ContractKind
 from zellige.verify import terms
 from zellige.verify.contracts import array_function
-from zellige.verify.substitution import atoms_of
+from zellige.verify.substitution import atoms_of, variables_of
 from zellige.verify.terms import App, Bool, Function, Int, const, of_atom
 
 if TYPE_CHECKING:
+    from zellige.verify.lanes import Lanes
     from zellige.verify.symbolic import Symbols
 
 
@@ -30,6 +31,39 @@ def segment_at(symbols: Symbols, op: ops.Segment, position: Int) -> Int:
         inside = terms.true()
     somewhere = terms.apply(_anywhere(symbols, function, param), (position,))
     return terms.ite(inside, terms.apply(function, (position,), inside), somewhere)
+
+
+def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:
+    """An element of a saturated running sum: from 0 to its total, never decreasing."""
+    key = (op.result, "offset")
+    scope = symbols.scope(symbols.block_of(op.result))
+    if key not in symbols.functions:
+        total = terms.maximum(symbols.int_at(op.total, ()), const(0))
+        last = symbols.extent(op.result.type.shape[0]) - 1
+
+        def facts(app: App) -> list[Bool]:
+            place, value = app.args[-1], of_atom(app)
+            here = terms.true()
+            if any(v.kind in ("pid", "iteration") for v in variables_of(total)):
+                here = terms.conjunction(terms.equal(a, b) for a, b in zip(app.args[:-1], scope, strict=True))
+            known = [terms.implies(terms.equal(place, 0), terms.equal(value, terms.ite(terms.equal(last, 0), total, const(0))))]
+            known += [terms.le(0, value), terms.le(value, total), terms.implies(terms.equal(place, last), terms.equal(value, total))]
+            return [terms.implies(here, fact) for fact in known]
+
+        def ordered(a: App, b: App) -> list[Bool]:
+            same = terms.conjunction(terms.equal(x, y) for x, y in zip(a.args[:-1], b.args[:-1], strict=True))
+            i, j, x, y = a.args[-1], b.args[-1], of_atom(a), of_atom(b)
+            return [
+                terms.implies(terms.conjunction((same, terms.le(i, j))), terms.le(x, y)),
+                terms.implies(terms.conjunction((same, terms.le(j, i))), terms.le(y, x)),
+            ]
+
+        symbols.functions[key] = Function(f"offset_{len(symbols.functions)}", _unbounded, facts, ordered, approximate=True)
+    return terms.apply(symbols.functions[key], (*scope, *lanes))
+
+
+def _unbounded(app: App) -> tuple[Int | None, Int | None]:
+    return const(0), None
 
 
 def segment_function(symbols: Symbols, param: ArrayParam, tile: int | None) -> Function:

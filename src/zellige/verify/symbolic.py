@@ -302,6 +302,8 @@ class Symbols:
                 return self.int_at(op.x, tuple(inner))
             case ops.Reduce():
                 return self._reduce(op, lanes)
+            case ops.Offsets():
+                return segments.offset_at(self, op, lanes)
             case ops.Segment():
                 return segments.segment_at(self, op, self.int_at(op.position, lanes))
             case ops.Scan() if op.op in (ReduceOp.MAX, ReduceOp.MIN):

@@ -10,7 +10,7 @@ from zellige.diagnostics.span import Span
 from zellige.ir import ops, spec
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Role
-from zellige.verify import coverage, findings, obligations, overflow, races, terms
+from zellige.verify import coverage, findings, obligations, overflow, races, relations, terms
 from zellige.verify.invariants import Invariants
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.ranges import Ranges, Simplifier, known_nonneg
@@ -67,8 +67,19 @@ class _Run:
         for param in self.function.arrays:
             if param.role is Role.OUT:
                 self._coverage(param, [a for a in found if a.array == param.name])
-        for name, contract in obligations.distinct_output(self.function):
-            self._find(findings.relational_output(self.function, name, contract))
+        for param in filter(relations.relates, self.function.arrays):
+            self._relation(param, [a for a in found if a.array == param.name and isinstance(a.op, ops.Store)])
+
+    def _relation(self, param: ArrayParam, stores: list[Access]) -> None:
+        """The elements of a written array together keep its contract."""
+        if param.role is Role.OUT and relations.constructed(self.function, param):
+            self._record(Kind.CONTRACT, stores[0].op.span, f"'{param.name}' keeps {param.contract}", "constructed", perf_counter())
+        elif relations.by_distinct_values(param):
+            for claim in relations.distinct_claims(self.symbols, param, stores):
+                if not self._by_solver(claim, perf_counter()):
+                    break
+        else:
+            self._find(findings.relational_output(self.function, param.name, str(param.contract)))
 
     def _access(self, access: Access) -> None:
         for claim in obligations.bounds_claims(self.symbols, access):

@@ -11,7 +11,7 @@ from zellige.backends.cpu.emit import TRUE, Int, Reg
 from zellige.backends.cpu.memory import read_buffer, store, update, write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
-from zellige.backends.cpu.segment import lower_segment
+from zellige.backends.cpu.segment import lower_offsets, lower_segment
 from zellige.backends.cpu.sort import lower_sort
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import ops
@@ -66,6 +66,8 @@ class Lowering:
                 self._dot(op)
             case ops.Segment():
                 lower_segment(self.ctx, op)
+            case ops.Offsets():
+                lower_offsets(self.ctx, op)
             case _:
                 self._pure(op.result)  # type: ignore[attr-defined]
 
@@ -325,7 +327,7 @@ class Lowering:
         """Values that may be evaluated for `roots` in the future, not looking into what is computed once."""
         found: set[Value] = set()
         todo = list(roots)
-        opaque = (ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.Segment, ops.For, ops.While, ops.If)
+        opaque = (ops.Reduce, ops.Scan, ops.Sort, ops.Dot, ops.Offsets, ops.Segment, ops.For, ops.While, ops.If)
         while todo:
             value = todo.pop()
             if value in found or value is stop:

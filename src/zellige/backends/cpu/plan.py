@@ -24,6 +24,7 @@ _SINKS = (
     ops.Scan,
     ops.Sort,
     ops.Dot,
+    ops.Offsets,
     ops.Segment,
     ops.For,
     ops.While,

@@ -1,14 +1,35 @@
-"""Finds the segment of a running sum that a position lies in, by binary search."""
+"""Running sums that cut a dimension in segments: making one, and finding the segment that a position lies in."""
 
 from __future__ import annotations
 
 from zellige.backends.cpu.context import Context, Index, Position, index_of, nest
+from zellige.backends.cpu.convert import cast
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import extent_int
 from zellige.backends.cpu.memory import write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
-from zellige.ir import ops
+from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import Kind
+
+
+def lower_offsets(ctx: Context, op: ops.Offsets) -> None:
+    """Computes a saturated running sum into a new buffer, one element after the other."""
+    e = ctx.emitter
+    (count,) = shape_of(op.lengths)
+    buffer = ctx.new_buffer(op.result.type.dtype, (count + 1,))
+    limit = ctx.index(op.total, ())
+    assert isinstance(limit, Index)
+    total = e.extremum("smax", limit.base, 0)
+
+    def step(i: Int, carried: list[Reg]) -> list[Reg]:
+        write_buffer(ctx, buffer, (i,), index_of(carried[0]))
+        length = cast(e, ctx.value(op.lengths, (i,)), op.lengths.type.dtype, dtypes.index, ctx.target)
+        length = e.i64(e.extremum("smin", e.extremum("smax", length, 0), total))  # two numbers ≤ total < 2⁶² do not wrap
+        return [e.i64(e.extremum("smin", e.add(carried[0], length), total))]
+
+    e.loop(0, count, 1, [Reg("0", "i64")], step)
+    write_buffer(ctx, buffer, (count,), index_of(total))
+    ctx.buffers[op.result] = buffer
 
 
 def lower_segment(ctx: Context, op: ops.Segment) -> None:

@@ -263,6 +263,14 @@ def rounded_or_wrapped(x: Any, dtype: DType) -> Array:
     return rounded(x, dtype) if dtype.is_float else x.astype(NUMPY[dtype])
 
 
+def offsets(lengths: Array, total: int) -> Array:
+    """``Offsets``: the running sum of the lengths, saturated at ``total``, which also stands last."""
+    total = max(total, 0)
+    ends = np.add.accumulate([0, *(max(int(n), 0) for n in lengths)], dtype=object)
+    ends[-1] = total
+    return np.minimum(ends, total).astype(np.int64)
+
+
 def sort(x: Array, descending: bool) -> tuple[Array, Array]:
     """Values and source positions, sorted stably along the last axis; NaNs come last in ascending order."""
     key = x.astype(np.float64) if x.dtype.kind not in "iub" else x

@@ -138,6 +138,18 @@ def _cumsum(context: Context, x: object, axis: object = -1) -> object:
 
 
 @lowers
+def _offsets(context: Context, lengths: object, total: object) -> object:
+    tile = plain(context.scalar_of(lengths))
+    if tile.rank != 1 or not tile.dtype.is_integer:
+        refuse("ZL0105", f"zl.offsets of {describe(tile)}", context.span, "it takes a tile of integers with one axis")
+    end = context.as_index(total)
+    if not end.is_scalar:
+        refuse("ZL0106", f"the total of zl.offsets is a scalar, not {describe(end)}", context.span)
+    settled = settle(context, tile, 0, None, neutral=True, what="offsets")
+    return Tile(context.builder.offsets(settled.value, end.value), (), (fresh_lanes(),))
+
+
+@lowers
 def _sort(context: Context, x: object, descending: object = False) -> object:
     tile = plain(context.scalar_of(x))
     if not tile.rank or any(tile.rank - 1 in m.axes for m in tile.masks):

@@ -72,6 +72,18 @@ def span_of(context: Context, number: Value, tiles: SpanRange) -> SpanTile:
     return _span_from(context, first, tiles)
 
 
+def numbered(context: Context, tiles: SpanRange, number: object) -> SpanTile:
+    """``tiles[number]``: any tile of a range, by a number that the verifier has still to find sensible."""
+    tile = context.as_index(number)
+    if not tile.is_scalar:
+        refuse("ZL0108", f"tiles are numbered by a scalar, not {describe(tile)}", context.span)
+    span = span_of(context, tile.value, tiles)
+    mask = span.active
+    if mask is None:
+        mask = context.builder.lt(span.value, context.scalar_of(tiles.stop).value)
+    return SpanTile(span.value, (Mask(mask, (0,)), *tile.masks), span.lanes, active=mask, start=span.start)
+
+
 def _span_from(context: Context, first: Value, tiles: SpanRange) -> SpanTile:
     """The tile that starts at ``first``, which lies in the range."""
     builder = context.builder

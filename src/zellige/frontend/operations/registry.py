@@ -27,7 +27,10 @@ def call(context: Context, name: str, arguments: Sequence[object], keywords: dic
     try:
         inspect.signature(declaration).bind(*arguments, **keywords)
     except TypeError as error:
-        refuse("ZL0104", f"zl.{name}: {error}", context.span, f"zl.{name}{inspect.signature(declaration)}")
+        shape = ", ".join(
+            str(p.replace(annotation=p.empty)) for p in inspect.signature(declaration).parameters.values()
+        )
+        refuse("ZL0104", f"zl.{name}: {error}", context.span, f"zl.{name}({shape})")
     return LOWERINGS[name](context, *arguments, **keywords)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
@@ -20,7 +21,8 @@ from zellige.ir.extent import Const, Extent
 
 @lowers
 def _reshape(context: Context, x: object, shape: object) -> object:
-    tile, target = plain(context.scalar_of(x)), shape_of(context, shape)
+    tile = plain(context.scalar_of(x))
+    target = shape_of(context, _completed(tile, shape))
     if _product(tile.shape) != _product(target):
         refuse("ZL0106", f"a tile of {_product(tile.shape)} elements reshaped to {_product(target)}", context.span)
     builder = context.builder
@@ -30,6 +32,19 @@ def _reshape(context: Context, x: object, shape: object) -> object:
         for m in tile.masks
     )
     return Tile(builder.reshape(tile.value, target), masks, tuple(fresh_lanes() for _ in target), tile.zero_padded)
+
+
+def _completed(tile: Tile, shape: object) -> object:
+    """``shape`` with one −1 replaced by the extent that is left."""
+    parts = list(shape) if isinstance(shape, tuple | list) else [shape]
+    whole = _product(tile.shape).constant
+    if parts.count(-1) != 1 or whole is None:
+        return shape
+    rest = [p.value if isinstance(p, Const) else p for p in parts if p != -1]
+    size = prod(p for p in rest if isinstance(p, int))
+    if len([p for p in rest if isinstance(p, int)]) == len(rest) and size > 0 and whole % size == 0:
+        parts[parts.index(-1)] = whole // size
+    return tuple(parts)
 
 
 def _product(extents: Sequence[Extent]) -> Extent:
