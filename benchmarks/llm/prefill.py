@@ -33,6 +33,7 @@ def inputs_of(decoder: Decoder, tokens: np.ndarray) -> PrefillInputs:
         decoder._integers((count,), ContractKind.INDEX, slots, distinct=True, optional=True),
         decoder._integers((decoder.pages,), ContractKind.INDEX, decoder.batch * decoder.pages),
         decoder._integers((1,), ContractKind.INDEX, count),
+        decoder._integers((1,), ContractKind.INDEX, c.vocab_size),
         0,
     )
     made.ids.write(tokens.astype(np.int32))

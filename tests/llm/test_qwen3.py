@@ -113,8 +113,10 @@ def test_a_prompt_in_one_pass_gives_what_token_by_token_gives(
             integers(pages[positions // PAGE] * PAGE + positions % PAGE, ContractKind.INDEX, PAGES * PAGE, distinct=True, optional=True),
             integers(pages, ContractKind.INDEX, PAGES),
             integers([count - 1], ContractKind.INDEX, count),
+            integers([0], ContractKind.INDEX, CONFIG.vocab_size),
             start,
         )  # fmt: skip
         logits = prefill_step(CONFIG, weights, cache, inputs, tensors)
         start += count
+        assert inputs.token.numpy()[0] == logits.numpy()[0].argmax()
         assert relative(logits.numpy()[0], one_by_one[start - 1][0]) < 0.02

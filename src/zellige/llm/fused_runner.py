@@ -8,7 +8,7 @@ their start is part of the launches.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,8 @@ class FusedRunner:
             pages = self._pages + -(-size // self.page_size)
             table = self._integers((pages,), ContractKind.INDEX, self.num_pages)
             last = self._integers((size if every_row else 1,), ContractKind.INDEX, size)
-            self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, 0))
+            token = self._integers(last.shape, ContractKind.INDEX, self.vocab_size)
+            self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, token, 0))
         return self._prefills[size, every_row]
 
     def prepare(self, *, sequences: tuple[int, ...] = (), tokens: tuple[int, ...] = ()) -> int:
@@ -222,7 +223,9 @@ class FusedRunner:
                 row_logprobs[rows] = np.where(wanted >= 0, found.numpy(), np.nan)
                 row_argmax[rows] = best.numpy()
         spec = batch.sample[b]
-        if spec is not None and logits is not None:
+        if spec is not None and _greedy(spec):
+            tokens[b] = self._prefill_pass(len(rows), every_row=False).inputs.token.numpy()[0]
+        elif spec is not None and logits is not None:
             self._draw(logits.numpy()[:1], [spec], [b], tokens, logprobs)
 
     def _run_chunk(self, batch: StepBatch, b: int, rows: Any, *, every_row: bool) -> Tensor:
@@ -238,7 +241,7 @@ class FusedRunner:
             decode.ids = None
         with using(self.executor):
             if start:
-                moved = PrefillInputs(inputs.ids, inputs.position, inputs.slot, inputs.table, inputs.last, start)
+                moved = replace(inputs, start=start)
                 return prefill_step(self.config, self.weights, self._cache, moved, self.executor)
             graph, logits = self._recorded(todo)
             graph.replay()

@@ -123,6 +123,7 @@ class PrefillInputs:
     slot: Tensor  # Index[NB·P, distinct, optional] [T]
     table: Tensor  # Index[NB] [PAGES]
     last: Tensor  # Index[T] [R]: the rows whose logits are wanted
+    token: Tensor  # Index[V] [R]: where the likeliest next tokens are left
     start: int
     """Position of the first token."""
 
@@ -164,16 +165,22 @@ def decode_step(
         products.add(a.reshape(rows, c.heads * c.head_dim), layer.output, h)
         products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
     logits = products.normed(h, w.norm, w.head, f32)
-    parts = (rows, -(-c.vocab_size // ARGMAX_BLOCK))
-    best = memory.empty(parts, f32)
-    at = memory.empty(parts, inputs.ids.dtype)
-    argmax_parts(logits, best=best, at=at, BLOCK=ARGMAX_BLOCK)
-    argmax_combine(best, at, token=inputs.ids, V=c.vocab_size)
+    _likeliest(logits, inputs.ids, memory)
     return logits
 
 
+def _likeliest(logits: Tensor, token: Tensor, memory: Memory) -> None:
+    """token[b] = argmax of logits[b], in two launches so that a long row keeps the whole device busy."""
+    rows, vocabulary = logits.shape
+    parts = (rows, -(-vocabulary // ARGMAX_BLOCK))
+    best, at = memory.empty(parts, f32), memory.empty(parts, token.dtype)
+    argmax_parts(logits, best=best, at=at, BLOCK=ARGMAX_BLOCK)
+    argmax_combine(best, at, token=token, V=vocabulary)
+
+
 def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: PrefillInputs, memory: Memory) -> Tensor:
-    """A pass over T tokens of one sequence: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V]."""
+    """A pass over T tokens of one sequence: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V], and leaves
+    their argmax in ``inputs.token``."""
     c = config
     tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     products = _Products(c, tokens, memory)
@@ -186,7 +193,9 @@ def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: Prefill
         products.add(a.reshape(tokens, c.heads * c.head_dim), layer.output, h)
         products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
     wanted = inputs.last.shape[0]
-    return _Products(c, wanted, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
+    logits = _Products(c, wanted, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
+    _likeliest(logits, inputs.token, memory)
+    return logits
 
 
 def _queries(
