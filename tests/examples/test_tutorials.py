@@ -38,3 +38,13 @@ def test_every_kernel_is_proved_in_every_variant(tutorial):
 def test_it_agrees_with_numpy(tutorial, backend):
     with zl.using(backend):
         tutorial.check()
+
+
+def test_zellige_check_of_the_examples_is_clean():
+    from click.testing import CliRunner
+
+    from zellige.cli.check import check
+
+    result = CliRunner().invoke(check, [str(ROOT / "examples")])
+    assert result.exit_code == 0, result.output
+    assert "all proved" in result.output

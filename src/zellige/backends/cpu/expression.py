@@ -204,11 +204,25 @@ def binary_value(ctx: Context, op: BinaryOp, x: Reg, y: Reg, dtype: DType) -> Re
             return e.select(less, x, y) if op is BinaryOp.MIN else e.select(less, y, x)
         case BinaryOp.FLOORDIV | BinaryOp.MOD:
             return _integer_division(ctx, op, x, y, unsigned)
+        case BinaryOp.SHL | BinaryOp.SHR:
+            return _shift(ctx, "shl" if op is BinaryOp.SHL else "lshr" if unsigned else "ashr", x, y, dtype.bits)
     opcode = {
         BinaryOp.ADD: "add", BinaryOp.SUB: "sub", BinaryOp.MUL: "mul", BinaryOp.AND: "and", BinaryOp.OR: "or",
-        BinaryOp.XOR: "xor", BinaryOp.SHL: "shl", BinaryOp.SHR: "lshr" if unsigned else "ashr",
+        BinaryOp.XOR: "xor",
     }[op]  # fmt: skip
     return e.op(opcode, x, y)
+
+
+def _shift(ctx: Context, opcode: str, x: Reg, amount: Reg, bits: int) -> Reg:
+    """A shift; by the width or more (or less than 0) it leaves 0, or the sign. LLVM's own would be poison there, which no
+    clamp of an index made from it survives."""
+    e = ctx.emitter
+    last = _same(ctx, Reg(str(bits - 1), x.type), x)
+    fits = e.compare("icmp", "ule", amount, last)
+    if opcode == "ashr":
+        return e.op("ashr", x, e.select(fits, amount, last))
+    zero = _same(ctx, Reg("0", x.type), x)
+    return e.select(fits, e.op(opcode, x, e.select(fits, amount, zero)), zero)
 
 
 def _float_binary(ctx: Context, op: BinaryOp, x: Reg, y: Reg) -> Reg:
