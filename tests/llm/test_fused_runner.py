@@ -90,3 +90,34 @@ def test_greedy_tokens_are_the_argmax_where_the_margin_allows(runner, lengths):
         want = log_probabilities(runner, prompt + tokens)[len(prompt) - 1 : -1]
         chosen = want[np.arange(len(tokens)), tokens]
         assert np.all(chosen >= want.max(-1) - 0.05)
+
+
+@pytest.mark.parametrize("lengths", [[5], [1, 17, 3]])
+def test_running_ahead_changes_no_token(runner, lengths):
+    rng = np.random.default_rng(4)
+    prompts = [rng.integers(0, 199, n).tolist() for n in lengths]
+    ahead = generate(runner, prompts, count=20)
+    runner.overlap = False
+    try:
+        assert generate(runner, prompts, count=20) == ahead
+    finally:
+        runner.overlap = True
+
+
+def test_a_step_run_ahead_for_a_finished_sequence_disturbs_nobody(runner):
+    rng = np.random.default_rng(5)
+    first, second = rng.integers(0, 199, 9).tolist(), rng.integers(0, 199, 11).tolist()
+    alone = generate(runner, [second], count=12)
+    engine = Engine(runner, None, max_sequences=1, max_step_tokens=64)
+    out = []
+    for prompt, count in ((first, 3), (second, 12)):
+        number = engine.submit(GenerateRequest(tuple(prompt), SamplingParams(max_tokens=count, temperature=0.0, ignore_eos=True)))
+        done = False
+        tokens = []
+        while not done:
+            for event in engine.step():
+                if event.request == number and hasattr(event, "token_id"):
+                    tokens.append(event.token_id)
+                done = done or (event.request == number and hasattr(event, "reason"))
+        out.append(tokens)
+    assert out[1] == alone[0]

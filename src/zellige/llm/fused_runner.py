@@ -47,8 +47,42 @@ class _Decode:
     logits: Tensor
     table: Int32Array
     """What the device's block table holds."""
-    ids: Int32Array | None = None
-    """What the device's token ids are, if that is known."""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The inputs of a decode step on the host, padded to the size of its graph; ``count`` sequences are real."""
+
+    count: int
+    ids: Int32Array
+    position: Int32Array
+    slot: Int32Array
+    length: Int32Array
+    table: Int32Array
+
+    def equal(self, other: _Rows) -> bool:
+        """Whether both ask for the same step."""
+        return self.count == other.count and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("ids", "position", "slot", "length", "table")
+        )
+
+    def following(self, page_size: int) -> _Rows | None:
+        """The next step if every sequence goes on, its tokens not known yet; None if one needs another page for that."""
+        n = self.count
+        if np.any((self.position[:n] + 1) % page_size == 0) or np.any(self.slot[:n] < 0):
+            return None
+        grow = np.zeros_like(self.position)
+        grow[:n] = 1
+        return _Rows(n, np.zeros_like(self.ids), self.position + grow, self.slot + grow, self.length + grow, self.table)
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """A decode step that runs on a guess."""
+
+    todo: _Decode
+    rows: _Rows
+    arriving: Callable[[], Any]
 
 
 @dataclass(slots=True)
@@ -74,6 +108,7 @@ class FusedRunner:
         page_size: int,
         max_context: int,
         executor: Executor,
+        overlap: bool = True,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
         if not config.qk_norm or config.rope_pairs != "halves" or config.qkv_bias:
@@ -90,6 +125,8 @@ class FusedRunner:
             self._cache = self._new_cache()
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[tuple[int, bool], _Prefill] = {}
+        self._ahead: _Ahead | None = None
+        self.overlap = overlap
 
     def _random(self, name: str, shape: tuple[int, ...]) -> Tensor:
         made = self.executor.empty(shape, bf16)
@@ -175,31 +212,49 @@ class FusedRunner:
         return StepResult(tokens, logprobs, row_logprobs, row_argmax)
 
     def _run_singles(self, batch: StepBatch, which: Any, tokens: Int32Array, logprobs: Float32Array) -> None:
-        """Sequences with one token each, together."""
+        """Sequences with one token each, together.
+
+        While the host waits for the tokens of a greedy step, the device runs the next one already, on the guess that all
+        sequences go on. A wrong guess costs a step's time and nothing else: what it wrote to the cache lies behind the end
+        of its sequence, in that sequence's own page, and whoever gets the page later writes after it, on the same stream.
+        """
         todo = self.decode_pass(len(which))
-        rows = batch.offsets[which]
-        size = todo.inputs.ids.shape[0]
-        ids = _padded(batch.token_ids[rows], size)
-        if todo.ids is None or not np.array_equal(todo.ids, ids):
-            todo.inputs.ids.write(ids)
-        todo.inputs.position.write(_padded(batch.positions[rows], size))
-        todo.inputs.slot.write(_padded(batch.slots[rows], size, -1))
-        todo.inputs.length.write(_padded(batch.context_lengths[which], size))
-        table = np.zeros_like(todo.table)
-        table[: len(which), : batch.block_table.shape[1]] = batch.block_table[which]
-        if not np.array_equal(table, todo.table):
-            todo.inputs.table.write(table)
-            todo.table = table
+        rows = _rows(batch, which, todo)
+        places = [i for i, b in enumerate(which) if batch.sample[b] is not None]
+        wanted = [int(which[i]) for i in places]
+        specs = [spec for b in which if (spec := batch.sample[b]) is not None]
+        greedy = all(_greedy(spec) for spec in specs)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.todo is todo and ahead.rows.equal(rows):
+            arriving = ahead.arriving
+        else:
+            arriving = self._start(todo, rows, known_ids=None)
+        if greedy and len(places) == len(which) and self.overlap:
+            after = rows.following(self.page_size)
+            if after is not None:
+                self._ahead = _Ahead(todo, after, self._start(todo, after, known_ids=True))
+        if greedy:
+            ids = arriving()
+            if self._ahead is not None:
+                self._ahead.rows.ids[: len(which)] = ids[: len(which)]
+            tokens[wanted] = ids[places]
+            return
+        self._draw(todo.logits.numpy()[places], specs, wanted, tokens, logprobs)
+
+    def _start(self, todo: _Decode, rows: _Rows, *, known_ids: bool | None) -> Callable[[], Any]:
+        """Gives a decode step to the device; what is given back waits for its tokens. ``known_ids``: they are there already."""
+        inputs = todo.inputs
+        if not known_ids:
+            inputs.ids.write(rows.ids)
+        inputs.position.write(rows.position)
+        inputs.slot.write(rows.slot)
+        inputs.length.write(rows.length)
+        if not np.array_equal(rows.table, todo.table):
+            inputs.table.write(rows.table)
+            todo.table = rows.table
         with using(self.executor):
             todo.graph.replay()
-        wanted = [int(b) for b in which if batch.sample[b] is not None]
-        specs = [spec for b in which if (spec := batch.sample[b]) is not None]
-        if all(_greedy(spec) for spec in specs):
-            todo.ids = todo.inputs.ids.numpy().copy()
-            tokens[wanted] = todo.ids[[i for i, b in enumerate(which) if batch.sample[b] is not None]]
-            return
-        todo.ids = None
-        self._draw(todo.logits.numpy()[[i for i, b in enumerate(which) if batch.sample[b] is not None]], specs, wanted, tokens, logprobs)
+        return self.executor.fetch(inputs.ids)
 
     def _run_sequence(
         self,
@@ -237,8 +292,6 @@ class FusedRunner:
         inputs.table.write(_padded(batch.block_table[b], inputs.table.shape[0]))
         last = np.arange(size, dtype=np.int32) if every_row else np.asarray([len(rows) - 1], np.int32)
         inputs.last.write(last)
-        for decode in self._decodes.values():
-            decode.ids = None
         with using(self.executor):
             if start:
                 moved = replace(inputs, start=start)
@@ -263,6 +316,17 @@ class FusedRunner:
         tokens[sequences] = drawn
         if found is not None:
             logprobs[sequences] = found
+
+
+def _rows(batch: StepBatch, which: Any, todo: _Decode) -> _Rows:
+    """The inputs of a decode step for some sequences of a batch."""
+    first, size = batch.offsets[which], todo.inputs.ids.shape[0]
+    table = np.zeros_like(todo.table)
+    table[: len(which), : batch.block_table.shape[1]] = batch.block_table[which]
+    return _Rows(
+        len(which), _padded(batch.token_ids[first], size), _padded(batch.positions[first], size),
+        _padded(batch.slots[first], size, -1), _padded(batch.context_lengths[which], size), table,
+    )  # fmt: skip
 
 
 def _greedy(spec: SampleSpec) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,11 @@ class CpuExecutor:
         self.pool.launch(ready.entry_address, ready.slots, ready.programs)
         note_writes(instance, binding)
         ready.check_guards()
+
+    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
+        """What a tensor holds now, as a function (work here is done when it is given)."""
+        held = source.numpy().copy()
+        return lambda: held
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes: the kernel's own defaults."""

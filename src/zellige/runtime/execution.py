@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -31,6 +31,9 @@ class Executor(Protocol):
 
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor where launches run, with a copy of a host array."""
+
+    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
+        """Starts a download; the function given back waits for it."""
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, for those that a call leaves out."""

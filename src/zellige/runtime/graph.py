@@ -11,7 +11,7 @@ contents somebody else has written since.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +89,10 @@ class Graph:
         """A tensor where the graph will run, with a copy of a host array."""
         made: Tensor = self._executor.tensor(values, dtype)
         return made
+
+    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
+        """Not while recording: nothing has run."""
+        raise ZelligeError("ZL0504", "a tensor is read while launches are recorded", help="replay the graph first")
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that the graph's executor prefers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ class ReferenceExecutor:
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor in host memory with a copy of an array."""
         return tensor(values, dtype)
+
+    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
+        """What a tensor holds now, as a function (work here is done when it is given)."""
+        held = source.numpy().copy()
+        return lambda: held
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """The kernel's own defaults."""

@@ -6,7 +6,7 @@ how every kernel of a model is proved and compiled on a machine without a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,13 @@ class CudaExecutor:
         if self.device is not None:
             self._staging.download(source.memory, made)
         return made
+
+    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
+        """Starts a download; the function given back waits for it (and for nothing given to the stream later)."""
+        made = np.empty(source.storage.shape, source.storage.dtype)
+        if self.device is None:
+            return lambda: made
+        return self._staging.fetch(source.storage.memory, made)
 
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,24 @@ class Staging:
         self.stream.sync()
         data[:] = _host_view(pinned, size)[: data.nbytes]
         self._free[size].append(pinned)
+
+    def fetch(self, source: Block, target: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        """Starts a copy of device memory to a C-contiguous array; the function given back waits for it and gives the array.
+
+        Work given to the stream afterwards does not hold it up."""
+        data = target.reshape(-1).view(np.uint8)
+        _check_size(data.nbytes, source)
+        pinned, size = self._buffer(max(data.nbytes, 1))
+        self._copy(_whole(pinned, data.nbytes), _part(source, data.nbytes))
+        event = self.stream.record()
+
+        def wait() -> NDArray[Any]:
+            event.sync()
+            data[:] = _host_view(pinned, size)[: data.nbytes]
+            self._free[size].append(pinned)
+            return target
+
+        return wait
 
     def _copy(self, target: Any, source: Any) -> None:
         source.copy_to(target, stream=self.stream)
