@@ -272,10 +272,19 @@ def _step() -> Iterator[Case]:
 def _batch() -> Iterator[Case]:
     """Products of batched decode and prefill, by model, tokens and schedule."""
     from zellige.ir.dtypes import bf16, f32
-    from zellige.kernels import batch
+    from zellige.kernels import batch, gpu_linear
 
-    few = ((16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 128, 128, 4, 3))
-    some = ((64, 64, 128, 4, 4), (64, 128, 64, 4, 5), (64, 128, 128, 4, 3), (64, 32, 256, 4, 3))
+    few = (
+        (16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 32, 128, 4, 6), (16, 16, 512, 4, 3), (16, 64, 128, 2, 4), (16, 32, 512, 4, 2),
+    )  # fmt: skip
+    some = (
+        (64, 64, 128, 4, 4),
+        (64, 128, 64, 4, 5),
+        (64, 128, 128, 4, 3),
+        (64, 32, 256, 4, 3),
+        (64, 64, 64, 4, 6),
+        (64, 128, 128, 8, 3),
+    )
     many = ((128, 128, 64, 8, 4), (128, 64, 128, 4, 3), (64, 128, 64, 4, 5), (128, 256, 64, 8, 3))
     most = ((128, 256, 64, 8, 3), (128, 128, 64, 8, 4), (128, 128, 64, 4, 4))
     for model, (d, heads, f) in MODELS.items():
@@ -301,6 +310,14 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
+                if name == "qkv" and tokens <= 64:
+                    for bn, bk, stages in ((64, 256, 3), (64, 128, 4)):
+                        options = Options(num_warps=4, num_stages=stages, pdl=True, constant=frozenset(weights))
+                        statics = dict(BM=max(16, tokens), BN=bn, BK=bk)
+                        thin = dict(M=tokens, N=dims["N"], K=dims["K"])
+                        yield Case(
+                            "batch", row, f"thin-{bn}-{bk}-s{stages}", gpu_linear.thin_linear, statics, thin, options
+                        )
                 if tokens == 8192:
                     boxes = frozenset(("x", "y", *weights))
                     options = Options(

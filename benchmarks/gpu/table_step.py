@@ -30,7 +30,7 @@ def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call
     scalars = {p.name: known[p.name] for p in parameters if p.kind == "scalar"}
     weights = {"w", "gate", "up", "keys", "values"} & set(variant.arrays)
     size = sum(prod(variant.arrays[w][1]) * 2 for w in weights) or 1
-    copies = max(2, min(48, 200_000_000 // size)) if weights else 2
+    copies = max(2, min(64, 1_000_000_000 // size)) if weights else 2  # far more than the cache holds
     calls = []
     for i in range(copies):
         arrays = {}

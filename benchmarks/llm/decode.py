@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--chunk", type=int, default=None, help="positions a program of the attention covers")
+    parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--no-check", action="store_true")
     options = parser.parse_args()
@@ -184,7 +185,7 @@ def main() -> None:
             print(f"{size}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")
             continue
         checked = "" if options.no_check else check(decoder)
-        wall, bare = measure(decoder, 512, 200)
+        wall, bare = measure(decoder, options.start, 200)
         floor = decoder.weight_bytes() / BANDWIDTH
         print(
             f"{size} batch {options.batch}: {options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
