@@ -92,7 +92,6 @@ def profile(model: str | None, prompt_tokens: int, trace: Path | None, as_json: 
 
 def measure(llm: Any, prompt_tokens: int) -> list[Profile]:
     """Profiles of the prefill and the decode step that a run of the model recorded. ZelligeError ZL0703 if too long."""
-    from zellige.llm.runner import CHUNK
     from zellige.llm.sampling import SamplingParams
 
     vocabulary = llm.model.config.vocab_size
@@ -101,7 +100,7 @@ def measure(llm: Any, prompt_tokens: int) -> list[Profile]:
     runner = llm._engine._runner
     found: list[tuple[str, list[Graph], int]] = []
     if runner._prefill is not None:
-        size = (prompt_tokens - 1) % CHUNK + 1
+        size = runner._prefill.graph._steps[0].launch.dims["T"]  # of the last chunk of a long prompt
         found.append((f"prefill of {size} tokens", [runner._prefill.graph], prompt_tokens))
     for passed in runner._decode.values():
         heads = [head.graph for (source, _), head in runner._heads.items() if source == id(passed)]
