@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_profile_has_every_launch_and_a_trace_that_viewers_open(tiny_path: Pat
     assert len(slices) == sum(k["launches"] for one in passes for k in one["kernels"])
     for track in {e["tid"] for e in slices}:
         mine = [e for e in slices if e["tid"] == track]
-        assert all(a["ts"] + a["dur"] <= b["ts"] + 1e-6 for a, b in zip(mine, mine[1:], strict=False))
+        assert all(a["ts"] + a["dur"] <= b["ts"] + 1e-6 for a, b in pairwise(mine))
     assert {e["args"]["name"] for e in events if e["name"] == "thread_name"} == {p["name"] for p in passes}
 
 
