@@ -70,7 +70,7 @@ def test_there_are_eight_steps():
 def test_the_language_page_names_every_operation_type_and_code():
     text = LANGUAGE.read_text()
     declared = {name for name, value in vars(operations).items() if hasattr(value, "__zl_operation__")}
-    types = {"In", "Out", "Mut", "Acc", "Index", "UpTo", "Offsets", "Permutation", "Static", "dims", "dtypes", "distinct", "optional"}
+    types = set("In Out Mut Acc Index UpTo Offsets Permutation Static dims dtypes distinct optional".split())
     missing = {name for name in declared | types if not re.search(rf"\bzl\.{name}\b", text)}
     assert not missing
     assert not {code for code in CODES if code not in text}
