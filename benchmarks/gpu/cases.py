@@ -310,6 +310,23 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
+                if tokens == 8 and name in ("qkv", "up", "head"):
+                    fused = batch.norm_swiglu_rows if name == "up" else batch.norm_linear_rows
+                    for bn, bk, warps, stages in (
+                        (32, 128, 4, 4),
+                        (32, 256, 4, 3),
+                        (64, 128, 4, 4),
+                        (16, 256, 4, 4),
+                        (64, 128, 4, 3),
+                    ):
+                        options = Options(
+                            num_warps=warps, num_stages=stages, pdl=True, constant=frozenset((*weights, "g"))
+                        )
+                        statics = dict(BM=16, BN=bn, BK=bk)
+                        named = {"D" if axis == "K" else axis: size for axis, size in sized.items()}
+                        yield Case(
+                            "batch", row, f"fused-{bn}-{bk}-w{warps}-s{stages}", fused, statics, named, options, dtypes
+                        )
                 if name == "qkv" and tokens <= 64:
                     for bn, bk, stages in ((64, 256, 3), (64, 128, 4)):
                         options = Options(num_warps=4, num_stages=stages, pdl=True, constant=frozenset(weights))

@@ -152,3 +152,18 @@ def test_a_split_product_sums_to_the_whole(tokens: int, width: int, depth: int) 
     function = function_of(batch.linear_parts, BM=16, BN=16, BK=16, DEPTH=32)
     made = compare(function, {"T": tokens, "N": width, "K": depth, "PARTS": parts}, arrays, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(made["part"].sum(0), x.astype(np.float32) @ w.astype(np.float32).T, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("tokens", "width", "depth"), [(8, 48, 64), (3, 20, 40)])
+def test_a_norm_taken_along_by_a_product_is_the_norm(tokens: int, width: int, depth: int) -> None:
+    from zellige.ir.dtypes import f32
+    from zellige.kernels import batch
+
+    arrays = {
+        "h": normal(tokens, depth), "g": normal(depth, dtype=bf16), "w": normal(width, depth, dtype=bf16),
+        "y": np.full((tokens, width), np.nan, np.float32),
+    }  # fmt: skip
+    function = function_of(batch.norm_linear_rows, {"Y": f32}, BM=16, BN=16, BK=16)
+    made = compare(function, {"T": tokens, "N": width, "D": depth}, arrays, {"eps": 1e-6}, rtol=2e-2, atol=2e-2)
+    h = arrays["h"] / np.sqrt((arrays["h"] ** 2).mean(1, keepdims=True) + 1e-6) * arrays["g"].astype(np.float32)
+    np.testing.assert_allclose(made["y"], h @ arrays["w"].astype(np.float32).T, rtol=5e-2, atol=5e-2)

@@ -14,7 +14,9 @@ from zellige.kernels.batch import (
     linear_parts,
     linear_rows,
     linear_rows_add,
+    norm_linear_rows,
     norm_rows,
+    norm_swiglu_rows,
     paged_prefill,
     sum_parts_add,
     swiglu_rows,
@@ -130,6 +132,8 @@ class PrefillInputs:
 
 FEW = 4
 """Tokens up to which each streams the weights by itself; more share them in matrix products."""
+SOME = 16
+"""Tokens up to which products take the norm along: every program reads all tokens, which must stay little."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
@@ -188,7 +192,12 @@ def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: Prefill
     for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
         q = _queries(c, layer, products, h, keys, values, inputs, cache, memory)
         a: Any = paged_prefill(
-            q.reshape(tokens, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.start, c.head_dim**-0.5
+            q.reshape(tokens, c.kv_heads, groups, c.head_dim),
+            keys,
+            values,
+            inputs.table,
+            inputs.start,
+            c.head_dim**-0.5,
         )
         products.add(a.reshape(tokens, c.heads * c.head_dim), layer.output, h)
         products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
@@ -233,6 +242,8 @@ class _Products:
         y = self.memory.empty((self.rows, w.shape[0]), dtype)
         if self.rows <= FEW:
             norm_linear(h, g, w, self.config.rms_eps, y=y)
+        elif self.rows <= SOME:
+            norm_linear_rows(h, g, w, self.config.rms_eps, y=y)
         else:
             linear_rows(norm_rows(h, g, self.config.rms_eps), w, y=y)
         return y
@@ -241,6 +252,8 @@ class _Products:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
         if self.rows <= FEW:
             made: Any = norm_swiglu(h, g, gate, up, self.config.rms_eps)
+        elif self.rows <= SOME:
+            made = norm_swiglu_rows(h, g, gate, up, self.config.rms_eps)
         else:
             made = swiglu_rows(norm_rows(h, g, self.config.rms_eps), gate, up)
         return made
