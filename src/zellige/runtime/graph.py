@@ -139,6 +139,8 @@ class Graph:
         for step in self._guarded:
             step.launch.check_guards()
         for held, facts in self._established:
+            if held.facts == facts and held.initialised:
+                continue
             held.forget()
             held.initialised = True
             for fact in facts:
