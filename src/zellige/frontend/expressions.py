@@ -371,7 +371,8 @@ def apply(
     """Calls what a name stands for: a zl operation, a method, a device function, or compile-time Python."""
     name = getattr(function, "__zl_operation__", None)
     if name is not None:
-        return operations.call(context, name, arguments, keywords)
+        return operations.call(context, name, [_inlined(scope, a) for a in arguments],
+                               {k: _inlined(scope, v) for k, v in keywords.items()})  # fmt: skip
     if isinstance(function, BoundMethod):
         return _method(context, function, arguments, keywords)
     if getattr(function, "__zl_inline__", False):
@@ -391,6 +392,13 @@ def apply(
         return static(context, lambda: function(*arguments, **keywords))
     message, help = habits.uncallable(function, arguments)
     refuse("ZL0114", message, context.span, help)
+
+
+def _inlined(scope: Scope, argument: object) -> object:
+    """A device function as something that an operation can call."""
+    if not getattr(argument, "__zl_inline__", False):
+        return argument
+    return lambda *parts: scope.inline(argument, list(parts), {})  # type: ignore[arg-type]
 
 
 def _is_static_function(function: object) -> bool:

@@ -114,6 +114,11 @@ def _random_bits(context: Context, seed: object, counter: object) -> object:
 
 @lowers
 def _random_uniform(context: Context, seed: object, counter: object) -> object:
+    return uniform(context, seed, counter)
+
+
+def uniform(context: Context, seed: object, counter: object) -> Tile:
+    """f32 numbers in (0, 1)."""
     bits = _random_bits(context, seed, counter)
     assert isinstance(bits, Tile)
     high = context.binary(BinaryOp.SHR, bits, 8)
