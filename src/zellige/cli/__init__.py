@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("zellige.cli.check", "check", "Prove the kernels in files or folders."),
     "explain": ("zellige.cli.explain", "explain", "Explain an error code."),
     "audit": ("zellige.cli.audit", "audit", "Prove every kernel of the library, and say how."),
+    "show": ("zellige.cli.show", "show", "What becomes of a kernel, stage by stage."),
+    "draw": ("zellige.cli.draw", "draw", "A picture of which program writes what."),
     "score": ("zellige.cli.score", "score", "Log-probabilities of given token ids."),
 }
 
