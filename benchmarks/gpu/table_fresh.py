@@ -1,4 +1,4 @@
-"""The newest schedules of kernels of batched decode and prefill of Qwen3, each alone in a chain of dependent launches over different weights, µs."""
+"""The newest schedules of batched decode and prefill, each alone in a chain of dependent launches, µs."""
 
 from __future__ import annotations
 
