@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -119,6 +120,14 @@ def checks() -> Iterator[Check]:
             bound=2e-2,
         )
         yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
+    for tokens in (5, 33):
+        rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
+        yield Check(batch.head_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
+        yield Check(batch.prefill_attention, dict(T=tokens, **heads), dict(BM=16, BS=16), scalars={"scale": 0.2}, bound=2e-2)
+        few = dict(T=tokens, N=50, D=72)
+        yield Check(batch.norm_linear_rows, few, dict(BM=16, BN=16, BK=16), scalars={"eps": 1e-6}, dtypes={"Y": f32})
+        swiglu = dict(T=tokens, F=50, D=72)
+        yield Check(batch.norm_swiglu_rows, swiglu, dict(BM=16, BN=16, BK=16), scalars={"eps": 1e-6})
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
     yield Check(decode.head_norm_rope_append, append, scalars={"eps": 1e-6})
     yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
@@ -248,7 +257,7 @@ def dependence(machine: Machine) -> list[str]:
             machine.stream.sync()
             launches: list[Launch | None] = [
                 kernel.prepare(machine.stream, {"x": a.address, "y": b.address})
-                for a, b in zip(blocks, blocks[1:], strict=False)
+                for a, b in pairwise(blocks)
             ]
             LaunchGraph(machine.device, launches)(machine.stream)
             bad += not np.array_equal(machine.download({"y": blocks[-1]}, {"y": start})["y"], start * 256.0)
