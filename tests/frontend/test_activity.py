@@ -54,7 +54,9 @@ def test_a_store_touches_only_lanes_of_a_condition(backend: None) -> None:
 
 
 @zl.kernel
-def scatter_present(x: zl.In[f32, T], slot: zl.In[zl.Index[N, zl.distinct, zl.optional], T], *, y: zl.Mut[f32, N], B: zl.Static = 4):
+def scatter_present(
+    x: zl.In[f32, T], slot: zl.In[zl.Index[N, zl.distinct, zl.optional], T], *, y: zl.Mut[f32, N], B: zl.Static = 4
+):
     t = zl.grid(T.tiles(B))
     s = slot[t]
     y[zl.only(s, s.present)] = x[t]

@@ -63,12 +63,16 @@ def scatter_through_distinct(x: zl.In[f32, N], slot: zl.In[zl.Index[N, zl.distin
     y[slot[i]] = x[i]
 
 
-def scatter_through_distinct_of_more(x: zl.In[f32, N], slot: zl.In[zl.Index[2 * N, zl.distinct], N], *, y: zl.Out[f32, 2 * N]):
+def scatter_through_distinct_of_more(
+    x: zl.In[f32, N], slot: zl.In[zl.Index[2 * N, zl.distinct], N], *, y: zl.Out[f32, 2 * N]
+):
     i = zl.grid(N.tiles(4))
     y[slot[i]] = x[i]
 
 
-def scatter_through_optional(x: zl.In[f32, N], slot: zl.In[zl.Index[N, zl.distinct, zl.optional], N], *, y: zl.Out[f32, N]):
+def scatter_through_optional(
+    x: zl.In[f32, N], slot: zl.In[zl.Index[N, zl.distinct, zl.optional], N], *, y: zl.Out[f32, N]
+):
     i = zl.grid(N.tiles(4))
     y[zl.only(slot[i], slot[i].present)] = x[i]
 

@@ -16,7 +16,6 @@ from zellige.frontend.operations import elementwise, grids, making, shape
 from zellige.frontend.values import (
     ArrayRef,
     BoundMethod,
-    Mask,
     Missing,
     RuntimeRange,
     SpanRange,
