@@ -47,7 +47,9 @@ def affine(earlier, later):
 
 
 @zl.kernel
-def recurrence(a: zl.In[f32, M, N], b: zl.In[f32, M, N], *, h: zl.Out[f32, M, N], last: zl.Out[f32, M], T: zl.Static = 11):
+def recurrence(
+    a: zl.In[f32, M, N], b: zl.In[f32, M, N], *, h: zl.Out[f32, M, N], last: zl.Out[f32, M], T: zl.Static = 11
+):
     zl.requires(N == T)
     m = zl.grid(M)
     cols = zl.arange(T)

@@ -12,11 +12,10 @@ from typing import Protocol
 from zellige.frontend import habits, indexing, operations
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
-from zellige.frontend.operations import elementwise, grids, shape
+from zellige.frontend.operations import elementwise, grids, making, shape
 from zellige.frontend.values import (
     ArrayRef,
     BoundMethod,
-    Mask,
     Missing,
     RuntimeRange,
     SpanRange,
@@ -263,23 +262,13 @@ def _choice(context: Context, scope: Scope, test: ast.expr, body: ast.expr, orel
 def attribute(context: Context, value: object, name: str) -> object:
     """``value.name``: properties and methods of our values, attributes of compile-time Python objects."""
     match value:
-        case SpanTile() if name == "active":
-            if value.active is None:
-                return Tile(
-                    context.builder.broadcast(context.builder.constant(True, dtypes.bool_), value.shape),
-                    (),
-                    value.lanes,
-                )
-            return Tile(value.active, (), value.lanes, implies=(Mask(value.active, (0,)),))
+        case Tile() if name == "active":
+            return making.activity(context, value)
         case SpanTile() if name == "start" and value.start is not None:
             return Tile(value.start)
-        case Tile() if name in ("active", "start"):
-            refuse(
-                "ZL0116",
-                f"'.{name}' belongs to spans, as tiles(…) and grid(…) give them",
-                context.span,
-                "keep the span in a variable",
-            )
+        case Tile() if name == "start":
+            refuse("ZL0116", "'.start' belongs to spans, as tiles(…) and grid(…) give them", context.span,
+                   "keep the span in a variable")  # fmt: skip
         case Tile() if name == "present":
             return context.binary(BinaryOp.GE, context.as_index(value), 0)
         case Tile() if name == "T":

@@ -55,6 +55,16 @@ def _where(context: Context, condition: object, x: object, y: object) -> object:
     return context.combined(result, plain(chosen), Tile(result, kept, lanes), plain(right))
 
 
+def activity(context: Context, tile: Tile) -> Tile:
+    """``tile.active``: true in the active lanes, and known in all of them."""
+    builder = context.builder
+    value = builder.broadcast(builder.constant(True, dtypes.bool_), tile.shape)
+    for i, mask in enumerate(tile.masks):
+        active = builder.broadcast(expand_mask(builder, mask, tile.rank), tile.shape)
+        value = active if i == 0 else builder.binary(BinaryOp.AND, value, active)
+    return Tile(value, (), tile.lanes, implies=tile.masks)
+
+
 @lowers
 def _only(context: Context, x: object, condition: object) -> object:
     tile, mask = plain(context.scalar_of(x)), plain(context.scalar_of(condition))
