@@ -5,8 +5,8 @@ What a layer computes is `layer`; each line is a call of a verified kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,10 +35,21 @@ class Schedule:
     linear: Kernel
     linear_add: Kernel
     swiglu: Kernel
+    rows: int | None = None
+    """Most tokens it is meant for."""
+    tiles: Mapping[str, int] = field(default_factory=dict)
+    """Static parameters of the kernels, where not their defaults."""
 
 
-VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector)
+VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector, 3)
+THIN = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, 8, {"BM": 8, "BN": 32})
+SMALL = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, 16, {"BM": 16, "BN": 32})
 MATRIX = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix)
+
+
+def schedule_for(tokens: int) -> Schedule:
+    """The quickest schedule for a pass over so many tokens."""
+    return next((s for s in (VECTOR, THIN, SMALL) if s.rows is not None and tokens <= s.rows), MATRIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +151,9 @@ class Llama:
             return self.weight(f"blk.{layer}.{name}.weight")
 
         rms_norm(h, w("attn_norm"), c.rms_eps, y=x)
-        use.linear(x, w("attn_q"), y=room.queries)
-        use.linear(x, w("attn_k"), y=room.keys)
-        use.linear(x, w("attn_v"), y=room.values)
+        use.linear(x, w("attn_q"), y=room.queries, **use.tiles)
+        use.linear(x, w("attn_k"), y=room.keys, **use.tiles)
+        use.linear(x, w("attn_v"), y=room.values, **use.tiles)
         q = room.queries.reshape(tokens, c.heads, c.head_dim)
         k, v = (t.reshape(tokens, c.kv_heads, c.head_dim) for t in (room.keys, room.values))
         if c.qk_norm:
@@ -159,15 +170,15 @@ class Llama:
             attention_decode(grouped, keys, values, inputs.table, inputs.length, scale, out=room.attended)
         else:
             attention_prefill(grouped, keys, values, inputs.table, 0, scale, out=room.attended)
-        use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h)
+        use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h, **use.tiles)
         rms_norm(h, w("ffn_norm"), c.rms_eps, y=x)
-        use.swiglu(x, w("ffn_gate"), w("ffn_up"), y=room.ffn)
-        use.linear_add(room.ffn, w("ffn_down"), h=h)
+        use.swiglu(x, w("ffn_gate"), w("ffn_up"), y=room.ffn, **use.tiles)
+        use.linear_add(room.ffn, w("ffn_down"), h=h, **use.tiles)
 
     def logits(self, h: Tensor, schedule: Schedule) -> Tensor:
         """Logits f32 [B, V] of rows of hidden state f32 [B, D]."""
         head = "token_embd.weight" if self.config.tied_embeddings else "output.weight"
         x, y = _cleared(*h.shape), _cleared(h.shape[0], self.config.vocab_size)
         rms_norm(h, self.weight("output_norm.weight"), self.config.rms_eps, y=x)
-        schedule.linear(x, self.weight(head), y=y)
+        schedule.linear(x, self.weight(head), y=y, **schedule.tiles)
         return y
