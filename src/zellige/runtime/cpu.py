@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
+from zellige.ir.types import Role
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.execution import clear_accumulators, note_writes
@@ -53,6 +55,15 @@ class CompiledLaunch:
         }
         self.slots = self.kernel.pack(addresses, self.dims, self.scalars, strides, ctypes.addressof(self.flag))
         self.programs = self.kernel.num_programs(self.dims)
+
+    def memory(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Address ranges (first, end) of the arrays that it reads, and of those that it writes."""
+        reads, writes = [], []
+        for array in self.instance.function.arrays:
+            held = self.tensors[array.name].storage
+            if held.size:
+                (reads if array.role is Role.IN else writes).append(byte_bounds(held))
+        return reads, writes
 
     @property
     def guards(self) -> tuple[str, ...]:
@@ -171,12 +182,30 @@ class CpuRecording:
         from zellige.backends.cpu.pool import Recording
 
         self.native: Recording = Recording()
+        self._reads: list[tuple[int, int]] = []
+        self._writes: list[tuple[int, int]] = []
 
     def append(self, launch: CompiledLaunch) -> int:
-        """Adds a launch; its position."""
-        return self.native.add(launch.entry_address, launch.slots, launch.programs)
+        """Adds a launch; its position.
+
+        It runs beside the launches before it, without a barrier, as long as none of them writes memory that another of
+        them touches: what a kernel reads and writes is known from the roles of its arrays."""
+        reads, writes = launch.memory()
+        independent = bool(len(self.native)) and not (
+            _meet(writes, self._writes) or _meet(writes, self._reads) or _meet(reads, self._writes)
+        )
+        if not independent:
+            self._reads, self._writes = [], []
+        self._reads += reads
+        self._writes += writes
+        return self.native.add(launch.entry_address, launch.slots, launch.programs, independent=independent)
 
     def changed(self, position: int, launch: CompiledLaunch) -> None:
         """Takes over a launch's changed dims or scalars."""
         self.native.slots(position)[:] = launch.slots
         self.native.set_programs(position, launch.programs)
+
+
+def _meet(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:
+    """Whether a byte belongs to a range of both lists; ranges are (first address, end)."""
+    return any(begin < other_end and other_begin < end for begin, end in some for other_begin, other_end in others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -160,6 +160,10 @@ class Tensor:
 
 def empty(shape: Sequence[int], dtype: DType) -> Tensor:
     """An uninitialised tensor, 64-byte aligned. ZelligeError ZL0506 if memory is short."""
+    return _aligned(shape, dtype, np.empty)
+
+
+def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[[int, Any], NDArray[Any]]) -> Tensor:
     shape = tuple(shape)
     target = numpy_dtype(dtype)
     if dtype.is_block:
@@ -172,7 +176,7 @@ def empty(shape: Sequence[int], dtype: DType) -> Tensor:
         stored = shape
     count = int(np.prod(stored, dtype=np.int64)) * target.itemsize
     try:
-        room = np.empty(count + 64, np.uint8)
+        room = allocate(count + 64, np.uint8)
     except MemoryError:
         raise ZelligeError(
             "ZL0506", f"no memory for a {dtype} tensor of shape {shape}", facts={"bytes": count}
@@ -182,9 +186,8 @@ def empty(shape: Sequence[int], dtype: DType) -> Tensor:
 
 
 def zeros(shape: Sequence[int], dtype: DType) -> Tensor:
-    """A tensor of zeros."""
-    made = empty(shape, dtype)
-    made.storage[...] = 0
+    """A tensor of zeros, whose pages take memory once they are touched."""
+    made = _aligned(shape, dtype, np.zeros)
     made.initialised = True
     return made
 
