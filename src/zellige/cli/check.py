@@ -9,9 +9,12 @@ from time import perf_counter
 
 import click
 
+from zellige import __version__
 from zellige.cli.kernel_files import Checked, Verify, check_kernel, kernels_in, load, python_files, refusal
+from zellige.cli.watch import imports_zellige, watch_and_check
 from zellige.diagnostics import ZelligeError
 from zellige.diagnostics.render import render
+from zellige.diagnostics.sarif import sarif
 from zellige.ir.ops import Function
 from zellige.runtime.paths import cache_dir
 from zellige.verify import Verdict, VerdictCache, verify
@@ -19,13 +22,23 @@ from zellige.verify import Verdict, VerdictCache, verify
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", help="What to print.")
 @click.option(
     "--emit-smt", type=click.Path(path_type=Path, file_okay=False), help="Write every solver query here (SMT-LIB 2)."
 )
 @click.option("--no-cache", is_flag=True, help="Prove everything again.")
+@click.option("--skip-others", is_flag=True, help="Leave out files that do not import zellige.")
+@click.option("--watch", is_flag=True, help="Then check again whatever changes, until Ctrl-C.")
 @click.pass_context
-def check(ctx: click.Context, paths: tuple[Path, ...], form: str, emit_smt: Path | None, no_cache: bool) -> None:
+def check(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    form: str,
+    emit_smt: Path | None,
+    no_cache: bool,
+    skip_others: bool,
+    watch: bool,
+) -> None:
     """Prove every kernel in PATHS (files or folders) safe for all sizes.
 
     Exit code 0: all proved; 1: some kernel is refused, or a file cannot be loaded.
@@ -34,11 +47,21 @@ def check(ctx: click.Context, paths: tuple[Path, ...], form: str, emit_smt: Path
     Examples:
       zellige check my_kernels.py
       zellige check src/ --format json
+      zellige check src/ --format sarif > kernels.sarif    for code-scanning services and editors
+      zellige check src/ --watch
     """
+    if watch:
+        options = ["--format", form, *(["--emit-smt", str(emit_smt)] if emit_smt else [])]
+        options += [flag for flag, on in (("--no-cache", no_cache), ("--skip-others", skip_others)) if on]
+        watch_and_check(paths, options)
+        return
     started = perf_counter()
     decide = _decider(emit_smt, no_cache)
-    checked = [result for path in paths for file in python_files(path) for result in _check_file(file, decide)]
-    if form == "json":
+    files = [file for path in paths for file in python_files(path) if not skip_others or imports_zellige(file)]
+    checked = [result for file in files for result in _check_file(file, decide)]
+    if form == "sarif":
+        click.echo(json.dumps(sarif([f for c in checked for f in c.verdict.findings], __version__), indent=2))
+    elif form == "json":
         click.echo(json.dumps({"kernels": [c.as_dict() for c in checked]}, indent=2))
     else:
         _print(checked, perf_counter() - started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -14,6 +15,9 @@ from zellige.diagnostics.drawing import Drawing, Mark, text
 from zellige.diagnostics.findings import Finding
 from zellige.runtime.paths import cache_dir
 from zellige.verify import VerdictCache
+
+SIZES = (5, 7, 4, 6, 3) * 8
+"""For dims that nobody gave a size."""
 
 
 @click.command(
@@ -32,15 +36,21 @@ from zellige.verify import VerdictCache
 )
 @kernel_options
 @click.option("--sizes", multiple=True, metavar="M=5,N=7", help="The extents to draw it at.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Write an SVG file.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Write an SVG file."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random contents of index arrays.")
 def draw(
-    kernel: str, statics: tuple[str, ...], dtypes: tuple[str, ...], sizes: tuple[str, ...], output: Path | None, seed: int
+    kernel: str,
+    statics: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    sizes: tuple[str, ...],
+    output: Path | None,
+    seed: int,
 ) -> None:
     drawing = drawn(choose(kernel, statics, dtypes), sizes, seed)
     if output is None:
-        colour = click.get_text_stream("stdout").isatty()
-        click.echo(text(drawing, _style) if colour else text(drawing))
+        click.echo(text(drawing, _style) if sys.stdout.isatty() else text(drawing))
         return
     from zellige.diagnostics.drawing_svg import svg
 
@@ -60,18 +70,20 @@ def drawn(choice: Choice, sizes: tuple[str, ...], seed: int) -> Drawing:
     finding = next(iter(VerdictCache(cache_dir("verdicts")).verify(function).findings), None)
     dims, elements, scalars = _counterexample(finding) if finding and not given else ({}, {}, {})
     dims |= given
+    if finding and not given:  # some findings hold at any size
+        dims = {**dict(zip(sorted(function.dims()), SIZES, strict=False)), **dims}
     missing = sorted(function.dims() - dims.keys())
     if missing:
         raise ZelligeError(
             "ZL0133", f"'{function.name}' needs sizes for {', '.join(missing)}",
-            help="--sizes " + ",".join(f"{name}={size}" for name, size in zip(missing, (5, 7, 4, 6, 3) * 9, strict=False)),
+            help="--sizes " + ",".join(f"{name}={size}" for name, size in zip(missing, SIZES, strict=False)),
         )  # fmt: skip
     used = {name: dims[name] for name in sorted(function.dims())}
     touched = touch(function, used, seed, elements, scalars)
     fixed = {**choice.statics, **{k: v.name for k, v in choice.dtypes.items()}}
-    title = f"{function.name}  {', '.join(f'{k} = {v}' for k, v in used.items())}"
+    title = f"{function.name} · {', '.join(f'{k} = {v}' for k, v in used.items())}"
     if fixed:
-        title += f"  ({', '.join(f'{k} = {v}' for k, v in fixed.items())})"
+        title += f" · {', '.join(f'{k} = {v}' for k, v in fixed.items())}"
     subtitle = f"refused: {finding.code}, {finding.message}" if finding else "proved for all sizes"
     return Drawing(title, subtitle, touched.panels, touched.programs, touched.stopped)
 

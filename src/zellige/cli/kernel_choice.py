@@ -67,7 +67,9 @@ def choose(name: str, statics: Iterable[str], dtypes: Iterable[str]) -> Choice:
     for variable, dtype in pairs(dtypes, "--dtype", bound, _dtype).items():
         allowed = signature.dtype_vars[variable].allowed
         if dtype not in allowed:
-            raise _wrong(f"dtype {variable} of '{kernel.name}' cannot be {dtype}", f"one of {', '.join(map(str, allowed))}")
+            raise _wrong(
+                f"dtype {variable} of '{kernel.name}' cannot be {dtype}", f"one of {', '.join(map(str, allowed))}"
+            )
         bound[variable] = dtype
     return Choice(kernel, chosen, bound)
 
@@ -102,11 +104,17 @@ def find(name: str) -> Kernel:
     near = get_close_matches(own, names, 3)
     has = ", ".join(near or names[:12]) or "no kernels"
     message = f"there is no kernel '{own}' in {where}" if own else f"{where} has {len(names)} kernels"
-    hint = "a kernel of a file is named file.py:name, one of a module module:name" if not place else f"name one: {place}:NAME"
+    hint = (
+        "a kernel of a file is named file.py:name, one of a module module:name"
+        if not place
+        else f"name one: {place}:NAME"
+    )
     raise ZelligeError("ZL0131", message, facts={"did you mean" if near else "it has": has}, help=hint)
 
 
-def pairs(given: Iterable[str], option: str, known: Iterable[str] | None, read: Callable[[str, str], Any]) -> dict[str, Any]:
+def pairs(
+    given: Iterable[str], option: str, known: Iterable[str] | None, read: Callable[[str, str], Any]
+) -> dict[str, Any]:
     """``NAME=VALUE`` arguments, also several with commas between. ZelligeError ZL0132 if one is not, or not ``known``."""
     found = {}
     for item in (part.strip() for text in given for part in text.split(",")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,12 @@ _LANGUAGE = {"llvm": "llvm", "asm": "gas", "triton": "python", "ptx": "ptx"}
 @click.option("--dims", multiple=True, metavar="M=128", help="Compile for this extent; others stay symbolic.")
 @click.option("--target", help="Instruction set (host, generic, avx2, avx512, avx512bf16) or GPU (sm_90).")
 def show(
-    kernel: str, statics: tuple[str, ...], dtypes: tuple[str, ...], stage: str, dims: tuple[str, ...], target: str | None
+    kernel: str,
+    statics: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    stage: str,
+    dims: tuple[str, ...],
+    target: str | None,
 ) -> None:
     function = choose(kernel, statics, dtypes).lower()
     sizes = pairs(dims, "--dims", function.dims(), read_size)
@@ -67,7 +73,9 @@ def show(
 
 def obligations(verdict: Verdict) -> str:
     """What was to be proved of a kernel, as a table in source order, and what could not be."""
-    rows = sorted(((r.kind, r.span, r.what, r.how) for r in verdict.records), key=lambda r: (r[1].line, r[1].column, r[0]))
+    rows = sorted(
+        ((r.kind, r.span, r.what, r.how) for r in verdict.records), key=lambda r: (r[1].line, r[1].column, r[0])
+    )
     cells = [("kind", "line", "what", "how"), *((kind, str(span.line), what, how) for kind, span, what, how in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(4)]
     lines = [f"{k:{widths[0]}}  {line:>{widths[1]}}  {what:{widths[2]}}  {how}" for k, line, what, how in cells]
@@ -124,8 +132,7 @@ def _gpu(function: Function, sizes: Mapping[str, int], stage: str, target: str) 
 
 def _print(shown: str, language: str | None) -> None:
     """Coloured on a terminal where the language is known, else as it is."""
-    stream = click.get_text_stream("stdout")
-    if language is None or not stream.isatty():
+    if language is None or not sys.stdout.isatty():
         click.echo(shown)
         return
     from rich.console import Console

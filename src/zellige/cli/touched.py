@@ -80,7 +80,9 @@ def touch(
         if min(shape, default=0) < 0 or (array.dtype.is_block and shape[-1] % array.dtype.block):
             raise _impossible(f"'{array.name}' would have the shape {list(shape)}", "other --sizes")
         if array.role is not Role.IN and prod(shape) > MOST_ELEMENTS:
-            raise _impossible(f"'{array.name}' has {prod(shape)} elements; at most {MOST_ELEMENTS} can be drawn", "smaller --sizes")
+            raise _impossible(
+                f"'{array.name}' has {prod(shape)} elements; at most {MOST_ELEMENTS} can be drawn", "smaller --sizes"
+            )
     grid = tuple(axis.programs.evaluate(dims) for axis in function.grid)
     if prod(grid) > MOST_PROGRAMS:
         raise _impossible(f"there are {prod(grid)} programs; at most {MOST_PROGRAMS} can be drawn", "smaller --sizes")
@@ -116,10 +118,13 @@ def _run(machine: _Watcher, count: int) -> Touched:
 
 def _panel(array: ArrayParam, dims: Mapping[str, int]) -> Panel:
     shape = tuple(e.evaluate(dims) for e in array.shape)
-    return Panel(array.name, str(array), shape, must_cover=array.role is Role.OUT, may_share=array.role is Role.ACC)
+    role = array.role
+    return Panel(array.name, str(array), shape, role is Role.OUT, may_share=role is Role.ACC, read_only=role is Role.IN)
 
 
-def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator, given: Mapping[tuple[int, ...], int]) -> Any:
+def _array(
+    param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator, given: Mapping[tuple[int, ...], int]
+) -> Any:
     shape = tuple(e.evaluate(dims) for e in param.shape)
     if param.dtype.is_block:
         return np.zeros(arithmetic.storage_shape(shape, param.dtype), np.uint8)
@@ -132,7 +137,9 @@ def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator,
         made = rng.integers(0, 2 if param.dtype.is_bool else 8, shape).astype(dtype)
     for at, value in given.items():
         if len(at) == len(shape) and all(0 <= i < n for i, n in zip(at, shape, strict=True)):
-            if param.contract is not None and (param.contract.distinct or param.contract.kind is ContractKind.PERMUTATION):
+            if param.contract is not None and (
+                param.contract.distinct or param.contract.kind is ContractKind.PERMUTATION
+            ):
                 made[made == value] = made[at]
             made[at] = value
     return made
@@ -142,7 +149,9 @@ def _contents(param: ArrayParam, contract: Contract, shape: tuple[int, ...], dim
               rng: np.random.Generator) -> Any:  # fmt: skip
     """Integers that keep a contract. ZelligeError ZL0133 if there are none."""
     bound, count = contract.bound.evaluate(dims), prod(shape)
-    none = _impossible(f"no {count} values of '{param.name}' keep {contract} with {contract.bound} = {bound}", "other --sizes")
+    none = _impossible(
+        f"no {count} values of '{param.name}' keep {contract} with {contract.bound} = {bound}", "other --sizes"
+    )
     match contract.kind:
         case ContractKind.OFFSETS:
             if count < 1 or (count == 1 and bound):

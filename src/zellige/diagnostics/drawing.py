@@ -47,6 +47,8 @@ class Panel:
     """Whether every element must be written."""
     may_share: bool = False
     """Whether several programs may meet in one element (updates)."""
+    read_only: bool = False
+    """Whether it is an input, drawn by who reads it."""
     writers: dict[Coordinate, list[int]] = field(default_factory=dict)
     readers: dict[Coordinate, list[int]] = field(default_factory=dict)
     twice: set[Coordinate] = field(default_factory=set)
@@ -83,6 +85,10 @@ class Panel:
     def elements(self) -> list[Coordinate]:
         """All coordinates, row-major."""
         return list(product(*map(range, self.shape)))
+
+    def owners(self, at: Coordinate) -> list[int]:
+        """The programs whose colour an element has."""
+        return (self.readers if self.read_only else self.writers).get(at, [])
 
     def mark(self, at: Coordinate) -> Mark | None:
         """What is wrong with an element inside."""
@@ -194,8 +200,8 @@ def _panel_text(panel: Panel, style: Style) -> list[str]:
     for at in panel.elements():
         place = panel.place(at)
         assert place is not None
-        mark, writers = panel.mark(at), panel.writers.get(at, [])
-        owner = writers[0] if writers else None
+        mark, owners = panel.mark(at), panel.owners(at)
+        owner = owners[0] if owners else None
         symbol = mark.value if mark else " " if owner is None else SYMBOLS[owner % len(SYMBOLS)]
         cells[place] = style(symbol, owner, mark)
     for place in near:
@@ -224,4 +230,4 @@ def _programs_text(drawing: Drawing, style: Style) -> str:
     shown = list(drawing.programs.items())[:24]
     named = [f"{style(SYMBOLS[n % len(SYMBOLS)], n, None)} = ({', '.join(map(str, at))})" for n, at in shown]
     rest = len(drawing.programs) - len(shown)
-    return "programs: " + "  ".join(named) + (f"  … {rest} more" if rest else "")
+    return "programs: " + ("  ".join(named) or "none") + (f"  … {rest} more" if rest else "")

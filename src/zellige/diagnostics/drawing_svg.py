@@ -86,7 +86,7 @@ class _Canvas:
         self.y += 40
         self.write(_PAGE, self.y, panel.title, size=14, weight=600)
         self.write(_PAGE + 8.2 * len(panel.title) + 12, self.y, panel.summary(), fill=_RED if _wrong(panel) else _GREY)
-        owners = {place: panel.writers.get(at, []) for at in panel.elements() if (place := panel.place(at)) is not None}
+        owners = {place: panel.owners(at) for at in panel.elements() if (place := panel.place(at)) is not None}
         places = [*owners, *near]
         if not places:
             self.y += 8
@@ -136,7 +136,7 @@ class _Canvas:
                 self.square(x, y, side, "url(#clash)", stroke=_RED)
             case _:
                 self.square(x, y, side, self.colour(owners[0]) if owners else "#eef1f4")
-                if len(set(owners)) > 1:
+                if len(set(owners)) > 1:  # shared, and allowed to be
                     self.parts.append(f'<circle cx="{x + side / 2:g}" cy="{y + side / 2:g}" r="2.5" fill="{_INK}"/>')
 
     def outlines(self, owners: dict[Place, list[int]], side: float, x0: float, y0: float) -> None:
@@ -168,7 +168,9 @@ class _Canvas:
             size = min(15.0, 0.5 * height, (width - 4) / max(0.62 * len(name), 1))
             if size >= 7:
                 middle = y0 + (rows[0] + rows[-1] + 1) / 2 * side + 0.35 * size
-                self.write(x0 + (columns[0] + columns[-1] + 1) / 2 * side, middle, name, size=size, weight=600, anchor="middle")
+                self.write(
+                    x0 + (columns[0] + columns[-1] + 1) / 2 * side, middle, name, size=size, weight=600, anchor="middle"
+                )
 
     def outside(self, place: Place, programs: list[int], side: float, x0: float, y0: float) -> None:
         x, y = x0 + place[1] * side, y0 + place[0] * side
@@ -188,6 +190,8 @@ class _Canvas:
         shown = list(self.drawing.programs.items())[:16]
         self.write(x, self.y + 11, "programs", fill=_GREY)
         x += 70
+        if not shown:
+            self.write(x, self.y + 11, "none")
         for number, at in shown:
             name = f"({', '.join(map(str, at))})"
             if x + 24 + 7.5 * len(name) > limit:
