@@ -10,7 +10,7 @@ import pytest
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.protocol import Runner
-from zellige.llm.requests import ScoreEvent, ScoreRequest
+from zellige.llm.requests import FinishEvent, ScoreEvent, ScoreRequest
 from zellige.llm.runner import KernelRunner
 from zellige.llm.weights.model_file import ModelFile, open_model
 from zellige.runtime.execution import executor_named
@@ -23,11 +23,13 @@ SIZES = {"num_pages": 32, "page_size": 16, "max_context": 128}
 def scores(runner: Runner, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     engine = Engine(runner, None, max_sequences=1, max_step_tokens=64)
     engine.submit(ScoreRequest(tuple(int(i) for i in ids)))
-    events: list[object] = []
-    while not any(isinstance(e, ScoreEvent) for e in events):
-        events += engine.step()
-    (found,) = [e for e in events if isinstance(e, ScoreEvent)]
-    return np.array(found.logprobs), np.array(found.argmax)
+    for _ in range(8):
+        for event in engine.step():
+            if isinstance(event, FinishEvent) and event.error is not None:
+                raise event.error
+            if isinstance(event, ScoreEvent):
+                return np.array(event.logprobs), np.array(event.argmax)
+    raise AssertionError("no scores after 8 steps")
 
 
 def check(model: ModelFile, runner: Runner, tolerance: float) -> None:
