@@ -5,7 +5,7 @@
 The peer is llama-cpp-python, built for this machine (AVX-512, VNNI, BF16); ``--peer`` names the interpreter that has it,
 if not this one. Both choose the likeliest token on the host after every step. A turn is one measurement of each side; the ratio of
 a row is the median of the turns' ratios, its spread their range. Waits for the other processes of the machine to calm
-down (``--impatient`` does not), and says what the load was.
+down, ``--patience`` seconds a row at most, and says what the load was.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Worker:
         self._process.wait()
 
 
-def wait_until_calm(patience: float = 300.0) -> None:
+def wait_until_calm(patience: float) -> None:
     """Returns when the processors have been idle for a second (our two sides sleep now), or after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and busy_share(1.0) > 0.06:
@@ -241,14 +241,13 @@ def machine() -> str:
 class Table:
     """Measures both sides in turns and prints a row for each quantity."""
 
-    def __init__(self, ours: Worker, peer: Worker, *, patient: bool) -> None:
+    def __init__(self, ours: Worker, peer: Worker, *, patience: float) -> None:
         self._sides = (ours, peer)
-        self._patient = patient
+        self._patience = patience
 
     def row(self, title: str, call: list[tuple[Any, ...]], work: float, turns: int, unit: str = "tok/s") -> None:
         """``call`` is made once a turn on each side, in changing order; ``work`` units are done in the seconds it returns."""
-        if self._patient:
-            wait_until_calm()
+        wait_until_calm(self._patience)
         seconds: tuple[list[float], list[float]] = ([], [])
         for turn in range(turns):
             name, *arguments = call[turn % len(call)]
@@ -275,7 +274,7 @@ def main() -> None:
     parser.add_argument("--peer", default=sys.executable, help="interpreter that has llama-cpp-python")
     parser.add_argument("--only", default="memory,ttft,decode,prefill,batch,long", help="rows to measure")
     parser.add_argument("--quick", action="store_true", help="fewer turns")
-    parser.add_argument("--impatient", action="store_true", help="do not wait for a calm machine")
+    parser.add_argument("--patience", type=float, default=300.0, help="seconds to wait for a calm machine before a row")
     parser.add_argument("--serve", choices=("ours", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -285,7 +284,7 @@ def main() -> None:
     ours, peer = Worker("ours", sys.executable, options.model), Worker("peer", options.peer, options.model)
     print(f"ready after {ours.ready_s:.2f} s (ours), {peer.ready_s:.2f} s (llama.cpp); {THREADS} threads each")
     print("\n| | ours | llama.cpp | | ratio | its spread | turns |\n|---|---|---|---|---|---|---|")
-    table = Table(ours, peer, patient=not options.impatient)
+    table = Table(ours, peer, patience=options.patience)
     seeds = range(1000, 1000 + turns)
     table.start(128, 1)
     if "decode" in only:

@@ -43,6 +43,17 @@ class _Pass:
     inputs: Inputs
     hidden: Tensor
     rows: int
+    placed: tuple[int, int] = (0, 0)
+
+    def place(self, tokens: int, start: int) -> None:
+        """Makes a pass over a chunk work on ``tokens`` tokens, the first at position ``start``."""
+        if self.placed == (tokens, start):
+            return
+        if self.placed[0] != tokens:
+            self.graph.set_scalars("attention_prefill", start=0)  # start + tokens must fit at all times
+            self.graph.resize(T=tokens)
+        self.graph.set_scalars("attention_prefill", start=start)
+        self.placed = tokens, start
 
 
 @dataclass(slots=True)
@@ -189,9 +200,7 @@ class KernelRunner:
         for first in range(begin, end, todo.rows):
             rows = np.arange(first, min(first + todo.rows, end))
             count = len(rows)
-            todo.graph.set_scalars("attention_prefill", start=0)
-            todo.graph.resize(T=count)
-            todo.graph.set_scalars("attention_prefill", start=int(batch.positions[first]))
+            todo.place(count, int(batch.positions[first]))
             _fill(inputs.ids, batch.token_ids[rows])
             _fill(inputs.position, batch.positions[rows])
             _fill(inputs.slot, batch.slots[rows], rest=-1)

@@ -161,6 +161,7 @@ class Graph:
 
         A dim may be resized if it is the leading axis of every array that names it, up to its size at capture.
         ZelligeError ZL0510 otherwise."""
+        checked: set[Any] = set()
         for name, size in dims.items():
             if self._sizes.get(name) == size:
                 continue
@@ -169,9 +170,7 @@ class Graph:
                 if full is None:
                     continue
                 self._check_resize(step, name, size, full)
-                preconditions.check(
-                    step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars
-                )
+                _check_once(checked, step, {**step.binding.dims, name: size})
                 step.launch.set_dim(name, size)
                 self._recording.changed(step.position, step.launch)
             self._sizes[name] = size
@@ -192,15 +191,25 @@ class Graph:
 
     def set_scalars(self, kernel: str, **scalars: Any) -> None:
         """Changes scalar arguments of every recorded launch of the kernel of that name."""
+        done: set[Any] = set()
         for step in self._steps:
             if step.launch.instance.function.name == kernel:
                 for scalar in step.launch.instance.function.scalars:
                     if scalar.name in scalars:
                         checked = check_scalar(kernel, scalar, scalars[scalar.name], step.launch.dims)
                         step.binding.scalars[scalar.name] = checked
-                preconditions.check(step.launch.instance.function, step.launch.dims, step.binding.scalars)
+                _check_once(done, step, step.launch.dims)
                 step.launch.set_scalars(step.binding.scalars)
                 self._recording.changed(step.position, step.launch)
+
+
+def _check_once(done: set[Any], step: _Step, dims: dict[str, int]) -> None:
+    """Checks the preconditions of a launch, unless those of one with the same kernel and values are in ``done``."""
+    function, scalars = step.launch.instance.function, step.binding.scalars
+    key = (id(function), *sorted(dims.items()), *sorted(scalars.items()))
+    if key not in done:
+        preconditions.check(function, dims, scalars)
+        done.add(key)
 
 
 @contextmanager
