@@ -23,6 +23,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("zellige.cli.audit", "audit", "Prove every kernel of the library, and say how."),
     "show": ("zellige.cli.show", "show", "What becomes of a kernel, stage by stage."),
     "draw": ("zellige.cli.draw", "draw", "A picture of which program writes what."),
+    "plan": ("zellige.cli.plan", "plan", "What of a model fits into memory."),
+    "profile": ("zellige.cli.profile", "profile", "Where the time of a step goes."),
+    "bench": ("zellige.cli.bench", "bench", "Measure this machine, or a model on it."),
     "score": ("zellige.cli.score", "score", "Log-probabilities of given token ids."),
 }
 

@@ -36,6 +36,7 @@ CODES: dict[str, str] = {
     "ZL0131": "there is no such kernel",
     "ZL0132": "an option does not fit the kernel",
     "ZL0133": "this cannot be drawn",
+    "ZL0134": "this cannot be measured or planned",
     "ZL0201": "index out of bounds",
     "ZL0202": "gathered position outside the tile",
     "ZL0301": "two programs meet in one element",

@@ -1,0 +1,149 @@
+"""`zellige bench`: how fast this machine is, and a model on it, beside what its memory allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zellige.cli.footprint import Footprint, footprint, footprint_of
+from zellige.cli.measuring import Bench, Row, read_bandwidth
+from zellige.cli.model_options import MODEL_HELP, load
+from zellige.diagnostics import ZelligeError
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine (`bench cpu`), or a model on it (`bench llm`).
+
+    \b
+    Examples:
+      zellige bench cpu
+      zellige bench llm model.gguf --batches 1,4 --prefill 128,512 --json
+    """
+
+
+@bench.command(
+    help=f"""The short form: decode and prefill rates of a model on this CPU, beside the roofline.
+
+    {MODEL_HELP}
+    The roofline of decoding is the measured read bandwidth divided by the bytes that one step must read (all weights,
+    and the keys and values so far). Prefill is bound by arithmetic and has none. Takes about half a minute.
+
+    \b
+    Examples:
+      zellige bench cpu
+      zellige bench cpu model.gguf --json
+    """
+)
+@click.argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def cpu(model: str | None, as_json: bool) -> None:
+    llm = load(model, device="cpu", context=1024)
+    measured = Bench(llm, footprint(llm.path), read_bandwidth())
+    rows = [measured.decode(1, 128, 64), measured.decode(8, 128, 32), measured.prefill(128), measured.prefill(512)]
+    _print(measured, rows, "cpu", as_json)
+
+
+@bench.command(
+    help=f"""A table for MODEL: batch sizes, prefill lengths, time to the first token, tokens a second, share of the roofline.
+
+    {MODEL_HELP}
+    --dummy takes random weights: MODEL is then a known size (Qwen3-0.6B … Qwen3-32B), and no file is needed.
+
+    \b
+    Examples:
+      zellige bench llm
+      zellige bench llm model.gguf --batches 1,2,4,8 --prefill 128,1024 --output-tokens 64
+      zellige bench llm Qwen3-8B --dummy --device cuda --batches 1,8,64,256 --bandwidth 3000 --json
+    """
+)
+@click.argument("model", required=False)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
+@click.option("--dummy", is_flag=True, help="Random weights of a known configuration.")
+@click.option("--batches", default="1,8", show_default=True, metavar="1,8", help="Sequences that decode at once.")
+@click.option("--prefill", default="128,512", show_default=True, metavar="128,512", help="Prompt lengths.")
+@click.option("--prompt-tokens", type=click.IntRange(2), default=128, show_default=True, help="Prompt of decode rows.")
+@click.option("--output-tokens", type=click.IntRange(2), default=64, show_default=True, help="Answer of decode rows.")
+@click.option("--bandwidth", type=float, metavar="GB/S", help="Of the memory.  [default: measured, on the CPU]")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs a row; the median counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def llm(
+    model: str | None, device: str, dummy: bool, batches: str, prefill: str, prompt_tokens: int, output_tokens: int,
+    bandwidth: float | None, repeats: int, as_json: bool,
+) -> None:  # fmt: skip
+    sizes, lengths = counts("--batches", batches), counts("--prefill", prefill)
+    if dummy and model is None:
+        raise ZelligeError("ZL0134", "--dummy needs the name of a known configuration", help="zellige bench llm Qwen3-0.6B --dummy")
+    if bandwidth is not None and not bandwidth > 0:
+        raise ZelligeError("ZL0134", f"--bandwidth {bandwidth:g} is not a rate", help="--bandwidth 3000 (GB/s)")
+    longest = max([prompt_tokens + output_tokens, *(length + 1 for length in lengths)]) + 16
+    loaded, need = _loaded(model, device, dummy, longest, max(sizes, default=1) * (prompt_tokens + output_tokens + 16))
+    rate = bandwidth * 1e9 if bandwidth else read_bandwidth() if device == "cpu" else None
+    measured = Bench(loaded, need, rate, repeats)
+    rows = [measured.prefill(length) for length in lengths]
+    rows += [measured.decode(batch, prompt_tokens, output_tokens) for batch in sizes]
+    _print(measured, rows, device, as_json)
+
+
+def _loaded(model: str | None, device: str, dummy: bool, context: int, kv_tokens: int) -> tuple[Any, Footprint]:
+    from zellige.llm.api import LLM
+    from zellige.llm.weights.known import known_config
+
+    room = max(kv_tokens, 2 * context)
+    if dummy:
+        need = footprint_of(str(model), known_config(str(model)))
+        return LLM(model, device=device, load_format="dummy", context=context, kv_tokens=room, max_batch=256), need
+    say = lambda text: click.echo(text, err=True)
+    loaded = LLM(model, device=device, context=context, kv_tokens=room, max_batch=256, say=say)
+    return loaded, footprint(loaded.path)
+
+
+def counts(option: str, text: str) -> list[int]:
+    """Whole numbers with commas between. ZelligeError ZL0134 if they are not."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ZelligeError("ZL0134", f"{option} {text} is not a list of whole numbers", help=f"{option} 1,8")
+    return [int(part) for part in parts]
+
+
+def _print(measured: Bench, rows: Iterable[Row], device: str, as_json: bool) -> None:
+    need, rate = measured.need, measured.bandwidth
+    if as_json:
+        report = {
+            "model": need.name, "device": device, "machine": machine(), "weights_bytes": need.weights,
+            "kv_bytes_per_token": need.kv_per_token, "read_bandwidth_gb_s": rate / 1e9 if rate else None,
+            "rows": [row.as_dict() for row in rows],
+        }  # fmt: skip
+        click.echo(json.dumps(report, indent=2))
+        return
+    read = f"{rate / 1e9:.1f} GB/s read from memory" if rate else "bandwidth not known (--bandwidth)"
+    click.echo(f"{need.name} on {device}: {need.weights / 1e6:.1f} MB of weights, {read}")
+    click.echo(f"{machine()}\n")
+    click.echo(f"{'':8} {'batch':>5} {'prompt':>6} {'tok/s':>9} {'spread':>6} {'1st token':>10} {'roofline':>15} {'share':>6}")
+    for row in rows:
+        data = row.as_dict()
+        first = f"{row.first_token_ms:.1f} ms" if row.first_token_ms is not None else "–"
+        roofline = f"{row.roofline_tok_s:,.0f} tok/s" if row.roofline_tok_s else "–"
+        share = f"{data['roofline_share']:.0%}" if data["roofline_share"] else "–"
+        click.echo(
+            f"{row.what:8} {row.batch:5} {row.prompt:6} {row.tok_s:9,.1f} {row.spread:6.0%} {first:>10} {roofline:>15} {share:>6}"
+        )
+
+
+def machine() -> str:
+    """Processor and threads of this machine."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux: the name that Python knows
+    return f"{name}, {os.environ.get('ZELLIGE_THREADS') or len(os.sched_getaffinity(0))} threads"

@@ -1,0 +1,110 @@
+"""`zellige plan`: what of a model fits into memory, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from zellige.cli.footprint import Footprint, footprint, footprint_of, free_device_memory, free_memory, parse_size, shown
+from zellige.cli.model_options import MODEL_HELP
+from zellige.diagnostics import ZelligeError
+from zellige.llm.hub import resolve_model
+from zellige.llm.weights.known import known_config
+
+DEFAULT_CONTEXT = 8192
+"""What a load without --context takes, if the model allows as much."""
+PAGE = 16
+
+
+@click.command(
+    help=f"""Say what of MODEL fits into memory: weights, tokens of KV cache, context, batch.
+
+    Only the file's header is read. A published size that is known by name (Qwen3-0.6B … Qwen3-32B) needs no file.
+
+    {MODEL_HELP}
+    \b
+    Examples:
+      zellige plan
+      zellige plan model.gguf --context 4096
+      zellige plan Qwen3-8B --device cuda --memory 80GB --json
+    """
+)
+@click.argument("model", required=False)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it would run.")
+@click.option("--memory", metavar="16GB", help="Plan for this much memory.  [default: what is free now]")
+@click.option("--context", type=click.IntRange(2), metavar="N", help="Also plan for this many tokens a sequence.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(model: str | None, device: str, memory: str | None, context: int | None, as_json: bool) -> None:
+    need = _footprint(model)
+    free = parse_size(memory) if memory else free_memory() if device == "cpu" else free_device_memory()
+    if context is not None and context > need.config.context_length:
+        raise ZelligeError(
+            "ZL0134", f"a context of {context} is more than the model's own limit, {need.config.context_length}",
+            help=f"--context {need.config.context_length}",
+        )  # fmt: skip
+    made = report(need, free, device, context)
+    click.echo(json.dumps(made, indent=2) if as_json else _text(need, made))
+
+
+def _footprint(model: str | None) -> Footprint:
+    if model is not None and model.rsplit("/", 1)[-1].startswith("Qwen3-") and not model.endswith(".gguf"):
+        try:
+            return footprint_of(model, known_config(model))
+        except ZelligeError:
+            pass  # not one of the known sizes: a file or hub id of that name
+    return footprint(resolve_model(model, say=lambda text: click.echo(text, err=True)))
+
+
+def report(need: Footprint, free: int, device: str, context: int | None) -> dict[str, Any]:
+    """The plan, JSON-ready. Sizes in bytes."""
+    c = need.config
+    working = need.working(device)
+    room = free - need.weights - working
+    tokens = max(room // need.kv_per_token // PAGE * PAGE, 0)
+    lengths = sorted({n for n in (512, 2048, DEFAULT_CONTEXT, context, c.context_length) if n and n <= c.context_length})
+    usual = min(context or DEFAULT_CONTEXT, c.context_length)
+    return {
+        "model": need.name,
+        "architecture": c.architecture,
+        "layers": c.layers,
+        "parameters": need.parameters,
+        "device": device,
+        "weights_bytes": need.weights,
+        "weights_by_kind": dict(need.by_kind),
+        "kv_bytes_per_token": need.kv_per_token,
+        "working_bytes_estimate": working,
+        "free_bytes": free,
+        "kv_tokens_that_fit": tokens,
+        "context_limit": c.context_length,
+        "longest_context_that_fits": min(tokens, c.context_length),
+        "batch_at_context": {str(n): tokens // n for n in lengths},
+        "context": usual,
+        "fits": tokens >= usual,
+    }
+
+
+def _text(need: Footprint, made: dict[str, Any]) -> str:
+    c = need.config
+    kinds = ", ".join(f"{kind} {shown(size)}" for kind, size in need.by_kind.items())
+    used = need.weights + made["working_bytes_estimate"]
+    lines = [
+        f"{need.name}: {c.architecture}, {need.parameters / 1e6:.0f} M parameters, {c.layers} layers of width {c.width}, "
+        f"{c.heads} heads ({c.kv_heads} for keys and values)",
+        "",
+        f"  weights                {shown(need.weights):>10}   {kinds}",
+        f"  working memory         {shown(made['working_bytes_estimate']):>10}   estimate: activations and logits",
+        f"  free memory ({made['device'] + ')':5}      {shown(made['free_bytes']):>10}   of it left for keys and values: "
+        f"{shown(max(made['free_bytes'] - used, 0))}",
+        f"  a token of KV cache    {shown(need.kv_per_token):>10}   {2 * c.layers} × {c.kv_heads} × {c.head_dim} × 2 bytes",
+        f"  tokens that fit        {made['kv_tokens_that_fit']:>10,}",
+        f"  longest context        {made['longest_context_that_fits']:>10,}   the model's own limit is {c.context_length:,}",
+        "",
+        "  tokens a sequence   sequences at once   KV cache of one",
+    ]
+    for length, batch in made["batch_at_context"].items():
+        lines.append(f"  {int(length):>17,}   {batch:>17,}   {shown(int(length) * need.kv_per_token):>15}")
+    state = "fits" if made["fits"] else "does not fit"
+    lines += ["", f"  {state}: one sequence of {made['context']:,} tokens"]
+    return "\n".join(lines)
