@@ -140,13 +140,13 @@ def test_a_cached_kernel_is_not_compiled_again(tmp_path: Path, monkeypatch: pyte
 def test_a_tile_as_long_as_an_unknown_dim_is_refused() -> None:
     with pytest.raises(ZelligeError, match="not known when the kernel is compiled") as caught:
         compile(function_of(gpu_elementwise.rms_norm), {})
-    assert caught.value.code == "ZL0401"
+    assert caught.value.code == "ZL0901"
 
 
 def test_too_much_shared_memory_is_refused_when_compiling() -> None:
     with pytest.raises(ZelligeError) as caught:
         compiled(gpu_linear.matmul, {}, SQUARE, Options(num_warps=8, num_stages=8))
-    assert caught.value.code == "ZL0405"
+    assert caught.value.code == "ZL0905"
     assert "shared memory" in caught.value.message
 
 
