@@ -312,24 +312,6 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
-                if tokens == 8 and name in ("qkv", "up", "head"):
-                    fused = batch.norm_swiglu_rows if name == "up" else batch.norm_linear_rows
-                    for bn, bk, warps, stages in (
-                        (32, 128, 4, 4),
-                        (32, 256, 4, 3),
-                        (64, 128, 4, 4),
-                        (16, 256, 4, 4),
-                        (64, 128, 4, 3),
-                    ):
-                        options = Options(
-                            num_warps=warps, num_stages=stages, pdl=True, constant=frozenset((*weights, "g"))
-                        )
-                        statics = dict(BM=16, BN=bn, BK=bk)
-                        # under "fresh", so that new variants can be measured without the others
-                        named = {"D" if axis == "K" else axis: size for axis, size in sized.items()}
-                        yield Case(
-                            "batch", row, f"fused-{bn}-{bk}-w{warps}-s{stages}", fused, statics, named, options, dtypes
-                        )
                 if name == "qkv" and tokens <= 64:
                     for bn, bk, stages in ((64, 256, 3), (64, 128, 4)):
                         options = Options(num_warps=4, num_stages=stages, pdl=True, constant=frozenset(weights))
@@ -407,7 +389,9 @@ def _batch() -> Iterator[Case]:
             for bt, warps in ((4, 1), (4, 4), (16, 4), (32, 4)):
                 sized = dict(T=tokens, H=heads, HK=8, HALF=64, C=8192, NB=1024, P=16)
                 options = Options(num_warps=warps, pdl=True)
-                yield Case("fresh", f"{model} T{tokens} heads", f"{bt}-w{warps}", batch.head_rows, dict(BT=bt), sized, options)
+                yield Case(
+                    "fresh", f"{model} T{tokens} heads", f"{bt}-w{warps}", batch.head_rows, dict(BT=bt), sized, options
+                )
         d, f = MODELS[model][0], MODELS[model][2]
         for name, depth in (("o", heads * 128), ("down", f)):
             for parts in (2, 4):

@@ -79,58 +79,6 @@ def swiglu_rows(
 
 
 @zl.kernel
-def norm_linear_rows(
-    h: zl.In[f32, T, D],
-    g: zl.In[bf16, D],
-    w: zl.In[bf16, N, D],
-    eps: f32,
-    *,
-    y: zl.Out[Y, T, N],
-    BM: zl.Static = 16,
-    BN: zl.Static = 32,
-    BK: zl.Static = 128,
-):
-    """y = rms_norm(h, g)·wᵀ for few tokens: the norm's factor of a row is found on the way and multiplied in at the end.
-
-    h f32 [T, D]; g bf16 [D]; w bf16 [N, D]; y [T, N]."""
-    rows, cols = zl.grid(T.tiles(BM), N.tiles(BN))
-    acc, squares = zl.zeros((BM, BN), f32), zl.zeros((BM, BK), f32)
-    for d in D.tiles(BK):
-        x = h[rows, d]
-        squares = squares + x * x
-        acc = zl.dot((x * g[d].to(f32)[None, :]).to(bf16), w[cols, d].T, acc)
-    scale = zl.rsqrt(zl.sum(squares, axis=1) / D + eps)
-    y[rows, cols] = (acc * scale[:, None]).to(y.dtype)
-
-
-@zl.kernel
-def norm_swiglu_rows(
-    h: zl.In[f32, T, D],
-    g: zl.In[bf16, D],
-    gate: zl.In[bf16, F, D],
-    up: zl.In[bf16, F, D],
-    eps: f32,
-    *,
-    y: zl.Out[bf16, T, F],
-    BM: zl.Static = 16,
-    BN: zl.Static = 32,
-    BK: zl.Static = 128,
-):
-    """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g), for few tokens. h f32 [T, D]; gate, up bf16 [F, D]; y bf16 [T, F]."""
-    rows, cols = zl.grid(T.tiles(BM), F.tiles(BN))
-    a, b, squares = zl.zeros((BM, BN), f32), zl.zeros((BM, BN), f32), zl.zeros((BM, BK), f32)
-    for d in D.tiles(BK):
-        x = h[rows, d]
-        squares = squares + x * x
-        x = (x * g[d].to(f32)[None, :]).to(bf16)
-        a = zl.dot(x, gate[cols, d].T, a)
-        b = zl.dot(x, up[cols, d].T, b)
-    scale = zl.rsqrt(zl.sum(squares, axis=1) / D + eps)[:, None]
-    gated = a * scale
-    y[rows, cols] = (gated * zl.sigmoid(gated) * (b * scale)).to(bf16)
-
-
-@zl.kernel
 def linear_parts(
     x: zl.In[bf16, T, K],
     w: zl.In[bf16, N, K],

@@ -257,7 +257,7 @@ class Lowering:
                 self._if(op)
             case ops.Offsets() | ops.Segment():
                 raise ZelligeError(
-                    "ZL0406",
+                    "ZL0906",
                     f"'{self.function.name}' uses ragged segments (zl.offsets, offsets.tiles), which do not run on GPUs yet",
                     help="run it on the CPU with zl.using('cpu')",
                     span=op.span,
@@ -372,7 +372,7 @@ class Lowering:
             )  # fmt: skip
             if (len(left), len(right)) != (1, 1) and (padded or before != after):
                 raise ZelligeError(
-                    "ZL0402",
+                    "ZL0902",
                     "a reshape splits or merges an axis whose extent is not a power of two, which a GPU tile cannot do",
                     facts={"from": str(op.x.type), "to": str(op.result.type)},
                     help="load the tile with the wanted axes, or give the inner axes extents that are powers of two",
@@ -415,7 +415,7 @@ class Lowering:
         dtype, axis = op.x.type.dtype, op.x.type.rank - 1
         if dtype.bits > 32 and not (is_index(op.x) and not self.x.is_wide(op.x)):
             raise ZelligeError(
-                "ZL0403", f"sorting {dtype} on a GPU is not supported", facts={"tile": str(op.x.type)}, span=op.span,
+                "ZL0903", f"sorting {dtype} on a GPU is not supported", facts={"tile": str(op.x.type)}, span=op.span,
                 help="sort values of 32 bits or fewer",
             )  # fmt: skip
         bind, text = self.source.bind, self.x.typed(op.x)

@@ -15,9 +15,7 @@ from zellige.kernels.batch import (
     linear_parts,
     linear_rows,
     linear_rows_add,
-    norm_linear_rows,
     norm_rows,
-    norm_swiglu_rows,
     paged_prefill,
     prefill_attention,
     sum_parts_add,
@@ -135,7 +133,7 @@ class PrefillInputs:
 FEW = 4
 """Tokens up to which each streams the weights by itself; more share them in matrix products."""
 SOME = 16
-"""Tokens up to which products take the norm along: every program reads all tokens, which must stay little."""
+"""Tokens up to which each head of each token has a program to itself."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
@@ -251,8 +249,6 @@ class _Products:
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
         if self.rows <= FEW:
             norm_linear(h, g, w, self.config.rms_eps, y=y)
-        elif self.rows <= SOME:
-            norm_linear_rows(h, g, w, self.config.rms_eps, y=y)
         else:
             linear_rows(self._norm(h, g), w, y=y)
         return y
@@ -262,8 +258,6 @@ class _Products:
         y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
         if self.rows <= FEW:
             norm_swiglu(h, g, gate, up, self.config.rms_eps, y=y)
-        elif self.rows <= SOME:
-            norm_swiglu_rows(h, g, gate, up, self.config.rms_eps, y=y)
         else:
             swiglu_rows(self._norm(h, g), gate, up, y=y)
         return y
