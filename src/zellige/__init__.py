@@ -124,7 +124,10 @@ _LAZY = {
     "using": "zellige.runtime.execution",
     "record": "zellige.runtime.graph",
     "Graph": "zellige.runtime.graph",
-    "AliasError": "zellige.runtime.binding",
+    "AliasError": "zellige.runtime.memory",
+    "stream": "zellige.runtime.stream",
+    "Stream": "zellige.runtime.stream",
+    "Event": "zellige.runtime.completion",
 }
 """Names that need NumPy: imported on first use, so that ``import zellige`` stays quick."""
 
