@@ -8,7 +8,22 @@ import numpy as np
 import pytest
 
 import zellige as zl
-from tests.runtime.kernels import Gate, M, N, add_one, best, double, guarded, ints, plus, scale_add, scatter, take, total, vector
+from tests.runtime.kernels import (
+    Gate,
+    M,
+    N,
+    add_one,
+    best,
+    double,
+    guarded,
+    ints,
+    plus,
+    scale_add,
+    scatter,
+    take,
+    total,
+    vector,
+)
 from zellige import ZelligeError, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.runtime.contracts import Fact

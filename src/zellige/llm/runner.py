@@ -275,13 +275,14 @@ class KernelRunner:
 
 
 def _weight(weight: Any) -> Tensor:
-    """A weight of the model file over its mapped bytes."""
+    """A weight of the model file over its mapped bytes; vectors (norms, biases) as f32, which the kernels take."""
     if weight.kind in ALL:
         return borrow(weight.data, ALL[weight.kind], weight.shape)
     import ml_dtypes
 
     kinds = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-    return borrow(weight.data.view(kinds[weight.kind]).reshape(weight.shape))
+    values = weight.data.view(kinds[weight.kind]).reshape(weight.shape)
+    return borrow(values.astype(np.float32) if values.ndim == 1 else values)
 
 
 def _contracted(shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> Tensor:

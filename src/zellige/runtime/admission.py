@@ -30,7 +30,9 @@ class Admission:
         with LOCK:
             for i in plan.reads:
                 if held[i].memory.unwritten is not None and not held[i].initialised:
-                    conflicts_locked(held[i].memory.ledger, *held[i].span, False, [])  # raises the error of who failed to
+                    conflicts_locked(
+                        held[i].memory.ledger, *held[i].span, False, []
+                    )  # raises the error of who failed to
                     raise _unwritten(plan, i)
             for i, fact in plan.needs:
                 if not held[i].keeps(fact):
@@ -94,7 +96,9 @@ def check_contract(kernel: str, parameter: str, fact: Fact, held: Tensor, stamp:
 
 def _unwritten(plan: Plan, i: int) -> ZelligeError:
     return ZelligeError(
-        "ZL0504", f"{plan.kernel} reads '{plan.names[i]}', to which nothing was written yet", help="zl.zeros makes a cleared one"
+        "ZL0504",
+        f"{plan.kernel} reads '{plan.names[i]}', to which nothing was written yet",
+        help="zl.zeros makes a cleared one",
     )
 
 

@@ -128,7 +128,8 @@ class Binder:
         positional = self.signature.positional
         if len(args) > len(positional):
             raise ZelligeError(
-                "ZL0502", f"{self.name} takes {len(positional)} positional arguments ({', '.join(positional)}), not {len(args)}"
+                "ZL0502",
+                f"{self.name} takes {len(positional)} positional arguments ({', '.join(positional)}), not {len(args)}",
             )
         given = dict(zip(positional, args, strict=False))
         if keywords:
@@ -157,7 +158,12 @@ class Binder:
         return borrow(value)
 
     def _plan(
-        self, executor: Any, key: Any, held: Sequence[Tensor | None], given: Mapping[str, Any], keywords: Mapping[str, Any]
+        self,
+        executor: Any,
+        key: Any,
+        held: Sequence[Tensor | None],
+        given: Mapping[str, Any],
+        keywords: Mapping[str, Any],
     ) -> Plan:
         statics = {name: given.get(name, default) for name, default in self._statics}
         for parameter, value in statics.items():

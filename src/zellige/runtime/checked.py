@@ -58,7 +58,9 @@ def run_checked(executor: CpuExecutor, binding: Binding, *, compare: bool) -> in
     """Runs one launch with the checks; 0, or 1 + the number of a guard that failed. InternalError if one does not pass."""
     arrays = {name: held.storage for name, held in binding.tensors.items()}
     kernel = executor._compiled(binding.plan.instance, binding)
-    return _run(executor, kernel, binding.plan.instance.function, binding.dims, arrays, binding.scalars, compare=compare)
+    return _run(
+        executor, kernel, binding.plan.instance.function, binding.dims, arrays, binding.scalars, compare=compare
+    )
 
 
 def replay_checked(executor: CpuExecutor, steps: Sequence[Any], *, compare: bool) -> None:
@@ -151,7 +153,11 @@ def _strides(function: Function, copies: Mapping[str, _Guarded]) -> dict[str, tu
     strides = {}
     for p in function.arrays:
         array = copies[p.name].array
-        shape = (*array.shape[:-1], array.shape[-1] // (p.dtype.bits // 8) * p.dtype.block) if p.dtype.is_block else array.shape
+        shape = (
+            (*array.shape[:-1], array.shape[-1] // (p.dtype.bits // 8) * p.dtype.block)
+            if p.dtype.is_block
+            else array.shape
+        )
         steps, step = [], 1
         for extent in reversed(shape):
             steps.append(step)

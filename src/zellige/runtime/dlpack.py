@@ -63,7 +63,9 @@ _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _is_valid = ctypes.pythonapi.PyCapsule_IsValid
 _is_valid.restype, _is_valid.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
-_is_valid_at = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", ctypes.pythonapi))
+_is_valid_at = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_IsValid", ctypes.pythonapi)
+)
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 _pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
@@ -144,7 +146,9 @@ def array_from(source: Any) -> NDArray[Any]:
     ZelligeError ZL0501 if it is on another device or of a type that kernels do not take."""
     device = tuple(int(part) for part in source.__dlpack_device__())
     if device[0] not in (_CPU, _CUDA_HOST):
-        raise ZelligeError("ZL0501", f"this array is on DLPack device {device}, not in host memory", help="copy it to the host first")
+        raise ZelligeError(
+            "ZL0501", f"this array is on DLPack device {device}, not in host memory", help="copy it to the host first"
+        )
     try:
         capsule = source.__dlpack__(max_version=(1, 0))
     except TypeError:  # a producer from before version 1.0
@@ -156,7 +160,11 @@ def array_from(source: Any) -> NDArray[Any]:
     array = managed.array
     dtype = _CODES.get((array.code, array.bits)) if array.lanes == 1 else None
     if (modern and managed.major != 1) or dtype is None:
-        what = f"DLPack version {managed.major}" if modern and managed.major != 1 else f"DLPack type {(array.code, array.bits, array.lanes)}"
+        what = (
+            f"DLPack version {managed.major}"
+            if modern and managed.major != 1
+            else f"DLPack type {(array.code, array.bits, array.lanes)}"
+        )
         raise ZelligeError("ZL0501", f"arrays of {what} cannot be passed to kernels", help="convert it first")
     _set_name(capsule, _USED_NEW if modern else _USED_OLD)
     keeper = _Imported(managed, array, dtype, read_only=modern and bool(managed.flags & _READ_ONLY))

@@ -105,7 +105,9 @@ class Graph:
         from zellige.runtime.fill import fill_binding
 
         if not held.storage.flags.c_contiguous:
-            raise ZelligeError("ZL0521", "an Acc(init=…) argument with gaps between its rows cannot be recorded", help="pass it whole")
+            raise ZelligeError(
+                "ZL0521", "an Acc(init=…) argument with gaps between its rows cannot be recorded", help="pass it whole"
+            )
         binding = fill_binding(self, held, start)
         launch = self._executor.prepare(binding.plan.instance, binding)
         self._capture.add(launch, binding, lambda: self._recording.append(launch))
@@ -138,7 +140,9 @@ class Graph:
             raise ZelligeError("ZL0521", "a graph cannot be replayed while launches are recorded")
         with self._lock:
             if self._state != "closed":
-                raise ZelligeError("ZL0521", f"this graph's recording is {'not finished' if self._state == 'open' else 'incomplete'}")
+                raise ZelligeError(
+                    "ZL0521", f"this graph's recording is {'not finished' if self._state == 'open' else 'incomplete'}"
+                )
             if current.asynchronous:
                 current.submit("graph", lambda done: self._borrow(done, asynchronous=True), self._run, self._forget)  # type: ignore[attr-defined]
                 return
@@ -256,7 +260,11 @@ class Graph:
                 if held.memory is tensor.memory and held.address == tensor.address and new.shape == tensor.shape:
                     problem = broken(fact, new[: held.shape[0]] if held.shape and new.ndim == len(held.shape) else new)
                     if problem:
-                        raise ZelligeError("ZL0505", f"{kernel}: '{name}' breaks its contract {fact}: {problem}", help="correct the values")
+                        raise ZelligeError(
+                            "ZL0505",
+                            f"{kernel}: '{name}' breaks its contract {fact}: {problem}",
+                            help="correct the values",
+                        )
             tensor.write(new)
 
     def _quiet(self) -> None:

@@ -336,9 +336,7 @@ class HostUse:
     def __enter__(self) -> Completion:
         self._completion = Completion(self._name)
         with LOCK:
-            before = claim_locked(
-                self._name, ((self._tensor, self._exclusive),), self._completion, asynchronous=False
-            )
+            before = claim_locked(self._name, ((self._tensor, self._exclusive),), self._completion, asynchronous=False)
         try:
             wait_for(before)
         except BaseException:

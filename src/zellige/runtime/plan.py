@@ -183,7 +183,9 @@ def _check_dtype(name: str, parameter: str, array: ArrayType, held: Tensor, vari
         case DTypeVar(variable, allowed):
             if held.dtype not in allowed:
                 raise ZelligeError(
-                    "ZL0501", f"{name}: '{parameter}' holds {held.dtype}", help=f"allowed: {', '.join(map(str, allowed))}"
+                    "ZL0501",
+                    f"{name}: '{parameter}' holds {held.dtype}",
+                    help=f"allowed: {', '.join(map(str, allowed))}",
                 )
             if variables.setdefault(variable, held.dtype) is not held.dtype:
                 raise ZelligeError(
@@ -225,14 +227,18 @@ def _check_writable(name: str, parameter: str, held: Tensor) -> None:
     """Memory can be written, and two coordinates of a written array are not one address."""
     storage = held.storage
     if not storage.flags.writeable:
-        raise ZelligeError("ZL0503", f"{name}: '{parameter}' is written but its memory is read-only", help="pass a copy")
+        raise ZelligeError(
+            "ZL0503", f"{name}: '{parameter}' is written but its memory is read-only", help="pass a copy"
+        )
     if storage.flags.c_contiguous or not storage.size:
         return
     reach = storage.itemsize
     for stride, size in sorted((abs(s), n) for s, n in zip(storage.strides, storage.shape, strict=True) if n > 1):
         if stride < reach:
             raise AliasError(
-                "ZL0503", f"{name}: coordinates of '{parameter}' overlap (strides {storage.strides})", help="pass a copy"
+                "ZL0503",
+                f"{name}: coordinates of '{parameter}' overlap (strides {storage.strides})",
+                help="pass a copy",
             )
         reach = stride * (size - 1) + reach
 

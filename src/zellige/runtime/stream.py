@@ -1,8 +1,8 @@
 """Streams: launches, replays and copies that run one after another in a thread of their own, while the host goes on.
 
-    with zl.stream() as s:
-        y = kernel(x)          # returns at once
-    y.numpy()                  # waits for the kernel
+with zl.stream() as s:
+    y = kernel(x)          # returns at once
+y.numpy()                  # waits for the kernel
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ class _Work:
     __slots__ = ("action", "before", "completion", "withdraw")
 
     def __init__(
-        self, completion: Completion, before: Sequence[Completion], action: Callable[[], object], withdraw: Callable[[], object]
+        self,
+        completion: Completion,
+        before: Sequence[Completion],
+        action: Callable[[], object],
+        withdraw: Callable[[], object],
     ) -> None:
         self.completion = completion
         self.before = before
@@ -157,7 +161,10 @@ class Stream:
         origin = source if isinstance(source, Tensor) else self._executor.tensor(source, target.dtype)
         if origin.shape != target.shape or origin.dtype is not target.dtype:
             code = "ZL0502" if origin.shape != target.shape else "ZL0501"
-            raise ZelligeError(code, f"a {origin.dtype} tensor of shape {origin.shape} is copied to {target.dtype} of shape {target.shape}")
+            raise ZelligeError(
+                code,
+                f"a {origin.dtype} tensor of shape {origin.shape} is copied to {target.dtype} of shape {target.shape}",
+            )
         low, high = origin.span
         start, end = target.span
         if low < end and start < high:
@@ -208,14 +215,20 @@ class Stream:
         return completion
 
     def _put(
-        self, completion: Completion, before: Sequence[Completion], action: Callable[[], object], withdraw: Callable[[], object]
+        self,
+        completion: Completion,
+        before: Sequence[Completion],
+        action: Callable[[], object],
+        withdraw: Callable[[], object],
     ) -> None:
         self._worker.queue.put(_Work(completion, before, action, withdraw))
         self._last = completion
 
     def _check(self) -> None:
         if self._process != os.getpid():
-            raise ZelligeError("ZL0520", f"stream '{self.name}' belongs to the parent process", help="make streams after the fork")
+            raise ZelligeError(
+                "ZL0520", f"stream '{self.name}' belongs to the parent process", help="make streams after the fork"
+            )
         if not self._finalizer.alive:
             raise ZelligeError("ZL0520", f"stream '{self.name}' is closed")
         if self._worker.failure is not None:

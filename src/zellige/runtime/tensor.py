@@ -119,7 +119,9 @@ def _over(array: NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> Tensor:
         return Tensor.over(memory, array, dtype, shape)
     # our own memory: view it directly, so that the host's array does not count as held
     offset = array.__array_interface__["data"][0] - memory.room.__array_interface__["data"][0]
-    storage: NDArray[Any] = np.ndarray(array.shape, array.dtype, memory.room.reshape(-1).view(np.uint8), offset, array.strides)
+    storage: NDArray[Any] = np.ndarray(
+        array.shape, array.dtype, memory.room.reshape(-1).view(np.uint8), offset, array.strides
+    )
     storage.flags.writeable = array.flags.writeable
     return Tensor.over(memory, storage, dtype, shape)
 

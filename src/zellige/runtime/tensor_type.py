@@ -28,7 +28,19 @@ class Tensor:
     runtime: whoever touches it outside a launch has to wait for the tensor's users first.
     """
 
-    __slots__ = ("__weakref__", "_facts", "_layout", "_parent", "_stamp", "address", "dtype", "memory", "shape", "span", "storage")
+    __slots__ = (
+        "__weakref__",
+        "_facts",
+        "_layout",
+        "_parent",
+        "_stamp",
+        "address",
+        "dtype",
+        "memory",
+        "shape",
+        "span",
+        "storage",
+    )
 
     def __init__(
         self,
@@ -40,9 +52,13 @@ class Tensor:
         borrowed: bool = False,
     ) -> None:
         low, high = _byte_bounds(storage)  # (``storage`` may also be a device's array)
-        self._set(Memory(storage, low, high - low, initialised=initialised, borrowed=borrowed), storage, dtype, tuple(shape))
+        self._set(
+            Memory(storage, low, high - low, initialised=initialised, borrowed=borrowed), storage, dtype, tuple(shape)
+        )
 
-    def _set(self, memory: Memory, storage: NDArray[Any], dtype: DType, shape: tuple[int, ...], address: int = -1) -> None:
+    def _set(
+        self, memory: Memory, storage: NDArray[Any], dtype: DType, shape: tuple[int, ...], address: int = -1
+    ) -> None:
         self.memory = memory
         self.storage = storage
         self.dtype = dtype
@@ -129,7 +145,9 @@ class Tensor:
             storage = self.storage
             strides = None if storage.flags.c_contiguous else self._element_strides()
             if self.address % storage.itemsize:
-                raise ZelligeError("ZL0501", f"this {self.dtype} array is not aligned to its elements", help="pass a copy")
+                raise ZelligeError(
+                    "ZL0501", f"this {self.dtype} array is not aligned to its elements", help="pass a copy"
+                )
             self._layout = (self.dtype.name, self.shape, strides, storage.flags.writeable)
         return self._layout
 
@@ -144,7 +162,9 @@ class Tensor:
             last = strides.pop()
         if any(stride % unit for stride, n in zip(strides, storage.shape, strict=False) if n > 1):
             raise ZelligeError(
-                "ZL0501", f"strides {storage.strides} (bytes) are not whole elements of {self.dtype}", help="pass a copy"
+                "ZL0501",
+                f"strides {storage.strides} (bytes) are not whole elements of {self.dtype}",
+                help="pass a copy",
             )
         steps = [stride // unit * self.dtype.block for stride in strides]
         return (*steps, last) if self.dtype.is_block else tuple(steps)
@@ -181,7 +201,9 @@ class Tensor:
         The last axis of a block-quantised tensor is taken whole."""
         parts = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, int | np.integer | slice) or part is Ellipsis for part in parts):
-            raise ZelligeError("ZL0502", f"tensors are indexed with integers and slices, not {key!r}", help="use zl.gather in a kernel")
+            raise ZelligeError(
+                "ZL0502", f"tensors are indexed with integers and slices, not {key!r}", help="use zl.gather in a kernel"
+            )
         if self.dtype.is_block:
             if Ellipsis in parts or len(parts) >= len(self.shape):
                 raise ZelligeError("ZL0502", f"the last axis of a {self.dtype} tensor is taken whole")
@@ -220,7 +242,9 @@ class Tensor:
         with HostUse(self, exclusive=False, name="numpy"):
             if not self.initialised:
                 raise ZelligeError(
-                    "ZL0504", "this tensor is read before anything was written to it", help="run a kernel that writes it"
+                    "ZL0504",
+                    "this tensor is read before anything was written to it",
+                    help="run a kernel that writes it",
                 )
             return self._contents()
 

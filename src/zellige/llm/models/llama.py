@@ -63,7 +63,10 @@ class Rotary:
     def table(cls, config: ModelConfig, positions: int, factors: np.ndarray | None) -> Rotary:
         """The table for positions 0 … positions−1; ``factors``: the file's divisors of the frequencies, if it has some."""
         angles = np.arange(positions, dtype=np.float64)[:, None] * config.inverse_frequencies(factors)[None, :]
-        return cls(borrow(np.cos(angles).astype(np.float32)), borrow(np.sin(angles).astype(np.float32)))
+        size = config.rope_magnitude
+        return cls(
+            borrow((size * np.cos(angles)).astype(np.float32)), borrow((size * np.sin(angles)).astype(np.float32))
+        )
 
 
 @dataclass(frozen=True, slots=True)
