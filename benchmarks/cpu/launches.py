@@ -60,12 +60,12 @@ def main() -> None:
     print(completion.timings)
     runner = llm._engine._runner
     pool = Pool(int(sys.argv[3])) if len(sys.argv) > 3 else Pool()
-    assert runner._prefill is not None
-    report(f"prefill of {tokens}", runner._prefill.graph, pool)
-    for name, todo in runner._decode.items():
-        report(f"decode {name}", todo.graph, pool)
-    for (_, few), head in runner._heads.items():
-        report(f"head, few={few}", head.graph, pool)
+    for rows, todo in runner._prefill.items():
+        report(f"prefill of {tokens}, recorded for {rows}", todo.graph, pool)
+    for rows, todo in runner._decode.items():
+        report(f"decode, recorded for {rows}", todo.graph, pool)
+    for (_, rows), head in runner._heads.items():
+        report(f"head, recorded for {rows}", head.graph, pool)
 
 
 if __name__ == "__main__":

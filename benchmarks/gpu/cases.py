@@ -190,7 +190,8 @@ def _step() -> Iterator[Case]:
     from zellige.kernels import decode, gpu_attention
 
     tiles = (
-        (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8), (4, 512, 4), (4, 512, 8), (4, 1024, 8), (8, 512, 8),
+        (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8),
+        (4, 512, 4), (4, 512, 8), (4, 1024, 8), (8, 512, 8),
     )  # fmt: skip
     for model, (d, heads, f) in MODELS.items():
         qkv, hd = (heads + 16) * 128, heads * 128
@@ -275,7 +276,8 @@ def _batch() -> Iterator[Case]:
     from zellige.kernels import batch, gpu_linear
 
     few = (
-        (16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 32, 128, 4, 6), (16, 16, 512, 4, 3), (16, 64, 128, 2, 4), (16, 32, 512, 4, 2),
+        (16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 32, 128, 4, 6),
+        (16, 16, 512, 4, 3), (16, 64, 128, 2, 4), (16, 32, 512, 4, 2),
     )  # fmt: skip
     some = (
         (64, 64, 128, 4, 4),
@@ -376,3 +378,27 @@ def _batch() -> Iterator[Case]:
                 dict(T=64, D=d),
                 Options(num_warps=warps, pdl=True, constant=frozenset("g")),
             )
+    for model, (_, heads, _) in MODELS.items():
+        for tokens in (128, 8192):
+            for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (128, 128, 8, 3)):
+                sized = dict(T=tokens, HK=8, G=heads // 8, HD=128)
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
+                name, statics = f"{bm}-{bs}-w{warps}-s{stages}", dict(BM=bm, BS=bs)
+                yield Case("fresh", f"{model} T{tokens} attend", name, batch.prefill_attention, statics, sized, options)
+        for tokens in (64, 256, 8192):
+            for bt, warps in ((4, 1), (4, 4), (16, 4), (32, 4)):
+                sized = dict(T=tokens, H=heads, HK=8, HALF=64, C=8192, NB=1024, P=16)
+                options = Options(num_warps=warps, pdl=True)
+                yield Case(
+                    "fresh", f"{model} T{tokens} heads", f"{bt}-w{warps}", batch.head_rows, dict(BT=bt), sized, options
+                )
+        d, f = MODELS[model][0], MODELS[model][2]
+        for name, depth in (("o", heads * 128), ("down", f)):
+            for parts in (2, 4):
+                for bm, bn, bk, warps, stages in ((128, 128, 64, 8, 4), (64, 128, 64, 4, 4), (128, 64, 64, 4, 4)):
+                    length = -(-depth // parts // 256) * 256
+                    sized = dict(T=256, N=d, K=depth, PARTS=-(-depth // length))
+                    options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset("w"))
+                    statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=length)
+                    variant = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}"
+                    yield Case("fresh", f"{model} T256 {name}", variant, batch.linear_parts, statics, sized, options)

@@ -19,6 +19,8 @@ def _made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
             return torch.randperm(prod(shape), device="cuda").to(torch.int32).reshape(shape)
         case "length":
             return torch.full(shape, POSITION + 1, dtype=torch.int32, device="cuda")
+        case "slot" if shape[0] > 1:
+            return torch.randperm(shape[0], device="cuda").to(torch.int32)
         case "position" | "slot":
             return torch.full(shape, POSITION, dtype=torch.int32, device="cuda")
     return torch.zeros(shape, dtype=torch.int32, device="cuda")

@@ -79,7 +79,10 @@ def main() -> None:
         print(f"  first token, prompt of {length}: {first_token(llm, length) * 1e3:.1f} ms", flush=True)
     for batch in options.batches:
         rate, first = decode(llm, batch)
-        print(f"  decode batch {batch}: {rate:.0f} tok/s (first token of the batch after {first * 1e3:.1f} ms)", flush=True)
+        print(
+            f"  decode batch {batch}: {rate:.0f} tok/s (first token of the batch after {first * 1e3:.1f} ms)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

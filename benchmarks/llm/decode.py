@@ -41,7 +41,9 @@ def config_of(size: str) -> ModelConfig:
 class Decoder:
     """A model with random weights and its recorded decode step for ``batch`` sequences."""
 
-    def __init__(self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, chunk: int | None) -> None:
+    def __init__(
+        self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, chunk: int | None
+    ) -> None:
         self.executor, self.config, self.batch, self.context = executor, config, batch, context
         self.pages = -(-context // PAGE)
         with zl.using(executor):
@@ -60,7 +62,9 @@ class Decoder:
                 self._integers((batch,), ContractKind.UP_TO, self.pages * PAGE),
                 self._integers((batch, self.pages), ContractKind.INDEX, batch * self.pages),
             )
-            self.table = np.random.default_rng(0).permutation(batch * self.pages).astype(np.int32).reshape(batch, self.pages)
+            self.table = (
+                np.random.default_rng(0).permutation(batch * self.pages).astype(np.int32).reshape(batch, self.pages)
+            )
             self.inputs.table.write(self.table)
             with zl.record() as self.graph:
                 self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, chunk)

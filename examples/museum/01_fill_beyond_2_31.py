@@ -5,7 +5,7 @@ Up to 2³¹ elements all is well; beyond, the product wraps to a negative number
 No test of a usual size can see it.
 
 What Zellige says: index arithmetic is 64 bits wide unless 32 bits are asked for, and then they must suffice for *every*
-size. ZL0401 gives the smallest square array for which they do not, the program, and the value that wraps. Drop
+size. ZL0401 gives sizes for which they do not, the program, and the value that wraps. Drop
 ``index_bits=32`` (the compiler narrows by itself where it can prove that nothing is lost), or say which sizes you mean
 with ``zl.requires``: a launch with larger ones is then refused.
 """

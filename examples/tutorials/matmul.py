@@ -29,13 +29,6 @@ def matmul(
     c[rows, cols] = acc
 
 
-@zl.inline
-def tile(extent, number, size):
-    """The lanes of tile ``number`` of an extent, those past its end inactive."""
-    lanes = number * size + zl.arange(size)
-    return zl.only(lanes, lanes < extent)
-
-
 @zl.kernel
 def matmul_persistent(
     a: zl.In[W, M, K], b: zl.In[W, K, N], *, c: zl.Out[f32, M, N], B: zl.Static = 32, WORKERS: zl.Static = 3
@@ -43,7 +36,7 @@ def matmul_persistent(
     """A fixed number of programs; each takes every WORKERS-th tile."""
     worker, across = zl.grid(WORKERS), zl.ceildiv(N, B)
     for t in range(worker, zl.ceildiv(M, B) * across, WORKERS):
-        rows, cols = tile(M, t // across, B), tile(N, t % across, B)
+        rows, cols = M.tiles(B)[t // across], N.tiles(B)[t % across]
         acc = zl.zeros((B, B), f32)
         for depth in K.tiles(B):
             acc = zl.dot(a[rows, depth], b[depth, cols], acc)
@@ -70,8 +63,8 @@ def matmul_stream_k(
     steps = zl.ceildiv(M, B) * across * deep
     share = zl.ceildiv(steps, WORKERS)
     for step in range(worker * share, zl.minimum(worker * share + share, steps)):
-        rows, cols = tile(M, step // deep // across, B), tile(N, step // deep % across, B)
-        depth = tile(K, step % deep, B)
+        rows, cols = M.tiles(B)[step // deep // across], N.tiles(B)[step // deep % across]
+        depth = K.tiles(B)[step % deep]
         c.add((rows, cols), zl.dot(a[rows, depth], b[depth, cols]))
 
 

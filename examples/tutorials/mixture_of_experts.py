@@ -16,11 +16,18 @@ T, C, PAIRS, E, K, N = zl.dims("T C PAIRS E K N")
 
 
 @zl.kernel
-def align(expert: zl.In[zl.Index[E], PAIRS], *, order: zl.Out[zl.Index[PAIRS], PAIRS], start: zl.Out[i32, E + 1]):
-    """Pairs sorted by expert, and where each expert's pairs start among them."""
+def align(
+    expert: zl.In[zl.Index[E], PAIRS],
+    *,
+    order: zl.Out[zl.Permutation[PAIRS], PAIRS],
+    start: zl.Out[zl.Offsets[PAIRS], E + 1],
+):
+    """Pairs sorted by expert, and where each expert's pairs start among them: both contracts are proved here, so that the next
+    kernel relies on them without a check."""
     zl.grid(1)
     _, order[:] = zl.sort(expert[:])
-    start[:] = zl.sum((expert[:][None, :] < zl.arange(E + 1)[:, None]).to(i32), axis=1)
+    count = zl.sum((expert[:][None, :] == zl.arange(E)[:, None]).to(i32), axis=1)
+    start[:] = zl.offsets(count, total=PAIRS)
 
 
 @zl.kernel

@@ -11,7 +11,8 @@ import zellige as zl
 from tests.examples.loading import ROOT, load
 from zellige.diagnostics.codes import CODES
 from zellige.diagnostics.findings import VerificationError
-from zellige.lang import operations
+from zellige.ir.dtypes import DType
+from zellige.lang import operations, params
 
 STEPS = sorted((ROOT / "docs" / "tutorial").glob("[1-9]-*.md"))
 LANGUAGE = ROOT / "docs" / "language.md"
@@ -70,7 +71,8 @@ def test_there_are_eight_steps():
 def test_the_language_page_names_every_operation_type_and_code():
     text = LANGUAGE.read_text()
     declared = {name for name, value in vars(operations).items() if hasattr(value, "__zl_operation__")}
-    types = {"In", "Out", "Mut", "Acc", "Index", "UpTo", "Offsets", "Permutation", "Static", "dims", "dtypes", "distinct", "optional"}
+    types = {name for name, value in vars(params).items() if name in zl.__all__ and not isinstance(value, DType)}
+    assert {"In", "Offsets", "dims"} <= types
     missing = {name for name in declared | types if not re.search(rf"\bzl\.{name}\b", text)}
     assert not missing
     assert not {code for code in CODES if code not in text}

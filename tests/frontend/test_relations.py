@@ -58,6 +58,31 @@ def scatter_rows(x: zl.In[f32, N, D], order: zl.In[zl.Permutation[N], N], *, y: 
     y[order[i], :] = x[i, :]
 
 
+def scatter_through_distinct(x: zl.In[f32, N], slot: zl.In[zl.Index[N, zl.distinct], N], *, y: zl.Out[f32, N]):
+    i = zl.grid(N.tiles(4))
+    y[slot[i]] = x[i]
+
+
+def scatter_through_distinct_of_more(
+    x: zl.In[f32, N], slot: zl.In[zl.Index[2 * N, zl.distinct], N], *, y: zl.Out[f32, 2 * N]
+):
+    i = zl.grid(N.tiles(4))
+    y[slot[i]] = x[i]
+
+
+def scatter_through_optional(
+    x: zl.In[f32, N], slot: zl.In[zl.Index[N, zl.distinct, zl.optional], N], *, y: zl.Out[f32, N]
+):
+    i = zl.grid(N.tiles(4))
+    y[zl.only(slot[i], slot[i].present)] = x[i]
+
+
+def test_as_many_distinct_indices_as_elements_cover() -> None:
+    assert verify(zl.kernel(scatter_through_distinct).lower({}, {})).proved
+    for function in (scatter_through_distinct_of_more, scatter_through_optional):
+        assert {f.code for f in verify(zl.kernel(function).lower({}, {})).findings} == {"ZL0303"}
+
+
 def test_a_permutation_is_made_inverted_and_scattered_through(backend: None) -> None:
     key = np.array([5, 1, 3, 1, 9, 0], np.int32)
     x = np.random.default_rng(0).random((6, 3), np.float32)

@@ -141,7 +141,7 @@ def test_the_error_names_operation_and_span() -> None:
     "array",
     [
         replace(X, dtype=dtypes.index),
-        replace(Y, dtype=dtypes.Q8_0),
+        replace(C, dtype=dtypes.Q8_0),
         replace(Y, init=0.0),
         replace(X, contract=Contract(ContractKind.INDEX, M)),
         ArrayParam("o", Role.IN, dtypes.i32, (M, M), Contract(ContractKind.OFFSETS, M)),

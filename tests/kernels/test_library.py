@@ -44,7 +44,7 @@ def test_head_norm(backend, rng):
     close(x, want)
 
 
-WEIGHTS = ["f32", "f16", "bf16", "Q8_0", "Q4_1"]
+WEIGHTS = ["f32", "f16", "bf16", "Q8_0", "Q4_0", "Q4_1"]
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
@@ -86,6 +86,21 @@ def test_linear_matrix(backend, rng, kind, t, n, k):
     want = h + x @ w.T
     linear.linear_matrix_add(x, weights, h=h)
     close(h, want, 1e-2)
+
+
+@pytest.mark.parametrize("tile", linear.TILES, ids=lambda tile: f"{tile['BM']}x{tile['BN']}")
+@pytest.mark.parametrize("t", [1, 7, 8, 9, 17])
+def test_every_tile_gives_the_same_product(backend, rng, tile, t):
+    n, k = 33, 64
+    x, h = rng.standard_normal((t, k)).astype(F), rng.standard_normal((t, n)).astype(F)
+    packed, w = random_weights(rng, n, k, "Q4_1")
+    weights, want = as_tensor(packed, "Q4_1", (n, k)), x @ w.T
+    close(linear.linear_matrix(x, weights, **tile).numpy(), want, 1e-2)
+    gated = linear.swiglu_matrix(x, weights, weights, **tile).numpy()
+    close(gated, want / (1 + np.exp(-want)) * want, 3e-2)
+    added = h + want
+    linear.linear_matrix_add(x, weights, h=h, **tile)
+    close(h, added, 1e-2)
 
 
 @pytest.mark.parametrize("schedule", ["vector", "matrix"])

@@ -111,7 +111,9 @@ def test_a_step_run_ahead_for_a_finished_sequence_disturbs_nobody(runner):
     engine = Engine(runner, None, max_sequences=1, max_step_tokens=64)
     out = []
     for prompt, count in ((first, 3), (second, 12)):
-        number = engine.submit(GenerateRequest(tuple(prompt), SamplingParams(max_tokens=count, temperature=0.0, ignore_eos=True)))
+        number = engine.submit(
+            GenerateRequest(tuple(prompt), SamplingParams(max_tokens=count, temperature=0.0, ignore_eos=True))
+        )
         done = False
         tokens = []
         while not done:

@@ -90,6 +90,13 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
     return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
+@pytest.fixture(params=[16, 4], ids=["few", "many"])
+def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways that products of more than four tokens go."""
+    monkeypatch.setattr("zellige.llm.models.qwen3.SOME", request.param)
+
+
+@pytest.mark.usefixtures("some")
 @pytest.mark.parametrize("sequences", [2, 6])
 def test_sequences_side_by_side_decode_as_if_alone(
     weights: Weights, one_by_one: list[np.ndarray[Any, Any]], sequences: int
@@ -99,6 +106,7 @@ def test_sequences_side_by_side_decode_as_if_alone(
             assert relative(row, alone[0]) < 0.02
 
 
+@pytest.mark.usefixtures("some")
 @pytest.mark.parametrize("chunks", [(10,), (7, 3), (1, 9)])
 def test_a_prompt_in_one_pass_gives_what_token_by_token_gives(
     weights: Weights, one_by_one: list[np.ndarray[Any, Any]], chunks: tuple[int, ...]

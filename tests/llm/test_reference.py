@@ -44,3 +44,35 @@ def test_a_chat_renders_as_transformers_renders_it(llm: LLM, reference: list[Any
     for case in (case for case in reference if "messages" in case):
         assert llm._template is not None
         assert llm._template.render(case["messages"]) == case["rendered"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_cpu_kernels_keep_to_the_log_probabilities_of_transformers(
+    smollm2: ModelFile, reference: list[Any], threads: int
+) -> None:
+    """Mean difference at most 0.02, largest 0.2; the same bits on one core and with more threads than cores."""
+    from zellige.backends.cpu.pool import Pool
+    from zellige.runtime.cpu import CpuExecutor
+    from zellige.runtime.execution import using
+
+    pool = Pool(threads)
+    try:
+        with using(CpuExecutor(pool)):
+            ours = LLM(smollm2.path, context=512)
+            differences = [
+                np.abs(
+                    np.array(ours.score(case["ids"] + case["greedy"]).logprobs[len(case["ids"]) - 1 :])
+                    - case["logprob"]
+                )
+                for case in reference
+            ]
+    finally:
+        pool.close()
+    found = np.concatenate(differences)
+    assert found.mean() < 0.02
+    assert found.max() < 0.2
+    bits = _BITS.setdefault("differences", found)
+    assert np.array_equal(bits, found), "the number of threads changed the results"
+
+
+_BITS: dict[str, np.ndarray] = {}

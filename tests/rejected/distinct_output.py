@@ -1,5 +1,5 @@
 # code: ZL0406
-# shows: value, T
+# shows: sizes, value
 """Two elements of the input may be equal, so two of the output may be, too."""
 
 import zellige as zl

@@ -224,3 +224,20 @@ def persistent(*, y: zl.Out[f32, M, N], WORKERS: zl.Static = 3):
     worker = zl.grid(WORKERS)
     for t in range(worker, M * N, WORKERS):
         y[t // N, t % N] = 1.0
+
+
+@zl.kernel
+def largest_of_a_span(x: zl.In[f32, M], *, y: zl.Out[f32, M], BM: zl.Static = 8):
+    rows = zl.grid(M.tiles(BM))
+    last = zl.max(rows, pad=-1)
+    y[rows] = x[last] + x[rows]
+
+
+@zl.kernel
+def two_ends_swapped(x: zl.In[f32, N], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    a, b, total = 0, N - 1, zl.zeros((), f32)
+    for _ in range(N):
+        total = total + x[a] + x[b]
+        a, b = b, a
+    y[t] = total

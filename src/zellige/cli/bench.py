@@ -64,7 +64,9 @@ def cpu(model: str | None, as_json: bool) -> None:
     """
 )
 @click.argument("model", required=False)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute."
+)
 @click.option("--dummy", is_flag=True, help="Random weights of a known configuration.")
 @click.option("--batches", default="1,8", show_default=True, metavar="1,8", help="Sequences that decode at once.")
 @click.option("--prefill", default="128,512", show_default=True, metavar="128,512", help="Prompt lengths.")
@@ -79,7 +81,9 @@ def llm(
 ) -> None:  # fmt: skip
     sizes, lengths = counts("--batches", batches), counts("--prefill", prefill)
     if dummy and model is None:
-        raise ZelligeError("ZL0134", "--dummy needs the name of a known configuration", help="zellige bench llm Qwen3-0.6B --dummy")
+        raise ZelligeError(
+            "ZL0134", "--dummy needs the name of a known configuration", help="zellige bench llm Qwen3-0.6B --dummy"
+        )
     if bandwidth is not None and not bandwidth > 0:
         raise ZelligeError("ZL0134", f"--bandwidth {bandwidth:g} is not a rate", help="--bandwidth 3000 (GB/s)")
     longest = max([prompt_tokens + output_tokens, *(length + 1 for length in lengths)]) + 16
@@ -125,7 +129,9 @@ def _print(measured: Bench, rows: Iterable[Row], device: str, as_json: bool) -> 
     read = f"{rate / 1e9:.1f} GB/s read from memory" if rate else "bandwidth not known (--bandwidth)"
     click.echo(f"{need.name} on {device}: {need.weights / 1e6:.1f} MB of weights, {read}")
     click.echo(f"{machine()}\n")
-    click.echo(f"{'':8} {'batch':>5} {'prompt':>6} {'tok/s':>9} {'spread':>6} {'1st token':>10} {'roofline':>15} {'share':>6}")
+    click.echo(
+        f"{'':8} {'batch':>5} {'prompt':>6} {'tok/s':>9} {'spread':>6} {'1st token':>10} {'roofline':>15} {'share':>6}"
+    )
     for row in rows:
         data = row.as_dict()
         first = f"{row.first_token_ms:.1f} ms" if row.first_token_ms is not None else "–"

@@ -101,7 +101,17 @@ def free_device_memory() -> int:
 
 def parse_size(text: str) -> int:
     """Bytes of `16GB`, `16GiB`, `900MB` or a number. ZelligeError ZL0134 if it is none of them."""
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    units = {
+        "": 1,
+        "B": 1,
+        "KB": 10**3,
+        "MB": 10**6,
+        "GB": 10**9,
+        "TB": 10**12,
+        "KIB": 2**10,
+        "MIB": 2**20,
+        "GIB": 2**30,
+    }
     number = text.strip().upper().rstrip("KMGTIB ")
     unit = text.strip().upper()[len(number) :].strip()
     try:

@@ -32,7 +32,9 @@ PAGE = 16
     """
 )
 @click.argument("model", required=False)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it would run.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it would run."
+)
 @click.option("--memory", metavar="16GB", help="Plan for this much memory.  [default: what is free now]")
 @click.option("--context", type=click.IntRange(2), metavar="N", help="Also plan for this many tokens a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -63,7 +65,9 @@ def report(need: Footprint, free: int, device: str, context: int | None) -> dict
     working = need.working(device)
     room = free - need.weights - working
     tokens = max(room // need.kv_per_token // PAGE * PAGE, 0)
-    lengths = sorted({n for n in (512, 2048, DEFAULT_CONTEXT, context, c.context_length) if n and n <= c.context_length})
+    lengths = sorted(
+        {n for n in (512, 2048, DEFAULT_CONTEXT, context, c.context_length) if n and n <= c.context_length}
+    )
     usual = min(context or DEFAULT_CONTEXT, c.context_length)
     return {
         "model": need.name,

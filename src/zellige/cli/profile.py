@@ -74,7 +74,9 @@ class Profile:
     """
 )
 @click.argument("model", required=False)
-@click.option("--prompt-tokens", type=click.IntRange(2, 8000), default=128, show_default=True, help="Length of the prompt.")
+@click.option(
+    "--prompt-tokens", type=click.IntRange(2, 8000), default=128, show_default=True, help="Length of the prompt."
+)
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a Chrome trace.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def profile(model: str | None, prompt_tokens: int, trace: Path | None, as_json: bool) -> None:
@@ -187,7 +189,9 @@ def chrome_trace(profiles: Iterable[Profile]) -> dict[str, Any]:
         events.append({"ph": "M", "pid": 1, "tid": track, "name": "thread_name", "args": {"name": profile.name}})
         duration = sum(launch.seconds for launch in profile.launches) * 1e6
         slice_ = {"ph": "X", "pid": 1, "tid": track, "cat": "pass"}
-        events.append({**slice_, "name": profile.name, "ts": 0.0, "dur": duration, "args": {"whole_s": profile.whole_s}})
+        events.append(
+            {**slice_, "name": profile.name, "ts": 0.0, "dur": duration, "args": {"whole_s": profile.whole_s}}
+        )
         at = 0.0
         for launch in profile.launches:
             microseconds = launch.seconds * 1e6

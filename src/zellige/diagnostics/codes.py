@@ -1,7 +1,8 @@
 """All codes, in one table, and their long explanations (``explanations/CODE.md``).
 
 Ranges: ZL01xx the language, ZL02xx bounds, ZL03xx races, coverage and initialisation, ZL04xx overflow, division and
-contracts, ZL05xx host and runtime, ZL06xx model files, ZL07xx requests and sampling, ZL08xx network and cache.
+contracts, ZL05xx host and runtime, ZL06xx model files, ZL07xx requests and sampling, ZL08xx network and cache,
+ZL09xx compiling for GPUs.
 """
 
 from __future__ import annotations
@@ -49,6 +50,12 @@ CODES: dict[str, str] = {
     "ZL0404": "a stored value breaks its array's contract",
     "ZL0405": "an update of an array with a contract",
     "ZL0406": "an output's contract relates its elements",
+    "ZL0901": "a GPU tile's extent is not known when the kernel is compiled",
+    "ZL0902": "a reshape that GPU tiles cannot do",
+    "ZL0903": "a sort that GPUs do not do",
+    "ZL0904": "compiling for a GPU needs Triton",
+    "ZL0905": "Triton refuses a kernel",
+    "ZL0906": "ragged segments do not run on GPUs yet",
 }
 """What each code of the language and the verifier says, in a line. The codes of other layers explain themselves."""
 

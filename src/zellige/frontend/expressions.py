@@ -12,11 +12,10 @@ from typing import Protocol
 from zellige.frontend import habits, indexing, operations
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
-from zellige.frontend.operations import elementwise, grids, shape
+from zellige.frontend.operations import elementwise, grids, making, shape
 from zellige.frontend.values import (
     ArrayRef,
     BoundMethod,
-    Mask,
     Missing,
     RuntimeRange,
     SpanRange,
@@ -263,23 +262,13 @@ def _choice(context: Context, scope: Scope, test: ast.expr, body: ast.expr, orel
 def attribute(context: Context, value: object, name: str) -> object:
     """``value.name``: properties and methods of our values, attributes of compile-time Python objects."""
     match value:
-        case SpanTile() if name == "active":
-            if value.active is None:
-                return Tile(
-                    context.builder.broadcast(context.builder.constant(True, dtypes.bool_), value.shape),
-                    (),
-                    value.lanes,
-                )
-            return Tile(value.active, (), value.lanes, implies=(Mask(value.active, (0,)),))
+        case Tile() if name == "active":
+            return making.activity(context, value)
         case SpanTile() if name == "start" and value.start is not None:
             return Tile(value.start)
-        case Tile() if name in ("active", "start"):
-            refuse(
-                "ZL0116",
-                f"'.{name}' belongs to spans, as tiles(…) and grid(…) give them",
-                context.span,
-                "keep the span in a variable",
-            )
+        case Tile() if name == "start":
+            refuse("ZL0116", "'.start' belongs to spans, as tiles(…) and grid(…) give them", context.span,
+                   "keep the span in a variable")  # fmt: skip
         case Tile() if name == "present":
             return context.binary(BinaryOp.GE, context.as_index(value), 0)
         case Tile() if name == "T":
@@ -371,7 +360,8 @@ def apply(
     """Calls what a name stands for: a zl operation, a method, a device function, or compile-time Python."""
     name = getattr(function, "__zl_operation__", None)
     if name is not None:
-        return operations.call(context, name, arguments, keywords)
+        return operations.call(context, name, [_inlined(scope, a) for a in arguments],
+                               {k: _inlined(scope, v) for k, v in keywords.items()})  # fmt: skip
     if isinstance(function, BoundMethod):
         return _method(context, function, arguments, keywords)
     if getattr(function, "__zl_inline__", False):
@@ -391,6 +381,13 @@ def apply(
         return static(context, lambda: function(*arguments, **keywords))
     message, help = habits.uncallable(function, arguments)
     refuse("ZL0114", message, context.span, help)
+
+
+def _inlined(scope: Scope, argument: object) -> object:
+    """A device function as something that an operation can call."""
+    if not getattr(argument, "__zl_inline__", False):
+        return argument
+    return lambda *parts: scope.inline(argument, list(parts), {})  # type: ignore[arg-type]
 
 
 def _is_static_function(function: object) -> bool:

@@ -21,7 +21,7 @@ from zellige.ir.builder import Builder
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, ceildiv
 from zellige.ir.ops import BinaryOp, Block, Function, Unsafe, Value
-from zellige.ir.types import TileType
+from zellige.ir.types import Role, TileType
 
 
 def read_source(function: Callable[..., Any]) -> SourceText:
@@ -56,6 +56,12 @@ def lower(
     builder = Builder()
     arrays = {a.name: a for a in signature.array_params(bindings)}
     context = Context(builder, arrays, source, source.span(source.tree))
+    for array in arrays.values():
+        if array.dtype.is_block and array.role is not Role.IN:
+            refuse(
+                "ZL0305", f"'{array.name}' is {array.role.value} and holds blocks of {array.dtype}, whose elements share bytes",
+                context.span, "store f16 or bf16, and quantise on the host",
+            )  # fmt: skip
     builder.span = context.span
     with builder.block() as body:
         names: dict[str, object] = {name: ArrayRef(array) for name, array in arrays.items()}

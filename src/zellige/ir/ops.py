@@ -83,6 +83,7 @@ class BinaryOp(Enum):
     OR = "or"
     XOR = "xor"
     SHL = "shl"
+    """An amount that is negative or the width or more shifts everything out: 0, and of ``SHR`` of a negative number −1."""
     SHR = "shr"
     EQ = "eq"
     NE = "ne"

@@ -23,6 +23,7 @@ def parse(text: str) -> Function:
         raise parser.fail("the end")
     return function
 
+
 T = TypeVar("T")
 
 

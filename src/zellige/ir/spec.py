@@ -75,7 +75,7 @@ class _Checker:
     def array(self, array: ArrayParam) -> None:
         dtype = array.dtype
         self.require(dtype.kind is not Kind.INDEX, "no memory holds index")
-        self.require(not dtype.is_block or array.role is Role.IN, "block-quantised arrays are inputs")
+        self.require(not dtype.is_block or array.role is not Role.ACC, "block-quantised arrays take no updates")
         self.require(not dtype.is_block or bool(array.shape), "a block-quantised array has an axis")
         self.require(array.init is None or array.role is Role.ACC, "only Acc arrays have an initial value")
         self.contract(array.contract, dtype)

@@ -9,7 +9,7 @@ import zellige as zl
 from zellige import bf16, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
 
-T, D, N, K, F, HK, G, HD, NB, P, PAGES, PARTS = zl.dims("T D N K F HK G HD NB P PAGES PARTS")
+T, D, N, K, F, H, HK, G, HD, HALF, C, NB, P, PAGES, PARTS = zl.dims("T D N K F H HK G HD HALF C NB P PAGES PARTS")
 Y = zl.dtypes("Y", bf16, f32)
 
 
@@ -158,3 +158,84 @@ def paged_prefill(
         seen = more.active[None, :] & (pos[None, :] <= (rows + start)[:, None])
         best, total, acc = attend(query, k, v, best, total, acc, steep, seen)
     out[rows, h, g, :] = (acc / total[:, None]).to(bf16)
+
+
+@zl.kernel
+def prefill_attention(
+    q: zl.In[bf16, T, HK, G, HD],
+    k: zl.In[bf16, T, HK, HD],
+    qkv: zl.In[bf16, T, HK * G + 2 * HK, HD],
+    scale: f32,
+    *,
+    out: zl.Out[bf16, T, HK, G, HD],
+    BM: zl.Static = 64,
+    BS: zl.Static = 64,
+):
+    """Causal attention of a whole prompt over its own keys and values, where no cached ones come before it.
+
+    q, out bf16 [T, HK, G, HD]; k bf16 [T, HK, HD], rotated; the values are the last HK heads of qkv."""
+    tile, h, g = zl.grid(zl.ceildiv(T, BM), HK, G)
+    first = tile * BM
+    rows = first + zl.arange(BM)
+    rows = zl.only(rows, rows < T)
+    query = q[rows, h, g, :]
+    best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
+    steep = scale * LOG2E
+    seen_by_all = first // BS * BS
+    for pos in zl.tiles(seen_by_all, BS):
+        value = qkv[pos, HK * G + HK + h, :]
+        best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, pos.active[None, :])
+    for more in zl.tiles(zl.minimum(first + BM, T) - seen_by_all, BS):
+        pos = more + seen_by_all
+        value = qkv[pos, HK * G + HK + h, :]
+        seen = more.active[None, :] & (pos[None, :] <= rows[:, None])
+        best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
+    out[rows, h, g, :] = (acc / total[:, None]).to(bf16)
+
+
+@zl.inline
+def turned_rows(x, t, head, g, eps, c, s, half):
+    """The two halves of a head of many tokens after its norm and rotation, f32 [BT, HALF] each."""
+    i = zl.arange(half)
+    a, b = x[t, head, i].to(f32), x[t, head, i + half].to(f32)
+    scale = zl.rsqrt((zl.sum(a * a, axis=1) + zl.sum(b * b, axis=1)) / (2 * half) + eps)[:, None]
+    a, b = a * scale * g[i].to(f32)[None, :], b * scale * g[i + half].to(f32)[None, :]
+    return i, a * c - b * s, b * c + a * s
+
+
+@zl.kernel
+def head_rows(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    q_norm: zl.In[bf16, 2 * HALF],
+    k_norm: zl.In[bf16, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    eps: f32,
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    k: zl.Out[bf16, T, HK, 2 * HALF],
+    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    BT: zl.Static = 16,
+):
+    """``head_norm_rope_append`` for many tokens, BT a program; keys also go to k bf16 [T, HK, HD], in the order of tokens."""
+    zl.requires(P >= 1)
+    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    at, s = position[t], slot[t]
+    s = zl.only(s, s >= 0)
+    i = zl.arange(HALF)
+    c, sn = cosine[at, i], sine[at, i]
+    if j < H:
+        i, first, second = turned_rows(qkv, t, j, q_norm, eps, c, sn, HALF)
+        q[t, j, i] = first.to(bf16)
+        q[t, j, i + HALF] = second.to(bf16)
+    elif j < H + HK:
+        i, first, second = turned_rows(qkv, t, j, k_norm, eps, c, sn, HALF)
+        k[t, j - H, i] = first.to(bf16)
+        k[t, j - H, i + HALF] = second.to(bf16)
+        keys[s // P, s % P, j - H, i] = first.to(bf16)
+        keys[s // P, s % P, j - H, i + HALF] = second.to(bf16)
+    else:
+        values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]

@@ -6,7 +6,7 @@ import zellige as zl
 from zellige import f32
 
 T, D, V, B, S = zl.dims("T D V B S")
-W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_1)
+W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_0, zl.Q4_1)
 
 
 @zl.kernel

@@ -10,7 +10,10 @@ import zellige as zl
 from zellige import bf16, f32
 
 T, N, K = zl.dims("T N K")
-W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_1)
+W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_0, zl.Q4_1)
+
+TILES = [{"BM": 64, "BN": 64}, {"BM": 64, "BN": 32}, {"BM": 16, "BN": 32}, {"BM": 8, "BN": 32}]
+"""Tiles of the ``*_matrix`` schedules: large ones for many tokens, thin ones where a few tokens share the weights."""
 
 
 @zl.inline
@@ -45,7 +48,7 @@ def swiglu_vector(
     y[t, cols] = silu(a) * b
 
 
-@zl.kernel
+@zl.kernel(configs=TILES)
 def linear_matrix(
     x: zl.In[f32, T, K], w: zl.In[W, N, K], *, y: zl.Out[f32, T, N], BM: zl.Static = 64, BN: zl.Static = 64
 ):
@@ -54,7 +57,7 @@ def linear_matrix(
     y[rows, cols] = zl.dot(x[rows, :].to(bf16), w[cols, :].to(bf16).T)
 
 
-@zl.kernel
+@zl.kernel(configs=TILES)
 def linear_matrix_add(
     x: zl.In[f32, T, K], w: zl.In[W, N, K], *, h: zl.Mut[f32, T, N], BM: zl.Static = 64, BN: zl.Static = 64
 ):
@@ -63,7 +66,7 @@ def linear_matrix_add(
     h[rows, cols] = zl.dot(x[rows, :].to(bf16), w[cols, :].to(bf16).T, h[rows, cols])
 
 
-@zl.kernel
+@zl.kernel(configs=TILES)
 def swiglu_matrix(
     x: zl.In[f32, T, K],
     gate: zl.In[W, N, K],

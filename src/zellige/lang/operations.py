@@ -111,6 +111,11 @@ def random_uniform(seed: Any, counter: Any) -> Any:
     """f32 uniform in (0, 1): (word + ½)·2⁻³² of ``random_bits``, rounded to 24 bits."""
 
 
+@operation
+def random_normal(seed: Any, counter: Any) -> Any:
+    """f32 of the standard normal distribution, by Box and Muller from ``random_uniform`` at counters 2c and 2c + 1."""
+
+
 # --- elementwise
 @operation
 def exp(x: Any) -> Any:
@@ -259,6 +264,39 @@ def cumsum(x: Any, axis: int = -1) -> Any:
 
 
 @operation
+def cumprod(x: Any, axis: int = -1, pad: Any = None) -> Any:
+    """Inclusive running product along an axis; say ``pad`` where lanes may be inactive."""
+
+
+@operation
+def cummax(x: Any, axis: int = -1, pad: Any = None) -> Any:
+    """Inclusive running maximum along an axis; say ``pad`` where lanes may be inactive."""
+
+
+@operation
+def cummin(x: Any, axis: int = -1, pad: Any = None) -> Any:
+    """Inclusive running minimum along an axis; say ``pad`` where lanes may be inactive."""
+
+
+@operation
+def reduce(x: Any, combine: Any, axis: int = -1, pad: Any = None) -> Any:
+    """The lanes along an axis of static extent, combined in order by an associative ``@zl.inline`` function of two tiles.
+
+    ``x`` may be a tuple of tiles of one shape (and ``pad`` one of pads): ``combine`` then takes and returns tuples. Neighbours are
+    combined first, so the order of floating-point operations is fixed by the extent."""
+
+
+@operation
+def scan(x: Any, combine: Any, axis: int = -1, pad: Any = None) -> Any:
+    """Inclusive running combination along an axis of static extent, as in ``reduce``: lane i combines lanes 0 … i in order."""
+
+
+@operation
+def histogram(x: Any, bins: Any) -> Any:
+    """How often each of 0 … bins−1 occurs in a tile of integers: i32 of extent ``bins``. Others and inactive lanes do not count."""
+
+
+@operation
 def offsets(lengths: Any, total: Any) -> Any:
     """Offsets of segments with these lengths (an integer tile of extent n): n + 1 indices, 0 first, each ``total`` at most, the
     last ``total`` itself. They never decrease whatever the lengths hold (negative ones count as 0), so that a whole tile of them
@@ -268,6 +306,26 @@ def offsets(lengths: Any, total: Any) -> Any:
 @operation
 def sort(x: Any, descending: bool = False) -> Any:
     """(sorted values, source positions) along the last axis."""
+
+
+@operation
+def top_k(x: Any, k: int, pad: Any = None) -> Any:
+    """(values, positions) of the k largest lanes along the last axis, largest first; of equal ones the first comes first."""
+
+
+@operation
+def flip(x: Any, axis: int = -1, pad: Any = None) -> Any:
+    """The lanes along an axis in reverse."""
+
+
+@operation
+def join(a: Any, b: Any) -> Any:
+    """Two tiles of one shape as one with a last axis of extent 2."""
+
+
+@operation
+def split(x: Any) -> Any:
+    """The two halves of a tile whose last axis has extent 2: undoes ``join``."""
 
 
 @operation

@@ -115,17 +115,23 @@ class LLM:
             config = self.model.config
             self._template = _chat_template(self.model, self.tokenizer.special_tokens)
         else:
-            raise ZelligeError("ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)")
+            raise ZelligeError(
+                "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
+            )
         limit = min(context or _DEFAULT_CONTEXT, config.context_length)
         room = kv_tokens or 2 * limit
         if runner is not None:
             made = runner(self.model)
         elif device == "cuda" or load_format == "dummy":
             random = load_format == "dummy"
-            made = _fused_runner(self.model, random=random, device=device, context=limit, kv_tokens=room, progress=progress)
+            made = _fused_runner(
+                self.model, random=random, device=device, context=limit, kv_tokens=room, progress=progress
+            )
         else:
             made = _kernel_runner(self.model, context=limit, kv_tokens=room)
-        self._engine = Engine(made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch))
+        self._engine = Engine(
+            made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
+        )
         self._inbox: dict[int, deque[Event]] = {}
         self.load_s = time.perf_counter() - started
 
@@ -194,7 +200,9 @@ class LLM:
 
     def _prompt_ids(self, prompt: Prompt | Sequence[Message]) -> tuple[int, ...]:
         if self.tokenizer is None and prompt and not isinstance(prompt[0], int):
-            raise ZelligeError("ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids")
+            raise ZelligeError(
+                "ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids"
+            )
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
         if prompt and isinstance(prompt[0], dict):
@@ -314,7 +322,13 @@ def _step_tokens(device: str, max_batch: int) -> int:
 
 
 def _fused_runner(
-    model: ModelFile, *, random: bool, device: str, context: int, kv_tokens: int, progress: Callable[[int, int | None], None]
+    model: ModelFile,
+    *,
+    random: bool,
+    device: str,
+    context: int,
+    kv_tokens: int,
+    progress: Callable[[int, int | None], None],
 ) -> Runner:
     from zellige.llm.fused_runner import FusedRunner
     from zellige.runtime.execution import executor_named
@@ -330,7 +344,5 @@ def _kernel_runner(model: ModelFile, *, context: int, kv_tokens: int) -> Runner:
     from zellige.llm.runner import KernelRunner
 
     pages = -(-kv_tokens // _PAGE_SIZE)
-    made: Runner = KernelRunner(
-        model, model.config, num_pages=pages, page_size=_PAGE_SIZE, max_context=context
-    )
+    made: Runner = KernelRunner(model, model.config, num_pages=pages, page_size=_PAGE_SIZE, max_context=context)
     return made

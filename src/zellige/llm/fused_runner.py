@@ -63,7 +63,8 @@ class _Rows:
     def equal(self, other: _Rows) -> bool:
         """Whether both ask for the same step."""
         return self.count == other.count and all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("ids", "position", "slot", "length", "table")
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("ids", "position", "slot", "length", "table")
         )
 
     def following(self, page_size: int) -> _Rows | None:
@@ -113,7 +114,9 @@ class FusedRunner:
     ) -> None:
         if not config.qk_norm or config.rope_pairs != "halves" or config.qkv_bias:
             raise ZelligeError(
-                "ZL0604", f"architecture '{config.architecture}' has no fused kernels yet", help="supported: qwen3; or device='cpu'"
+                "ZL0604",
+                f"architecture '{config.architecture}' has no fused kernels yet",
+                help="supported: qwen3; or device='cpu'",
             )
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
@@ -121,7 +124,9 @@ class FusedRunner:
         self.executor = executor
         self._pages = -(-(max_context + CHUNKS[0]) // page_size)
         with using(self.executor):
-            self.weights = Weights.made(config, self._random if model is None else _loader(model, self.executor, progress))
+            self.weights = Weights.made(
+                config, self._random if model is None else _loader(model, self.executor, progress)
+            )
             self._cache = self._new_cache()
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[tuple[int, bool], _Prefill] = {}
@@ -143,7 +148,10 @@ class FusedRunner:
         angles = np.arange(self.max_context + CHUNKS[-1])[:, None] * c.inverse_frequencies()[None, :]
         keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
         return Caches(
-            keys, values, make.tensor(np.cos(angles).astype(np.float32), f32), make.tensor(np.sin(angles).astype(np.float32), f32)
+            keys,
+            values,
+            make.tensor((c.rope_magnitude * np.cos(angles)).astype(np.float32), f32),
+            make.tensor((c.rope_magnitude * np.sin(angles)).astype(np.float32), f32),
         )
 
     def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> Tensor:
@@ -308,7 +316,12 @@ class FusedRunner:
         return todo.graph, todo.logits
 
     def _draw(
-        self, logits: Float32Array, specs: list[SampleSpec], sequences: list[int], tokens: Int32Array, logprobs: Float32Array
+        self,
+        logits: Float32Array,
+        specs: list[SampleSpec],
+        sequences: list[int],
+        tokens: Int32Array,
+        logprobs: Float32Array,
     ) -> None:
         """Draws on the host from downloaded logits."""
         with using("cpu"):

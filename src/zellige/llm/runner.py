@@ -1,7 +1,8 @@
 """Runs forward passes of a model with verified kernels on the CPU: the `Runner` of `protocol.py`.
 
-Two recorded graphs do the work: one for single tokens of several sequences (decode), one for a chunk of tokens of one
-sequence (prefill). Both are recorded once at their largest size and resized; a step crosses Python a handful of times.
+Recorded graphs do the work: for single tokens of several sequences (decode), and for a chunk of tokens of one sequence
+(prefill), each in a few sizes with a schedule that suits. A graph is recorded at its largest size when first needed, and
+resized afterwards; a step crosses Python a handful of times.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from zellige.ir.dtypes import ALL
 from zellige.ir.types import ContractKind
 from zellige.kernels.embedding import take_rows
 from zellige.kernels.sampling import argmax, log_probability, penalise, sample
-from zellige.llm.models.llama import MATRIX, VECTOR, Cache, Inputs, Llama, Rotary, Schedule
+from zellige.llm.models.llama import Cache, Inputs, Llama, Rotary, Schedule, schedule_for
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -28,8 +29,8 @@ CHUNK = 512
 """Most tokens of one prefill pass."""
 ROWS = 16
 """Most sequences of one decode pass."""
-VECTOR_ROWS = 3
-"""Up to this many sequences, streaming the weights for each is quicker than unpacking panels."""
+_SHORT = 16
+"""Prompts up to this length share one recorded pass."""
 SCORE_ROWS = 32
 """Rows of logits at a time in score mode."""
 
@@ -42,6 +43,17 @@ class _Pass:
     inputs: Inputs
     hidden: Tensor
     rows: int
+    placed: tuple[int, int] = (0, 0)
+
+    def place(self, tokens: int, start: int) -> None:
+        """Makes a pass over a chunk work on ``tokens`` tokens, the first at position ``start``."""
+        if self.placed == (tokens, start):
+            return
+        if self.placed[0] != tokens:
+            self.graph.set_scalars("attention_prefill", start=0)  # start + tokens must fit at all times
+            self.graph.resize(T=tokens)
+        self.graph.set_scalars("attention_prefill", start=start)
+        self.placed = tokens, start
 
 
 @dataclass(slots=True)
@@ -73,8 +85,8 @@ class KernelRunner:
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
         self._model = Llama(config, tensors.__getitem__, rotary, cache)
-        self._decode: dict[str, _Pass] = {}
-        self._prefill: _Pass | None = None
+        self._decode: dict[int, _Pass] = {}
+        self._prefill: dict[int, _Pass] = {}
         self._heads: dict[Any, _Head] = {}
 
     # --- recorded passes
@@ -95,21 +107,30 @@ class KernelRunner:
         return _Pass(graph, inputs, hidden, rows)
 
     def _decode_pass(self, sequences: int) -> _Pass:
-        name, rows, schedule = ("vector", VECTOR_ROWS, VECTOR) if sequences <= VECTOR_ROWS else ("matrix", ROWS, MATRIX)
-        if name not in self._decode:
-            self._decode[name] = self._record(rows, schedule, own_tables=True)
-        return self._decode[name]
+        schedule = schedule_for(sequences)
+        rows = schedule.rows or ROWS
+        if rows not in self._decode:
+            self._decode[rows] = self._record(rows, schedule, own_tables=True)
+        return self._decode[rows]
+
+    def _prefill_pass(self, tokens: int) -> _Pass:
+        """The pass for a chunk: short prompts have one of their own, whose tiles are not mostly empty."""
+        schedule = schedule_for(max(tokens, _SHORT))
+        rows = min(schedule.rows or CHUNK, self.max_context)
+        if rows not in self._prefill:
+            self._prefill[rows] = self._record(rows, schedule, own_tables=False)
+        return self._prefill[rows]
 
     def _head(self, source: _Pass, rows: int) -> _Head:
         """The recorded head over ``rows`` rows picked from the hidden state of ``source``."""
-        few = rows <= VECTOR_ROWS
-        most = VECTOR_ROWS if few else max(ROWS, SCORE_ROWS)
-        key = (id(source), few)
+        schedule = schedule_for(rows)
+        most = schedule.rows or max(ROWS, SCORE_ROWS)
+        key = (id(source), most)
         if key not in self._heads:
             picked = _contracted((most,), ContractKind.INDEX, source.rows)
             with record() as graph:
                 chosen = take_rows(source.hidden, picked)
-                logits = self._model.logits(chosen, VECTOR if few else MATRIX)
+                logits = self._model.logits(chosen, schedule)
             self._heads[key] = _Head(graph, picked, logits)
         return self._heads[key]
 
@@ -170,9 +191,7 @@ class KernelRunner:
         row_argmax: Int32Array | None,
     ) -> None:
         """Several tokens of one sequence, in passes of at most CHUNK."""
-        if self._prefill is None:
-            self._prefill = self._record(min(CHUNK, self.max_context), MATRIX, own_tables=False)
-        todo = self._prefill
+        todo = self._prefill_pass(int(batch.offsets[b + 1] - batch.offsets[b]))
         inputs = todo.inputs
         table = np.zeros(inputs.table.shape, np.int32)
         table[: batch.block_table.shape[1]] = batch.block_table[b]
@@ -181,9 +200,7 @@ class KernelRunner:
         for first in range(begin, end, todo.rows):
             rows = np.arange(first, min(first + todo.rows, end))
             count = len(rows)
-            todo.graph.set_scalars("attention_prefill", start=0)
-            todo.graph.resize(T=count)
-            todo.graph.set_scalars("attention_prefill", start=int(batch.positions[first]))
+            todo.place(count, int(batch.positions[first]))
             _fill(inputs.ids, batch.token_ids[rows])
             _fill(inputs.position, batch.positions[rows])
             _fill(inputs.slot, batch.slots[rows], rest=-1)
@@ -258,13 +275,14 @@ class KernelRunner:
 
 
 def _weight(weight: Any) -> Tensor:
-    """A weight of the model file over its mapped bytes."""
+    """A weight of the model file over its mapped bytes; vectors (norms, biases) as f32, which the kernels take."""
     if weight.kind in ALL:
         return borrow(weight.data, ALL[weight.kind], weight.shape)
     import ml_dtypes
 
     kinds = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-    return borrow(weight.data.view(kinds[weight.kind]).reshape(weight.shape))
+    values = weight.data.view(kinds[weight.kind]).reshape(weight.shape)
+    return borrow(values.astype(np.float32) if values.ndim == 1 else values)
 
 
 def _contracted(shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> Tensor:

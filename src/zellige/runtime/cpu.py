@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from array import array as word_array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
-from zellige.runtime import preconditions
+from zellige.ir.types import Role
+from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
-from zellige.runtime.execution import clear_accumulators, note_writes
+from zellige.runtime.completion import Completion
 from zellige.runtime.instances import Instance
+from zellige.runtime.plan import Plan
 from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
 if TYPE_CHECKING:
@@ -22,15 +26,57 @@ if TYPE_CHECKING:
     from zellige.backends.cpu.pool import Pool, Recording
 
 _GUARDS_PASSED = 0
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 class GuardError(ZelligeError):
     """A ``zl.guard`` failed on the device: an index was out of bounds, and the lanes that used it were inactive."""
 
 
+def _guard_error(kernel: CompiledKernel, failed: int) -> GuardError:
+    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help="correct the index data")
+
+
+class PreparedPlan:
+    """A plan's machine code, with the argument words that are the same for each call."""
+
+    __slots__ = ("_entry", "_flag", "_pointers", "_scalars", "_words", "kernel", "programs")
+
+    def __init__(self, kernel: CompiledKernel, plan: Plan, strides: Mapping[str, tuple[int, ...]]) -> None:
+        from zellige.backends.cpu.compile import scalar_word
+
+        self.kernel = kernel
+        self.programs = kernel.num_programs(plan.dims)
+        self._entry = _ENTRY(kernel.entry_address)
+        addresses = dict.fromkeys(plan.names, 0)
+        unset = {s.name: 0 for s in plan.instance.function.scalars}
+        self._words = word_array("q", kernel.pack(addresses, plan.dims, unset, strides))
+        places = {name: i for i, name in enumerate(plan.names)}
+        self._pointers = [(at, places[s.name]) for at, s in enumerate(kernel.slots) if s.kind == "pointer"]
+        self._scalars = [(at, s.name, scalar_word, s.dtype) for at, s in enumerate(kernel.slots) if s.kind == "scalar"]
+        self._flag = next((at for at, s in enumerate(kernel.slots) if s.kind == "flag"), None)
+
+    def run(self, pool: Pool, held: Sequence[Tensor], scalars: Mapping[str, Any]) -> int:
+        """Runs all programs and returns 0, or 1 + the number of a guard that failed."""
+        words = self._words[:]
+        for at, i in self._pointers:
+            words[at] = held[i].address
+        for at, name, to_word, dtype in self._scalars:
+            words[at] = to_word(scalars[name], dtype)
+        flag = None
+        if self._flag is not None:
+            flag = ctypes.c_int64(_GUARDS_PASSED)
+            words[self._flag] = ctypes.addressof(flag)
+        if self.programs == 1:  # not worth waking anybody
+            self._entry(words.buffer_info()[0], 0, 1)
+        elif self.programs:
+            pool.launch(self.kernel.entry_address, words, self.programs)
+        return 0 if flag is None else flag.value
+
+
 @dataclass(slots=True)
 class CompiledLaunch:
-    """Machine code with its argument words: what the pool runs. ``dims`` may change between runs."""
+    """Machine code with its argument words: what the pool replays. ``dims`` may change between runs."""
 
     instance: Instance
     kernel: CompiledKernel
@@ -45,14 +91,21 @@ class CompiledLaunch:
         self._pack()
 
     def _pack(self) -> None:
-        addresses = {name: held.storage.ctypes.data for name, held in self.tensors.items()}
-        strides = {
-            name: tuple(s // held.storage.itemsize for s in held.storage.strides)
-            for name, held in self.tensors.items()
-            if not held.storage.flags.c_contiguous
-        }
-        self.slots = self.kernel.pack(addresses, self.dims, self.scalars, strides, ctypes.addressof(self.flag))
+        addresses = {name: held.address for name, held in self.tensors.items()}
+        self.slots = self.kernel.pack(
+            addresses, self.dims, self.scalars, _strides(self.tensors), ctypes.addressof(self.flag)
+        )
         self.programs = self.kernel.num_programs(self.dims)
+
+    def memory(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Address ranges (first, end) of the arrays that it reads, and of those that it writes."""
+        reads: list[tuple[int, int]] = []
+        writes: list[tuple[int, int]] = []
+        for array in self.instance.function.arrays:
+            low, high = self.tensors[array.name].span
+            if low < high:
+                (reads if array.role is Role.IN else writes).append((low, high))
+        return reads, writes
 
     @property
     def guards(self) -> tuple[str, ...]:
@@ -82,19 +135,27 @@ class CompiledLaunch:
         failed = self.flag.value
         if failed != _GUARDS_PASSED:
             self.flag.value = _GUARDS_PASSED
-            raise GuardError(
-                "ZL0522", f"{self.kernel.name}: {self.kernel.guards[failed - 1]}", help="correct the index data"
-            )
+            raise _guard_error(self.kernel, failed)
+
+
+def _strides(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Strides, in elements, of the arrays that are not row-major without gaps."""
+    return {name: held.layout[2] for name, held in tensors.items() if held.layout[2] is not None}
 
 
 class CpuExecutor:
     """Compiles launches for the host and runs them on a pool of threads."""
 
+    asynchronous = False
+    plan_key = "cpu"
+    borrows = True
     _default: CpuExecutor | None = None
 
     def __init__(self, pool: Pool, target: str = "host") -> None:
         self.pool = pool
         self.target = target
+        self.checks = int(os.environ.get("ZELLIGE_CHECK") or 0)
+        """0: none; 1: outputs poisoned, memory around arguments watched; 2: and compared with the interpreter."""
 
     @classmethod
     def default(cls) -> CpuExecutor:
@@ -117,32 +178,6 @@ class CpuExecutor:
         """A tensor in host memory with a copy of an array."""
         return tensor(values, dtype)
 
-    def prepare(self, instance: Instance, binding: Binding) -> CompiledLaunch:
-        """The compiled launch for checked arguments. ZelligeError ZL0507 if a precondition does not hold."""
-        preconditions.check(instance.function, binding.dims, binding.scalars)
-        clear_accumulators(instance, binding)
-        kernel = self._compiled(instance, binding)
-        return CompiledLaunch(instance, kernel, binding.tensors, dict(binding.dims), dict(binding.scalars))
-
-    def _compiled(self, instance: Instance, binding: Binding) -> CompiledKernel:
-        strided = frozenset(n for n, held in binding.tensors.items() if not held.storage.flags.c_contiguous)
-        fixed = tuple((name, binding.dims[name]) for name in instance.tile_dims)
-        key = (self.target, fixed, strided)
-        found = instance.compiled.get(key)
-        if found is None:
-            from zellige.backends.cpu.compile import compile
-
-            found = instance.compiled[key] = compile(instance.function, dict(fixed), self.target, strided=strided)
-        made: CompiledKernel = found
-        return made
-
-    def launch(self, instance: Instance, binding: Binding) -> None:
-        """Runs one launch and returns when it has completed. GuardError if a guard failed."""
-        ready = self.prepare(instance, binding)
-        self.pool.launch(ready.entry_address, ready.slots, ready.programs)
-        note_writes(instance, binding)
-        ready.check_guards()
-
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """What a tensor holds now, as a function (work here is done when it is given)."""
         held = source.numpy().copy()
@@ -151,6 +186,76 @@ class CpuExecutor:
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes: the kernel's own defaults."""
         return {}
+
+    # --- launches
+    def prepared(self, binding: Binding) -> PreparedPlan:
+        """Machine code for a plan; made once."""
+        plan = binding.plan
+        found = plan.prepared.get(self)
+        if found is None:
+            kernel = self._compiled(plan.instance, binding)
+            found = plan.prepared[self] = PreparedPlan(kernel, plan, _strides(binding.tensors))
+        made: PreparedPlan = found
+        return made
+
+    def _compiled(self, instance: Instance, binding: Binding) -> CompiledKernel:
+        strided = frozenset(_strides(binding.tensors))
+        fixed = tuple((name, binding.dims[name]) for name in instance.tile_dims)
+        key = (self.target, fixed, strided)
+        found = instance.compiled.get(key)
+        if found is None:
+            from zellige.backends.cpu.compile import compile
+
+            with instance.lock:
+                found = instance.compiled.get(key)
+                if found is None:
+                    found = compile(instance.function, dict(fixed), self.target, strided=strided)
+                    instance.compiled[key] = found
+        made: CompiledKernel = found
+        return made
+
+    def launch(self, instance: Instance, binding: Binding) -> None:
+        """Runs one launch and returns when it has completed. GuardError if a guard failed."""
+        plan, held = binding.plan, binding.held
+        ready = plan.prepared.get(self) or self.prepared(binding)
+        if plan.has_preconditions:
+            plan.check_preconditions(binding.scalars)
+        completion = Completion(plan.kernel)
+        try:
+            admission = Admission(plan, held, completion, asynchronous=False)
+            try:
+                admission.settle()
+                failed = self.run(ready, binding)
+            except BaseException:
+                admission.withdraw()
+                raise
+        finally:
+            completion.finish()
+        if failed:
+            raise _guard_error(ready.kernel, failed)
+
+    def run(self, ready: PreparedPlan, binding: Binding) -> int:
+        """Runs a launch whose arguments have been borrowed; 0, or 1 + the number of a guard that failed."""
+        if self.checks:
+            from zellige.runtime.checked import run_checked
+
+            return run_checked(self, binding, compare=self.checks > 1)
+        for i, start in binding.plan.fills:
+            binding.held[i].storage[...] = start
+        return ready.run(self.pool, binding.held, binding.scalars)
+
+    def run_or_raise(self, ready: PreparedPlan, binding: Binding) -> None:
+        """``run``; GuardError if a guard failed."""
+        failed = self.run(ready, binding)
+        if failed:
+            raise _guard_error(ready.kernel, failed)
+
+    # --- recordings (used by ``Graph``)
+    def prepare(self, instance: Instance, binding: Binding) -> CompiledLaunch:
+        """The compiled launch for checked arguments. ZelligeError ZL0507 if a precondition does not hold."""
+        binding.plan.check_preconditions(binding.scalars)
+        kernel = self._compiled(instance, binding)
+        return CompiledLaunch(instance, kernel, binding.tensors, dict(binding.dims), dict(binding.scalars))
 
     def new_recording(self) -> CpuRecording:
         """An empty sequence of launches."""
@@ -171,12 +276,30 @@ class CpuRecording:
         from zellige.backends.cpu.pool import Recording
 
         self.native: Recording = Recording()
+        self._reads: list[tuple[int, int]] = []
+        self._writes: list[tuple[int, int]] = []
 
     def append(self, launch: CompiledLaunch) -> int:
-        """Adds a launch; its position."""
-        return self.native.add(launch.entry_address, launch.slots, launch.programs)
+        """Adds a launch; its position.
+
+        It runs beside the launches before it, without a barrier, as long as none of them writes memory that another of
+        them touches: what a kernel reads and writes is known from the roles of its arrays."""
+        reads, writes = launch.memory()
+        independent = bool(len(self.native)) and not (
+            _meet(writes, self._writes) or _meet(writes, self._reads) or _meet(reads, self._writes)
+        )
+        if not independent:
+            self._reads, self._writes = [], []
+        self._reads += reads
+        self._writes += writes
+        return self.native.add(launch.entry_address, launch.slots, launch.programs, independent=independent)
 
     def changed(self, position: int, launch: CompiledLaunch) -> None:
         """Takes over a launch's changed dims or scalars."""
         self.native.slots(position)[:] = launch.slots
         self.native.set_programs(position, launch.programs)
+
+
+def _meet(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:
+    """Whether a byte belongs to a range of both lists; ranges are (first address, end)."""
+    return any(begin < other_end and other_begin < end for begin, end in some for other_begin, other_end in others)

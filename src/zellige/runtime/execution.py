@@ -13,12 +13,20 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
 from zellige.runtime.binding import Binding, fact_of
+from zellige.runtime.completion import LOCK
 from zellige.runtime.instances import Instance
 from zellige.runtime.tensor import Tensor
 
 
 class Executor(Protocol):
-    """Carries out launches of verified instances."""
+    """Carries out launches of verified instances.
+
+    ``asynchronous``: launches may run after the call has returned. ``plan_key``: executors that bind calls alike have the
+    same. ``borrows``: ``launch`` borrows the arguments itself (``admission.py``), contents are checked there."""
+
+    asynchronous: bool
+    plan_key: str
+    borrows: bool
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Runs or records one launch whose arguments have been checked."""
@@ -39,16 +47,26 @@ class Executor(Protocol):
         """Static parameters that suit these sizes, for those that a call leaves out."""
 
 
-_current: ContextVar[Executor | None] = ContextVar("zellige_executor", default=None)
+_chosen: ContextVar[tuple[Executor, ...]] = ContextVar("zellige_executors", default=())
+"""Executors of the ``with`` blocks around, innermost last: of this thread, or of this asyncio task."""
 
 
 def current_executor() -> Executor:
     """The executor that launches go to; the CPU's unless a ``with`` chose another."""
-    chosen = _current.get()
-    if chosen is None:
-        chosen = executor_named("cpu")
-        _current.set(chosen)
-    return chosen
+    chosen = _chosen.get()
+    return chosen[-1] if chosen else executor_named("cpu")
+
+
+def enter(executor: Executor) -> None:
+    """Launches go to ``executor`` until ``leave``."""
+    _chosen.set((*_chosen.get(), executor))
+
+
+def leave(executor: Executor) -> None:
+    """Undoes the last ``enter(executor)``."""
+    chosen = _chosen.get()
+    last = len(chosen) - 1 - chosen[::-1].index(executor)
+    _chosen.set(chosen[:last])
 
 
 def executor_named(name: str) -> Executor:
@@ -72,28 +90,21 @@ def executor_named(name: str) -> Executor:
 def using(executor: Executor | str) -> Iterator[Executor]:
     """Launches inside the ``with`` go to ``executor`` (or the backend of that name)."""
     chosen = executor_named(executor) if isinstance(executor, str) else executor
-    token = _current.set(chosen)
+    enter(chosen)
     try:
         yield chosen
     finally:
-        _current.reset(token)
+        leave(chosen)
 
 
 def note_writes(instance: Instance, binding: Binding) -> None:
-    """After a launch: written tensors are initialised, and keep the contracts that the kernel was proved to establish."""
-    for array in instance.function.arrays:
-        if array.role is Role.IN:
-            continue
-        held = binding.tensors[array.name]
-        held.forget()
-        held.initialised = True
-        if array.contract is not None:
-            held.learn(fact_of(array.contract, binding.dims))
-
-
-def clear_accumulators(instance: Instance, binding: Binding) -> None:
-    """Stores the declared start value in every ``Acc(init=…)`` argument."""
-    for array in instance.function.arrays:
-        if array.init is not None:
-            binding.tensors[array.name].storage[...] = array.init
-            binding.tensors[array.name].initialised = True
+    """After a launch on a device that orders its work itself: what is written, and which contracts it is proved to keep."""
+    with LOCK:
+        for array in instance.function.arrays:
+            if array.role is Role.IN:
+                continue
+            held = binding.tensors[array.name]
+            held.forget()
+            held.memory.mark_written(held)
+            if array.contract is not None:
+                held.learn(fact_of(array.contract, binding.dims))

@@ -3,77 +3,69 @@
     with zl.record() as graph:          # launches inside are recorded, not run
         y = kernel_a(x)
         z = kernel_b(y)
-    graph.replay()
+    graph.replay()                      # or, on a stream:  with stream: graph.replay()
 
-A graph owns the tensors it captured. Contracts on its inputs were checked at capture; a replay checks again those whose
-contents somebody else has written since.
+A graph owns the tensors it captured. Its meaning is that of its launches run in order. Contracts on its inputs were checked
+at capture; a replay checks again those whose contents somebody else has written since. What is captured is in
+``capture.py``, other sizes in ``resizing.py``.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
-from zellige.ir.extent import Dim
-from zellige.ir.types import ArrayParam, Role
-from zellige.runtime import preconditions
-from zellige.runtime.binding import Binding, check_scalar, fact_of
+from zellige.runtime import resizing
+from zellige.runtime.admission import check_contract
+from zellige.runtime.binding import Binding, check_scalar
+from zellige.runtime.capture import Capture, Step
+from zellige.runtime.completion import LOCK, Completion
 from zellige.runtime.contracts import Fact, broken
-from zellige.runtime.execution import current_executor, note_writes, using
+from zellige.runtime.execution import current_executor, using
 from zellige.runtime.instances import Instance
+from zellige.runtime.memory import CLOCK, GraphUse, claim_graph_locked, wait_for
 from zellige.runtime.tensor import Tensor
 
 
-@dataclass(slots=True)
-class _Step:
-    """One recorded launch."""
-
-    launch: Any
-    """What the executor prepared: its ``instance``, ``dims`` and ``guards``."""
-    binding: Binding
-    position: int
-
-
 class Graph:
-    """A sequence of launches that owns its tensors. Made by ``record``."""
+    """A sequence of launches that owns its tensors. Made by ``record``.
+
+    Any thread may replay it, at once or on a stream; changes (``resize``, ``set_scalars``) wait for a replay in flight."""
+
+    asynchronous = False
+    borrows = True
 
     def __init__(self, executor: Any) -> None:
-        self._executor = executor
-        self._recording = executor.new_recording()
-        self._steps: list[_Step] = []
-        self._inputs: list[tuple[_Step, ArrayParam]] = []
-        self._needs: list[tuple[Tensor, Fact, str]] | None = None
-        self._made: dict[int, Tensor] = {}
-        self._established: list[tuple[Tensor, tuple[Fact, ...]]] = []
+        # what a stream records runs wherever the graph is replayed
+        self._executor = getattr(executor, "_executor", executor) if executor.asynchronous else executor
+        self._recording = self._executor.new_recording()
+        self._capture = Capture()
+        self._needs: list[tuple[Tensor, Fact, str, str]] | None = None
         self._sizes: dict[str, int] = {}
-        self._guarded: list[_Step] = []
+        self._use = GraphUse()
+        self._lock = threading.RLock()
+        self._state = "open"
+        self._fresh = True
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._capture.steps)
 
-    def launch(self, instance: Instance, binding: Binding) -> None:
-        """Records one launch (called by kernels inside ``record``)."""
-        launch = self._executor.prepare(instance, binding)
-        position = self._recording.append(launch)
-        step = _Step(launch, binding, position)
-        for array in instance.function.arrays:
-            held = binding.tensors[array.name]
-            if array.contract is not None and array.role is not Role.OUT and not self._writes(held):
-                self._inputs.append((step, array))
-            if array.role is not Role.IN and not held.initialised:
-                self._made[id(held)] = held
-        self._steps.append(step)
-        if launch.guards:
-            self._guarded.append(step)
-        if any(array.init is not None for array in instance.function.arrays):
-            raise ZelligeError("ZL0521", f"{instance.function.name}: Acc(init=…) arguments cannot be recorded yet")
-        note_writes(instance, binding)
+    @property
+    def _steps(self) -> list[Step]:
+        return self._capture.steps
+
+    # --- an executor, while recording
+    @property
+    def plan_key(self) -> str:
+        key: str = self._executor.plan_key
+        return key
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where the graph will run."""
@@ -99,112 +91,201 @@ class Graph:
         chosen: dict[str, Any] = self._executor.statics(kernel, dims)
         return chosen
 
-    def _writes(self, held: Tensor) -> bool:
-        return any(
-            held is step.binding.tensors[a.name]
-            for step in self._steps
-            for a in step.launch.instance.function.arrays
-            if a.role is not Role.IN and a.contract is not None
-        )
+    def launch(self, instance: Instance, binding: Binding) -> None:
+        """Records one launch (called by kernels inside ``record``)."""
+        with self._lock:
+            if self._state != "open":
+                raise ZelligeError("ZL0521", "launches are recorded inside 'with zl.record()' only")
+            launch = self._executor.prepare(instance, binding)
+            for i, start in binding.plan.fills:
+                self._record_fill(binding.held[i], start)
+            self._capture.add(launch, binding, lambda: self._recording.append(launch))
+
+    def _record_fill(self, held: Tensor, start: float) -> None:
+        from zellige.runtime.fill import fill_binding
+
+        if not held.storage.flags.c_contiguous:
+            raise ZelligeError(
+                "ZL0521", "an Acc(init=…) argument with gaps between its rows cannot be recorded", help="pass it whole"
+            )
+        binding = fill_binding(self, held, start)
+        launch = self._executor.prepare(binding.plan.instance, binding)
+        self._capture.add(launch, binding, lambda: self._recording.append(launch))
 
     def close(self) -> None:
         """Ends the capture: nothing has run yet, so what it will write is not readable until the first replay."""
-        written: dict[int, Tensor] = {}
-        for step in self._steps:
-            for array in step.launch.instance.function.arrays:
-                if array.role is not Role.IN:
-                    held = step.binding.tensors[array.name]
-                    written[id(held)] = held
-        self._established = [(held, held.facts) for held in written.values()]
         self._executor.finish(self._recording)
-        for held in self._made.values():
-            held.forget()
-            held.initialised = False
+        with LOCK:
+            for tensor, exclusive in self._capture.uses():
+                self._use.add(tensor, exclusive=exclusive)
+        self._state = "closed"
 
+    def abandon(self) -> None:
+        """The recording was left by an exception: the graph cannot be used."""
+        self._state = "abandoned"
+
+    def __del__(self) -> None:
+        use = getattr(self, "_use", None)
+        if use is not None:
+            use.alive = False
+
+    # --- running
     def replay(self) -> None:
-        """Runs all launches in order and returns when they have completed.
+        """Runs all launches in order: at once, returning when they have ended, or on the current stream.
 
-        ZelligeError ZL0505 if an input written since the capture breaks the contract that the graph relies on."""
+        ZelligeError ZL0505 if an input written since the capture breaks the contract that the graph relies on; ZL0504 if
+        one was never written; AliasError ZL0503 if it would write memory of which the host or another thread holds an array."""
+        current = current_executor()
+        if isinstance(current, Graph):
+            raise ZelligeError("ZL0521", "a graph cannot be replayed while launches are recorded")
+        with self._lock:
+            if self._state != "closed":
+                raise ZelligeError(
+                    "ZL0521", f"this graph's recording is {'not finished' if self._state == 'open' else 'incomplete'}"
+                )
+            if current.asynchronous:
+                current.submit("graph", lambda done: self._borrow(done, asynchronous=True), self._run, self._forget)  # type: ignore[attr-defined]
+                return
+            completion = Completion("graph")
+            try:
+                wait_for(self._borrow(completion, asynchronous=False))
+                try:
+                    self._run()
+                except BaseException:
+                    self._forget()
+                    raise
+            finally:
+                completion.finish()
+
+    def _borrow(self, completion: Completion, *, asynchronous: bool) -> list[Completion]:
+        """Takes the graph's place in the order of uses, and checks what it relies on. Costs nothing per launch."""
+        if self._fresh:
+            self._clear_rows_never_written()
         if self._needs is None:
-            self._needs = self._contracts_of_inputs()
-        for held, fact, where in self._needs:
-            if not any(known.suffices_for(fact) for known in held.facts):
-                problem = broken(fact, held.storage)
-                if problem:
-                    raise ZelligeError(
-                        "ZL0505", f"{where} breaks its contract {fact}: {problem}", help="correct the values"
-                    )
-                held.learn(fact)
-        self._executor.replay(self._recording)
-        for step in self._guarded:
+            self._needs = self._capture.contracts_of_inputs()
+        with LOCK:
+            stamps = [(need, need[0].memory.stamp()) for need in self._needs if not need[0].keeps(need[1])]
+            before = claim_graph_locked("graph", self._use, completion, asynchronous=asynchronous)
+            if self._fresh:
+                for tensor in self._capture.made():
+                    tensor.memory.unwritten = None
+            for tensor, facts in self._capture.established(self._sizes):
+                for fact in facts:
+                    tensor.learn(fact)
+        try:
+            if stamps:
+                wait_for(before)
+                for (tensor, fact, kernel, name), stamp in stamps:
+                    check_contract(kernel, name, fact, tensor, stamp)
+        except BaseException:
+            self._forget()
+            raise
+        self._fresh = False
+        return before
+
+    def _run(self) -> None:
+        if getattr(self._executor, "checks", 0):
+            from zellige.runtime.checked import replay_checked
+
+            replay_checked(self._executor, self._steps, compare=self._executor.checks > 1)
+        else:
+            self._executor.replay(self._recording)
+        for step in self._capture.guarded:
             step.launch.check_guards()
-        for held, facts in self._established:
-            held.forget()
-            held.initialised = True
-            for fact in facts:
-                held.learn(fact)
 
-    def _contracts_of_inputs(self) -> list[tuple[Tensor, Fact, str]]:
-        """What must hold of the inputs at the present sizes, each thing once."""
-        needs = {}
-        for step, array in self._inputs:
-            assert array.contract is not None
-            held = step.binding.tensors[array.name]
-            fact = fact_of(array.contract, step.launch.dims)
-            needs[id(held), fact] = (held, fact, f"{step.launch.instance.function.name}: '{array.name}'")
-        return list(needs.values())
+    def _forget(self) -> None:
+        """The replay did not run, or not to its end: nothing is known of what it should have written."""
+        with LOCK:
+            self._use.stamp = next(CLOCK)
+            if self._fresh:
+                for tensor in self._capture.made():
+                    tensor.memory.unwritten = True
 
+    def _clear_rows_never_written(self) -> None:
+        """A graph that is smaller now than captured leaves the last rows of its tensors alone: they are zeros, not garbage."""
+        for tensor in self._capture.made() if self._sizes else ():
+            if tensor.memory.unwritten is not None:
+                tensor.storage[...] = np.zeros((), tensor.storage.dtype)
+
+    # --- changing
     def resize(self, **dims: int) -> None:
         """Makes the recorded launches work on smaller extents: ``graph.resize(T=37)`` uses the first 37 rows.
 
-        A dim may be resized if it is the leading axis of every array that names it, up to its size at capture.
-        ZelligeError ZL0510 otherwise."""
-        for name, size in dims.items():
-            if self._sizes.get(name) == size:
-                continue
-            for step in self._steps:
-                full = step.binding.dims.get(name)
-                if full is None:
-                    continue
-                self._check_resize(step, name, size, full)
-                preconditions.check(
-                    step.launch.instance.function, {**step.binding.dims, name: size}, step.binding.scalars
-                )
-                step.launch.set_dim(name, size)
+        A dim may be resized if it is the leading axis of every array that names it, up to its size at capture, and if
+        every condition of every launch still holds. ZelligeError ZL0521, ZL0507 or ZL0505 otherwise; nothing has changed then."""
+        with self._lock:
+            if all(self._sizes.get(name) == size for name, size in dims.items()):
+                return
+            sizes = {**self._sizes, **dims}
+            changed = resizing.check(self._capture, sizes, dims)
+            self._quiet()
+            for step, known in changed:
+                for name in dims.keys() & step.launch.dims.keys():
+                    if step.launch.dims[name] != known[name]:
+                        step.launch.set_dim(name, known[name])
                 self._recording.changed(step.position, step.launch)
-            self._sizes[name] = size
+            self._sizes = sizes
             self._needs = None
 
-    @staticmethod
-    def _check_resize(step: _Step, name: str, size: int, full: int) -> None:
-        function = step.launch.instance.function
-        leading = all(
-            name not in extent.dims() or (axis == 0 and extent == Dim(name))
-            for array in function.arrays
-            for axis, extent in enumerate(array.shape)
-        )
-        if not 0 <= size <= full or not leading or name in step.launch.instance.tile_dims:
-            raise ZelligeError(
-                "ZL0521", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph"
-            )
-
     def set_scalars(self, kernel: str, **scalars: Any) -> None:
-        """Changes scalar arguments of every recorded launch of the kernel of that name."""
-        for step in self._steps:
-            if step.launch.instance.function.name == kernel:
+        """Changes scalar arguments of every recorded launch of the kernel of that name.
+
+        ZelligeError ZL0505, ZL0501 or ZL0507 if one does not take them; nothing has changed then. ZL0502: no such scalar."""
+        with self._lock:
+            steps = [s for s in self._steps if s.launch.instance.function.name == kernel]
+            known = {p.name for s in steps for p in s.launch.instance.function.scalars}
+            if steps and not scalars.keys() <= known:
+                raise ZelligeError("ZL0502", f"{kernel} has no scalar '{min(scalars.keys() - known)}'")
+            checked = []
+            for step in steps:
+                new = dict(step.binding.scalars)
                 for scalar in step.launch.instance.function.scalars:
                     if scalar.name in scalars:
-                        checked = check_scalar(kernel, scalar, scalars[scalar.name], step.launch.dims)
-                        step.binding.scalars[scalar.name] = checked
-                preconditions.check(step.launch.instance.function, step.launch.dims, step.binding.scalars)
-                step.launch.set_scalars(step.binding.scalars)
+                        new[scalar.name] = check_scalar(kernel, scalar, scalars[scalar.name], step.launch.dims)
+                resizing.check_preconditions(step, step.launch.dims, new)
+                checked.append((step, new))
+            self._quiet()
+            for step, new in checked:
+                step.binding.scalars = new
+                step.launch.set_scalars(new)
                 self._recording.changed(step.position, step.launch)
+
+    def update(self, tensor: Tensor, values: Any) -> None:
+        """Writes new contents to an input, if they keep every contract that the graph relies on; waits for its users.
+
+        ZelligeError ZL0505 names what they break; the old contents stay."""
+        with self._lock:
+            new = np.asarray(values, dtype=tensor.storage.dtype)
+            for held, fact, kernel, name in self._capture.contracts_of_inputs():
+                if held.memory is tensor.memory and held.address == tensor.address and new.shape == tensor.shape:
+                    problem = broken(fact, new[: held.shape[0]] if held.shape and new.ndim == len(held.shape) else new)
+                    if problem:
+                        raise ZelligeError(
+                            "ZL0505",
+                            f"{kernel}: '{name}' breaks its contract {fact}: {problem}",
+                            help="correct the values",
+                        )
+            tensor.write(new)
+
+    def _quiet(self) -> None:
+        """Waits for a replay in flight, which reads what is about to change."""
+        if self._use.running is not None:
+            self._use.running.wait()
 
 
 @contextmanager
 def record() -> Iterator[Graph]:
-    """Launches inside the ``with`` are recorded, for the current executor, instead of run."""
-    graph = Graph(current_executor())
+    """Launches inside the ``with`` are recorded, for the current executor, instead of run.
+
+    A block that is left by an exception leaves a graph that cannot be replayed, and every tensor as it was."""
+    current = current_executor()
+    if isinstance(current, Graph):
+        raise ZelligeError("ZL0521", "launches are being recorded already", help="one graph at a time")
+    graph = Graph(current)
     with using(graph):
-        yield graph
+        try:
+            yield graph
+        except BaseException:
+            graph.abandon()
+            raise
     graph.close()

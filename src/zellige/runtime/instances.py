@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 from zellige.ir.ops import Function
@@ -17,6 +18,8 @@ class Instance:
 
     function: Function
     compiled: dict[Any, Any] = field(default_factory=dict)
+    lock: RLock = field(default_factory=RLock, repr=False)
+    """Held while something is compiled."""
 
     @classmethod
     def verified(cls, function: Function) -> Instance:

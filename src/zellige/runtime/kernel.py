@@ -6,6 +6,7 @@ once, ``instances.py``), and hands both to the current executor, which runs it a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, overload
@@ -15,7 +16,8 @@ from zellige.frontend.lower import lower, read_source
 from zellige.frontend.signature import Signature, read_signature
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
-from zellige.runtime.binding import bind
+from zellige.runtime.admission import check_contents
+from zellige.runtime.binding import Binder
 from zellige.runtime.execution import current_executor
 from zellige.runtime.instances import Instance
 
@@ -32,14 +34,17 @@ class Kernel:
         self.__name__ = function.__name__
         self.__module__ = function.__module__
         self._signature: Signature | None = None
+        self._binder: Binder | None = None
         self._instances: dict[tuple[Any, ...], Instance] = {}
+        self._lock = threading.RLock()
 
     @property
     def signature(self) -> Signature:
         """The parameters. LanguageError (ZL0102, ZL0103) if they are not a kernel's."""
         if self._signature is None:
-            source = read_source(self.function)
-            self._signature = read_signature(self.function, source.span(source.tree))
+            with self._lock:
+                source = read_source(self.function)
+                self._signature = read_signature(self.function, source.span(source.tree))
         return self._signature
 
     def lower(self, statics: Mapping[str, Any], bindings: Mapping[str, DType]) -> Function:
@@ -48,10 +53,18 @@ class Kernel:
 
     def instance(self, statics: Mapping[str, Any], bindings: Mapping[str, DType]) -> Instance:
         """The verified instance for static parameters and dtypes; made once. VerificationError if it is refused."""
-        key = (*sorted(statics.items()), *sorted((name, t.name) for name, t in bindings.items()))
+        ordered = sorted(statics.items())
+        key = (
+            *ordered,
+            *(type(value) for _, value in ordered),  # 1, 1.0 and True are equal, but not the same parameter
+            *sorted((name, t.name) for name, t in bindings.items()),
+        )
         found = self._instances.get(key)
         if found is None:
-            found = self._instances[key] = Instance.verified(self.lower(statics, bindings))
+            with self._lock:  # one thread lowers and verifies, the others get what it made
+                found = self._instances.get(key)
+                if found is None:
+                    found = self._instances[key] = Instance.verified(self.lower(statics, bindings))
         return found
 
     def variants(self) -> Iterator[tuple[dict[str, Any], dict[str, DType]]]:
@@ -75,13 +88,17 @@ class Kernel:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Runs the kernel. Returns the outputs that the call left out (one, or a tuple)."""
         executor = current_executor()
-        binding = bind(self.name, self.signature, args, keywords, executor.empty)
-        for name, value in executor.statics(self.name, binding.dims).items():
-            if name not in keywords:
-                binding.statics[name] = value
-        executor.launch(self.instance(binding.statics, binding.bindings), binding)
-        made = tuple(binding.tensors[name] for name in binding.outputs)
-        return made[0] if len(made) == 1 else made or None
+        binder = self._binder
+        if binder is None:
+            binder = self._binder = Binder(self.name, self.signature, self.instance)
+        binding = binder.bind(executor, args, keywords)
+        plan = binding.plan
+        if not executor.borrows:
+            check_contents(plan, binding.held)
+        executor.launch(plan.instance, binding)
+        if len(plan.outputs) == 1:
+            return binding.held[plan.outputs[0][0]]
+        return tuple([binding.held[i] for i, _, _ in plan.outputs]) or None
 
     def __repr__(self) -> str:
         return f"<zl.kernel {self.name}>"

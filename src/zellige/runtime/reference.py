@@ -8,15 +8,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
-from zellige.runtime import preconditions
+from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
-from zellige.runtime.execution import clear_accumulators, note_writes
+from zellige.runtime.completion import Completion
 from zellige.runtime.instances import Instance
 from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
 
 class ReferenceExecutor:
     """Runs launches in the interpreter."""
+
+    asynchronous = False
+    plan_key = "cpu"
+    borrows = True
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""
@@ -43,8 +47,17 @@ class ReferenceExecutor:
         """Interprets one launch; raises what the shadow memory finds."""
         from zellige.backends.reference import run
 
-        preconditions.check(instance.function, binding.dims, binding.scalars)
-        clear_accumulators(instance, binding)
-        arrays = {name: held.storage for name, held in binding.tensors.items()}
-        run(instance.function, binding.dims, arrays, binding.scalars)
-        note_writes(instance, binding)
+        plan = binding.plan
+        plan.check_preconditions(binding.scalars)
+        completion = Completion(plan.kernel)
+        try:
+            admission = Admission(plan, binding.held, completion, asynchronous=False)
+            try:
+                admission.settle()
+                arrays = {name: held.storage for name, held in binding.tensors.items()}
+                run(instance.function, plan.dims, arrays, binding.scalars)
+            except BaseException:
+                admission.withdraw()
+                raise
+        finally:
+            completion.finish()

@@ -62,7 +62,9 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
     relates = injective or contract.kind is ContractKind.OFFSETS
     if changes:
         return Function(param.name, bounds, facts)
-    permutes = (lambda app: high + 1) if contract.kind is ContractKind.PERMUTATION else None
+    whole = contract.distinct and not contract.optional and contract.kind is ContractKind.INDEX
+    all_of_them = whole and param.shape == (contract.bound,)  # N distinct numbers below N
+    permutes = (lambda app: high + 1) if contract.kind is ContractKind.PERMUTATION or all_of_them else None
     return Function(param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name)
 
 

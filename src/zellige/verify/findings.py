@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.ops import Function
-from zellige.ir.types import ArrayParam, Role
+from zellige.ir.types import ArrayParam
 from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
@@ -150,18 +150,6 @@ def _someone_writes(
         if solver.prove((*fixed, *element, *hits, *own, store.active), terms.false()) is not Outcome.PROVED:
             return True
     return False
-
-
-def packed_outputs(function: Function) -> tuple[Finding, ...]:
-    """Arrays whose elements are packed in blocks, and that are not inputs."""
-    return tuple(
-        Finding(
-            "ZL0305", f"'{param.name}' is {param.role.value} and holds blocks of {param.dtype}", function.span, "", (), {},
-            "elements of one block share bytes and a scale, so two programs would write the same memory",
-            "store f16 or bf16, and quantise on the host",
-        )
-        for param in function.arrays if param.dtype.is_block and param.role is not Role.IN
-    )  # fmt: skip
 
 
 def relational_output(function: Function, name: str, contract: str) -> Finding:

@@ -100,6 +100,7 @@ class Invariants:
         block = symbols.places[loop.body].parent
         assert block is not None
         scope = symbols.scope(block)
+        runs = terms.lt(0, symbols.trips(loop))  # a loop that does not run need not establish anything
         k = terms.make_var("carried.iteration", "template")
         names = {i: terms.make_var(f"carried.value{i}", "template") for i in followed}
         values = {i: of_atom(name) for i, name in names.items()}
@@ -110,7 +111,8 @@ class Invariants:
             starts = terms.implies(
                 terms.equal(of_atom(k), 0), terms.equal(values[i], symbols.int_at(loop.init[i], lanes))
             )
-            known = terms.conjunction((*(c.make(values, of_atom(k)) for c in kept if c.position == i), starts))
+            mine = terms.conjunction(c.make(values, of_atom(k)) for c in kept if c.position == i)
+            known = terms.conjunction((*(terms.implies(runs, b) for b in terms.conjuncts(mine)), starts))
             symbols.carried_function(loop, i).facts = self._facts(loop, i, known, scope, k, names, scalars, lanes)
 
     def _facts(
@@ -136,8 +138,9 @@ class Invariants:
         lanes = self._lanes(loop, c)
         values = {i: self.symbols.int_at(loop.init[i], lanes if i == c.position else ()) for i in followed
                   if i == c.position or not loop.init[i].type.rank}  # fmt: skip
+        runs = terms.lt(0, self.symbols.trips(loop))
         return self._proved(
-            (self.symbols.path(block), *_present(self.symbols.scope(block), lanes)), c.make(values, const(0))
+            (runs, self.symbols.path(block), *_present(self.symbols.scope(block), lanes)), c.make(values, const(0))
         )
 
     def _survives(self, loop: For | While, c: Candidate, followed: list[int]) -> bool:

@@ -46,8 +46,16 @@ def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:
             here = terms.true()
             if any(v.kind in ("pid", "iteration") for v in variables_of(total)):
                 here = terms.conjunction(terms.equal(a, b) for a, b in zip(app.args[:-1], scope, strict=True))
-            known = [terms.implies(terms.equal(place, 0), terms.equal(value, terms.ite(terms.equal(last, 0), total, const(0))))]
-            known += [terms.le(0, value), terms.le(value, total), terms.implies(terms.equal(place, last), terms.equal(value, total))]
+            known = [
+                terms.implies(
+                    terms.equal(place, 0), terms.equal(value, terms.ite(terms.equal(last, 0), total, const(0)))
+                )
+            ]
+            known += [
+                terms.le(0, value),
+                terms.le(value, total),
+                terms.implies(terms.equal(place, last), terms.equal(value, total)),
+            ]
             return [terms.implies(here, fact) for fact in known]
 
         def ordered(a: App, b: App) -> list[Bool]:
@@ -58,7 +66,9 @@ def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:
                 terms.implies(terms.conjunction((same, terms.le(j, i))), terms.le(y, x)),
             ]
 
-        symbols.functions[key] = Function(f"offset_{len(symbols.functions)}", _unbounded, facts, ordered, approximate=True)
+        symbols.functions[key] = Function(
+            f"offset_{len(symbols.functions)}", _unbounded, facts, ordered, approximate=True
+        )
     return terms.apply(symbols.functions[key], (*scope, *lanes))
 
 

@@ -447,9 +447,25 @@ class Symbols:
                 return terms.ite(some, where, self.unknown(op.result, lanes))
             case ReduceOp.MAX | ReduceOp.MIN:
                 where = self._position(op.result, lanes, const(0), size - 1, "attained")
+                if not lanes:
+                    self._extreme(op)
                 element = self.int_at(op.x, (*lanes[: op.axis], where, *lanes[op.axis :]))
                 return terms.ite(some, element, self.unknown(op.result, lanes))
         return self.unknown(op.result, lanes)
+
+    def _extreme(self, op: ops.Reduce) -> None:
+        """A maximum is not below the first element, nor a minimum above it."""
+        function = self.functions[(op.result, "attained")]
+        scope = self.scope(self.block_of(op.result))
+        position = terms.make_var(f"{function.name}.position", "template")
+        first, there = self.int_at(op.x, (const(0),)), self.int_at(op.x, (terms.of_atom(position),))
+        known = terms.le(first, there) if op.op is ReduceOp.MAX else terms.le(there, first)
+
+        def facts(app: App) -> list[Bool]:
+            place = {v: a for v, a in zip((t.atom for t in scope), app.args, strict=True) if isinstance(v, Var)}
+            return [terms.implies(app.guard, replacing({**place, position: terms.of_atom(app)}).bool(known))]
+
+        function.facts = facts
 
     def _sort(self, op: ops.Sort, value: Value, lanes: Lanes) -> Int:
         axis = len(lanes) - 1

@@ -26,15 +26,16 @@ def verify(function: Function, dump: Callable[[str], None] | None = None) -> Ver
     ``dump`` is given every solver query as SMT-LIB2 text.
     """
     started = perf_counter()
-    packed = findings.packed_outputs(function)
-    if packed:
-        return Verdict(function.name, packed, (), perf_counter() - started, tuple(block.reason for block in function.unsafe))
     spec.check(function)
     with terms.session():
         run = _Run(function, dump)
         run.everything()
     return Verdict(
-        function.name, tuple(run.findings), tuple(run.records), perf_counter() - started, tuple(block.reason for block in function.unsafe)
+        function.name,
+        tuple(run.findings),
+        tuple(run.records),
+        perf_counter() - started,
+        tuple(block.reason for block in function.unsafe),
     )
 
 
@@ -73,7 +74,13 @@ class _Run:
     def _relation(self, param: ArrayParam, stores: list[Access]) -> None:
         """The elements of a written array together keep its contract."""
         if param.role is Role.OUT and relations.constructed(self.function, param):
-            self._record(Kind.CONTRACT, stores[0].op.span, f"'{param.name}' keeps {param.contract}", "constructed", perf_counter())
+            self._record(
+                Kind.CONTRACT,
+                stores[0].op.span,
+                f"'{param.name}' keeps {param.contract}",
+                "constructed",
+                perf_counter(),
+            )
         elif relations.by_distinct_values(param):
             for claim in relations.distinct_claims(self.symbols, param, stores):
                 if not self._by_solver(claim, perf_counter()):

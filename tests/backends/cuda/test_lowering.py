@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.backends.cuda.interpreted import compare, function_of
 
+import zellige as zl
 from zellige.backends.cuda.options import Options
 from zellige.kernels import gpu_linear, norm, rope
 
@@ -152,3 +153,46 @@ def test_a_split_product_sums_to_the_whole(tokens: int, width: int, depth: int) 
     function = function_of(batch.linear_parts, BM=16, BN=16, BK=16, DEPTH=32)
     made = compare(function, {"T": tokens, "N": width, "K": depth, "PARTS": parts}, arrays, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(made["part"].sum(0), x.astype(np.float32) @ w.astype(np.float32).T, rtol=1e-2, atol=1e-2)
+
+
+S = zl.dims("S")
+WORD = zl.dtypes("WORD", zl.i32, zl.u32)
+
+
+@zl.kernel
+def shifts(
+    x: zl.In[WORD, S], by: zl.In[WORD, S], *, left: zl.Out[WORD, S], right: zl.Out[WORD, S], BN: zl.Static = 16
+) -> None:
+    """Both shifts, by amounts of any size."""
+    i = zl.grid(S.tiles(BN))
+    left[i] = x[i] << by[i]
+    right[i] = x[i] >> by[i]
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_shifts_by_the_width_and_more_are_defined(signed: bool) -> None:
+    dtype = zl.i32 if signed else zl.u32
+    by = np.array([0, 1, 31, 32, 33, 63, 64, 1000] + ([-1, -32] if signed else [2**31, 2**32 - 1]))
+    kind = np.int32 if signed else np.uint32
+    x = np.array([-5, 7, -1, 123, -123, 9, -9, 2**31 - 1, 6, -6]).astype(kind)
+    arrays = {"x": x, "by": by.astype(kind), "left": np.zeros(10, kind), "right": np.zeros(10, kind)}
+    compare(function_of(shifts, {"WORD": dtype}), {"S": 10}, arrays)
+
+
+def test_ragged_segments_are_refused_with_a_reason() -> None:
+    from zellige.backends.cuda.lowering import lower
+    from zellige.diagnostics.errors import ZelligeError
+    from zellige.ir import dtypes, ops
+    from zellige.ir.builder import Builder
+    from zellige.ir.extent import Const
+    from zellige.ir.ops import Function, Value
+    from zellige.ir.types import TileType
+
+    builder = Builder()
+    with builder.block() as body:
+        lengths = builder.iota(4)
+        total = builder.constant(4, dtypes.index)
+        builder.emit(ops.Offsets(lengths=lengths, total=total, result=Value(TileType(dtypes.index, (Const(5),)))))
+    with pytest.raises(ZelligeError) as caught:
+        lower(Function("ragged", (), (), (), body), Options())
+    assert caught.value.code == "ZL0906"

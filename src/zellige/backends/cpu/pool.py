@@ -12,6 +12,7 @@ import ctypes
 import os
 import threading
 import time
+from array import array
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -103,6 +104,10 @@ class Pool:
         words[11] = self._code.pauses(_SPIN_SECONDS)
         self._address = self._state.ctypes.data
         self._in_use = threading.Lock()
+        self._single = [_aligned_words([0] * _LAUNCH_WORDS) for _ in range(2)]
+        self._single_addresses = [row.ctypes.data for row in self._single]
+        self._single_words: list[array[int] | None] = [None, None]
+        self._turn = 0
         self._last: npt.NDArray[np.int64] | None = None  # a straggler may still read the launches of the last replay
         self._workers = [
             threading.Thread(
@@ -122,9 +127,15 @@ class Pool:
 
     def launch(self, entry_address: int, slots: Sequence[int], programs: int) -> None:
         """Runs one kernel and returns when it has completed."""
-        recording = Recording()
-        recording.add(entry_address, slots, programs)
-        self.replay(recording)
+        words = slots if isinstance(slots, array) else array("q", slots)
+        smallest = max(1, programs // (self.threads * _CLAIMS_PER_THREAD))
+        with self._in_use:
+            # Two records in turn: stragglers of the launch before last have left, or the last one could not have begun.
+            self._turn ^= 1
+            row = self._single[self._turn]
+            row[:6] = entry_address, words.buffer_info()[0], programs, smallest, 0, programs
+            self._single_words[self._turn] = words
+            self._code.replay(self._address, self._single_addresses[self._turn], 1, programs)
 
     def close(self) -> None:
         """Ends the worker threads; the pool cannot be used afterwards."""

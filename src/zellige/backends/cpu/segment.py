@@ -24,7 +24,9 @@ def lower_offsets(ctx: Context, op: ops.Offsets) -> None:
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
         write_buffer(ctx, buffer, (i,), index_of(carried[0]))
         length = cast(e, ctx.value(op.lengths, (i,)), op.lengths.type.dtype, dtypes.index, ctx.target)
-        length = e.i64(e.extremum("smin", e.extremum("smax", length, 0), total))  # two numbers ≤ total < 2⁶² do not wrap
+        length = e.i64(
+            e.extremum("smin", e.extremum("smax", length, 0), total)
+        )  # two numbers ≤ total < 2⁶² do not wrap
         return [e.i64(e.extremum("smin", e.add(carried[0], length), total))]
 
     e.loop(0, count, 1, [Reg("0", "i64")], step)

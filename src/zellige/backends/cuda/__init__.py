@@ -1,6 +1,8 @@
 """Specialised tile IR → Triton source → cubin.
 
-``intervals.py`` and ``padding.py`` analyse a function, ``operators.py`` is the table from operation to text, ``access.py``
-writes loads and stores, ``hazards.py`` places barriers, ``lowering.py`` puts the source together, and ``compiler.py`` turns
-it into a ``CompiledKernel`` without a GPU. Start with ``lowering.py``. May import ``ir`` and ``passes``, never a runtime.
+``intervals.py`` and ``padding.py`` analyse a function; ``operators.py`` is the table from operation to text and
+``expressions.py`` writes values; ``access.py`` (pointers and masks), ``descriptors.py`` (bulk copies) and ``quantised.py``
+write loads and stores; ``hazards.py`` places barriers and ``prefetch.py`` what runs before a dependent launch waits;
+``lowering.py`` puts the source together (``source.py``), and ``compiler.py`` turns it into a ``CompiledKernel`` without a
+GPU. Start with ``lowering.py``. May import ``ir`` and ``passes``, never a runtime.
 """

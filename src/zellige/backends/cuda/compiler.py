@@ -110,8 +110,8 @@ def compile(
 
     ``cache``: a folder of compiled kernels, by content; looked at first, added to. None: compile anew.
 
-    Raises ZelligeError ZL0401 (a tile extent is not fixed), ZL0402 and ZL0403 (an operation that GPU tiles lack), ZL0404 (no
-    Triton), ZL0405 (Triton refuses the kernel, such as for too much shared memory).
+    Raises ZelligeError ZL0901 (a tile extent is not fixed), ZL0902 and ZL0903 (an operation that GPU tiles lack), ZL0904 (no
+    Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory).
     """
     options = options or Options()
     lowered = lower(specialise(function, dims), options)
@@ -140,7 +140,7 @@ def _triton() -> Any:
         import triton
     except ImportError as error:
         raise ZelligeError(
-            "ZL0404", "compiling for a GPU needs the package 'triton', which is not installed",
+            "ZL0904", "compiling for a GPU needs the package 'triton', which is not installed",
             help="pip install 'zellige[cuda]'", facts={"cause": str(error)},
         ) from error  # fmt: skip
     return triton
@@ -170,7 +170,7 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
             made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=settings)
         except Exception as error:
             raise ZelligeError(
-                "ZL0405", f"Triton refuses the kernel '{lowered.name}' for {target}: {error}",
+                "ZL0905", f"Triton refuses the kernel '{lowered.name}' for {target}: {error}",
                 facts={"options": options.as_json()}, help="try smaller tiles or fewer stages",
             ) from error  # fmt: skip
         cubin = made.asm["cubin"]
@@ -179,7 +179,7 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
     limit = SHARED_LIMITS.get(target)
     if limit is not None and metadata.shared > limit:
         raise ZelligeError(
-            "ZL0405", f"'{lowered.name}' needs {metadata.shared} bytes of shared memory; a block of {target} has {limit}",
+            "ZL0905", f"'{lowered.name}' needs {metadata.shared} bytes of shared memory; a block of {target} has {limit}",
             facts={"options": options.as_json()}, help="use smaller tiles or fewer stages",
         )  # fmt: skip
     return CompiledKernel(
@@ -225,7 +225,7 @@ def _resources(cubin: bytes, name: str) -> tuple[int, int]:
         ).stdout
     found = re.search(rf"Function {re.escape(name)}:\s*REG:(\d+) STACK:(\d+).*?LOCAL:(\d+)", report)
     if found is None:
-        raise ZelligeError("ZL0405", f"the resource report of '{name}' is unreadable", facts={"report": report[:500]})
+        raise ZelligeError("ZL0905", f"the resource report of '{name}' is unreadable", facts={"report": report[:500]})
     return int(found.group(1)), max(int(found.group(2)), int(found.group(3)))
 
 

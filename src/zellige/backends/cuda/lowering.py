@@ -15,7 +15,7 @@ from zellige.backends.cuda.access import Memory, stride_name
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
-from zellige.backends.cuda.intervals import Bounds, is_index
+from zellige.backends.cuda.intervals import Bounds, Interval, is_index
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
@@ -255,6 +255,13 @@ class Lowering:
                 self._while(op)
             case ops.If():
                 self._if(op)
+            case ops.Offsets() | ops.Segment():
+                raise ZelligeError(
+                    "ZL0906",
+                    f"'{self.function.name}' uses ragged segments (zl.offsets, offsets.tiles), which do not run on GPUs yet",
+                    help="run it on the CPU with zl.using('cpu')",
+                    span=op.span,
+                )
             case _:
                 raise InternalError(f"the CUDA backend has no lowering for {type(op).__name__}")
 
@@ -290,6 +297,8 @@ class Lowering:
             )
             b = self.x.text(y)
         text = operators.BINARY[operator].format(x=a, y=b)
+        if operator in (BinaryOp.SHL, BinaryOp.SHR):
+            text = self._shift(operator, x, y, a, b)
         if operator in (BinaryOp.FLOORDIV, BinaryOp.MOD) and x.type.dtype.kind is not Kind.UNSIGNED:
             text = self._floored(operator, x, y, a, b)
         if wide and is_index(op.result) and not self.x.is_wide(op.result):
@@ -297,6 +306,21 @@ class Lowering:
         if x.type.dtype.is_integer and not is_index(x) and x.type.dtype.bits < 32 and not operator.is_comparison:
             text = f"({text}).to({TRITON_DTYPE[x.type.dtype]})"
         self.x.bind(op.result, text)
+
+    def _shift(self, operator: BinaryOp, x: Value, y: Value, a: str, b: str) -> str:
+        """A shift; by the width or more (or less than 0) it leaves 0, or the sign, where the hardware's is undefined."""
+        bits = (64 if self.x.is_wide(x) else 32) if is_index(x) else x.type.dtype.bits
+        template = operators.BINARY[operator]
+        if self.bounds.of(y).within(Interval(0, bits - 1)):
+            return template.format(x=a, y=b)
+        if self.x.term(y).literal:
+            b = self.x.typed(y)
+        fits = self.source.bind(f"({b} >= 0) & ({b} < {bits})", "fits")
+        signed = x.type.dtype.kind is not Kind.UNSIGNED
+        if operator is BinaryOp.SHR and signed:
+            return template.format(x=a, y=f"tl.where({fits}, {b}, {bits - 1})")
+        shifted = template.format(x=a, y=f"tl.where({fits}, {b}, 0)")
+        return f"tl.where({fits}, {shifted}, 0)"
 
     def _floored(self, operator: BinaryOp, x: Value, y: Value, a: str, b: str) -> str:
         """Division rounding down, where Triton's rounds towards zero."""
@@ -348,7 +372,7 @@ class Lowering:
             )  # fmt: skip
             if (len(left), len(right)) != (1, 1) and (padded or before != after):
                 raise ZelligeError(
-                    "ZL0402",
+                    "ZL0902",
                     "a reshape splits or merges an axis whose extent is not a power of two, which a GPU tile cannot do",
                     facts={"from": str(op.x.type), "to": str(op.result.type)},
                     help="load the tile with the wanted axes, or give the inner axes extents that are powers of two",
@@ -391,7 +415,7 @@ class Lowering:
         dtype, axis = op.x.type.dtype, op.x.type.rank - 1
         if dtype.bits > 32 and not (is_index(op.x) and not self.x.is_wide(op.x)):
             raise ZelligeError(
-                "ZL0403", f"sorting {dtype} on a GPU is not supported", facts={"tile": str(op.x.type)}, span=op.span,
+                "ZL0903", f"sorting {dtype} on a GPU is not supported", facts={"tile": str(op.x.type)}, span=op.span,
                 help="sort values of 32 bits or fewer",
             )  # fmt: skip
         bind, text = self.source.bind, self.x.typed(op.x)

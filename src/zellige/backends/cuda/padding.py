@@ -22,10 +22,10 @@ def power_of_two(n: int) -> int:
 
 
 def tile_extent(extent: Extent, value: Value) -> int:
-    """A tile's extent as a number. ZelligeError ZL0401 if it depends on a dim that was not fixed."""
+    """A tile's extent as a number. ZelligeError ZL0901 if it depends on a dim that was not fixed."""
     if extent.constant is None:
         raise ZelligeError(
-            "ZL0401",
+            "ZL0901",
             f"a tile has the extent {extent}, which is not known when the kernel is compiled for a GPU",
             facts={"tile": str(value.type), "dims to fix": ", ".join(sorted(extent.dims()))},
             help="give these dims when compiling, or cut the axis into spans of a static size",

@@ -86,7 +86,9 @@ def _check_arrays(function: Function, dims: Mapping[str, int], arrays: Mapping[s
 def _check_exclusive(function: Function, param: ArrayParam, arrays: Mapping[str, Array]) -> None:
     """LaunchRefused if an exclusive array overlaps another argument, or itself."""
     array = arrays[param.name]
-    if array.size and any(stride == 0 and extent > 1 for stride, extent in zip(array.strides, array.shape, strict=True)):
+    if array.size and any(
+        stride == 0 and extent > 1 for stride, extent in zip(array.strides, array.shape, strict=True)
+    ):
         raise LaunchRefused(f"{function.name}: {param.name} is exclusive but its elements overlap (stride 0)")
     for other in function.arrays:
         if other.name != param.name and other.name in arrays and np.shares_memory(array, arrays[other.name]):

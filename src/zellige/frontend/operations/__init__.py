@@ -5,7 +5,7 @@ Start with ``registry.py``; then one file per family, as in ``lang/operations.py
 
 from __future__ import annotations
 
-from zellige.frontend.operations import across, elementwise, grids, making, shape
+from zellige.frontend.operations import across, composed, elementwise, grids, making, shape
 from zellige.frontend.operations.registry import call
 
-__all__ = ["across", "call", "elementwise", "grids", "making", "shape"]
+__all__ = ["across", "call", "composed", "elementwise", "grids", "making", "shape"]

@@ -55,6 +55,16 @@ def _where(context: Context, condition: object, x: object, y: object) -> object:
     return context.combined(result, plain(chosen), Tile(result, kept, lanes), plain(right))
 
 
+def activity(context: Context, tile: Tile) -> Tile:
+    """``tile.active``: true in the active lanes, and known in all of them."""
+    builder = context.builder
+    value = builder.broadcast(builder.constant(True, dtypes.bool_), tile.shape)
+    for i, mask in enumerate(tile.masks):
+        active = builder.broadcast(expand_mask(builder, mask, tile.rank), tile.shape)
+        value = active if i == 0 else builder.binary(BinaryOp.AND, value, active)
+    return Tile(value, (), tile.lanes, implies=tile.masks)
+
+
 @lowers
 def _only(context: Context, x: object, condition: object) -> object:
     tile, mask = plain(context.scalar_of(x)), plain(context.scalar_of(condition))
@@ -114,6 +124,11 @@ def _random_bits(context: Context, seed: object, counter: object) -> object:
 
 @lowers
 def _random_uniform(context: Context, seed: object, counter: object) -> object:
+    return uniform(context, seed, counter)
+
+
+def uniform(context: Context, seed: object, counter: object) -> Tile:
+    """f32 numbers in (0, 1)."""
     bits = _random_bits(context, seed, counter)
     assert isinstance(bits, Tile)
     high = context.binary(BinaryOp.SHR, bits, 8)

@@ -5,12 +5,12 @@ What a layer computes is `layer`; each line is a call of a verified kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from zellige import f16
+from zellige import f16, f32
 from zellige.kernels.attention import attention_decode, attention_prefill
 from zellige.kernels.embedding import embed
 from zellige.kernels.linear import (
@@ -35,10 +35,21 @@ class Schedule:
     linear: Kernel
     linear_add: Kernel
     swiglu: Kernel
+    rows: int | None = None
+    """Most tokens it is meant for."""
+    tiles: Mapping[str, int] = field(default_factory=dict)
+    """Static parameters of the kernels, where not their defaults."""
 
 
-VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector)
+VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector, 3)
+THIN = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, 8, {"BM": 8, "BN": 32})
+SMALL = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, 16, {"BM": 16, "BN": 32})
 MATRIX = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix)
+
+
+def schedule_for(tokens: int) -> Schedule:
+    """The quickest schedule for a pass over so many tokens."""
+    return next((s for s in (VECTOR, THIN, SMALL) if s.rows is not None and tokens <= s.rows), MATRIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,10 @@ class Rotary:
     def table(cls, config: ModelConfig, positions: int, factors: np.ndarray | None) -> Rotary:
         """The table for positions 0 … positions−1; ``factors``: the file's divisors of the frequencies, if it has some."""
         angles = np.arange(positions, dtype=np.float64)[:, None] * config.inverse_frequencies(factors)[None, :]
-        return cls(borrow(np.cos(angles).astype(np.float32)), borrow(np.sin(angles).astype(np.float32)))
+        size = config.rope_magnitude
+        return cls(
+            borrow((size * np.cos(angles)).astype(np.float32)), borrow((size * np.sin(angles)).astype(np.float32))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,38 @@ class Inputs:
     length: Tensor | None  # UpTo[PAGES * P] [T] when each token is a sequence of its own
 
 
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Memory for the intermediate values of a pass over T tokens, used by every layer in turn.
+
+    Cleared at the start: memory that nobody has touched yet makes each masked access to it cost a fault that is suppressed.
+    """
+
+    hidden: Tensor  # f32 [T, D]
+    normed: Tensor  # f32 [T, D]
+    queries: Tensor  # f32 [T, H * HD]
+    keys: Tensor  # f32 [T, HK * HD]
+    values: Tensor  # f32 [T, HK * HD]
+    attended: Tensor  # f32 [T, HK, G, HD]
+    ffn: Tensor  # f32 [T, F]
+
+    @classmethod
+    def of(cls, config: ModelConfig, tokens: int) -> Workspace:
+        """Cleared memory for passes of at most ``tokens`` tokens."""
+        c = config
+        queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        widths = (c.width, c.width, queries, keys, keys)
+        attended = _cleared(tokens, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
+        return cls(*(_cleared(tokens, width) for width in widths), attended, _cleared(tokens, c.ffn_width))
+
+
+def _cleared(*shape: int) -> Tensor:
+    """An f32 tensor whose pages are there: zeros were written to each."""
+    made = zeros(shape, f32)
+    made.write(np.zeros(shape, np.float32))
+    return made
+
+
 class Llama:
     """The weights of a model and its forward pass over rows of hidden state."""
 
@@ -93,23 +139,26 @@ class Llama:
 
     def forward(self, inputs: Inputs, schedule: Schedule) -> Tensor:
         """The hidden state after the last layer, f32 [T, D], before the final norm."""
-        h = embed(inputs.ids, self.weight("token_embd.weight"))
+        room = Workspace.of(self.config, inputs.ids.shape[0])
+        embed(inputs.ids, self.weight("token_embd.weight"), y=room.hidden)
         for layer in range(self.config.layers):
-            self._layer(layer, h, inputs, schedule)
-        return h
+            self._layer(layer, room, inputs, schedule)
+        return room.hidden
 
-    def _layer(self, layer: int, h: Tensor, inputs: Inputs, use: Schedule) -> None:
-        """One block; ``h`` f32 [T, D] is updated in place."""
-        c = self.config
+    def _layer(self, layer: int, room: Workspace, inputs: Inputs, use: Schedule) -> None:
+        """One block; ``room.hidden`` f32 [T, D] is updated in place."""
+        c, h, x = self.config, room.hidden, room.normed
         tokens, groups = h.shape[0], c.heads // c.kv_heads
 
         def w(name: str) -> Tensor:
             return self.weight(f"blk.{layer}.{name}.weight")
 
-        x = rms_norm(h, w("attn_norm"), c.rms_eps)
-        q, k, v = use.linear(x, w("attn_q")), use.linear(x, w("attn_k")), use.linear(x, w("attn_v"))
-        q = q.reshape(tokens, c.heads, c.head_dim)
-        k, v = (t.reshape(tokens, c.kv_heads, c.head_dim) for t in (k, v))
+        rms_norm(h, w("attn_norm"), c.rms_eps, y=x)
+        use.linear(x, w("attn_q"), y=room.queries, **use.tiles)
+        use.linear(x, w("attn_k"), y=room.keys, **use.tiles)
+        use.linear(x, w("attn_v"), y=room.values, **use.tiles)
+        q = room.queries.reshape(tokens, c.heads, c.head_dim)
+        k, v = (t.reshape(tokens, c.kv_heads, c.head_dim) for t in (room.keys, room.values))
         if c.qk_norm:
             head_norm(w("attn_q_norm"), c.rms_eps, x=q)
             head_norm(w("attn_k_norm"), c.rms_eps, x=k)
@@ -121,14 +170,18 @@ class Llama:
         )  # fmt: skip
         grouped, scale = q.reshape(tokens, c.kv_heads, groups, c.head_dim), c.head_dim**-0.5
         if inputs.length is not None:
-            a = attention_decode(grouped, keys, values, inputs.table, inputs.length, scale)
+            attention_decode(grouped, keys, values, inputs.table, inputs.length, scale, out=room.attended)
         else:
-            a = attention_prefill(grouped, keys, values, inputs.table, 0, scale)
-        use.linear_add(a.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h)
-        x = rms_norm(h, w("ffn_norm"), c.rms_eps)
-        use.linear_add(use.swiglu(x, w("ffn_gate"), w("ffn_up")), w("ffn_down"), h=h)
+            attention_prefill(grouped, keys, values, inputs.table, 0, scale, out=room.attended)
+        use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h, **use.tiles)
+        rms_norm(h, w("ffn_norm"), c.rms_eps, y=x)
+        use.swiglu(x, w("ffn_gate"), w("ffn_up"), y=room.ffn, **use.tiles)
+        use.linear_add(room.ffn, w("ffn_down"), h=h, **use.tiles)
 
     def logits(self, h: Tensor, schedule: Schedule) -> Tensor:
         """Logits f32 [B, V] of rows of hidden state f32 [B, D]."""
         head = "token_embd.weight" if self.config.tied_embeddings else "output.weight"
-        return schedule.linear(rms_norm(h, self.weight("output_norm.weight"), self.config.rms_eps), self.weight(head))
+        x, y = _cleared(*h.shape), _cleared(h.shape[0], self.config.vocab_size)
+        rms_norm(h, self.weight("output_norm.weight"), self.config.rms_eps, y=x)
+        schedule.linear(x, self.weight(head), y=y, **schedule.tiles)
+        return y

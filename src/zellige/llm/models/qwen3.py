@@ -6,16 +6,18 @@ The same kernels run on the CPU, where they are tested; `llama.py` is the unfuse
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from zellige.ir.dtypes import DType, bf16, f32
 from zellige.kernels.batch import (
+    head_rows,
     linear_parts,
     linear_rows,
     linear_rows_add,
     norm_rows,
     paged_prefill,
+    prefill_attention,
     sum_parts_add,
     swiglu_rows,
 )
@@ -130,6 +132,8 @@ class PrefillInputs:
 
 FEW = 4
 """Tokens up to which each streams the weights by itself; more share them in matrix products."""
+SOME = 16
+"""Tokens up to which each head of each token has a program to itself."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
@@ -156,13 +160,14 @@ def decode_step(
     products = _Products(c, rows, memory)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
-        q = _queries(c, layer, products, h, keys, values, inputs, cache, memory)
+        q, _, _ = products.heads(layer, h, keys, values, inputs, cache)
         paged_decode_partial(
             q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
             part=part, best_of=best_of, total_of=total_of, CHUNK=chunk,
         )  # fmt: skip
-        a: Any = paged_decode_combine(part, best_of, total_of)
-        products.add(a.reshape(rows, c.heads * c.head_dim), layer.output, h)
+        a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
+        paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
+        products.add(a, layer.output, h)
         products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
     logits = products.normed(h, w.norm, w.head, f32)
     _likeliest(logits, inputs.ids, memory)
@@ -186,11 +191,14 @@ def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: Prefill
     products = _Products(c, tokens, memory)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
-        q = _queries(c, layer, products, h, keys, values, inputs, cache, memory)
-        a: Any = paged_prefill(
-            q.reshape(tokens, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.start, c.head_dim**-0.5
-        )
-        products.add(a.reshape(tokens, c.heads * c.head_dim), layer.output, h)
+        q, k, qkv = products.heads(layer, h, keys, values, inputs, cache)
+        a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
+        grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
+        if inputs.start == 0 and k is not None:
+            prefill_attention(grouped, k, qkv, c.head_dim**-0.5, out=out)
+        else:
+            paged_prefill(grouped, keys, values, inputs.table, inputs.start, c.head_dim**-0.5, out=out)
+        products.add(a, layer.output, h)
         products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
     wanted = inputs.last.shape[0]
     logits = _Products(c, wanted, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
@@ -198,52 +206,61 @@ def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: Prefill
     return logits
 
 
-def _queries(
-    c: ModelConfig,
-    layer: Layer,
-    products: _Products,
-    h: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    inputs: DecodeInputs | PrefillInputs,
-    cache: Caches,
-    memory: Memory,
-) -> Tensor:
-    """Query heads, bf16 [T, H, HD], normed and rotated; keys and values go to the cache."""
-    rows, heads = h.shape[0], c.heads + 2 * c.kv_heads
-    qkv = products.normed(h, layer.attention_norm, layer.qkv, bf16)
-    q = memory.empty((rows, c.heads, c.head_dim), bf16)
-    head_norm_rope_append(
-        qkv.reshape(rows, heads, c.head_dim), layer.q_norm, layer.k_norm, inputs.position, inputs.slot, cache.cosine,
-        cache.sine, c.rms_eps, q=q, keys=keys, values=values,
-    )  # fmt: skip
-    return q
-
-
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """Products with weights, by the way that suits the number of tokens."""
+    """Products with weights, by the way that suits the number of tokens. Layers share their buffers: they run one by one."""
 
     config: ModelConfig
     rows: int
     memory: Memory
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
+        """The buffer of that name; made the first time."""
+        key = f"{name} {shape} {dtype}"
+        if key not in self.buffers:
+            self.buffers[key] = self.memory.empty(shape, dtype)
+        return self.buffers[key]
+
+    def heads(
+        self, layer: Layer, h: Tensor, keys: Tensor, values: Tensor, inputs: DecodeInputs | PrefillInputs, cache: Caches
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Query heads, bf16 [T, H, HD], normed and rotated; keys and values go to the cache. For many tokens the keys as well, in
+        the order of tokens, bf16 [T, HK, HD]; and all heads as they left the product, bf16 [T, H + 2·HK, HD]."""
+        c, rows = self.config, self.rows
+        heads = c.heads + 2 * c.kv_heads
+        qkv = self.normed(h, layer.attention_norm, layer.qkv, bf16).reshape(rows, heads, c.head_dim)
+        q = self.buffer("q", (rows, c.heads, c.head_dim), bf16)
+        given = (qkv, layer.q_norm, layer.k_norm, inputs.position, inputs.slot, cache.cosine, cache.sine, c.rms_eps)
+        if rows <= SOME:
+            head_norm_rope_append(*given, q=q, keys=keys, values=values)
+            return q, None, qkv
+        k = self.buffer("k", (rows, c.kv_heads, c.head_dim), bf16)
+        head_rows(*given, q=q, k=k, keys=keys, values=values)
+        return q, k, qkv
+
+    def _norm(self, h: Tensor, g: Tensor) -> Tensor:
+        x = self.buffer("normed", h.shape, bf16)
+        norm_rows(h, g, self.config.rms_eps, x=x)
+        return x
 
     def normed(self, h: Tensor, g: Tensor, w: Tensor, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
-        y = self.memory.empty((self.rows, w.shape[0]), dtype)
+        y = self.buffer("product", (self.rows, w.shape[0]), dtype)
         if self.rows <= FEW:
             norm_linear(h, g, w, self.config.rms_eps, y=y)
         else:
-            linear_rows(norm_rows(h, g, self.config.rms_eps), w, y=y)
+            linear_rows(self._norm(h, g), w, y=y)
         return y
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Tensor, up: Tensor) -> Tensor:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
+        y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
         if self.rows <= FEW:
-            made: Any = norm_swiglu(h, g, gate, up, self.config.rms_eps)
+            norm_swiglu(h, g, gate, up, self.config.rms_eps, y=y)
         else:
-            made = swiglu_rows(norm_rows(h, g, self.config.rms_eps), gate, up)
-        return made
+            swiglu_rows(self._norm(h, g), gate, up, y=y)
+        return y
 
     def add(self, x: Tensor, w: Tensor, h: Tensor) -> None:
         """h += x·wᵀ."""
@@ -254,8 +271,8 @@ class _Products:
         if parts == 1:
             linear_rows_add(x, w, h=h)
             return
-        part = self.memory.empty((parts, *h.shape), f32)
-        linear_parts(x, w, part=part, DEPTH=depth, BM=16 if self.rows <= 16 else 64)
+        part = self.buffer("part", (parts, *h.shape), f32)
+        linear_parts(x, w, part=part, DEPTH=depth)
         sum_parts_add(part, h=h)
 
 
@@ -270,9 +287,10 @@ def attention_chunk(batch: int, kv_heads: int, context: int) -> int:
 
 def _split(rows: int, width: int, depth: int) -> tuple[int, int]:
     """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is."""
-    programs = -(-rows // 64) * -(-width // 64)
-    if rows > 64 or programs >= MULTIPROCESSORS:
+    side = 64 if rows <= 64 else 128
+    programs = -(-rows // side) * -(-width // side)
+    if rows > 256 or programs >= MULTIPROCESSORS:
         return 1, depth
-    wanted = min(8, -(-2 * MULTIPROCESSORS // programs))
+    wanted = min(8 if rows <= 16 else 4, -(-2 * MULTIPROCESSORS // programs))
     length = -(-depth // wanted // 256) * 256
     return -(-depth // length), length

@@ -23,9 +23,24 @@ def known_config(name: str) -> ModelConfig:
     size = name.rsplit("/", 1)[-1].removeprefix("Qwen3-")
     if size not in _QWEN3:
         raise ZelligeError(
-            "ZL0604", f"the configuration of '{name}' is not known", help=f"known: {', '.join('Qwen3-' + s for s in _QWEN3)}"
+            "ZL0604",
+            f"the configuration of '{name}' is not known",
+            help=f"known: {', '.join('Qwen3-' + s for s in _QWEN3)}",
         )
     layers, width, heads, ffn, tied = _QWEN3[size]
     return ModelConfig(
-        "qwen3", 151936, width, layers, heads, 8, 128, ffn, 40960, 1e-6, 1e6, "halves", tied_embeddings=tied, qk_norm=True
+        "qwen3",
+        151936,
+        width,
+        layers,
+        heads,
+        8,
+        128,
+        ffn,
+        40960,
+        1e-6,
+        1e6,
+        "halves",
+        tied_embeddings=tied,
+        qk_norm=True,
     )

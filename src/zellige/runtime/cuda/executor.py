@@ -75,6 +75,9 @@ class CudaExecutor:
     """Runs launches on one stream of one GPU, or with ``device=None`` only compiles them."""
 
     name = "cuda"
+    plan_key = "cuda"
+    asynchronous = False
+    borrows = False
 
     def __init__(self, device: Device | None, target: str | None = None) -> None:
         self.device = device

@@ -27,6 +27,6 @@ def load_kernel(
 ) -> LoadedKernel:
     """The kernel compiled for ``device`` with ``dims`` fixed (the other dims are given at each launch), and loaded.
 
-    ``function`` has been verified. Errors of ``compile`` (ZL0401 … ZL0405) and ``LoadedKernel`` (ZL0513, ZL0514)."""
+    ``function`` has been verified. Errors of ``compile`` (ZL0901 … ZL0905) and ``LoadedKernel`` (ZL0513, ZL0514)."""
     used = {name: size for name, size in dims.items() if name in function.dims()}
     return LoadedKernel(compile(function, used, device.target, options, cache_dir("cuda")), device)

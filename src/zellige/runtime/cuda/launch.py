@@ -32,7 +32,8 @@ class LoadedKernel:
             )  # fmt: skip
         if compiled.shared_bytes > device.shared_bytes:
             raise ZelligeError(
-                "ZL0514", f"'{compiled.name}' needs {compiled.shared_bytes} bytes of shared memory; {device.name} has {device.shared_bytes}",
+                "ZL0514", f"'{compiled.name}' needs {compiled.shared_bytes} bytes of shared memory, more than {device.name} has",
+                facts={"limit": device.shared_bytes},
                 help="use smaller tiles or fewer stages",
             )  # fmt: skip
         device.use()

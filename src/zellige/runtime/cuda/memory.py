@@ -97,11 +97,12 @@ class Staging:
     A buffer belongs to its copy until the copy is done, which an event says; then another copy may use it."""
 
     def __init__(self, device: Device, stream: Any) -> None:
-        from cuda.core import PinnedMemoryResource
+        from cuda.core import LegacyPinnedMemoryResource
 
         self.device = device
         self.stream = stream
-        self._resource = PinnedMemoryResource()
+        # Memory of the pool-based PinnedMemoryResource makes a copy to the host wait for the stream (cuda-core 1.2).
+        self._resource = LegacyPinnedMemoryResource()
         self._free: dict[int, list[Any]] = defaultdict(list)
         self._busy: list[tuple[Any, int, Any]] = []
 
@@ -160,7 +161,7 @@ class Staging:
         size = _rounded(size)
         if self._free[size]:
             return self._free[size].pop(), size
-        return self._resource.allocate(size, stream=self.stream), size
+        return self._resource.allocate(size), size
 
 
 def _rounded(size: int) -> int:

@@ -1,0 +1,213 @@
+"""Reads a model in Hugging Face's layout: `config.json`, `*.safetensors` and tokenizer files in one folder.
+
+A safetensors file is eight bytes that say how long its header is, the header (JSON: name → dtype, shape, offsets), and
+the data; it is mapped, never copied. Names become GGUF's, so that models know one set of names. Rows of the query and
+key projections are in Hugging Face's order, so rotary pairs are halves apart, in every architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zellige.diagnostics import ZelligeError
+from zellige.llm.models import MODELS
+from zellige.llm.weights.config import ModelConfig, RopeScaling, architecture_of, bad_config, checked
+from zellige.llm.weights.gguf_file import Tensor, truncated
+from zellige.llm.weights.model_file import ModelFile
+
+_KINDS = {"F32": 4, "F16": 2, "BF16": 2}
+_TOP = {"embed_tokens": "token_embd", "norm": "output_norm"}
+_IN_LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def read_safetensors_dir(folder: Path) -> ModelFile:
+    """Open the model in `folder`. Errors: ZL0601 to ZL0608, as for a GGUF file."""
+    settings = _json(folder / "config.json", needed=True)
+    tensors = {tensor.name: tensor for path in _shards(folder) for tensor in _tensors(path)}
+    config = _config(settings, tensors, folder)
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.exists():
+        raise _unreadable(tokenizer, "it is missing")
+    metadata = _json(folder / "tokenizer_config.json")
+    generation = _json(folder / "generation_config.json")
+    ends = generation.get("eos_token_id", settings.get("eos_token_id"))
+    metadata["eos_token_ids"] = [ends] if isinstance(ends, int) else list(ends or ())
+    template_file = folder / "chat_template.jinja"
+    template = template_file.read_text("utf-8") if template_file.exists() else metadata.get("chat_template")
+    return ModelFile(folder, config, tensors, metadata, template if isinstance(template, str) else None, tokenizer)
+
+
+def gguf_name(name: str) -> str | None:
+    """GGUF's name of a tensor that Hugging Face calls `name`; None for one that no supported model uses."""
+    stem, _, kind = name.removeprefix("model.").rpartition(".")
+    if stem == "lm_head":
+        return f"output.{kind}"
+    if stem in _TOP:
+        return f"{_TOP[stem]}.{kind}"
+    found = re.fullmatch(r"layers\.(\d+)\.(.+)", stem)
+    if found is None or found[2] not in _IN_LAYER:
+        return None
+    return f"blk.{found[1]}.{_IN_LAYER[found[2]]}.{kind}"
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(_json(index).get("weight_map", {}).values()))
+        return [folder / name for name in names]
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _tensors(path: Path) -> Iterator[Tensor]:
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size < 8:
+                raise truncated(path, 8, os.fstat(file.fileno()).st_size, "the header")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
+    (length,) = struct.unpack_from("<Q", mapped)
+    base = 8 + length
+    if base > len(mapped):
+        raise truncated(path, base, len(mapped), "the header")
+    try:
+        header = json.loads(mapped[8:base])
+        entries: list[tuple[str, str, tuple[int, ...], int, int]] = []
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = (int(n) for n in entry["data_offsets"])
+                entries.append((name, str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), begin, end))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise _damaged(path, "its header is not what a safetensors file has") from None
+    for name, kind, shape, begin, end in entries:
+        known = gguf_name(name)
+        if known is None:
+            continue
+        if base + end > len(mapped):
+            raise truncated(path, base + end, len(mapped), f"tensor {name}")
+        if kind not in _KINDS:
+            raise ZelligeError(
+                "ZL0605",
+                f"tensor {name} is stored as {kind}, which is not supported",
+                facts={"file": str(path), "supported": ", ".join(_KINDS)},
+                help="use the model in BF16, F16 or F32, or a GGUF file of it",
+            )
+        row = (shape[-1] if shape else 1) * _KINDS[kind]
+        size = row * int(np.prod(shape[:-1], dtype=np.int64))
+        if begin < 0 or end - begin != size:
+            raise _damaged(path, f"tensor {name} of shape {list(shape)} has {end - begin} bytes, not {size}")
+        raw = np.frombuffer(mapped, dtype=np.uint8, count=size, offset=base + begin)
+        yield Tensor(known, shape, kind, raw.reshape(*shape[:-1], row))
+
+
+def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> ModelConfig:
+    file = folder / "config.json"
+    arch = replace(architecture_of(settings.get("model_type"), MODELS, file), rope_pairs="halves")
+
+    def read(key: str, default: Any = None) -> Any:
+        value = settings.get(key)
+        value = default if value is None else value
+        if not isinstance(value, (int, float)) or not value > 0:
+            raise bad_config(file, key, value)
+        return value
+
+    heads, width = int(read("num_attention_heads")), int(read("hidden_size"))
+    rope = settings.get("rope_parameters") or {}  # transformers 5 keeps all of RoPE here
+    scaling = rope if rope.get("rope_type", "default") != "default" else settings.get("rope_scaling")
+    context = int(read("max_position_embeddings"))
+    config = ModelConfig(
+        architecture=arch.name,
+        vocab_size=int(read("vocab_size")),
+        width=width,
+        layers=int(read("num_hidden_layers")),
+        heads=heads,
+        kv_heads=int(read("num_key_value_heads", heads)),
+        head_dim=int(read("head_dim", width // heads)),
+        ffn_width=int(read("intermediate_size")),
+        context_length=context,
+        rms_eps=float(read("rms_norm_eps")),
+        rope_theta=float(rope.get("rope_theta") or read("rope_theta", 10000.0)),
+        rope_pairs=arch.rope_pairs,
+        rope_scaling=None if not scaling else _rope_scaling(scaling, context, file),
+        tied_embeddings="output.weight" not in tensors or bool(settings.get("tie_word_embeddings")),
+        qk_norm=arch.qk_norm,
+        qkv_bias=arch.qkv_bias,
+    )
+    if settings.get("hidden_act", "silu") != "silu":
+        raise bad_config(file, "hidden_act", settings["hidden_act"], "silu is supported")
+    return checked(config, folder)
+
+
+def _rope_scaling(scaling: Mapping[str, Any], context: int, file: Path) -> RopeScaling | None:
+    kind = scaling.get("rope_type") or scaling.get("type")
+    if kind == "default":
+        return None
+    if kind not in ("linear", "llama3", "yarn"):
+        raise bad_config(file, "rope_scaling", kind, "linear, llama3 and yarn are supported")
+    optional = {
+        ours: float(scaling[theirs])
+        for ours, theirs in [
+            ("low_freq_factor", "low_freq_factor"),
+            ("high_freq_factor", "high_freq_factor"),
+            ("beta_fast", "beta_fast"),
+            ("beta_slow", "beta_slow"),
+            ("attention_factor", "attention_factor"),
+        ]
+        if scaling.get(theirs) is not None
+    }
+    try:
+        original = int(scaling.get("original_max_position_embeddings") or context)
+        return RopeScaling(kind, float(scaling["factor"]), original, **optional)
+    except (LookupError, TypeError, ValueError):
+        raise bad_config(file, "rope_scaling", dict(scaling)) from None
+
+
+def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
+    if not needed and not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
+    except ValueError:
+        raise _damaged(path, "it is not JSON") from None
+    if not isinstance(value, dict):
+        raise _damaged(path, "a JSON object is expected")
+    return value
+
+
+def _unreadable(path: Path, why: str) -> ZelligeError:
+    return ZelligeError(
+        "ZL0601",
+        f"cannot read {path.name}: {why}",
+        facts={"file": str(path)},
+        help="the folder needs config.json, tokenizer.json and the safetensors files: fetch what is missing",
+    )
+
+
+def _damaged(path: Path, why: str) -> ZelligeError:
+    return ZelligeError(
+        "ZL0602", f"{path.name} is damaged: {why}", facts={"file": str(path)}, help="fetch the file again"
+    )

@@ -1,0 +1,355 @@
+"""The tensor: memory with a dtype, a shape, and the contracts that its elements are known to keep.
+
+Who uses a tensor's memory is in ``memory.py``; making tensors is in ``tensor.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.dtypes import DType
+from zellige.ir.types import ContractKind
+from zellige.runtime.completion import LOCK
+from zellige.runtime.contracts import Fact, broken
+from zellige.runtime.memory import CLOCK, HostUse, HostView, Memory, share_locked
+
+
+class Tensor:
+    """An array that kernels use: storage, dtype, shape, and what is known of its contents.
+
+    ``shape`` counts elements; a block-quantised tensor's storage is uint8 with the bytes of whole blocks on its last
+    axis. Read it with ``numpy()``; change it from the host with ``write``. ``storage`` is the memory itself, for the
+    runtime: whoever touches it outside a launch has to wait for the tensor's users first.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_facts",
+        "_layout",
+        "_parent",
+        "_stamp",
+        "address",
+        "dtype",
+        "memory",
+        "shape",
+        "span",
+        "storage",
+    )
+
+    def __init__(
+        self,
+        storage: NDArray[Any],
+        dtype: DType,
+        shape: Sequence[int],
+        *,
+        initialised: bool = True,
+        borrowed: bool = False,
+    ) -> None:
+        low, high = _byte_bounds(storage)  # (``storage`` may also be a device's array)
+        self._set(
+            Memory(storage, low, high - low, initialised=initialised, borrowed=borrowed), storage, dtype, tuple(shape)
+        )
+
+    def _set(
+        self, memory: Memory, storage: NDArray[Any], dtype: DType, shape: tuple[int, ...], address: int = -1
+    ) -> None:
+        self.memory = memory
+        self.storage = storage
+        self.dtype = dtype
+        self.shape = shape
+        if address >= 0:
+            self.address = address
+            self.span = address, address + memory.size
+        else:
+            self.address = address_of(storage)
+            self.span = _byte_bounds(storage)
+        self._layout: tuple[Any, ...] | None = None
+        self._parent: Tensor | None = None
+        self._facts: tuple[Fact, ...] = ()
+        self._stamp = 0
+
+    @classmethod
+    def over(
+        cls, memory: Memory, storage: NDArray[Any], dtype: DType, shape: tuple[int, ...], *, address: int = -1
+    ) -> Tensor:
+        """A tensor over memory that exists; ``address``: of the first byte, if the storage is all of the memory in order."""
+        made = cls.__new__(cls)
+        made._set(memory, storage, dtype, shape, address)
+        return made
+
+    # --- what is known of it
+    @property
+    def parent(self) -> Tensor | None:
+        """The tensor that this is a view of."""
+        return self._parent
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether somebody else may change the contents unseen: contracts are then checked at each use."""
+        return self.memory.seen_by_others
+
+    @property
+    def initialised(self) -> bool:
+        """Whether every element was written."""
+        return self.memory.is_written(self)
+
+    @initialised.setter
+    def initialised(self, value: bool) -> None:
+        self.memory.unwritten = None if value else True
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Contracts that the contents are known to keep; a view keeps what those of the whole imply for any part."""
+        memory = self.memory
+        if memory.seen_by_others:
+            return ()
+        own = self._facts if self._facts and self._stamp >= memory.stamp() else ()
+        if self._parent is None:
+            return own
+        return (*own, *(f for f in map(fact_of_part, self._parent.facts) if f is not None and f not in own))
+
+    def keeps(self, wanted: Fact) -> bool:
+        """Whether the contents are known to keep a contract."""
+        return any(fact.suffices_for(wanted) for fact in self.facts)
+
+    def learn(self, fact: Fact, stamp: int | None = None) -> None:
+        """Remembers a contract that the contents keep, established by a check or a proof.
+
+        ``stamp``: the memory's when the contents that were checked were the latest; if they no longer are, nothing is
+        remembered."""
+        memory = self.memory
+        now = memory.stamp()
+        if memory.seen_by_others or (stamp is not None and stamp != now):
+            return
+        current = self._facts if self._stamp >= now else ()
+        if fact not in current:
+            self._facts = (*current, fact)
+        self._stamp = now
+
+    def forget(self) -> None:
+        """Called when something writes to the memory: nothing is known of the contents any more, in any view."""
+        self.memory.version = next(CLOCK)
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """Dtype, shape, strides in elements (None: row-major without gaps) and whether it may be written.
+
+        ZelligeError ZL0501 if elements are not where a kernel can address them."""
+        if self._layout is None:
+            storage = self.storage
+            strides = None if storage.flags.c_contiguous else self._element_strides()
+            if self.address % storage.itemsize:
+                raise ZelligeError(
+                    "ZL0501", f"this {self.dtype} array is not aligned to its elements", help="pass a copy"
+                )
+            self._layout = (self.dtype.name, self.shape, strides, storage.flags.writeable)
+        return self._layout
+
+    def _element_strides(self) -> tuple[int, ...]:
+        storage = self.storage
+        unit = self.dtype.bytes_for(self.dtype.block) if self.dtype.is_block else storage.itemsize
+        strides = list(storage.strides)
+        last = 1
+        if self.dtype.is_block:
+            if strides[-1] != 1:
+                raise ZelligeError("ZL0501", f"the bytes of a {self.dtype} row must be adjacent", help="pass a copy")
+            last = strides.pop()
+        if any(stride % unit for stride, n in zip(strides, storage.shape, strict=False) if n > 1):
+            raise ZelligeError(
+                "ZL0501",
+                f"strides {storage.strides} (bytes) are not whole elements of {self.dtype}",
+                help="pass a copy",
+            )
+        steps = [stride // unit * self.dtype.block for stride in strides]
+        return (*steps, last) if self.dtype.is_block else tuple(steps)
+
+    # --- views
+    def reshape(self, *shape: int) -> Tensor:
+        """A view of the same memory in another shape (one extent may be −1). ZelligeError ZL0502 if there is none.
+
+        A block-quantised tensor keeps its last extent."""
+        wanted = list(shape)
+        if wanted.count(-1) == 1:
+            known = math.prod(n for n in wanted if n != -1)
+            wanted[wanted.index(-1)] = math.prod(self.shape) // known if known else 0
+        stored = wanted
+        if self.dtype.is_block:
+            stored = [*wanted[:-1], self.storage.shape[-1]]
+        same_rows = not self.dtype.is_block or (wanted and self.shape and wanted[-1] == self.shape[-1])
+        if min(wanted, default=0) < 0 or math.prod(wanted) != math.prod(self.shape) or not same_rows:
+            raise ZelligeError("ZL0502", f"a {self.dtype} tensor of shape {self.shape} cannot be viewed as {shape}")
+        if tuple(wanted) == self.shape:
+            return self
+        try:
+            storage = self.storage.reshape(stored, copy=False)
+        except ValueError:
+            raise ZelligeError(
+                "ZL0502", f"a tensor of shape {self.shape} with strides {self.storage.strides} has no view of shape {shape}",
+                help="reshape before slicing or transposing",
+            ) from None  # fmt: skip
+        return self._view(storage, tuple(wanted))
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """A view by integers, slices and ``…``. IndexError beyond the ends; ZelligeError ZL0502 for other keys.
+
+        The last axis of a block-quantised tensor is taken whole."""
+        parts = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(part, int | np.integer | slice) or part is Ellipsis for part in parts):
+            raise ZelligeError(
+                "ZL0502", f"tensors are indexed with integers and slices, not {key!r}", help="use zl.gather in a kernel"
+            )
+        if self.dtype.is_block:
+            if Ellipsis in parts or len(parts) >= len(self.shape):
+                raise ZelligeError("ZL0502", f"the last axis of a {self.dtype} tensor is taken whole")
+            storage = self.storage[key]
+            return self._view(storage, (*storage.shape[:-1], self.shape[-1]))
+        storage = self.storage[(*parts, Ellipsis)] if Ellipsis not in parts else self.storage[key]
+        return self._view(storage, storage.shape)
+
+    def transpose(self, *axes: int) -> Tensor:
+        """A view with the axes in another order (reversed if none are given)."""
+        if self.dtype.is_block and (not axes or axes[-1] not in (-1, len(self.shape) - 1)):
+            raise ZelligeError("ZL0502", f"the last axis of a {self.dtype} tensor stays last")
+        try:
+            storage = self.storage.transpose(axes or None)
+        except ValueError:
+            raise ZelligeError("ZL0502", f"axes {axes} are no order of the axes of shape {self.shape}") from None
+        order = axes or tuple(reversed(range(len(self.shape))))
+        return self._view(storage, tuple(self.shape[a] for a in order))
+
+    @property
+    def T(self) -> Tensor:
+        """A view with the axes reversed."""
+        return self.transpose()
+
+    def _view(self, storage: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
+        view = Tensor.over(self.memory, storage, self.dtype, shape)
+        view._parent = self
+        return view
+
+    # --- the host's side
+    def numpy(self) -> NDArray[Any]:
+        """The contents as a read-only NumPy array over the same memory (uint8 bytes for block types).
+
+        Waits for whoever writes the tensor. While the array (or one derived from it) lives, no stream and no other
+        thread may write the tensor: AliasError. ZelligeError ZL0504 if nothing was written yet."""
+        with HostUse(self, exclusive=False, name="numpy"):
+            if not self.initialised:
+                raise ZelligeError(
+                    "ZL0504",
+                    "this tensor is read before anything was written to it",
+                    help="run a kernel that writes it",
+                )
+            return self._contents()
+
+    def values(self) -> NDArray[Any]:
+        """The contents for reading by the runtime, which has seen to it that nobody writes them meanwhile."""
+        return self.storage if isinstance(self.storage, np.ndarray) else self.storage.download()
+
+    def _contents(self) -> NDArray[Any]:
+        if not isinstance(self.storage, np.ndarray):
+            fetched: NDArray[Any] = self.storage.download()
+            return fetched
+        if self.memory.borrowed:
+            array = self.storage.view()
+            array.flags.writeable = False
+            return array
+        return self._host_array(writable=False)
+
+    def _host_array(self, *, writable: bool) -> NDArray[Any]:
+        array = np.asarray(HostView(self, writable=writable))
+        return array if array.dtype == self.storage.dtype else array.view(self.storage.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=True if copy is None else copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The memory for another library, which may write it: from now on contracts are checked at each use.
+
+        Waits until nothing uses the tensor. While the other library holds it, streams may not write it (AliasError)."""
+        from zellige.runtime.dlpack import capsule_of
+
+        with HostUse(self, exclusive=True, name="__dlpack__"):
+            if not self.initialised:
+                raise ZelligeError("ZL0504", "this tensor is exported before anything was written to it")
+            if self.memory.borrowed:
+                return capsule_of(self.storage, self.dtype, **options)
+            with LOCK:
+                array = self._host_array(writable=self.storage.flags.writeable)
+                share_locked(self.memory)
+            return capsule_of(array, self.dtype, **options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # kDLCPU
+
+    def write(self, values: Any) -> None:
+        """Overwrites the contents from the host, once nobody uses them; contracts that they kept are checked on the new first.
+
+        ZelligeError ZL0505 (with the offending positions) if the new values break one; the old contents stay."""
+        new = np.asarray(values.numpy() if isinstance(values, Tensor) else values, dtype=self.storage.dtype)
+        if new.shape != self.storage.shape:
+            raise ZelligeError(
+                "ZL0502", f"values of shape {new.shape} are written to a tensor of shape {self.storage.shape}"
+            )
+        if not self.storage.flags.writeable:
+            raise ZelligeError("ZL0503", "this tensor's memory is read-only")
+        with HostUse(self, exclusive=True, name="write"):
+            facts = self.facts
+            for fact in facts:
+                problem = broken(fact, new)
+                if problem:
+                    raise ZelligeError("ZL0505", f"the new contents break {fact}: {problem}", help="correct the values")
+            with LOCK:
+                self.forget()
+                self.memory.mark_written(self)
+                if facts:
+                    self._facts, self._stamp = facts, self.memory.stamp()
+            self.storage[...] = new
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a tensor without axes has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        known = "".join(f", {fact}" for fact in self.facts)
+        return f"Tensor({self.dtype}, {self.shape}{known})"
+
+
+def fact_of_part(fact: Fact) -> Fact | None:
+    """What a contract of a whole says of any of its elements, each taken once, in any order and shape."""
+    match fact.kind:
+        case ContractKind.INDEX | ContractKind.UP_TO:
+            return fact
+        case ContractKind.PERMUTATION:
+            return Fact(ContractKind.INDEX, fact.bound, distinct=True)
+        case ContractKind.OFFSETS:
+            return Fact(ContractKind.UP_TO, fact.bound)
+    return None
+
+
+def address_of(storage: Any) -> int:
+    """Address of an array's first element."""
+    return int(storage.__array_interface__["data"][0]) if isinstance(storage, np.ndarray) else int(storage.address)
+
+
+def _byte_bounds(storage: Any) -> tuple[int, int]:
+    """First and one past the last byte that an array may touch."""
+    address = address_of(storage)
+    if not storage.size:
+        return address, address
+    if storage.flags.c_contiguous:
+        return address, address + int(storage.nbytes)
+    low, high = address, address + storage.itemsize
+    for stride, n in zip(storage.strides, storage.shape, strict=True):
+        if stride < 0:
+            low += stride * (n - 1)
+        else:
+            high += stride * (n - 1)
+    return low, high

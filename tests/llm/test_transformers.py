@@ -1,0 +1,61 @@
+"""Tiny models of each family against float32 log-probabilities recorded from Hugging Face transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zellige.llm.engine import Engine
+from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.protocol import Runner
+from zellige.llm.requests import FinishEvent, ScoreEvent, ScoreRequest
+from zellige.llm.runner import KernelRunner
+from zellige.llm.weights.model_file import ModelFile, open_model
+from zellige.runtime.execution import executor_named
+
+FIXTURES = Path(__file__).parent.parent / "data" / "transformers"
+NAMES = sorted(folder.name for folder in FIXTURES.iterdir())
+BF16 = 0.1
+"""What rounding activations to bf16 moves log-probabilities by, in models of random weights."""
+SIZES = {"num_pages": 32, "page_size": 16, "max_context": 128}
+
+
+def scores(runner: Runner, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    engine = Engine(runner, None, max_sequences=1, max_step_tokens=64)
+    engine.submit(ScoreRequest(tuple(int(i) for i in ids)))
+    for _ in range(8):
+        for event in engine.step():
+            if isinstance(event, FinishEvent) and event.error is not None:
+                raise event.error
+            if isinstance(event, ScoreEvent):
+                return np.array(event.logprobs), np.array(event.argmax)
+    raise AssertionError("no scores after 8 steps")
+
+
+def check(model: ModelFile, runner: Runner, tolerance: float) -> None:
+    expected = np.load(model.path / "expected.npz")
+    ids, want = expected["ids"], expected["logprobs"][:-1]
+    logprobs, best = scores(runner, ids)
+    np.testing.assert_allclose(logprobs, want[np.arange(len(ids) - 1), ids[1:]], atol=tolerance)
+    top = np.sort(want, axis=1)
+    clear = top[:, -1] - top[:, -2] > 2 * tolerance
+    assert clear.sum() > 10
+    np.testing.assert_array_equal(best[clear], want.argmax(1)[clear])
+
+
+def test_every_family_has_a_fixture():
+    assert {"llama", "llama3-rope", "qwen3", "qwen3-yarn"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cpu_runner_agrees_with_transformers(name: str):
+    model = open_model(FIXTURES / name)
+    check(model, KernelRunner(model, model.config, **SIZES), BF16)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("qwen3")])
+def test_the_fused_runner_agrees_with_transformers(name: str):
+    model = open_model(FIXTURES / name)
+    check(model, FusedRunner(model, model.config, **SIZES, executor=executor_named("cpu")), BF16)

@@ -1,0 +1,67 @@
+"""Records tiny random-weight models and their float32 log-probabilities by Hugging Face transformers, as test fixtures.
+
+    python tools/record_transformers.py tests/data/transformers        (needs torch, transformers, tokenizers)
+
+Each folder holds `config.json`, `model.safetensors` (bf16), `tokenizer.json` (one token a byte) and `expected.npz`: `ids`
+[T] and `logprobs` f32 [T, V], the natural-log probabilities after each token.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+VOCABULARY, TOKENS = 320, 48
+COMMON = {
+    "vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 32, "intermediate_size": 96, "max_position_embeddings": 512, "eos_token_id": 2, "bos_token_id": 1,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+MODELS = {
+    "llama": ("llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}),
+    "llama3-rope": ("llama", {"tie_word_embeddings": True, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "rope_scaling": LLAMA3}),
+    "qwen3": ("qwen3", {"tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
+    "qwen3-yarn": ("qwen3", {"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": YARN}),
+}  # fmt: skip
+
+
+def record(folder: Path, kind: str, settings: dict[str, object]) -> None:
+    """Makes one model, runs it in float32, writes its folder."""
+    torch.manual_seed(len(folder.name))
+    config = transformers.AutoConfig.for_model(kind, **COMMON, **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.copy_(1 + 0.1 * torch.randn_like(parameter))
+            else:
+                parameter.copy_(torch.randn_like(parameter) * 1.5 / parameter.shape[-1] ** 0.5)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    model.float().eval()
+    ids = torch.randint(3, VOCABULARY, (1, TOKENS))
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(ids).logits[0].float(), -1)
+    np.savez_compressed(folder / "expected.npz", ids=ids[0].numpy().astype(np.int32), logprobs=logprobs.numpy())
+    tokens = {f"<{i}>": i for i in range(VOCABULARY)}
+    tokenizer = Tokenizer(models.BPE(tokens, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def main() -> None:
+    target = Path(sys.argv[1])
+    for name, (kind, settings) in MODELS.items():
+        record(target / name, kind, dict(settings))
+        print(name, sum(p.stat().st_size for p in (target / name).iterdir()), "bytes")
+
+
+if __name__ == "__main__":
+    main()
