@@ -101,9 +101,9 @@ def measure(llm: Any, prompt_tokens: int) -> list[Profile]:
     llm.generate([prompt], SamplingParams(max_tokens=DECODED, temperature=0.0, ignore_eos=True))
     runner = llm._engine._runner
     found: list[tuple[str, list[Graph], int]] = []
-    if runner._prefill is not None:
-        size = runner._prefill.graph._steps[0].launch.dims["T"]  # of the last chunk of a long prompt
-        found.append((f"prefill of {size} tokens", [runner._prefill.graph], prompt_tokens))
+    for passed in runner._prefill.values():
+        size = passed.graph._steps[0].launch.dims["T"]  # of the last chunk of a long prompt
+        found.append((f"prefill of {size} tokens", [passed.graph], prompt_tokens))
     for passed in runner._decode.values():
         heads = [head.graph for (source, _), head in runner._heads.items() if source == id(passed)]
         name = f"decode step at context {prompt_tokens + DECODED - 1}"

@@ -22,6 +22,8 @@ from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarPar
 
 MOST_ELEMENTS = 4096
 """Of one array that is drawn."""
+MOST_READ = 1 << 22
+"""Elements of one input, of which only misuses are drawn."""
 MOST_PROGRAMS = 1024
 TRIES = 64
 """Random arguments that are tried for a kernel with conditions on them."""
@@ -79,9 +81,10 @@ def touch(
         shape = tuple(e.evaluate(dims) for e in array.shape)
         if min(shape, default=0) < 0 or (array.dtype.is_block and shape[-1] % array.dtype.block):
             raise _impossible(f"'{array.name}' would have the shape {list(shape)}", "other --sizes")
-        if array.role is not Role.IN and prod(shape) > MOST_ELEMENTS:
+        most = MOST_READ if array.role is Role.IN else MOST_ELEMENTS
+        if prod(shape) > most:
             raise _impossible(
-                f"'{array.name}' has {prod(shape)} elements; at most {MOST_ELEMENTS} can be drawn", "smaller --sizes"
+                f"'{array.name}' has {prod(shape)} elements; at most {most} can be drawn", "smaller --sizes"
             )
     grid = tuple(axis.programs.evaluate(dims) for axis in function.grid)
     if prod(grid) > MOST_PROGRAMS:
