@@ -299,7 +299,9 @@ def main() -> None:
     if "memory" in only:
         size = Path(options.model).stat().st_size
         mine, theirs = ((side.call("resident") - size) / 1e6 for side in (ours, peer))
-        print(f"| resident above the file's {size / 1e6:.0f} MB | {mine:.0f} | {theirs:.0f} | MB | {theirs / mine:.2f} × | | |")
+        print(
+            f"| resident above the file's {size / 1e6:.0f} MB | {mine:.0f} | {theirs:.0f} | MB | {theirs / mine:.2f} × | | |"
+        )
     if "batch" in only:
         table.start(BATCH_PROMPT, BATCH)
         table.row(f"decode, {BATCH} sequences, total", [("steps", 12)], 12 * BATCH, turns)

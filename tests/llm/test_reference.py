@@ -60,7 +60,10 @@ def test_the_cpu_kernels_keep_to_the_log_probabilities_of_transformers(
         with using(CpuExecutor(pool)):
             ours = LLM(smollm2.path, context=512)
             differences = [
-                np.abs(np.array(ours.score(case["ids"] + case["greedy"]).logprobs[len(case["ids"]) - 1 :]) - case["logprob"])
+                np.abs(
+                    np.array(ours.score(case["ids"] + case["greedy"]).logprobs[len(case["ids"]) - 1 :])
+                    - case["logprob"]
+                )
                 for case in reference
             ]
     finally:
