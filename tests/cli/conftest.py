@@ -34,7 +34,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
             steps.before(steps.count)
             return super().step(batch)
 
-    def oracle(model: ModelFile, *, device: str, context: int, kv_tokens: int) -> NumpyLlama:
+    def oracle(model: ModelFile, *, context: int, kv_tokens: int) -> NumpyLlama:
         return Watched(model, num_pages=-(-kv_tokens // 16), max_context=context)
 
     monkeypatch.setattr(api, "_kernel_runner", oracle)
