@@ -125,7 +125,11 @@ def test_a_bench_has_a_row_for_each_length_and_batch(tiny_path: Path, bandwidth:
     assert result.exit_code == 0, result.output
     made = json.loads(result.stdout)
     rows = made["rows"]
-    assert [(r["what"], r["batch"], r["prompt_tokens"]) for r in rows] == [("prefill", 1, 8), ("decode", 1, 6), ("decode", 3, 6)]
+    assert [(r["what"], r["batch"], r["prompt_tokens"]) for r in rows] == [
+        ("prefill", 1, 8),
+        ("decode", 1, 6),
+        ("decode", 3, 6),
+    ]
     assert all(r["tok_s"] > 0 and r["first_token_ms"] > 0 for r in rows)
     step = made["weights_bytes"] + 8 * made["kv_bytes_per_token"]
     assert rows[1]["roofline_tok_s"] <= bandwidth / step * 1.5
@@ -160,7 +164,9 @@ def test_a_size_that_is_none_raises() -> None:
         parse_size("")
 
 
-@pytest.mark.parametrize("command", [("show",), ("draw",), ("plan",), ("profile",), ("bench",), ("bench", "cpu"), ("bench", "llm")])
+@pytest.mark.parametrize(
+    "command", [("show",), ("draw",), ("plan",), ("profile",), ("bench",), ("bench", "cpu"), ("bench", "llm")]
+)
 def test_help_has_examples(command: tuple[str, ...]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Examples:" in result.output and f"zellige {' '.join(command)}" in result.output

@@ -132,7 +132,8 @@ class _Imported:
         size = target.itemsize
         strides = tuple(array.strides[i] * size for i in range(rank)) if array.strides else None
         self.__array_interface__ = {
-            "shape": shape, "typestr": target.str, "data": ((array.data or 0) + array.byte_offset, read_only), "strides": strides, "version": 3,
+            "shape": shape, "typestr": target.str, "data": ((array.data or 0) + array.byte_offset, read_only),
+            "strides": strides, "version": 3,
         }  # fmt: skip
 
     def __del__(self) -> None:
