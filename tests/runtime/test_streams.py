@@ -13,6 +13,7 @@ import pytest
 import zellige as zl
 from tests.runtime.kernels import Gate, add_one, double, guarded, ints, scale_add, take, vector
 from zellige import ZelligeError, i32
+from zellige.runtime import admission
 from zellige.runtime.cpu import GuardError
 
 
@@ -97,6 +98,29 @@ def test_a_synchronous_call_waits_for_streams():
     opener.start()
     z = double(y)
     np.testing.assert_array_equal(z.numpy(), 4 * np.arange(4))
+
+
+def test_a_call_that_is_interrupted_while_it_waits_lets_nobody_overtake(monkeypatch):
+    s = zl.stream()
+    gate = Gate(s)
+    t = vector(4)
+    with s:
+        add_one(y=t)
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(admission, "wait_for", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        add_one(y=t)
+    monkeypatch.undo()
+    seen = []
+    reader = in_thread(lambda: seen.append(t.numpy().copy()))
+    reader.join(0.05)
+    assert not seen  # the interrupted call stood for the launch behind the gate, and still does
+    gate.open()
+    reader.join(10)
+    np.testing.assert_array_equal(seen[0], [1, 2, 3, 4])
 
 
 def test_memory_outlives_its_name_until_the_stream_is_done_with_it():
@@ -273,7 +297,7 @@ def test_waiting_for_oneself_is_an_error_and_not_a_deadlock():
 
     s.submit("callback", lambda _: (), wait_for_what_comes_later, lambda: None)
     s.synchronize()
-    assert seen == ["ZL0520"]
+    assert seen == ["ZL0523"]
 
 
 def test_a_closed_stream_takes_no_work():
@@ -284,7 +308,7 @@ def test_a_closed_stream_takes_no_work():
     np.testing.assert_array_equal(y.numpy(), [0, 2])
     with pytest.raises(ZelligeError) as caught, s:
         double(vector(2))
-    assert caught.value.code == "ZL0520"
+    assert caught.value.code == "ZL0523"
 
 
 def test_a_stream_that_nobody_holds_finishes_its_work():

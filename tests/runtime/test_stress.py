@@ -218,6 +218,7 @@ def test_hosts_read_whole_states_while_streams_write():
             seen = zl.tensor(t).numpy()
             if len(set(seen.tolist())) != 1:
                 mixed.append(seen)
+            stop.wait(1e-3)  # with no array held
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -16,7 +16,7 @@ class Admission:
     """Borrowed arguments of one launch, until ``completion`` ends.
 
     Made, it has its place in the order of all uses, and what it will write counts as written for those after it. It may
-    run when ``settle`` has returned; if it does not run, ``withdraw`` takes back what was noted."""
+    run when ``settle`` has returned; if it does not run, ``abandon`` takes back what was noted."""
 
     __slots__ = ("_before", "_held", "_plan", "_unchecked", "_undo", "completion")
 
@@ -27,6 +27,7 @@ class Admission:
         self.completion = completion
         self._unchecked: list[tuple[int, Fact, int]] = []
         self._undo: list[tuple[Memory, Unwritten]] = []
+        self._before: list[Completion] = []
         with LOCK:
             for i in plan.reads:
                 if held[i].memory.unwritten is not None and not held[i].initialised:
@@ -40,7 +41,14 @@ class Admission:
             self._before = claim_locked(
                 plan.kernel, tuple(zip(held, plan.exclusive, strict=True)), completion, asynchronous=asynchronous
             )
-            self._note_locked()
+            try:
+                self._note_locked()
+                problem = None
+            except MemoryError as error:
+                problem = error
+        if problem is not None:
+            self.abandon()
+            raise problem
 
     def _note_locked(self) -> None:
         """What the launch will write is newer than anything known, and will be there."""
@@ -73,8 +81,13 @@ class Admission:
             wait_for(self._before)
         self.check_contracts()
 
+    def abandon(self) -> None:
+        """The launch does not run, or failed, and the host has been told."""
+        self.withdraw()
+        self.completion.abandon(self._before)
+
     def withdraw(self) -> None:
-        """The launch does not run, or failed: nothing is known of what it should have written."""
+        """Nothing is known of what the launch should have written."""
         with LOCK:
             for tensor, exclusive in zip(self._held, self._plan.exclusive, strict=True):
                 if exclusive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
@@ -37,7 +37,7 @@ class Failure:
 class Completion:
     """The end of one launch, replay or copy. Finished once, by whoever does the work."""
 
-    __slots__ = ("__weakref__", "_callbacks", "_open", "done", "failure", "name", "thread", "uses")
+    __slots__ = ("__weakref__", "_callbacks", "_open", "_pending", "done", "failure", "name", "thread", "uses")
 
     def __init__(self, name: str, thread: int | None = None) -> None:
         self.name = name
@@ -47,6 +47,8 @@ class Completion:
         """The thread that does the work, if it is not the one that asked for it: that one must not wait for it."""
         self.uses: Any = ()
         """What it borrows (``memory.py``)."""
+        self._pending = 0
+        """Earlier work that must end before this, which was given up, may count as ended."""
         self._callbacks: list[Callable[[Completion], object]] | None = None
         self._open = threading.Lock()
         self._open.acquire()
@@ -57,9 +59,11 @@ class Completion:
         return self.failure is not None and not self.failure.delivered
 
     def finish(self, failure: Failure | None = None) -> None:
-        """The work has ended; wakes all who wait and runs the callbacks, in this thread."""
-        self.failure = failure
+        """The work has ended; wakes all who wait and runs the callbacks, in this thread. Once: again does nothing."""
         with LOCK:
+            if self.done or self._pending:
+                return
+            self.failure = failure
             self.done = True
             callbacks, self._callbacks = self._callbacks, None
             IN_FLIGHT.pop(self, None)
@@ -68,13 +72,34 @@ class Completion:
         for callback in callbacks or ():
             callback(self)
 
+    def abandon(self, before: Iterable[Completion]) -> None:
+        """The work does not take place. It counts as ended when what it waited for has: later work waits only for this."""
+        left = [earlier for earlier in before if not earlier.done]
+        if not left:
+            self.finish()
+            return
+        failures: list[Failure] = []
+        self._pending = len(left)
+
+        def ended(earlier: Completion) -> None:
+            with LOCK:
+                self._pending -= 1
+                last = self._pending == 0
+                if earlier.failure is not None:
+                    failures.append(earlier.failure)
+            if last:
+                self.finish(failures[0] if failures else None)
+
+        for earlier in left:
+            earlier.then(ended)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Returns True when the work has ended, False after ``timeout`` seconds. It does not raise the work's error."""
         if self.done:
             return True
         if self.thread == threading.get_ident():
             raise ZelligeError(
-                "ZL0520", f"'{self.name}' is waited for by the thread that has yet to do it",
+                "ZL0523", f"'{self.name}' is waited for by the thread that has yet to do it",
                 help="callbacks must not wait for their own stream",
             )  # fmt: skip
         if not self._open.acquire(timeout=-1 if timeout is None else timeout):

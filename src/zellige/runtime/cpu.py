@@ -220,17 +220,14 @@ class CpuExecutor:
         ready = plan.prepared.get(self) or self.prepared(binding)
         if plan.has_preconditions:
             plan.check_preconditions(binding.scalars)
-        completion = Completion(plan.kernel)
+        admission = Admission(plan, held, Completion(plan.kernel), asynchronous=False)
         try:
-            admission = Admission(plan, held, completion, asynchronous=False)
-            try:
-                admission.settle()
-                failed = self.run(ready, binding)
-            except BaseException:
-                admission.withdraw()
-                raise
-        finally:
-            completion.finish()
+            admission.settle()
+            failed = self.run(ready, binding)
+        except BaseException:
+            admission.abandon()
+            raise
+        admission.completion.finish()
         if failed:
             raise _guard_error(ready.kernel, failed)
 

@@ -147,15 +147,15 @@ class Graph:
                 current.submit("graph", lambda done: self._borrow(done, asynchronous=True), self._run, self._forget)  # type: ignore[attr-defined]
                 return
             completion = Completion("graph")
+            before = self._borrow(completion, asynchronous=False)
             try:
-                wait_for(self._borrow(completion, asynchronous=False))
-                try:
-                    self._run()
-                except BaseException:
-                    self._forget()
-                    raise
-            finally:
-                completion.finish()
+                wait_for(before)
+                self._run()
+            except BaseException:
+                self._forget()
+                completion.abandon(before)
+                raise
+            completion.finish()
 
     def _borrow(self, completion: Completion, *, asynchronous: bool) -> list[Completion]:
         """Takes the graph's place in the order of uses, and checks what it relies on. Costs nothing per launch."""
@@ -179,6 +179,7 @@ class Graph:
                     check_contract(kernel, name, fact, tensor, stamp)
         except BaseException:
             self._forget()
+            completion.abandon(before)
             raise
         self._fresh = False
         return before

@@ -30,7 +30,8 @@ Unwritten = NDArray[np.bool_] | bool | None
 CLOCK = count(1)
 """Numbers writes, so that what was learnt of contents is known to be older or newer than the last write."""
 
-_MANY_READERS = 16  # a reader list longer than this is cleared of ended readers when the next is added
+_FEW_READERS = 16
+"""A list of readers is cleared of those that have ended when it has grown to this, or to twice what was left."""
 
 
 class AliasError(ZelligeError):
@@ -40,9 +41,10 @@ class AliasError(ZelligeError):
 class Ledger:
     """Who uses some memory: launches and copies as they come, recorded graphs for good."""
 
-    __slots__ = ("__weakref__", "graphs", "readers", "writers")
+    __slots__ = ("__weakref__", "graphs", "most_readers", "readers", "writers")
 
     def __init__(self) -> None:
+        self.most_readers = _FEW_READERS
         self.writers: list[tuple[int, int, Completion]] = []
         self.readers: list[tuple[int, int, Completion]] = []
         self.graphs: list[GraphUse] = []
@@ -272,13 +274,18 @@ def _scan_locked(entries: list[tuple[int, int, Completion]], low: int, high: int
 
 
 def enter_locked(ledger: Ledger, low: int, high: int, exclusive: bool, completion: Completion) -> None:
-    """Enters a use."""
+    """Enters a use. An exclusive one replaces those within its range: it waits for them, so whoever waits for it does."""
+    writers, readers = ledger.writers, ledger.readers
     if exclusive:
-        ledger.writers.append((low, high, completion))
+        if writers:
+            writers[:] = [entry for entry in writers if entry[0] < low or high < entry[1]]
+        if readers:
+            readers[:] = [entry for entry in readers if entry[0] < low or high < entry[1]]
+        writers.append((low, high, completion))
         return
-    readers = ledger.readers
-    if len(readers) >= _MANY_READERS:
+    if len(readers) >= ledger.most_readers:
         readers[:] = [entry for entry in readers if not entry[2].done]
+        ledger.most_readers = max(_FEW_READERS, 2 * len(readers))
     readers.append((low, high, completion))
 
 
@@ -322,6 +329,7 @@ def wait_for(completions: Sequence[Completion]) -> None:
     """Waits for earlier uses. Raises the error of one that failed: what it should have written is not there."""
     for completion in completions:
         completion.wait()
+    for completion in completions:
         completion.check()
 
 
@@ -340,7 +348,7 @@ class HostUse:
         try:
             wait_for(before)
         except BaseException:
-            self._completion.finish()
+            self._completion.abandon(before)
             raise
         return self._completion
 

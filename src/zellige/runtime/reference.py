@@ -49,15 +49,12 @@ class ReferenceExecutor:
 
         plan = binding.plan
         plan.check_preconditions(binding.scalars)
-        completion = Completion(plan.kernel)
+        admission = Admission(plan, binding.held, Completion(plan.kernel), asynchronous=False)
         try:
-            admission = Admission(plan, binding.held, completion, asynchronous=False)
-            try:
-                admission.settle()
-                arrays = {name: held.storage for name, held in binding.tensors.items()}
-                run(instance.function, plan.dims, arrays, binding.scalars)
-            except BaseException:
-                admission.withdraw()
-                raise
-        finally:
-            completion.finish()
+            admission.settle()
+            arrays = {name: held.storage for name, held in binding.tensors.items()}
+            run(instance.function, plan.dims, arrays, binding.scalars)
+        except BaseException:
+            admission.abandon()
+            raise
+        admission.completion.finish()

@@ -141,15 +141,11 @@ class Stream:
         with self._order:
             self._check()
             completion = Completion(plan.kernel, self._worker.thread.ident)
+            admission = Admission(plan, binding.held, completion, asynchronous=True)
             try:
-                admission = Admission(plan, binding.held, completion, asynchronous=True)
-                try:
-                    admission.check_contracts()
-                except BaseException:
-                    admission.withdraw()
-                    raise
+                admission.check_contracts()
             except BaseException:
-                completion.finish()
+                admission.abandon()
                 raise
             self._put(completion, admission.before, lambda: executor.run_or_raise(ready, binding), admission.withdraw)
 
@@ -202,7 +198,9 @@ class Stream:
         action: Callable[[], object],
         withdraw: Callable[[], object],
     ) -> Completion:
-        """Gives other work to the stream: ``borrow`` enters its uses and returns what must end first."""
+        """Gives other work to the stream: ``borrow`` enters its uses and returns what must end first.
+
+        If ``borrow`` raises, it has entered nothing, or abandoned the completion."""
         with self._order:
             self._check()
             completion = Completion(name, self._worker.thread.ident)
@@ -227,10 +225,10 @@ class Stream:
     def _check(self) -> None:
         if self._process != os.getpid():
             raise ZelligeError(
-                "ZL0520", f"stream '{self.name}' belongs to the parent process", help="make streams after the fork"
+                "ZL0523", f"stream '{self.name}' belongs to the parent process", help="make streams after the fork"
             )
         if not self._finalizer.alive:
-            raise ZelligeError("ZL0520", f"stream '{self.name}' is closed")
+            raise ZelligeError("ZL0523", f"stream '{self.name}' is closed")
         if self._worker.failure is not None:
             self._worker.failure.deliver()
 
