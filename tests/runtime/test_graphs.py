@@ -344,3 +344,9 @@ def test_a_graph_that_is_gone_is_waited_for_by_nobody():
         double(x)
     again.replay()
     assert len([use for use in x.memory.graphs if not use.alive]) <= 1
+
+
+def test_the_interpreter_records_nothing():
+    with zl.using("reference"):
+        refused(lambda: zl.record().__enter__(), "ZL0521")
+    np.testing.assert_array_equal(double(vector(2)).numpy(), [0, 2])

@@ -92,7 +92,7 @@ class Binder:
         What depends on contents (contracts, initialisation) is checked when the launch borrows its arguments."""
         given = self._given(args, keywords)
         held: list[Any] = []
-        layouts = []
+        layouts: list[Any] = []
         for name, shared in self._arrays:
             value = given.get(name)
             if value is None:

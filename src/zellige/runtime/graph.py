@@ -45,6 +45,10 @@ class Graph:
     def __init__(self, executor: Any) -> None:
         # what a stream records runs wherever the graph is replayed
         self._executor = getattr(executor, "_executor", executor) if executor.asynchronous else executor
+        if not hasattr(self._executor, "new_recording"):
+            raise ZelligeError(
+                "ZL0521", f"{type(self._executor).__name__} cannot record launches", help="record on 'cpu' or 'cuda'"
+            )
         self._recording = self._executor.new_recording()
         self._capture = Capture()
         self._needs: list[tuple[Tensor, Fact, str, str]] | None = None
