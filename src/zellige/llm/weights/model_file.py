@@ -88,6 +88,13 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]
 
 
 def _check_tensors(model: ModelFile) -> None:
+    if model.config.layers > len(model.tensors):  # a damaged count: do not list what billions of layers would need
+        raise ZelligeError(
+            "ZL0606",
+            f"{model.path.name} has {len(model.tensors)} tensors, too few for the {model.config.layers} layers it states",
+            facts={"file": str(model.path), "layers": model.config.layers},
+            help="the file is damaged: fetch it again, or convert the model again",
+        )
     wanted = dict(expected_tensors(model.config))
     missing = [name for name in wanted if name not in model.tensors]
     if missing:
