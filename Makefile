@@ -25,7 +25,7 @@ chat: $(READY)  ## chat with a language model on the CPU; PROMPT="…" answers o
 	@$(BIN)/zellige chat $(MODEL) $(if $(PROMPT),--prompt "$(PROMPT)")
 
 test: $(DEV_READY)  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-fast: $(DEV_READY)  ## tests that take under a minute together
 	$(BIN)/python -m pytest -m "not slow and not model"
