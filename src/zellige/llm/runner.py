@@ -16,7 +16,8 @@ from zellige import i32
 from zellige.ir.dtypes import ALL
 from zellige.ir.types import ContractKind
 from zellige.kernels.embedding import take_rows
-from zellige.kernels.sampling import argmax, log_probability, penalise, sample
+from zellige.kernels.sampling import log_probability
+from zellige.llm.draw import draw
 from zellige.llm.models.llama import Cache, Inputs, Llama, Rotary, Schedule, schedule_for
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
@@ -229,31 +230,10 @@ class KernelRunner:
         logprobs: Float32Array,
     ) -> None:
         """One token for each row of ``places``."""
-        count = len(places)
-        logits = borrow(self._logits(source, places).numpy()[:count])
-        wants = any(spec.want_logprob for spec in specs)
-        plain = logits
-        if any(spec.repetition_penalty != 1.0 and len(spec.penalised) for spec in specs):
-            logits = borrow(logits.numpy().copy())
-            for row, spec in enumerate(specs):
-                if spec.repetition_penalty != 1.0 and len(spec.penalised):
-                    penalise(spec.penalised, row, spec.repetition_penalty, logits=logits)
-        if all(spec.temperature == 0.0 for spec in specs):
-            drawn = argmax(logits)
-        else:
-            columns = (
-                np.asarray([spec.temperature for spec in specs], np.float32),
-                np.asarray([spec.top_k for spec in specs], np.int32),
-                np.asarray([spec.top_p for spec in specs], np.float32),
-                np.asarray([spec.min_p for spec in specs], np.float32),
-                np.asarray([spec.seed for spec in specs], np.uint64),
-                np.asarray([spec.step for spec in specs], np.uint64),
-            )
-            drawn = sample(logits, *columns)
-        tokens[sequences] = drawn.numpy()
-        if wants:
-            found, _ = log_probability(plain, drawn)
-            logprobs[sequences] = found.numpy()
+        drawn, found = draw(self._logits(source, places).numpy()[: len(places)], specs)
+        tokens[sequences] = drawn
+        if found is not None:
+            logprobs[sequences] = found
 
     def _score(
         self,

@@ -6,7 +6,7 @@ how every kernel of a model is proved and compiled on a machine without a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType
+from zellige.ir.ops import Function
 from zellige.ir.types import Role
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
@@ -30,6 +31,23 @@ from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
+
+Ranges = tuple[tuple[int, int], ...]
+"""Pieces of device memory: first byte, one past the last."""
+
+
+def _range(held: Tensor) -> tuple[int, int]:
+    return held.storage.address, held.storage.address + held.storage.nbytes
+
+
+def constant_inputs(function: Function, tensors: Mapping[str, Tensor], written: Ranges) -> frozenset[str]:
+    """Inputs of which no byte is in ``written``: what may be read before the wait for earlier launches."""
+    found = set()
+    for array in function.arrays:
+        low, high = _range(tensors[array.name])
+        if array.role is Role.IN and not any(low < end and start < high for start, end in written):
+            found.add(array.name)
+    return frozenset(found)
 
 
 @dataclass(slots=True)
@@ -61,14 +79,14 @@ class CudaRecording:
         self.launches.append(launch)
         return len(self.launches) - 1
 
-    def written(self) -> set[int]:
-        """Addresses of the memory that any launch writes."""
-        return {
-            launch.binding.tensors[array.name].storage.address
+    def written(self) -> Ranges:
+        """The memory that any launch writes."""
+        return tuple(
+            _range(launch.binding.tensors[array.name])
             for launch in self.launches
             for array in launch.instance.function.arrays
             if array.role is not Role.IN
-        }
+        )
 
 
 class CudaExecutor:
@@ -157,21 +175,17 @@ class CudaExecutor:
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Gives one launch to the stream and returns at once."""
-        ready = self._ready(self.prepare(instance, binding), pdl=False, written=set())
+        ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
         if ready is not None:
             ready(self.stream)
         note_writes(instance, binding)
 
-    def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: set[int]) -> Launch | None:
+    def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
         options = tuned.options(function.name, binding.dims)
         if pdl:
-            constant = frozenset(
-                array.name
-                for array in function.arrays
-                if array.role is Role.IN and binding.tensors[array.name].storage.address not in written
-            )
+            constant = constant_inputs(function, binding.tensors, written)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
