@@ -93,6 +93,12 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 f"a value does not fit {claim.bound}", f"can exceed {claim.bound}",
                 "conversions to and from index are exact", f"bound it first with zl.clamp, or use a wider type than {claim.bound}",
             )  # fmt: skip
+        case Kind.CONTRACT if claim.code == "ZL0406" and claim.bound.startswith("Offsets"):
+            return (
+                f"'{claim.array}' may break its contract {claim.bound}: not proved that {claim.what}", "this value breaks it",
+                "whoever reads the array relies on the contract without checking",
+                "store 0 first, never less than before, and the total last; or zl.offsets(lengths, total=…) as one whole tile",
+            )  # fmt: skip
         case Kind.CONTRACT if claim.code == "ZL0406":
             return (
                 f"two elements of '{claim.array}' may get equal values, which {claim.bound} excludes",
