@@ -213,7 +213,7 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 def k(x: zl.In[f32, M], n: zl.In[i32, M], w: zl.In[f32, 8], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     j = n[t]
-    y[t] = x[t ⟨>> 1|<< 1⟩] + w[⟨j & 7|j & 15|j & 6|j >> 29⟩] + w[⟨(j >> 29) + 4|(j >> 29) + 5|(j >> 28) + 4⟩]
+    y[t] = x[t ⟨>> 1|<< 1⟩] + w[⟨j & 7|j & 15|j & 9|j >> 29⟩] + w[⟨(j >> 29) + 4|(j >> 29) + 5|(j >> 28) + 4⟩]
 """,
     ),
     "moved elements": (
@@ -478,5 +478,55 @@ def k(x: zl.In[f32, M], *, s: zl.Mut[zl.Index[N, zl.distinct], M], y: zl.Mut[f32
     t = zl.grid(M)
     ⟨pass|s[t] = s[t]⟩
     y[s[t]] = x[t]
+"""),
+    # bits of numbers that are not negative
+    "or": ("ZL0201", """
+def k(x: zl.In[f32, 8], n: zl.In[zl.Index[4⟨|, zl.optional⟩], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n[t] | ⟨4|8|12⟩]
+"""),
+    "exclusive or": ("ZL0201", """
+def k(x: zl.In[f32, 8], n: zl.In[zl.Index[⟨8|9⟩⟨|, zl.optional⟩], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n[t] ^ ⟨5|8⟩]
+"""),
+    "and": ("ZL0201", """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[⟨t|t - 1|n[t]⟩ & n[t]]
+"""),
+    "an operand is not above the or of both": ("ZL0201", """
+def k(x: zl.In[f32, M], n: zl.In[zl.Index[M], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[(n[t] | t) - ⟨n[t]|M|n[t] - 1⟩]
+"""),
+    "or of numbers as wide as their type": ("ZL0201", """
+def k(x: zl.In[f32, 256], n: zl.In[zl.⟨u8|u64|i8⟩, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n[t] | 1]
+"""),
+    "partners by exclusive or do not meet": ("ZL0301", """
+def k(x: zl.In[f32, 8], *, y: zl.Mut[f32, 8]):
+    t = zl.grid(8)
+    y[t ⟨^|\\|⟩ 1] = x[t]
+"""),
+    # divisors that a contract makes positive
+    "a page size is positive where there is a slot": ("ZL0402", """
+def k(x: zl.In[f32, M], slot: zl.In[zl.Index[N * K⟨|, zl.optional⟩], M], pages: zl.In[f32, N, K], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(M ⟨|+ 1⟩)
+    y[t] = zl.where(t // K > 3, 1.0, 0.0)
+"""),
+    # coverage of flat outputs
+    "a flat index of rows and spans": ("ZL0303", """
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M * N⟨| + 1⟩]):
+    r, c = zl.grid(M, ⟨N|(N - 1)|N⟩.tiles(8))
+    y[r * N + ⟨c|zl.only(c, c > 0)⟩] = 1.0
+"""),
+    "a contiguous share of each worker": ("ZL0303", """
+def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    w = zl.grid(4)
+    each = ⟨zl.ceildiv(M, 4)|M // 4⟩
+    for i in range(w * each, zl.minimum((w + 1) * each, ⟨M|M - 1⟩)):
+        y[i] = x[i]
 """),
 }
