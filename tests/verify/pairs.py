@@ -529,4 +529,64 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     for i in range(w * each, zl.minimum((w + 1) * each, ⟨M|M - 1⟩)):
         y[i] = x[i]
 """),
+    # where facts about elements may be used
+    "as many distinct numbers below N as there are elements cover": ("ZL0303", """
+def k(x: zl.In[f32, N], s: zl.In[zl.Index[N⟨, zl.distinct|⟩⟨|, zl.optional⟩], N], *, y: zl.Out[f32, N]):
+    p = zl.grid(1)
+    for i in range(N):
+        if s[i] >= 0:
+            y[s[i]] = x[i]
+"""),
+    "more distinct numbers than elements need not cover": ("ZL0303", """
+def k(x: zl.In[f32, N], s: zl.In[zl.Index[⟨N|2 * N⟩, zl.distinct], N], *, y: zl.Out[f32, N]):
+    p = zl.grid(1)
+    for i in range(N):
+        if s[i] < N:
+            y[s[i]] = x[i]
+"""),
+    "nothing is known of an element that is not read": ("ZL0201", """
+def k(x: zl.In[f32, N⟨ + 1|⟩], n: zl.In[zl.Index[N], K], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    if t < K:
+        j = n[t]
+    else:
+        j = 0
+    y[t] = x[j]
+"""),
+    "nothing is known of two elements that are not read": ("ZL0201", """
+def k(x: zl.In[f32, N⟨ + 1|⟩], o: zl.In[zl.Offsets[N], K + 1], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    if t < K:
+        j = o[t + 1] - o[t]
+    else:
+        j = 0
+    y[t] = x[j]
+"""),
+    "negation of the smallest index": ("ZL0401", """
+def k(n: zl.In[zl.i64, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(-zl.⟨maximum|minimum⟩(n[t], t) > 3, 1.0, 0.0)
+"""),
+    "absolute value of the smallest index": ("ZL0401", """
+def k(n: zl.In[zl.i64, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(zl.abs(zl.⟨maximum|minimum⟩(n[t], t)) > 3, 1.0, 0.0)
+"""),
+    "extents of one array bound their product": ("ZL0401", """
+def k(x: zl.In[f32, M, N, K⟨|, 0⟩], *, y: zl.Out[f32, 4]):
+    t = zl.grid(4)
+    y[t] = zl.where(M * N * K > t, 1.0, 0.0)
+"""),
+    "updates of one kind commute": ("ZL0301", """
+def k(x: zl.In[f32, M], *, y: zl.Acc(init=0)[f32, 4]):
+    t = zl.grid(M)
+    y.add(t % 4, x[t])
+    y.⟨add|max⟩((t + 1) % 4, x[t])
+"""),
+    "a tile that is left out of a loop": ("ZL0303", """
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
+    t = zl.grid(M)
+    for cols in N.tiles(8):
+        y[t, ⟨cols|zl.only(cols, cols != 3)⟩] = 1.0
+"""),
 }

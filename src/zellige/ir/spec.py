@@ -80,7 +80,6 @@ class _Checker:
         self.require(array.init is None or array.role is Role.ACC, "only Acc arrays have an initial value")
         self.contract(array.contract, dtype)
         if array.contract is not None:
-            self.require(array.role is not Role.ACC, "an Acc array keeps no contract")
             if array.contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
                 self.require(len(array.shape) == 1, f"{array.contract.kind.value} has one axis")
 

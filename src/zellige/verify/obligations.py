@@ -185,7 +185,7 @@ def contract_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
         return
     value = symbols.int_at(op.value, access.lanes)
     low, high = value_range(contract, symbols.extent)
-    high = terms.minimum(high, const(param.dtype.integer_range()[1] if param.dtype is not index else (1 << 63) - 1))
+    high = terms.minimum(high, const(param.dtype.integer_range()[1]))
     yield Claim(
         Kind.CONTRACT, "ZL0404", op.span, (access.active,), terms.between(low, value, high),
         f"every value stored to '{param.name}' keeps {contract}", {"value": value, "largest": high},
