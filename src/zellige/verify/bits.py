@@ -46,7 +46,9 @@ def _of_and(x: Int, y: Int, both: Int) -> list[Bool]:
 
 def _of_or(x: Int, y: Int, either: Int) -> list[Bool]:
     positive = terms.conjunction((terms.le(0, x), terms.le(0, y)))
-    return [terms.implies(positive, fact) for fact in (terms.le(x, either), terms.le(y, either), terms.le(either, x + y))]
+    return [
+        terms.implies(positive, fact) for fact in (terms.le(x, either), terms.le(y, either), terms.le(either, x + y))
+    ]
 
 
 def _of_xor(x: Int, y: Int, different: Int) -> list[Bool]:
