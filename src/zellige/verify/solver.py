@@ -36,7 +36,7 @@ from zellige.verify.terms import (
 LINEAR_LIMIT = 3_000_000
 EXACT_LIMIT = 4_000_000
 SEARCH_LIMIT = 1_000_000
-SHRINK_LIMIT = 100_000
+SHRINK_LIMIT = 250_000
 """For a smaller counterexample than the one that is known."""
 MAX_PRODUCTS = 40
 """More products than this in a query get no monotonicity lemmas: their pairs would drown it."""

@@ -152,8 +152,8 @@ class _Run:
         return proved
 
     def _tell(self, claim: Claim, outcome: Outcome) -> None:
-        """Keeps what there is to tell of a claim, unless it says again what is known; of overflows of one line, the one
-        that shows at the smallest sizes."""
+        """Keeps what there is to tell of a claim, unless it says again what is known; of overflows of one line, a later
+        one takes the place of the first if it shows at sizes less than half as large."""
         line = (claim.span.file, claim.span.line)
         known = self._is_known(claim.code, claim.span)
         if known and (claim.kind is not Kind.OVERFLOW or line not in self._overflows):
@@ -161,7 +161,7 @@ class _Run:
         finding, sizes = findings.of_claim(self.symbols, self.solver, claim, outcome)
         if not known:
             self.findings.append(finding)
-        elif finding.refuted and sizes < self._overflows[line][1]:
+        elif finding.refuted and 2 * sizes < self._overflows[line][1]:
             self.findings[self._overflows[line][0]] = finding
         else:
             return
