@@ -13,7 +13,7 @@ import pytest
 import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime import tensor as tensors
 from zellige.runtime.contracts import Fact
@@ -93,7 +93,7 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 @pytest.fixture(params=[16, 4], ids=["few", "many"])
 def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways that products of more than four tokens go."""
-    monkeypatch.setattr("zellige.llm.models.qwen3.SOME", request.param)
+    monkeypatch.setattr("zellige.llm.models.fused.SOME", request.param)
 
 
 @pytest.mark.usefixtures("some")
