@@ -19,6 +19,7 @@ from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import log_probability
 from zellige.llm.draw import draw
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.products import MOST_WITH_EXPERTS
 from zellige.llm.models.loading import Loader, random_weight
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
@@ -185,12 +186,14 @@ class FusedRunner:
             self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, token, 0))
         return self._prefills[size, every_row]
 
-    def prepare(self, *, sequences: tuple[int, ...] = (), tokens: tuple[int, ...] = ()) -> int:
-        """Records decode steps for these numbers of sequences and prefill passes for these lengths, before they are needed.
-
-        Gives the number of launches."""
+    def prepare(
+        self, *, sequences: tuple[int, ...] = (), tokens: tuple[int, ...] = (), scored: tuple[int, ...] = ()
+    ) -> int:
+        """Records decode steps for these numbers of sequences, prefill passes for these lengths, and passes of these lengths whose
+        every row gets logits, before they are needed. Gives the number of launches."""
         launches = sum(len(self.decode_pass(n).graph) for n in sequences)
-        return launches + sum(len(self._recorded(self._prefill_pass(n, every_row=False))[0]) for n in tokens)
+        passes = [self._prefill_pass(n, every_row=every) for every, sizes in ((False, tokens), (True, scored)) for n in sizes]
+        return launches + sum(len(self._recorded(made)[0]) for made in passes)
 
     # --- one step
     def step(self, batch: StepBatch) -> StepResult:
@@ -263,7 +266,7 @@ class FusedRunner:
         row_argmax: Int32Array | None,
     ) -> None:
         """Several tokens of one sequence, in passes of at most the largest chunk."""
-        most = CHUNKS[-1] if row_logprobs is None else SCORED
+        most = (MOST_WITH_EXPERTS if self.config.experts else CHUNKS[-1]) if row_logprobs is None else SCORED
         begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
         logits: Tensor | None = None
         for first in range(begin, end, most):
