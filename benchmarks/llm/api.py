@@ -49,7 +49,7 @@ def first_token(llm: LLM, length: int) -> float:
     params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
     times = []
     for seed in range(7):
-        prompt = prompts(1, length, 100 + seed)[0]
+        prompt = prompts(1, length, 1000 * length + seed)[0]  # no two lengths may begin alike: the prefix cache would know
         begun = time.perf_counter()
         llm.generate([prompt], params)
         times.append(time.perf_counter() - begun)
