@@ -175,21 +175,3 @@ def test_shifts_by_the_width_and_more_are_defined(signed: bool) -> None:
     arrays = {"x": x, "by": by.astype(kind), "left": np.zeros(10, kind), "right": np.zeros(10, kind)}
     compare(function_of(shifts, {"WORD": dtype}), {"S": 10}, arrays)
 
-
-def test_ragged_segments_are_refused_with_a_reason() -> None:
-    from zellige.backends.cuda.lowering import lower
-    from zellige.diagnostics.errors import ZelligeError
-    from zellige.ir import dtypes, ops
-    from zellige.ir.builder import Builder
-    from zellige.ir.extent import Const
-    from zellige.ir.ops import Function, Value
-    from zellige.ir.types import TileType
-
-    builder = Builder()
-    with builder.block() as body:
-        lengths = builder.iota(4)
-        total = builder.constant(4, dtypes.index)
-        builder.emit(ops.Offsets(lengths=lengths, total=total, result=Value(TileType(dtypes.index, (Const(5),)))))
-    with pytest.raises(ZelligeError) as caught:
-        lower(Function("ragged", (), (), (), body), Options())
-    assert caught.value.code == "ZL0906"
