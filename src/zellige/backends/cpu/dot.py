@@ -166,7 +166,7 @@ def _copy(ctx: Context, value: Value, target: Buffer) -> None:
             register = cast(ctx.emitter, ctx.value(value, position), source, target.dtype, ctx.target)
             write_buffer(ctx, target, position, register)
 
-        nest(ctx, shape_of(value), contiguous_axis(ctx, value), step, step_lanes(ctx, [value]))
+        nest(ctx, shape_of(value), contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
         return []
 
     with ctx.region():

@@ -92,7 +92,7 @@ class Lowering:
             def step(position: Position) -> None:
                 write_buffer(ctx, buffer, position, ctx.evaluate(value, position))
 
-            nest(ctx, shape, contiguous_axis(ctx, value), step, step_lanes(ctx, [value]))
+            nest(ctx, shape, contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
             return []
 
         with ctx.region():
@@ -118,7 +118,7 @@ class Lowering:
         shape = shape_of(op.value)
 
         def loops() -> list[Reg]:
-            nest(ctx, shape, self._store_axis(op, shape), lambda p: store(ctx, op, p), step_lanes(ctx, [op.value]))
+            nest(ctx, shape, self._store_axis(op, shape), lambda p: store(ctx, op, p), *step_lanes(ctx, [op.value]))
             return []
 
         with ctx.region():
@@ -188,7 +188,7 @@ class Lowering:
         self._aim_dots(op.body, params, tiles)
 
         def body(i: Int, registers: list[Reg]) -> list[Reg]:
-            ctx.scalars[counter] = index_of(i, math.gcd(lower.multiple, op.step))
+            ctx.scalars[counter] = index_of(i, math.gcd(lower.multiple, op.step), lower.offset)
             for k, register in zip(scalars, registers, strict=True):
                 self._enter_value(params[k], register)
             self.block(op.body)

@@ -33,10 +33,11 @@ def inline_values(ctx: Context, roots: Iterable[Value]) -> list[Value]:
     return list(found)
 
 
-def step_lanes(ctx: Context, roots: Iterable[Value]) -> int:
-    """Lanes of one step of a loop that evaluates `roots`: two registers of f32, at least a block of a blocked type."""
-    blocked = any(v.type.dtype.is_block for v in inline_values(ctx, roots))
-    return max(32, ctx.vector) if blocked else ctx.vector
+def step_lanes(ctx: Context, roots: Iterable[Value]) -> tuple[int, int]:
+    """(lanes, period) of a loop that evaluates `roots`: lanes of a vector, two registers of f32 or at least 32 packed
+    elements; and after how many elements the code of a step repeats, the longest block of a blocked type."""
+    period = max((v.type.dtype.block for v in inline_values(ctx, roots)), default=1)
+    return max(32, ctx.vector) if period > 1 else ctx.vector, period
 
 
 def versioned(
