@@ -129,13 +129,17 @@ class Context:
     extents: dict[str, Int] = field(default_factory=dict)
     parameters: dict[str, Reg] = field(default_factory=dict)
     program_ids: list[Int] = field(default_factory=list)
+    program_counts: list[Int] = field(default_factory=list)
+    """Programs on each grid axis."""
+    uses_tiles: bool = False
+    """Whether matrix registers must be configured."""
     flag: Reg | None = None
     scalars: dict[Value, Reg | Index] = field(default_factory=dict)
     buffers: dict[Value, Buffer] = field(default_factory=dict)
     assumed: set[Value] = field(default_factory=set)
     """Masks that are true in every lane of the code being emitted."""
     memo: list[dict[tuple[Value, Position], Reg | Index]] = field(default_factory=lambda: [{}])
-    packed: dict[tuple[Value, DType, int, bool], Buffer] = field(default_factory=dict)
+    packed: dict[tuple[Value, DType, tuple[str | int, ...], bool], Buffer] = field(default_factory=dict)
     """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)
     """Set by the lowering: the elements of a tile at a position (expression.py)."""

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from zellige.backends.cpu.context import Buffer, Context, Index, Position, index_of, nest, vector_axis
-from zellige.backends.cpu.dot import contiguous_axis, lower_dot
+from zellige.backends.cpu.dot import lower_dot
 from zellige.backends.cpu.emit import TRUE, Int, Reg
 from zellige.backends.cpu.memory import read_buffer, store, update, write_buffer
+from zellige.backends.cpu.operands import contiguous_axis
 from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
 from zellige.backends.cpu.segment import lower_offsets, lower_segment
