@@ -74,11 +74,12 @@ def checks() -> Iterator[Check]:
         yield Check(
             gpu_linear.matvec, dict(N=n, K=k), dict(BN=2, BK=16), options=Options(pdl=True, constant=frozenset("w"))
         )
-        yield Check(gpu_linear.thin_linear, sizes, dict(BM=16, BN=32, BK=16))
         rows = dict(T=m, N=n, K=k)
         yield Check(batch.linear_rows, rows, small, dtypes={"Y": bf16})
         yield Check(batch.linear_rows_add, rows, small, options=Options(pdl=True, constant=frozenset("w")))
+        yield Check(batch.linear_few, rows, dict(BM=16, BN=32, BK=16), dtypes={"Y": f32})
         yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), small)
+        yield Check(batch.swiglu_few, dict(T=m, F=n, K=k), dict(BM=16, BN=32, BK=16))
         yield Check(batch.linear_parts, dict(**rows, PARTS=-(-k // 32)), dict(BM=16, BN=32, BK=16, DEPTH=32))
         yield Check(batch.sum_parts_add, dict(T=m, N=n, PARTS=3), dict(BN=64), bound=1e-5)
         yield Check(
@@ -91,6 +92,7 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_elementwise.add_rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.softmax, dict(T=5, D=d))
         yield Check(batch.norm_rows, dict(T=5, D=d), scalars={"eps": 1e-6})
+        yield Check(batch.sum_parts_norm, dict(T=5, D=d, PARTS=3), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.copy, dict(N=d), fixed=(), bound=0.0)
         yield Check(gpu_elementwise.swiglu, dict(N=d), fixed=())
     heads = dict(HK=2, G=3, HD=32)

@@ -104,6 +104,45 @@ def linear_parts(
 
 
 @zl.kernel
+def linear_few(
+    x: zl.In[bf16, T, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[Y, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """``linear_rows`` for few tokens: the weights are the left operand, so that their rows fill the matrix units. Same shapes."""
+    cols, rows = zl.grid(N.tiles(BN), T.tiles(BM))
+    acc = zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
+    y[rows, cols] = acc.T.to(y.dtype)
+
+
+@zl.kernel
+def swiglu_few(
+    x: zl.In[bf16, T, K],
+    gate: zl.In[bf16, F, K],
+    up: zl.In[bf16, F, K],
+    *,
+    y: zl.Out[bf16, T, F],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """``swiglu_rows`` for few tokens: weights on the left, as in ``linear_few``. Same shapes."""
+    cols, rows = zl.grid(F.tiles(BN), T.tiles(BM))
+    a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        tile = x[rows, depth].T
+        a = zl.dot(gate[cols, depth], tile, a)
+        b = zl.dot(up[cols, depth], tile, b)
+    y[rows, cols] = (a * zl.sigmoid(a) * b).to(bf16).T
+
+
+@zl.kernel
 def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Static = 512):
     """y = Σₚ part[p]. part f32 [PARTS, T, N]; y [T, N]."""
     t, cols = zl.grid(T, N.tiles(BN))
@@ -121,6 +160,19 @@ def sum_parts_add(part: zl.In[f32, PARTS, T, N], *, h: zl.Mut[f32, T, N], BN: zl
     for p in range(PARTS):
         acc = acc + part[p, t, cols]
     h[t, cols] = acc
+
+
+@zl.kernel
+def sum_parts_norm(
+    part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[bf16, T, D]
+):
+    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x bf16 [T, D]."""
+    t = zl.grid(T)
+    row = h[t, :]
+    for p in range(PARTS):
+        row = row + part[p, t, :]
+    h[t, :] = row
+    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
 
 
 @zl.kernel
