@@ -195,6 +195,7 @@ def _step() -> Iterator[Case]:
     tiles = (
         (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8),
         (4, 512, 4), (4, 512, 8), (4, 1024, 8), (8, 512, 8),
+        (1, 4096, 4), (1, 4096, 8), (2, 4096, 8), (4, 1024, 4), (4, 2048, 8), (8, 1024, 8),
     )  # fmt: skip
     for model, (d, heads, f) in MODELS.items():
         qkv, hd = (heads + 16) * 128, heads * 128
@@ -348,7 +349,7 @@ def _batch() -> Iterator[Case]:
                             )
         for tokens in (128, 8192):
             for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (32, 64, 4, 3)):
-                sized = dict(T=tokens, HK=8, G=heads // 8, HD=128, NB=512, P=16, PAGES=512)
+                sized = dict(T=tokens, TILES=tokens // bm, B=1, HK=8, G=heads // 8, HD=128, NB=512, P=16, PAGES=512)
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
                 yield Case(
                     "batch",
@@ -384,7 +385,7 @@ def _batch() -> Iterator[Case]:
     for model, (_, heads, _) in MODELS.items():
         for tokens in (128, 8192):
             for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (128, 128, 8, 3)):
-                sized = dict(T=tokens, HK=8, G=heads // 8, HD=128)
+                sized = dict(T=tokens, TILES=tokens // bm, HK=8, G=heads // 8, HD=128)
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
                 name, statics = f"{bm}-{bs}-w{warps}-s{stages}", dict(BM=bm, BS=bs)
                 yield Case("fresh", f"{model} T{tokens} attend", name, batch.prefill_attention, statics, sized, options)

@@ -115,11 +115,11 @@ def checks() -> Iterator[Check]:
                 scalars={"scale": 0.2},
                 bound=2e-2,
             )
-        paged = dict(T=s, NB=40, P=4, PAGES=40, **heads)
-        for start in (0, 5, 27):
-            yield Check(
-                batch.paged_prefill, paged, dict(BM=32, BS=16), scalars={"scale": 0.2, "start": start}, bound=2e-2
-            )
+    for tiles, tile in ((1, 16), (3, 16), (2, 64), (5, 32)):
+        rows = dict(T=tiles * tile, TILES=tiles, **heads)
+        paged = dict(B=3, NB=40, P=4, PAGES=40, **rows)
+        for kernel, dims in ((batch.paged_prefill, paged), (batch.prefill_attention, rows)):
+            yield Check(kernel, dims, dict(BM=tile, BS=16), scalars={"scale": 0.2}, bound=2e-2)
     for splits in (1, 4):
         cache = dict(B=3, NB=50, P=4, PAGES=16, SPLITS=splits, **heads)
         yield Check(
@@ -133,9 +133,6 @@ def checks() -> Iterator[Check]:
     for tokens in (5, 33):
         rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
         yield Check(batch.head_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
-        yield Check(
-            batch.prefill_attention, dict(T=tokens, **heads), dict(BM=16, BS=16), scalars={"scale": 0.2}, bound=2e-2
-        )
     yield from ragged_checks()
     yield from eight_bit_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)

@@ -98,6 +98,7 @@ def align(
     start: zl.Out[zl.Offsets[PAIRS], E + 1],
 ):
     """Pairs sorted by expert, and where each expert's pairs start among them. Both contracts are proved here."""
+    zl.requires(E >= 1)
     zl.grid(1)
     _, order[:] = zl.sort(expert[:])
     start[:] = zl.offsets(zl.histogram(expert[:], E), total=PAIRS)

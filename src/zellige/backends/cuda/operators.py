@@ -25,7 +25,7 @@ SIGNATURE: dict[DType, str] = {
     dtypes.u8: "u8", dtypes.u16: "u16", dtypes.u32: "u32", dtypes.u64: "u64",
     dtypes.f16: "fp16", dtypes.bf16: "bf16", dtypes.f32: "fp32", dtypes.f64: "fp64",
     dtypes.f8e4m3: "fp8e4nv", dtypes.f8e5m2: "fp8e5",
-    dtypes.Q8_0: "u8", dtypes.Q4_0: "u8", dtypes.Q4_1: "u8",
+    **dict.fromkeys(dtypes.BLOCKED, "u8"),
 }  # fmt: skip
 """Names of element types in a kernel's signature; blocks are bytes."""
 
