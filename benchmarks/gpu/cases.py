@@ -47,6 +47,9 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    from case_products import product_cases
+
+    yield from product_cases()
 
 
 def _gemm() -> Iterator[Case]:
@@ -468,3 +471,4 @@ def _batch() -> Iterator[Case]:
                     statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=length)
                     variant = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}"
                     yield Case("fresh", f"{model} T256 {name}", variant, batch.linear_parts, statics, sized, options)
+

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -146,6 +147,17 @@ def poisoned(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
 def random(*shape: int, scale: float = 1.0) -> torch.Tensor:
     """Normal bf16 data."""
     return (torch.randn(*shape, device="cuda") * scale).bfloat16()
+
+
+def saved(table: str, row: str, values: dict[str, float]) -> None:
+    """Adds a row to ``$OUT/TABLE.json`` (``OUT``: an environment variable; nothing is written without it)."""
+    folder = os.environ.get("OUT")
+    if not folder:
+        return
+    path = Path(folder) / f"{table}.json"
+    rows = json.loads(path.read_text()) if path.exists() else {"device": torch.cuda.get_device_name(), "rows": {}}
+    rows["rows"][row] = {name: round(value, 3) for name, value in values.items()}
+    path.write_text(json.dumps(rows, indent=1))
 
 
 def header(title: str) -> None:
