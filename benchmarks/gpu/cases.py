@@ -471,4 +471,3 @@ def _batch() -> Iterator[Case]:
                     statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=length)
                     variant = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}"
                     yield Case("fresh", f"{model} T256 {name}", variant, batch.linear_parts, statics, sized, options)
-
