@@ -193,6 +193,7 @@ def _step() -> Iterator[Case]:
     """Kernels of one decode step, by model and schedule, as they run in it: dependent launches, weights prefetched."""
     from zellige.ir.dtypes import bf16, f32
     from zellige.kernels import decode, gpu_attention
+    from zellige.kernels.heads import head_norm_rope_append
 
     tiles = (
         (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8),
@@ -234,7 +235,7 @@ def _step() -> Iterator[Case]:
                 pdl=True,
                 constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
             )
-            yield Case("step", f"{model} rope", f"w{warps}", decode.head_norm_rope_append, {}, cache, options)
+            yield Case("step", f"{model} rope", f"w{warps}", head_norm_rope_append, {}, cache, options)
         for chunk in (32, 64, 128):
             sized = {**cache, "SPLITS": 1024 // chunk}
             for bs, warps, stages in ((32, 1, 2), (32, 2, 3), (64, 2, 2), (64, 4, 2)):
@@ -280,6 +281,7 @@ def _batch() -> Iterator[Case]:
     """Products of batched decode and prefill, by model, tokens and schedule."""
     from zellige.ir.dtypes import bf16, f32
     from zellige.kernels import batch
+    from zellige.kernels.heads import head_norm_rope_rows
 
     few = (
         (16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 32, 128, 4, 6),
@@ -459,7 +461,13 @@ def _batch() -> Iterator[Case]:
                 sized = dict(T=tokens, H=heads, HK=8, HALF=64, C=8192, NB=1024, P=16)
                 options = Options(num_warps=warps, pdl=True)
                 yield Case(
-                    "fresh", f"{model} T{tokens} heads", f"{bt}-w{warps}", batch.head_rows, dict(BT=bt), sized, options
+                    "fresh",
+                    f"{model} T{tokens} heads",
+                    f"{bt}-w{warps}",
+                    head_norm_rope_rows,
+                    dict(BT=bt),
+                    sized,
+                    options,
                 )
         d, f = MODELS[model][0], MODELS[model][2]
         for name, depth in (("o", heads * 128), ("down", f)):

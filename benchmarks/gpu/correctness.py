@@ -30,6 +30,14 @@ from zellige.backends.reference.launch import run
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, ContractKind, Role
 from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, gpu_quantised
+from zellige.kernels.heads import (
+    head_bias_rope_append,
+    head_bias_rope_rows,
+    head_norm_rope_append,
+    head_norm_rope_rows,
+    head_rope_append,
+    head_rope_rows,
+)
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel
@@ -134,11 +142,15 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
     for tokens in (5, 33):
         rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
-        yield Check(batch.head_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
+        yield Check(head_norm_rope_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
+        yield Check(head_rope_rows, rows, dict(BT=16))
+        yield Check(head_bias_rope_rows, rows, dict(BT=16))
     yield from ragged_checks()
     yield from eight_bit_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
-    yield Check(decode.head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(head_rope_append, append)
+    yield Check(head_bias_rope_append, append)
     yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
     yield Check(decode.argmax_combine, dict(B=3, V=1000, PARTS=5), bound=0.0)
 

@@ -18,7 +18,7 @@ import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.random import fill_uniform
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, Weights, decode_step
+from zellige.llm.models.fused import Caches, DecodeInputs, Weights, decode_step
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.contracts import Fact
 from zellige.runtime.cuda.executor import CudaExecutor

@@ -16,7 +16,7 @@ from decode import PAGE, SIZES, Decoder, config_of, reference_logits
 
 import zellige as zl
 from zellige.ir.types import ContractKind
-from zellige.llm.models.qwen3 import PrefillInputs, prefill_step
+from zellige.llm.models.fused import PrefillInputs, prefill_step
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.tuned import UNMEASURED, devices
 

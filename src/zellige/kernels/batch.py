@@ -9,7 +9,7 @@ import zellige as zl
 from zellige import bf16, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
 
-T, D, N, K, F, H, HK, G, HD, HALF, C = zl.dims("T D N K F H HK G HD HALF C")
+T, D, N, K, F, HK, G, HD = zl.dims("T D N K F HK G HD")
 B, NB, P, PAGES, PARTS, TILES = zl.dims("B NB P PAGES PARTS TILES")
 Y = zl.dtypes("Y", bf16, f32)
 
@@ -252,51 +252,3 @@ def prefill_attention(
         seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
     out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
-
-
-@zl.inline
-def turned_rows(x, t, head, g, eps, c, s, half):
-    """The two halves of a head of many tokens after its norm and rotation, f32 [BT, HALF] each."""
-    i = zl.arange(half)
-    a, b = x[t, head, i].to(f32), x[t, head, i + half].to(f32)
-    scale = zl.rsqrt((zl.sum(a * a, axis=1) + zl.sum(b * b, axis=1)) / (2 * half) + eps)[:, None]
-    a, b = a * scale * g[i].to(f32)[None, :], b * scale * g[i + half].to(f32)[None, :]
-    return i, a * c - b * s, b * c + a * s
-
-
-@zl.kernel
-def head_rows(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[bf16, 2 * HALF],
-    k_norm: zl.In[bf16, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    eps: f32,
-    *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    k: zl.Out[bf16, T, HK, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    BT: zl.Static = 16,
-):
-    """``head_norm_rope_append`` for many tokens, BT a program; keys also go to k bf16 [T, HK, HD], in the order of tokens."""
-    zl.requires(P >= 1)
-    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
-    at, s = position[t], slot[t]
-    s = zl.only(s, s >= 0)
-    i = zl.arange(HALF)
-    c, sn = cosine[at, i], sine[at, i]
-    if j < H:
-        i, first, second = turned_rows(qkv, t, j, q_norm, eps, c, sn, HALF)
-        q[t, j, i] = first.to(bf16)
-        q[t, j, i + HALF] = second.to(bf16)
-    elif j < H + HK:
-        i, first, second = turned_rows(qkv, t, j, k_norm, eps, c, sn, HALF)
-        k[t, j - H, i] = first.to(bf16)
-        k[t, j - H, i + HALF] = second.to(bf16)
-        keys[s // P, s % P, j - H, i] = first.to(bf16)
-        keys[s // P, s % P, j - H, i + HALF] = second.to(bf16)
-    else:
-        values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
