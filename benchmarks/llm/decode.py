@@ -25,6 +25,7 @@ from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.known import known_config
 from zellige.runtime.contracts import Fact
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
 PAGE, BANDWIDTH = 16, 3028e9
 
@@ -182,11 +183,14 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=None, help="positions a program of the attention covers")
     parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--no-check", action="store_true")
     options = parser.parse_args()
     for model in options.models:
         begun = time.perf_counter()
-        executor = CudaExecutor(None, "sm_90") if options.compile_only else CudaExecutor.open()
+        executor = (
+            CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
+        )
         decoder = Decoder(executor, known_config(model), options.batch, options.context, options.chunk)
         made = time.perf_counter() - begun
         if options.compile_only:

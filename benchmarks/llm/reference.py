@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from zellige.llm import packing
 from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.sampling import SamplingParams
@@ -45,6 +46,21 @@ def first_difference(llm: LLM, case: dict[str, Any]) -> tuple[int, int]:
     return differing, next((i for i, margin in enumerate(case["margin"]) if margin < SURE), count)
 
 
+def _shapes(cases: list[dict[str, Any]]) -> set[packing.Shape]:
+    """The prefill passes that the cases go through."""
+
+    def shape(count: int, *, scored: bool) -> packing.Shape:
+        rows = packing.at_least(packing.ROWS, count)
+        tile = packing.TILES[0] if rows % packing.TILES[0] == 0 else packing.TILES[-1]
+        return packing.Shape(rows, tile, 1, rows if scored else 1, True)
+
+    return {
+        made
+        for case in cases
+        for made in (shape(len(case["ids"]), scored=False), shape(len(case["ids"] + case["greedy"]), scored=True))
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
@@ -63,8 +79,7 @@ def main() -> None:
     begun = time.perf_counter()
     llm = LLM(options.model, runner=runner)
     cases = json.loads(options.reference.read_text("utf-8"))["cases"]
-    lengths = {len(case["ids"]) for case in cases}
-    launches = made[0].prepare(sequences=(1,), tokens=(*lengths,), scored=(128,))
+    launches = made[0].prepare(sequences=(1,), prefills=tuple(_shapes(cases)))
     print(f"loaded, {launches} launches ready in {time.perf_counter() - begun:.1f} s", flush=True)
     if options.compile_only:
         return

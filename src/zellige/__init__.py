@@ -12,6 +12,11 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import (
     Q4_0,
     Q4_1,
+    Q4_K,
+    Q5_0,
+    Q5_1,
+    Q5_K,
+    Q6_K,
     Q8_0,
     bf16,
     bool_,
@@ -149,7 +154,8 @@ def __getattr__(name: str) -> Any:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Acc", "In", "Index", "Mut", "Offsets", "Out", "Permutation", "Q4_0", "Q4_1", "Q8_0", "Static", "UpTo", "ZelligeError",
+    "Acc", "In", "Index", "Mut", "Offsets", "Out", "Permutation", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K",
+    "Q8_0", "Static", "UpTo", "ZelligeError",
     "abs", "all", "any", "arange", "argmax", "argmin", "bf16", "bitcast", "bool_", "bounded", "broadcast_to", "ceil", "ceildiv",
     "clamp", "cos", "cummax", "cummin", "cumprod", "cumsum", "flip", "histogram", "join",
     "random_normal", "reduce", "scan", "split", "top_k",

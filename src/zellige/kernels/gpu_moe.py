@@ -99,6 +99,7 @@ def align(
     BP: zl.Static = 64,
 ):
     """Pairs sorted by expert, and where each expert's pairs start among them. Both contracts are proved here."""
+    zl.requires(E >= 1)
     zl.grid(1)
     _, order[:] = zl.sort(expert[:])
     count = zl.zeros((E,), i32)

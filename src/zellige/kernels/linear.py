@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f32
+from zellige.kernels.weights import W
 
 T, N, K = zl.dims("T N K")
-W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_0, zl.Q4_1)
 
 TILES = [{"BM": 64, "BN": 64}, {"BM": 64, "BN": 32}, {"BM": 16, "BN": 32}, {"BM": 8, "BN": 32}]
 """Tiles of the ``*_matrix`` schedules: large ones for many tokens, thin ones where a few tokens share the weights."""

@@ -110,16 +110,18 @@ class Caches:
 
 @dataclass(frozen=True, slots=True)
 class PrefillInputs:
-    """What a prefill pass over T consecutive tokens of one sequence reads."""
+    """What a prefill pass over T rows reads: consecutive tokens of up to B sequences, each from a new tile of T / TILES rows on."""
 
     ids: Tensor  # Index[V] [T]
     position: Tensor  # Index[C] [T]
     slot: Tensor  # Index[NB·P, distinct, optional] [T]
-    table: Tensor  # Index[NB] [PAGES]
+    table: Tensor  # Index[NB] [B, PAGES]
+    length: Tensor  # UpTo[PAGES·P] [B]: tokens of each sequence, this pass included
+    owner: Tensor  # Index[B] [TILES]: the sequence of each tile
+    start: Tensor  # UpTo[PAGES·P] [TILES]: the position of each tile's first row
+    base: Tensor  # Index[T] [TILES]: the row where the tile's sequence begins
     last: Tensor  # Index[T] [R]: the rows whose logits are wanted
     token: Tensor  # Index[V] [R]: where the likeliest next tokens are left
-    start: int
-    """Position of the first token."""
 
 
 def decode_step(
@@ -167,25 +169,41 @@ def _likeliest(logits: Tensor, token: Tensor, memory: Memory) -> None:
     argmax_combine(best, at, token=token, V=vocabulary)
 
 
-def prefill_step(config: ModelConfig, w: Weights, cache: Caches, inputs: PrefillInputs, memory: Memory) -> Tensor:
-    """A pass over T tokens of one sequence: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V], and leaves
-    their argmax in ``inputs.token``."""
+def prefill_step(
+    config: ModelConfig,
+    w: Weights,
+    cache: Caches,
+    inputs: PrefillInputs,
+    memory: Memory,
+    *,
+    fresh: bool,
+    buffers: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """A pass over T rows: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V], and leaves their argmax in
+    ``inputs.token``. ``fresh``: every sequence starts in this pass, so that attention need not look into the cache.
+    ``buffers``: scratch that passes may share, since they run one after the other."""
     c = config
     tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    products = Products(tokens, c.rms_eps, memory)
+    tile = tokens // inputs.owner.shape[0]
+    products = Products(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
-        if inputs.start == 0 and k is not None:
-            prefill_attention(grouped, k, qkv, c.head_dim**-0.5, out=out)
+        if fresh and k is not None:
+            prefill_attention(grouped, k, qkv, inputs.base, c.head_dim**-0.5, out=out, BM=tile)
         else:
-            paged_prefill(grouped, keys, values, inputs.table, inputs.start, c.head_dim**-0.5, out=out)
+            paged_prefill(
+                grouped, keys, values, inputs.table, inputs.length, inputs.owner, inputs.start, c.head_dim**-0.5,
+                out=out, BM=tile,
+            )  # fmt: skip
         products.add(a, layer.output, h)
         _feed_forward(c, layer, products, h)
     wanted = inputs.last.shape[0]
-    logits = Products(wanted, c.rms_eps, memory).normed(take_rows(h, inputs.last), w.norm, w.head, f32)
+    logits = Products(wanted, c.rms_eps, memory, products.buffers).normed(
+        take_rows(h, inputs.last), w.norm, w.head, f32
+    )
     _likeliest(logits, inputs.token, memory)
     return logits
 

@@ -14,7 +14,5 @@ def known_config(name: str) -> ModelConfig:
     sizes = {size: config for family in FAMILIES.values() for size, config in family.sizes.items()}
     found = sizes.get(name.rsplit("/", 1)[-1])
     if found is None:
-        raise ZelligeError(
-            "ZL0604", f"the configuration of '{name}' is not known", help=f"known: {', '.join(sizes)}"
-        )
+        raise ZelligeError("ZL0604", f"the configuration of '{name}' is not known", help=f"known: {', '.join(sizes)}")
     return found

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from zellige.diagnostics import ZelligeError
+from zellige.ir.dtypes import BLOCKED
 from zellige.llm.models import FAMILIES
 from zellige.llm.weights.config import ModelConfig, config_from_gguf
 from zellige.llm.weights.gguf_file import Tensor, read_gguf
 
-SUPPORTED_KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0")
+SUPPORTED_KINDS = ("F32", "F16", "BF16", *(dtype.name for dtype in BLOCKED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +138,14 @@ def _check_tensors(model: ModelFile) -> None:
                 "ZL0605",
                 f"tensor {name} is quantised as {tensor.kind}, which is not supported",
                 facts={"file": str(model.path), "supported": ", ".join(SUPPORTED_KINDS)},
-                help="choose a file of the model in one of the supported formats, such as Q8_0",
+                help="choose a file of the model in one of the supported formats, such as Q8_0 or Q4_K_M",
+            )
+    for name in (name for name in wanted if name.endswith(".ffn_gate.weight")):
+        gate, up = model.tensors[name], model.tensors[name.replace("gate", "up")]
+        if gate.kind != up.kind:  # one kernel reads both
+            raise ZelligeError(
+                "ZL0605",
+                f"{gate.name} is {gate.kind} and {up.name} is {up.kind}: these two must be of one kind",
+                facts={"file": str(model.path)},
+                help=f"quantise the model again with one kind for both, such as {gate.kind}",
             )
