@@ -20,7 +20,7 @@ from zellige.llm import packing
 from zellige.llm.draw import draw
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.products import MOST_WITH_EXPERTS
-from zellige.llm.models.loading import Loader, random_weight
+from zellige.llm.models.loading import DType, Loader, random_matrix, random_weight
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -97,6 +97,8 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it.
+
     Errors: ZL0506 (memory)."""
 
     def __init__(
@@ -108,6 +110,7 @@ class FusedRunner:
         page_size: int,
         max_context: int,
         executor: Executor,
+        dtype: DType = "auto",
         overlap: bool = True,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
@@ -118,11 +121,12 @@ class FusedRunner:
         self._pages = -(-(max_context + 1) // page_size)  # a step ahead may look one position too far
         with using(self.executor):
             if model is None:
-                self.weights = Weights.made(config, partial(random_weight, self.executor))
+                matrix = random_matrix if dtype == "fp8" else random_weight
+                self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
                 factors = None
             else:
-                loader = Loader(model, self.executor, progress)
-                self.weights = Weights.made(config, loader.weight)
+                loader = Loader(model, executor, dtype, progress)
+                self.weights = Weights.made(config, loader.weight, loader.matrix)
                 factors = loader.rope_factors()
             self._cache = self._new_cache(factors)
         self._decodes: dict[int, _Decode] = {}
