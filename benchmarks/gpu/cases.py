@@ -419,17 +419,6 @@ def _batch() -> Iterator[Case]:
                     sized,
                     options,
                 )
-    for tokens, parts in ((8, 4), (64, 4)):
-        for bn, warps in ((512, 4), (1024, 4), (256, 2)):
-            yield Case(
-                "batch",
-                f"T{tokens} sum_parts",
-                f"{bn}-w{warps}",
-                batch.sum_parts_add,
-                dict(BN=bn),
-                dict(T=tokens, N=2560, PARTS=parts),
-                Options(num_warps=warps, pdl=True),
-            )
     for d, parts in ((1024, 4), (2560, 4), (4096, 4)):
         for tokens in (8, 64, 256):
             for warps in (2, 4, 8):

@@ -153,16 +153,6 @@ def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Stati
 
 
 @zl.kernel
-def sum_parts_add(part: zl.In[f32, PARTS, T, N], *, h: zl.Mut[f32, T, N], BN: zl.Static = 512):
-    """h += Σₚ part[p]. part f32 [PARTS, T, N]; h f32 [T, N]."""
-    t, cols = zl.grid(T, N.tiles(BN))
-    acc = h[t, cols]
-    for p in range(PARTS):
-        acc = acc + part[p, t, cols]
-    h[t, cols] = acc
-
-
-@zl.kernel
 def sum_parts_norm(
     part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[bf16, T, D]
 ):

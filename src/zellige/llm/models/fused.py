@@ -57,6 +57,11 @@ class Weights:
     norm: Tensor  # [D]
     head: Tensor  # [V, D]
 
+    @property
+    def norms(self) -> list[Tensor]:
+        """The weights of the norms that blocks begin with, and of the last one."""
+        return [*(layer.attention_norm for layer in self.layers), self.norm]
+
     @classmethod
     def made(cls, config: ModelConfig, make: Callable[[str, tuple[int, ...]], Tensor]) -> Weights:
         """Weights from a function of name and shape; names are GGUF's, with ``attn_qkv`` for the joined projections."""
@@ -141,7 +146,7 @@ def decode_step(
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
     products = Products(rows, c.rms_eps, memory)
     h: Any = embed(inputs.ids, w.embedding)
-    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+    for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
         paged_decode_partial(
             q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
@@ -149,8 +154,8 @@ def decode_step(
         )  # fmt: skip
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
         paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
-        products.add(a, layer.output, h)
-        _feed_forward(layer, products, h)
+        products.add(a, layer.output, h, layer.ffn_norm)
+        _feed_forward(layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
     _likeliest(logits, inputs.ids, memory)
     return logits
@@ -183,7 +188,7 @@ def prefill_step(
     tile = tokens // inputs.owner.shape[0]
     products = Products(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
     h: Any = embed(inputs.ids, w.embedding)
-    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+    for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
@@ -194,8 +199,8 @@ def prefill_step(
                 grouped, keys, values, inputs.table, inputs.length, inputs.owner, inputs.start, c.head_dim**-0.5,
                 out=out, BM=tile,
             )  # fmt: skip
-        products.add(a, layer.output, h)
-        _feed_forward(layer, products, h)
+        products.add(a, layer.output, h, layer.ffn_norm)
+        _feed_forward(layer, products, h, following)
     wanted = inputs.last.shape[0]
     logits = Products(wanted, c.rms_eps, memory, products.buffers).normed(
         take_rows(h, inputs.last), w.norm, w.head, f32
@@ -238,9 +243,9 @@ def _heads(
     return q, k, qkv
 
 
-def _feed_forward(layer: Layer, products: Products, h: Tensor) -> None:
-    """h += the feed-forward layer of rms_norm(h)."""
-    products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
+def _feed_forward(layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
+    """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
+    products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h, then)
 
 
 def attention_chunk(batch: int, kv_heads: int, context: int) -> int:
