@@ -20,6 +20,7 @@ from zellige.llm import packing
 from zellige.llm.draw import draw
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.loading import Loader, random_weight
+from zellige.llm.models.products import MOST_WITH_EXPERTS
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -227,7 +228,8 @@ class FusedRunner:
         if row_logprobs is not None and row_argmax is not None:
             self._score(batch, row_logprobs, row_argmax)
         else:
-            for pieces in packing.passes(batch, np.flatnonzero(sizes > 1).tolist()):
+            most = MOST_WITH_EXPERTS if self.config.experts else packing.ROWS[-1]
+            for pieces in packing.passes(batch, np.flatnonzero(sizes > 1).tolist(), most):
                 self._prefill(batch, pieces, tokens, logprobs)
         return StepResult(tokens, logprobs, row_logprobs, row_argmax)
 

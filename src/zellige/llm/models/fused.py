@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zellige.ir.dtypes import bf16, f32
+from zellige.ir.dtypes import bf16, f32, i32
 from zellige.kernels.batch import paged_prefill, prefill_attention
 from zellige.kernels.decode import argmax_combine, argmax_parts
 from zellige.kernels.embedding import embed, take_rows
@@ -23,6 +23,7 @@ from zellige.kernels.heads import (
     head_rope_append,
     head_rope_rows,
 )
+from zellige.kernels.moe import route
 from zellige.llm.models.products import MULTIPROCESSORS, Memory, Products
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
@@ -40,12 +41,13 @@ class Layer:
     qkv: Tensor  # [(H + 2·HK)·HD, D]
     output: Tensor  # [D, H·HD]
     ffn_norm: Tensor  # [D]
-    gate: Tensor  # [F, D]
-    up: Tensor  # [F, D]
-    down: Tensor  # [D, F]
+    gate: Tensor  # [F, D], or [E, F, D] where there are experts
+    up: Tensor  # [F, D] or [E, F, D]
+    down: Tensor  # [D, F] or [E, D, F]
     q_norm: Tensor | None = None  # [HD]
     k_norm: Tensor | None = None  # [HD]
     qkv_bias: Tensor | None = None  # [H + 2·HK, HD]
+    router: Tensor | None = None  # [E, D]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Weights:
         """Weights from a function of name and shape; names are GGUF's, with ``attn_qkv`` for the joined projections."""
         c = config
         heads = c.heads + 2 * c.kv_heads
+        stack, suffix = ((c.experts,), "_exps") if c.experts else ((), "")
 
         def layer(i: int) -> Layer:
             b = f"blk.{i}."
@@ -75,12 +78,13 @@ class Weights:
                 make(b + "attn_qkv.weight", (heads * c.head_dim, c.width)),
                 make(b + "attn_output.weight", (c.width, c.heads * c.head_dim)),
                 make(b + "ffn_norm.weight", (c.width,)),
-                make(b + "ffn_gate.weight", (c.ffn_width, c.width)),
-                make(b + "ffn_up.weight", (c.ffn_width, c.width)),
-                make(b + "ffn_down.weight", (c.width, c.ffn_width)),
+                make(f"{b}ffn_gate{suffix}.weight", (*stack, c.ffn_width, c.width)),
+                make(f"{b}ffn_up{suffix}.weight", (*stack, c.ffn_width, c.width)),
+                make(f"{b}ffn_down{suffix}.weight", (*stack, c.width, c.ffn_width)),
                 make(b + "attn_q_norm.weight", (c.head_dim,)) if c.qk_norm else None,
                 make(b + "attn_k_norm.weight", (c.head_dim,)) if c.qk_norm else None,
                 make(b + "attn_qkv.bias", (heads, c.head_dim)) if c.qkv_bias else None,
+                make(b + "ffn_gate_inp.weight", (c.experts, c.width)) if c.experts else None,
             )
 
         embedding = make("token_embd.weight", (c.vocab_size, c.width))
@@ -155,7 +159,7 @@ def decode_step(
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
         paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
         products.add(a, layer.output, h, layer.ffn_norm)
-        _feed_forward(layer, products, h, following)
+        _feed_forward(c, layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
     _likeliest(logits, inputs.ids, memory)
     return logits
@@ -200,7 +204,7 @@ def prefill_step(
                 out=out, BM=tile,
             )  # fmt: skip
         products.add(a, layer.output, h, layer.ffn_norm)
-        _feed_forward(layer, products, h, following)
+        _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]
     logits = Products(wanted, c.rms_eps, memory, products.buffers).normed(
         take_rows(h, inputs.last), w.norm, w.head, f32
@@ -243,9 +247,17 @@ def _heads(
     return q, k, qkv
 
 
-def _feed_forward(layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
+def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
     """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
-    products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h, then)
+    if layer.router is None:
+        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h, then)
+        return
+    logits = products.normed(h, layer.ffn_norm, layer.router, f32)
+    choice = (products.rows, config.experts_used)
+    expert = products.buffer("expert", choice, i32)
+    weight = products.buffer("share", choice, f32)
+    route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
+    products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)
 
 
 def attention_chunk(batch: int, kv_heads: int, context: int) -> int:

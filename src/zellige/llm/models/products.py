@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zellige.ir.dtypes import DType, bf16, f32
+from zellige.ir.dtypes import DType, bf16, f32, i32
 from zellige.kernels.batch import (
     linear_few,
     linear_parts,
@@ -22,12 +22,18 @@ from zellige.kernels.batch import (
     swiglu_rows,
 )
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
+from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.moe import expert_norm_swiglu, expert_residual
 from zellige.runtime.tensor import Tensor
 
 FEW = 4
 """Tokens up to which each streams the weights by itself."""
 THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
+FEW_EXPERTS = 8
+"""Tokens up to which each streams the weights of its experts by itself."""
+MOST_WITH_EXPERTS = 512
+"""Tokens of a pass through experts: one program sorts all pairs of a token and an expert."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
@@ -97,6 +103,30 @@ class Products:
         linear_parts(x, w, part=part, DEPTH=depth)
         sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
         self._ready = then
+
+    def experts(
+        self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
+    ) -> None:
+        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
+
+        Weights: gate and up bf16 [E, F, D], down bf16 [E, D, F]; expert Index[E] [T, C]; share f32 [T, C]."""
+        gate, up, down = weights
+        (count, width, _), choices = gate.shape, expert.shape[1]
+        if self.rows <= FEW_EXPERTS:
+            y = self.buffer("gated", (self.rows, choices, width), bf16)
+            expert_norm_swiglu(h, g, gate, up, expert, self.eps, y=y)
+            expert_residual(y, down, expert, share, h=h)
+            self._ready = None
+            return
+        pairs = self.rows * choices
+        order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
+        align(expert.reshape(pairs), order=order, start=start)
+        gated = self.buffer("gated", (pairs, width), bf16)
+        expert_swiglu(self.norm(h, g), gate, up, order, start, y=gated, C=choices)
+        y = self.buffer("chosen", (pairs, down.shape[1]), f32)
+        expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
+        combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
+        self._ready = None
 
 
 def _split(rows: int, width: int, depth: int) -> tuple[int, int]:
