@@ -164,25 +164,17 @@ def _decode() -> Iterator[Case]:
     from zellige.kernels import gpu_attention
 
     for b, context in DECODE:
-        for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
-            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4)):
-                splits = context // chunk
-                dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
+        for splits in {64: (1, 2), 8: (4, 8, 16), 1: (32, 64)}[b]:
+            dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
+            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4), (64, 2, 3), (128, 4, 3)):
                 yield Case(
-                    "decode", f"{b}x{context}", f"{chunk}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
-                    dict(CHUNK=chunk, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
+                    "decode", f"{b}x{context}", f"{splits}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
+                    dict(WAYS=splits, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
                 )  # fmt: skip
-        for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
-            dims = dict(HK=8, G=4, HD=128, B=b, SPLITS=context // chunk)
+            combined = dict(HK=8, G=4, HD=128, B=b, SPLITS=splits)
             yield Case(
-                "combine",
-                f"{b}x{context}",
-                f"{chunk}",
-                gpu_attention.paged_decode_combine,
-                {},
-                dims,
-                Options(num_warps=2),
-            )
+                "combine", f"{b}x{context}", f"{splits}", gpu_attention.paged_decode_combine, {}, combined, Options(num_warps=2)
+            )  # fmt: skip
 
 
 MODELS = {"0.6B": (1024, 16, 3072), "4B": (2560, 32, 9728), "8B": (4096, 32, 12288)}
@@ -236,32 +228,31 @@ def _step() -> Iterator[Case]:
                 constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
             )
             yield Case("step", f"{model} rope", f"w{warps}", head_norm_rope_append, {}, cache, options)
-        for chunk in (32, 64, 128):
-            sized = {**cache, "SPLITS": 1024 // chunk}
-            for bs, warps, stages in ((32, 1, 2), (32, 2, 3), (64, 2, 2), (64, 4, 2)):
-                if bs <= chunk:
-                    options = Options(
-                        num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length"))
-                    )
-                    statics = dict(CHUNK=chunk, BS=bs)
-                    yield Case(
-                        "step",
-                        f"{model} attend",
-                        f"{chunk}-{bs}-w{warps}-s{stages}",
-                        gpu_attention.paged_decode_partial,
-                        statics,
-                        sized,
-                        options,
-                    )
+        for splits in (32, 64):
+            sized = {**cache, "SPLITS": splits}
+            for bs, warps, stages in (
+                (16, 1, 2),
+                (16, 2, 2),
+                (32, 1, 2),
+                (32, 2, 2),
+                (32, 2, 3),
+                (64, 2, 2),
+                (64, 4, 2),
+            ):
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length")))
+                statics = dict(WAYS=splits, BS=bs)
+                name = f"{splits}-{bs}-w{warps}-s{stages}"
+                yield Case("step", f"{model} attend", name, gpu_attention.paged_decode_partial, statics, sized, options)
             for warps in (1, 2, 4):
+                options = Options(num_warps=warps, pdl=True)
                 yield Case(
                     "step",
                     f"{model} combine",
-                    f"{chunk}-w{warps}",
+                    f"{splits}-w{warps}",
                     gpu_attention.paged_decode_combine,
                     {},
                     sized,
-                    Options(num_warps=warps, pdl=True),
+                    options,
                 )
     for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
         dims = dict(B=1, V=151936, PARTS=-(-151936 // block))

@@ -134,7 +134,7 @@ def checks() -> Iterator[Check]:
         yield Check(
             gpu_attention.paged_decode_partial,
             cache,
-            dict(CHUNK=64 // splits, BS=16),
+            dict(WAYS=splits, BS=16),
             scalars={"scale": 0.2},
             bound=2e-2,
         )
