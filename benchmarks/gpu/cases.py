@@ -332,21 +332,6 @@ def _batch() -> Iterator[Case]:
                             options,
                             dtypes,
                         )
-                if name == "up" and tokens <= 64:
-                    for bn, bk, warps, stages in (
-                        (64, 128, 4, 3),
-                        (64, 128, 4, 4),
-                        (64, 64, 4, 6),
-                        (64, 256, 4, 2),
-                        (64, 256, 8, 2),
-                        (128, 64, 8, 4),
-                        (64, 128, 8, 4),
-                    ):
-                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
-                        statics = dict(BM=max(16, tokens), BN=bn, BK=bk)
-                        yield Case(
-                            "batch", row, f"few-{bn}-{bk}-w{warps}-s{stages}", batch.swiglu_few, statics, sized, options
-                        )
                 if tokens == 256 and name == "up":
                     for bm, bn, bk, warps, stages in (
                         (128, 64, 64, 8, 4),
