@@ -112,7 +112,14 @@ def _experts() -> Iterator[Case]:
     from zellige.kernels import gpu_moe
 
     e, c, k, f = (EXPERTS[name] for name in "ECKF")
-    tiles = ((16, 128, 64, 4, 5), (16, 64, 128, 4, 4), (32, 128, 64, 4, 4), (64, 128, 64, 4, 4), (128, 128, 64, 8, 3), (128, 256, 64, 8, 3))
+    tiles = (
+        (16, 128, 64, 4, 5),
+        (16, 64, 128, 4, 4),
+        (32, 128, 64, 4, 4),
+        (64, 128, 64, 4, 4),
+        (128, 128, 64, 8, 3),
+        (128, 256, 64, 8, 3),
+    )
     for tokens in (16, 256, 4096):
         for name, inner, outer in (("gate-up", k, 2 * f), ("down", f, k)):
             for bm, bn, bk, warps, stages in tiles:
@@ -120,6 +127,9 @@ def _experts() -> Iterator[Case]:
                     continue
                 for way in ("", "tma"):
                     options = Options(num_warps=warps, num_stages=stages, descriptors=frozenset("w" if way else ""))
-                    variant, dims = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(PAIRS=tokens * c, E=e, K=inner, N=outer)
+                    variant, dims = (
+                        f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}",
+                        dict(PAIRS=tokens * c, E=e, K=inner, N=outer),
+                    )
                     statics = dict(BM=bm, BN=bn, BK=bk)
                     yield Case("experts", f"{tokens} {name}", variant, gpu_moe.grouped_linear, statics, dims, options)

@@ -1,6 +1,6 @@
 """``correctness.py`` under NVIDIA's compute-sanitizer: memcheck, racecheck, initcheck. Needs a GPU whose driver allows it.
 
-    python benchmarks/gpu/sanitize.py [--every 6] [TOOL…]
+python benchmarks/gpu/sanitize.py [--every 6] [TOOL…]
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ def main() -> None:
             sys.executable, str(script), "--every", str(options.every), "--seed", "1",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        said = [line for line in done.stdout.splitlines() if "SUMMARY" in line or line.startswith(("all right", "WRONG"))]
+        said = [
+            line for line in done.stdout.splitlines() if "SUMMARY" in line or line.startswith(("all right", "WRONG"))
+        ]
         ran = [line for line in done.stdout.splitlines() if line.endswith("checks")]
         bad |= done.returncode != 0
         if done.returncode:
             print("\n".join((done.stdout + done.stderr).splitlines()[:40]))
-        verdicts.append(f"{tool:>10}: exit {done.returncode}, {', '.join((*ran, *said))} ({time.time() - started:.0f} s)")
+        verdicts.append(
+            f"{tool:>10}: exit {done.returncode}, {', '.join((*ran, *said))} ({time.time() - started:.0f} s)"
+        )
     print("\n## compute-sanitizer over correctness.py\n" + "\n".join(verdicts))
     raise SystemExit(bad)
 

@@ -62,7 +62,10 @@ def main() -> None:
     for row, found in variants("int8").items():
         n = int(row)
         sets8 = [
-            (*(torch.randint(-127, 128, (n, n), device="cuda", dtype=torch.int8) for _ in range(2)), *_operands(256)[2:4])
+            (
+                *(torch.randint(-127, 128, (n, n), device="cuda", dtype=torch.int8) for _ in range(2)),
+                *_operands(256)[2:4],
+            )
             for _ in range(3)
         ]
         scales = [torch.rand(n, device="cuda") + 0.5 for _ in range(2)]
@@ -72,7 +75,8 @@ def main() -> None:
         contestants = {"cublasLt (i32 out)": [partial(torch._int_mm, s[0], s[1].t()) for s in sets8]}
         for variant in found:
             calls = [
-                variant.call({"x": s[0], "w": s[1], "x_scale": scales[0], "w_scale": scales[1], "y": out}) for s in sets8
+                variant.call({"x": s[0], "w": s[1], "x_scale": scales[0], "w_scale": scales[1], "y": out})
+                for s in sets8
             ]
             out.fill_(float("nan"))
             calls[0]()

@@ -60,7 +60,9 @@ def main() -> None:
         )
     for m, found_ratios in sorted(ratios.items()):
         print(f"M {m:>5}: {_mean(found_ratios):.3f} × cuBLAS (least {min(found_ratios):.3f})")
-    print(f"geometric mean of all {sum(map(len, ratios.values()))}: {_mean([r for rs in ratios.values() for r in rs]):.3f} × cuBLAS")
+    print(
+        f"geometric mean of all {sum(map(len, ratios.values()))}: {_mean([r for rs in ratios.values() for r in rs]):.3f} × cuBLAS"
+    )
 
 
 def _mean(values: list[float]) -> float:
