@@ -30,6 +30,14 @@ from zellige.backends.reference.launch import run
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, ContractKind, Role
 from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, gpu_quantised
+from zellige.kernels.heads import (
+    head_bias_rope_append,
+    head_bias_rope_rows,
+    head_norm_rope_append,
+    head_norm_rope_rows,
+    head_rope_append,
+    head_rope_rows,
+)
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel
@@ -84,11 +92,12 @@ def checks() -> Iterator[Check]:
         yield Check(
             gpu_linear.matvec, dict(N=n, K=k), dict(BN=2, BK=16), options=Options(pdl=True, constant=frozenset("w"))
         )
-        yield Check(gpu_linear.thin_linear, sizes, dict(BM=16, BN=32, BK=16))
         rows = dict(T=m, N=n, K=k)
         yield Check(batch.linear_rows, rows, small, dtypes={"Y": bf16})
         yield Check(batch.linear_rows_add, rows, small, options=Options(pdl=True, constant=frozenset("w")))
+        yield Check(batch.linear_few, rows, dict(BM=16, BN=32, BK=16), dtypes={"Y": f32})
         yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), small)
+        yield Check(batch.swiglu_few, dict(T=m, F=n, K=k), dict(BM=16, BN=32, BK=16))
         yield Check(batch.linear_parts, dict(**rows, PARTS=-(-k // 32)), dict(BM=16, BN=32, BK=16, DEPTH=32))
         yield Check(batch.sum_parts_add, dict(T=m, N=n, PARTS=3), dict(BN=64), bound=1e-5)
         yield Check(
@@ -101,6 +110,7 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_elementwise.add_rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.softmax, dict(T=5, D=d))
         yield Check(batch.norm_rows, dict(T=5, D=d), scalars={"eps": 1e-6})
+        yield Check(batch.sum_parts_norm, dict(T=5, D=d, PARTS=3), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.copy, dict(N=d), fixed=(), bound=0.0)
         yield Check(gpu_elementwise.swiglu, dict(N=d), fixed=())
     heads = dict(HK=2, G=3, HD=32)
@@ -132,11 +142,15 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
     for tokens in (5, 33):
         rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
-        yield Check(batch.head_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
+        yield Check(head_norm_rope_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
+        yield Check(head_rope_rows, rows, dict(BT=16))
+        yield Check(head_bias_rope_rows, rows, dict(BT=16))
     yield from ragged_checks()
     yield from eight_bit_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
-    yield Check(decode.head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(head_rope_append, append)
+    yield Check(head_bias_rope_append, append)
     yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
     yield Check(decode.argmax_combine, dict(B=3, V=1000, PARTS=5), bound=0.0)
 

@@ -16,8 +16,9 @@ from decode import PAGE, SIZES, Decoder, config_of, reference_logits
 
 import zellige as zl
 from zellige.ir.types import ContractKind
-from zellige.llm.models.qwen3 import PrefillInputs, prefill_step
+from zellige.llm.models.fused import PrefillInputs, prefill_step
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
 RATE, TILE = 700e12, 64
 
@@ -58,10 +59,13 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", default=["0.6B"], choices=list(SIZES))
     parser.add_argument("--tokens", default="100,128,2048,8192", help="lengths; the first is only checked")
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     options = parser.parse_args()
     lengths = [int(n) for n in options.tokens.split(",")]
     for size in options.sizes:
-        executor = CudaExecutor(None, "sm_90") if options.compile_only else CudaExecutor.open()
+        executor = (
+            CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
+        )
         decoder = Decoder(executor, config_of(size), 1, max(*lengths, 1024), None)
         generator = np.random.default_rng(0)
         for position, length in enumerate(lengths):

@@ -14,7 +14,7 @@ import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.llm import packing
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.protocol import StepBatch, check_step_batch
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime import tensor as tensors
@@ -95,7 +95,7 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 @pytest.fixture(params=[16, 4], ids=["few", "many"])
 def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways that products of more than four tokens go."""
-    monkeypatch.setattr("zellige.llm.models.qwen3.SOME", request.param)
+    monkeypatch.setattr("zellige.llm.models.fused.SOME", request.param)
 
 
 @pytest.mark.usefixtures("some")
