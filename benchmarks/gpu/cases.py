@@ -103,23 +103,30 @@ def _thin() -> Iterator[Case]:
     from zellige.ir.dtypes import bf16
     from zellige.kernels import batch
 
+    chained = dict(pdl=True, constant=frozenset("w"))
+    tiles = ((64, 128, 4, 4), (64, 256, 4, 3), (32, 256, 4, 3), (32, 128, 4, 5), (16, 256, 4, 4), (16, 512, 4, 3))
     for n, k in THIN_SHAPES:
         for m in (8, 64):
-            rows = max(m, 16)
-            for bn, bk, warps, stages in (
-                (64, 128, 4, 4),
-                (64, 256, 4, 3),
-                (32, 256, 4, 3),
-                (32, 128, 4, 5),
-                (16, 256, 2, 4),
-                (16, 512, 4, 3),
-            ):
-                for boxes in (frozenset(), frozenset("xw")):
-                    yield Case(
-                        "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", batch.linear_few,
-                        dict(BM=rows, BN=bn, BK=bk), dict(T=m, N=n, K=k), Options(num_warps=warps, num_stages=stages, descriptors=boxes),
-                        {"Y": bf16},
-                    )  # fmt: skip
+            row, rows = f"{m}x{n}x{k}", max(m, 16)
+            for bn, bk, warps, stages in tiles:
+                statics, dims, name = dict(BM=rows, BN=bn, BK=bk), dict(T=m, N=n, K=k), f"{bn}-{bk}-w{warps}-s{stages}"
+                options = Options(num_warps=warps, num_stages=stages)
+                yield Case("thin", row, name, batch.linear_few, statics, dims, options, {"Y": bf16})
+                options = Options(num_warps=warps, num_stages=stages, **chained)
+                yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
+            if n > 8192:
+                continue
+            for parts in (2, 4):
+                depth = -(-k // parts // 256) * 256
+                dims = dict(T=m, N=n, K=k, PARTS=-(-k // depth))
+                for bn, bk, stages in ((64, 128, 4), (64, 256, 3)):
+                    statics, options = dict(BM=rows, BN=bn, BK=bk, DEPTH=depth), Options(num_stages=stages, **chained)
+                    name = f"parts{parts}-{bn}-{bk}-s{stages}-pdl"
+                    yield Case("thin", row, name, batch.linear_parts, statics, dims, options)
+                whole, options = dict(T=m, N=n, PARTS=dims["PARTS"]), Options(num_warps=2, pdl=True)
+                yield Case(
+                    "thin", row, f"sum {dims['PARTS']}", batch.sum_parts, dict(BN=512), whole, options, {"Y": bf16}
+                )
 
 
 def _rows() -> Iterator[Case]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from measure import check, header, microseconds, poisoned, random, variants
+from measure import check, header, microseconds, poisoned, random, saved, variants
 
 
 def main() -> None:
@@ -69,6 +69,7 @@ def main() -> None:
             contestants[variant.name] = calls
         times = microseconds(contestants, least_calls=20)
         size = 2 * 2 * b * context * 8 * 128
+        saved("decode", row, times)
         for name, us in sorted(times.items(), key=lambda item: item[1]):
             print(f"{row:>10} {name:>20} {size / us / 1e3:7.0f} GB/s  {us:8.1f} µs", flush=True)
 
