@@ -62,6 +62,8 @@ def examples(code: str) -> list[Example]:
     return found
 
 
+CORRECT = ("accepted", "runs")
+"""Kinds that get no code."""
 ALL = [example for code in CODES for example in examples(code)]
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import zellige as zl
-from tests.examples.loading import ROOT, assert_golden, load
+from tests.examples.loading import ROOT, load
+from tests.golden import assert_golden
 
+GOLDEN = Path(__file__).parent / "golden" / "museum"
 EXHIBITS = sorted((ROOT / "examples" / "museum").glob("[0-9]*.py"))
 
 
@@ -24,7 +26,7 @@ def test_all_sixteen_are_there():
 def test_the_wrong_program_is_refused_with_the_text_on_record(exhibit):
     texts = [function() for name, function in vars(exhibit).items() if name.startswith("wrong")]
     assert texts
-    assert_golden(f"museum/{exhibit.__name__.removeprefix('example_museum_')}.txt", "\n\n".join(texts))
+    assert_golden(GOLDEN / f"{exhibit.__name__.removeprefix('example_museum_')}.txt", "\n\n".join(texts))
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
