@@ -126,13 +126,15 @@ class Context:
                 elif dtype is not None and dtype.is_bool:
                     refuse("ZL0105", f"{value} is not a bool", self.span, "write True or False")
                 elif dtype is not None and dtype.is_float:
-                    value = float(value)
+                    return self.scalar_of(float(value), dtype)
                 elif dtype is not None and dtype.is_integer and dtype is not dtypes.index:
                     low, high = dtype.integer_range()
                     if not low <= value <= high:
                         refuse("ZL0105", f"{value} is not a value of {dtype}, which is from {low} to {high}", self.span,
                                "convert the tile to a wider type first, such as .to(zl.i64)")  # fmt: skip
                 return Tile(self.builder.constant(value, dtype or dtypes.index))
+            case float() if dtype is not None and _is_fp8(dtype):
+                return self.cast(self.scalar_of(value, dtypes.f32), dtype)
             case float():
                 return Tile(self.builder.constant(value, dtype or dtypes.f32))
             case Extent():
@@ -153,7 +155,10 @@ class Context:
         if tile.dtype is dtype:
             return tile
         if dtype.is_block:
-            refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span)
+            refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span, "quantise on the host")
+        if (_is_fp8(dtype) and not tile.dtype.is_float) or (_is_fp8(tile.dtype) and not dtype.is_float):
+            # the same number: every fp8 is an f32, and integers that f32 rounds are beyond the largest fp8
+            tile = self.cast(tile, dtypes.f32)
         keeps_zero = tile.zero_padded or tile.dtype.is_block
         return plain(tile).with_value(self.builder.cast(tile.value, dtype), zero_padded=keeps_zero and tile.zero_padded)
 
@@ -177,7 +182,7 @@ class Context:
 
     def computable(self, tile: Tile) -> Tile:
         """``tile`` in a type that has arithmetic: fp8 is computed with in f32, and rounded after each operation."""
-        return self.cast(tile, dtypes.f32) if tile.dtype.is_float and tile.dtype.bits == 8 else tile
+        return self.cast(tile, dtypes.f32) if _is_fp8(tile.dtype) else tile
 
     def check(self, op: UnaryOp | BinaryOp | ReduceOp | UpdateOp, name: str, tile: Tile) -> None:
         """LanguageError ZL0105 if an operation, which the author knows as ``name``, is not defined on the tile's dtype."""
@@ -252,6 +257,10 @@ class Context:
         if not tile.dtype.is_integer:
             refuse("ZL0105", f"an index is an integer, not {tile.dtype}", self.span, "convert it with .to(zl.i32)")
         return self.cast(tile, dtypes.index)
+
+
+def _is_fp8(dtype: DType) -> bool:
+    return dtype.is_float and dtype.bits == 8
 
 
 def _as_operand(value: object) -> str | None:

@@ -147,6 +147,8 @@ def _cumsum(context: Context, x: object, axis: object = -1) -> object:
 def running(context: Context, op: ReduceOp, settled: Tile, axis: int, tile: Tile) -> Tile:
     """The scan of ``settled``, which is ``tile`` with values in its inactive lanes."""
     wide = context.computable(settled)
+    if op in (ReduceOp.MAX, ReduceOp.MIN) and wide.dtype is dtypes.bf16:
+        wide = context.cast(wide, dtypes.f32)  # the same values; GPUs have no running maximum of bf16
     return context.cast(Tile(context.builder.scan(op, wide.value, axis), tile.masks, tile.lanes), settled.dtype)
 
 
