@@ -12,6 +12,11 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import (
     Q4_0,
     Q4_1,
+    Q4_K,
+    Q5_0,
+    Q5_1,
+    Q5_K,
+    Q6_K,
     Q8_0,
     bf16,
     bool_,
@@ -150,11 +155,12 @@ def __getattr__(name: str) -> Any:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Acc", "In", "Index", "Mut", "Offsets", "Out", "Permutation", "Q4_0", "Q4_1", "Q8_0", "Static", "UpTo", "ZelligeError", "abs", "all",
-    "any", "arange", "argmax", "argmin", "bf16", "bitcast", "bool_", "bounded", "broadcast_to", "ceil", "ceildiv", "clamp", "cos",
-    "cummax", "cummin", "cumprod", "cumsum", "dims", "distinct", "dot", "dtypes", "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3",
-    "f8e5m2", "flip", "floor", "fma", "full", "gather", "grid", "grouped", "guard", "histogram", "i16", "i32", "i64", "i8", "inf",
-    "inline", "join", "log", "log2", "max", "maximum", "mean", "min", "minimum", "offsets", "only", "optional", "popcount", "prod",
-    "random_bits", "random_normal", "random_uniform", "reduce", "requires", "reshape", "round", "rsqrt", "scan", "sigmoid", "sin", "sort",
-    "split", "sqrt", "sum", "tanh", "tiles", "top_k", "transpose", "u16", "u32", "u64", "u8", "unroll", "unsafe", "where", "zeros", *_LAZY,
+    "Acc", "In", "Index", "Mut", "Offsets", "Out", "Permutation", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0",
+    "Static", "UpTo", "ZelligeError", "abs", "all", "any", "arange", "argmax", "argmin", "bf16", "bitcast", "bool_", "bounded",
+    "broadcast_to", "ceil", "ceildiv", "clamp", "cos", "cummax", "cummin", "cumprod", "cumsum", "dims", "distinct", "dot", "dtypes",
+    "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3", "f8e5m2", "flip", "floor", "fma", "full", "gather", "grid", "grouped", "guard",
+    "histogram", "i16", "i32", "i64", "i8", "inf", "inline", "join", "log", "log2", "max", "maximum", "mean", "min", "minimum", "offsets",
+    "only", "optional", "popcount", "prod", "random_bits", "random_normal", "random_uniform", "reduce", "requires", "reshape", "round",
+    "rsqrt", "scan", "sigmoid", "sin", "sort", "split", "sqrt", "sum", "tanh", "tiles", "top_k", "transpose", "u16", "u32", "u64", "u8",
+    "unroll", "unsafe", "where", "zeros", *_LAZY,
 ]  # fmt: skip

@@ -6,16 +6,26 @@ index tile ``q``. ``{T}`` stands for the element type.
 
 from __future__ import annotations
 
+import importlib.util
+import linecache
 import math
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+import zellige as zl
+from tests.golden import ROOT
+
 Array = NDArray[Any]
+PAGE = ROOT / "docs" / "operations.md"
+EVERYWHERE, NOT_ON_GPUS, REFUSED = "✓", "cpu", ""
 
 FLOATS = ("f16", "bf16", "f32", "f64")
 FP8 = ("f8e4m3", "f8e5m2")
@@ -255,3 +265,32 @@ def converted(values: Array, dtype: str) -> Array:
         return np.array(exact, dtype=NUMPY[dtype])
     with np.errstate(all="ignore"):
         return values.astype(NUMPY[dtype])
+
+
+def kernel_of(operation: Operation, dtype: str, folder: Path) -> zl.Kernel:
+    path = folder / "cell.py"
+    path.write_text(source(operation, dtype))
+    return load_cell(path)
+
+
+def load_cell(path: Path) -> zl.Kernel:
+    """The kernel of a file, whose text may have changed since the last one."""
+    spec = importlib.util.spec_from_file_location("cell", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    linecache.checkcache(str(path))
+    kernel: zl.Kernel = module.cell
+    return kernel
+
+
+def column(dtype: str) -> dict[str, str]:
+    """The column of the page for a dtype."""
+    lines = (line for line in PAGE.read_text().splitlines() if line.startswith("| `"))
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    position = 1 + TYPES.index(dtype)
+    return {row[0].strip().strip("`").replace("\\|", "|"): row[position].strip() for row in rows}

@@ -11,8 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.language.cells import OPERATIONS, TYPES
-from tests.language.test_operations import EVERYWHERE, column, kernel_of
+from tests.language.cells import EVERYWHERE, OPERATIONS, TYPES, column, kernel_of
 from zellige.backends.cuda.compiler import compile
 from zellige.diagnostics import ZelligeError
 

@@ -6,11 +6,7 @@ refused by the frontend, at the user's line.
 
 from __future__ import annotations
 
-import importlib.util
-import linecache
 import os
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +14,31 @@ import numpy as np
 import pytest
 
 import zellige as zl
-from tests.golden import ROOT, assert_golden
+from tests.golden import assert_golden
 from tests.language.cells import (
     BITS,
     EPSILON,
+    EVERYWHERE,
     INTEGERS,
+    NOT_ON_GPUS,
     NUMPY,
     OPERATIONS,
+    PAGE,
+    REFUSED,
     TYPES,
     Operation,
     awkward,
+    column,
     converted,
-    source,
+    kernel_of,
+    load_cell,
     tiles,
 )  # fmt: skip
 from zellige.diagnostics import ZelligeError
 from zellige.verify import verify
 
-PAGE = ROOT / "docs" / "operations.md"
-EVERYWHERE, NOT_ON_GPUS, REFUSED = "✓", "cpu", ""
 UNDEFINED_ON_GPUS = {"ZL0903"}
 """What the GPU's lowering refuses; all else lowers."""
-
-
-def kernel_of(operation: Operation, dtype: str, folder: Path) -> zl.Kernel:
-    path = folder / "cell.py"
-    path.write_text(source(operation, dtype))
-    return load_cell(path)
-
-
-def load_cell(path: Path) -> zl.Kernel:
-    """The kernel of a file, whose text may have changed since the last one."""
-    spec = importlib.util.spec_from_file_location("cell", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    linecache.checkcache(str(path))
-    kernel: zl.Kernel = module.cell
-    return kernel
 
 
 def expected(operation: Operation, dtype: str, given: dict[str, Any]) -> Any:
@@ -126,14 +105,6 @@ def cell(operation: Operation, dtype: str, folder: Path) -> str:
                 out = kernel(*(given[name] for name in "abcmnpq")).numpy()
         assert agrees(operation, dtype, out, wanted), f"{operation.name} of {dtype} on {backend}: {out} is not {wanted}"
     return EVERYWHERE if lowers_for_gpus(kernel) else NOT_ON_GPUS
-
-
-def column(dtype: str) -> dict[str, str]:
-    """The column of the page for a dtype."""
-    lines = (line for line in PAGE.read_text().splitlines() if line.startswith("| `"))
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    position = 1 + TYPES.index(dtype)
-    return {row[0].strip().strip("`").replace("\\|", "|"): row[position].strip() for row in rows}
 
 
 def page(columns: dict[str, dict[str, str]]) -> str:

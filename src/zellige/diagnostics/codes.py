@@ -101,7 +101,7 @@ CODES: dict[str, str] = {
     "ZL0903": "a sort that GPUs do not do",
     "ZL0904": "compiling for a GPU needs Triton",
     "ZL0905": "Triton refuses a kernel",
-    "ZL0906": "ragged segments do not run on GPUs yet",
+    "ZL0906": "a running sum that might not fit in 64 bits",
 }
 """What each code says, in a line."""
 

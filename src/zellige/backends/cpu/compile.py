@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from zellige.backends.cpu import tiles
 from zellige.backends.cpu.context import Array, Context, row_major
 from zellige.backends.cpu.convert import register_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
@@ -197,7 +198,7 @@ def _generate(function: Function, target: Target, strided: frozenset[str]) -> st
     words = _load_slots(e, slots)
     _bind(ctx, function, slots, words, strided)
     lowering = Lowering(ctx, materialised_values(function))
-    counts = [extent_int(ctx, axis.programs) for axis in function.grid]
+    counts = ctx.program_counts = [extent_int(ctx, axis.programs) for axis in function.grid]
 
     def program(p: Int, _: list[Reg]) -> tuple[()]:
         ctx.program_ids = _program_ids(e, p, counts)
@@ -307,6 +308,7 @@ def _metadata(count: int) -> list[str]:
 
 def _module(e: Emitter, ctx: Context, symbol: str) -> str:
     entry, leave = _scratch(e, ctx.scratch_bytes)
+    tiles_begin, tiles_end = (tiles.begin(e), tiles.end(e)) if ctx.uses_tiles else ([], [])
     width = ctx.target.vector_bits
     lines = [
         *e.globals,
@@ -315,8 +317,10 @@ def _module(e: Emitter, ctx: Context, symbol: str) -> str:
         f"define void @{symbol}(ptr noalias readonly %slots, i64 %begin, i64 %end) #0 {{",
         "entry:",
         *entry,
+        *tiles_begin,
         *e.entry,
         *e.body,
+        *tiles_end,
         *leave,
         "  ret void",
         "}",

@@ -104,8 +104,8 @@ def _guarded(ctx: Context, pointer: Reg, condition: Reg) -> Reg:
 
 
 def zeros(ctx: Context) -> Reg:
-    """Address of readable bytes that stand in for an element that must not be read."""
-    text = f"@{_ZEROS} = internal constant [64 x i8] zeroinitializer, align 64"
+    """Address of readable bytes that stand in for an element, or a packed block, that must not be read."""
+    text = f"@{_ZEROS} = internal constant [256 x i8] zeroinitializer, align 64"
     if text not in ctx.emitter.globals:
         ctx.emitter.globals.append(text)
     return Reg(f"@{_ZEROS}", "ptr")

@@ -245,7 +245,7 @@ def rows_in_flight(ctx: Context, x: Value, shape: tuple[int, ...], axis: int, av
     """
     if shape[axis] >= _LONG_ROW:
         return 1
-    registers = max(1, step_lanes(ctx, [x]) // ctx.target.lanes)
+    registers = max(1, step_lanes(ctx, [x])[0] // ctx.target.lanes)
     return max(1, min(available, ctx.target.vectors // 4 // registers))
 
 
@@ -255,7 +255,7 @@ def _rows(
     """Results of the reductions along op.axis at the given places of the other axes."""
     e = ctx.emitter
     extent = shape[op.axis]
-    lanes = step_lanes(ctx, [op.x])
+    lanes, period = step_lanes(ctx, [op.x])
     while lanes > extent and lanes > 1:
         lanes //= 2
     unroll = 1
@@ -270,18 +270,21 @@ def _rows(
         return reducer.element(ctx.evaluate(op.x, tuple(place)), coordinate, lanes_)
 
     flat = [part for _ in range(count * unroll) for part in reducer.start(lanes if lanes > 1 else 0)]
+    stride = max(lanes * unroll, period)  # elements of one step of the loop; its vectors take turns at the accumulators
 
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
-        result = []
-        for u in range(unroll):
-            coordinate = lane_at(e.add(i, u * lanes), lanes, lanes)
+        result = list(carried)
+        for u in range(stride // lanes):
+            coordinate = lane_at(e.add(i, u * lanes), lanes, stride, u * lanes)
             for r, row in enumerate(rows):
-                k = (u * count + r) * width
-                result += reducer.advance(carried[k : k + width], at(row, coordinate, lanes if lanes > 1 else 0))
+                k = (u % unroll * count + r) * width
+                result[k : k + width] = reducer.advance(
+                    result[k : k + width], at(row, coordinate, lanes if lanes > 1 else 0)
+                )
         return result
 
-    main = extent // (lanes * unroll) * (lanes * unroll)
-    flat = e.loop(0, main, lanes * unroll, flat, step)
+    main = extent // stride * stride
+    flat = e.loop(0, main, stride, flat, step)
     totals = []
     for r in range(count):
         parts = [flat[(u * count + r) * width : (u * count + r + 1) * width] for u in range(unroll)]
@@ -290,7 +293,7 @@ def _rows(
         totals.append(parts[0])
     for lower, upper, size in pieces(extent - main, lanes):
         for start in range(lower + main, upper + main, size):
-            coordinate = lane_at(start, size)
+            coordinate = lane_at(start, size, size)
             for r, row in enumerate(rows):
                 part = at(row, coordinate, size if size > 1 else 0)
                 if lanes > 1 and size < lanes:
@@ -302,7 +305,7 @@ def _rows(
 def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, ...], buffer: Buffer) -> None:
     """Reduces along an axis across vectors of the last axis."""
     column_shape = tuple(1 if i == op.axis else n for i, n in enumerate(shape))
-    lanes = step_lanes(ctx, [op.x])
+    lanes, period = step_lanes(ctx, [op.x])
 
     def column(position: Position) -> None:
         width = lanes_of(position)
@@ -316,7 +319,7 @@ def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, 
         total = ctx.emitter.loop(0, shape[op.axis], 1, reducer.start(width), step)
         write_buffer(ctx, buffer, _without(position, op.axis), reducer.finish(total))
 
-    nest(ctx, column_shape, vector_axis(column_shape), column, lanes if op.x.type.dtype.is_block else 2 * lanes)
+    nest(ctx, column_shape, vector_axis(column_shape), column, 2 * lanes if period == 1 else lanes, period)
 
 
 def lower_scan(ctx: Context, op: ops.Scan) -> None:
