@@ -116,31 +116,33 @@ class Context:
         match value:
             case Tile():
                 return value
-            case bool() if dtype is None or dtype.is_bool:
-                return Tile(self.builder.constant(value, dtypes.bool_))
-            case float() if dtype is not None and not dtype.is_float:
-                refuse("ZL0105", f"{value} is not a value of {dtype}", self.span, f"write {self._near(value, dtype)}")
-            case int():
-                if dtype is not None and dtype.is_bool and value in (0, 1):
-                    value = bool(value)
-                elif dtype is not None and dtype.is_bool:
-                    refuse("ZL0105", f"{value} is not a bool", self.span, "write True or False")
-                elif dtype is not None and dtype.is_float:
-                    return self.scalar_of(float(value), dtype)
-                elif dtype is not None and dtype.is_integer and dtype is not dtypes.index:
-                    low, high = dtype.integer_range()
-                    if not low <= value <= high:
-                        refuse("ZL0105", f"{value} is not a value of {dtype}, which is from {low} to {high}", self.span,
-                               "convert the tile to a wider type first, such as .to(zl.i64)")  # fmt: skip
-                return Tile(self.builder.constant(value, dtype or dtypes.index))
-            case float() if dtype is not None and _is_fp8(dtype):
-                return self.cast(self.scalar_of(value, dtypes.f32), dtype)
-            case float():
-                return Tile(self.builder.constant(value, dtype or dtypes.f32))
+            case bool() | int() | float():
+                default = dtypes.bool_ if isinstance(value, bool) else dtypes.index if isinstance(value, int) else dtypes.f32
+                kind = dtype or default
+                number = self.literal(value, kind)
+                if _is_fp8(kind):
+                    return self.cast(self.scalar_of(number, dtypes.f32), kind)
+                return Tile(self.builder.constant(number, kind))
             case Extent():
                 made = Tile(self.builder.extent(value))
                 return made if dtype in (None, dtypes.index) else self.cast(made, dtype)
         refuse("ZL0105", f"{describe(value)} is not a number or a tile", self.span, _as_operand(value))
+
+    def literal(self, value: bool | int | float, dtype: DType) -> bool | int | float:
+        """A number as a dtype holds it. LanguageError ZL0105 if it does not: nothing is rounded to an integer, or wraps."""
+        if dtype.is_block:
+            refuse("ZL0105", f"{value} as {dtype}, which is read only", self.span, "quantise on the host")
+        if dtype.is_float:
+            return float(value)
+        if isinstance(value, float) or (dtype.is_bool and value not in (0, 1)):
+            refuse("ZL0105", f"{value} is not a value of {dtype}", self.span, f"write {self._near(value, dtype)}")
+        if dtype.is_bool:
+            return bool(value)
+        low, high = (-(1 << 63), (1 << 63) - 1) if dtype is dtypes.index else dtype.integer_range()
+        if not low <= value <= high:
+            refuse("ZL0105", f"{value} is not a value of {dtype}, which is from {low} to {high}", self.span,
+                   "convert the tile to a wider type first, such as .to(zl.i64)")  # fmt: skip
+        return int(value)
 
     @staticmethod
     def _near(value: float, dtype: DType) -> str:
@@ -156,7 +158,7 @@ class Context:
             return tile
         if dtype.is_block:
             refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span, "quantise on the host")
-        if (_is_fp8(dtype) and not tile.dtype.is_float) or (_is_fp8(tile.dtype) and not dtype.is_float):
+        if (_is_fp8(dtype) and not tile.dtype.is_float) or (_is_fp8(tile.dtype) and dtype is not dtypes.f32):
             # the same number: every fp8 is an f32, and integers that f32 rounds are beyond the largest fp8
             tile = self.cast(tile, dtypes.f32)
         keeps_zero = tile.zero_padded or tile.dtype.is_block

@@ -130,7 +130,7 @@ def load(context: Context, array: ArrayParam, subscript: object, pad: int | floa
     access = resolve(context, array, subscript)
     dtype = dtypes.index if array.contract else array.dtype
     if not dtype.is_block:
-        context.scalar_of(pad, dtype)
+        context.literal(pad, dtype)
     elif pad != 0:
         refuse(
             "ZL0105",
