@@ -88,6 +88,8 @@ def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, pairs: bool) -> For
         direct = n * k / (1 if shared_axes(ctx, op.b) is None else _PROGRAMS)
         swapped = m * k / (1 if shared_axes(ctx, op.a) is None else _PROGRAMS) + 2 * m * n
         return Form.TILES if direct < swapped else Form.TILES_SWAPPED
+    if ctx.target.vector_bits < 512:  # a panel's width is one register of AVX-512
+        return Form.INNER if along_k else Form.PANELS
     return Form.INNER if along_k and m < _ROWS_WORTH_PANELS else Form.PANELS
 
 

@@ -72,8 +72,11 @@ def _multiply_add(ctx: Context, product: Product, acc: Reg, x: Reg, y: Reg) -> R
         if product.out.is_float:
             return e.fop("fadd", e.fop("fmul", x, y), acc)
         return e.op("add", e.op("mul", x, y), acc)
-    bits = {4: 128, 8: 256, 16: 512}[acc.lanes]
     x, y = (e.inst(f"bitcast {v} to <{2 * acc.lanes} x bfloat>", "bfloat", 2 * acc.lanes) for v in (x, y))
+    if ctx.target.arm:  # one register a call
+        quarters = [(e.part(acc, i, 4), e.part(x, 2 * i, 8), e.part(y, 2 * i, 8)) for i in range(0, acc.lanes, 4)]
+        return e.concatenate([e.call("llvm.aarch64.neon.bfdot.v4f32.v8bf16", "float", 4, *q) for q in quarters])
+    bits = {4: 128, 8: 256, 16: 512}[acc.lanes]
     return e.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", "float", acc.lanes, acc, x, y)
 
 
