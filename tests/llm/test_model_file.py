@@ -103,7 +103,10 @@ def test_gate_and_up_of_two_kinds_are_refused_by_name(tmp_path: Path, refused) -
     path = write_tiny_gguf(tmp_path / "m.gguf", kind=lambda name: "Q8_0" if name == "blk.1.ffn_up.weight" else "Q4_1")
     with refused("ZL0605") as caught:
         open_model(path)
-    assert "blk.1.ffn_gate.weight is Q4_1" in caught.value.message and "blk.1.ffn_up.weight is Q8_0" in caught.value.message
+    assert (
+        "blk.1.ffn_gate.weight is Q4_1" in caught.value.message
+        and "blk.1.ffn_up.weight is Q8_0" in caught.value.message
+    )
 
 
 def test_missing_tensors_are_counted_and_named(tmp_path: Path, refused) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.backends.cpu.differential import run_cpu
 
 import zellige as zl
+from tests.backends.cpu.differential import run_cpu
 from zellige import i8, i32
 from zellige.backends.cpu.compile import listing
 from zellige.backends.cpu.target import target
@@ -56,10 +56,16 @@ def test_products_of_bytes_are_exact(name: str, m: int, n: int, k: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "instruction"),
-    [("avx512bf16", "vpdpbusd"), ("aarch64-dotprod", "sdot"), ("aarch64-i8mm", "smmla"), ("aarch64", "mla")],
+    [
+        ("avx512bf16", "vpdpbusd"),
+        ("amx", "tdpbssd"),
+        ("aarch64-dotprod", "sdot"),
+        ("aarch64-i8mm", "smmla"),
+        ("aarch64", "mla"),
+    ],
 )
 def test_each_instruction_set_uses_its_instruction(name: str, instruction: str) -> None:
     text = listing(product.lower({"BM": 16, "BN": 16}, {}), {"K": 256, "M": 64, "N": 64}, name).asm_text
     assert f"\t{instruction}\t" in text
-    others = {"vpdpbusd", "sdot", "smmla"} - {instruction}
+    others = {"vpdpbusd", "tdpbssd", "sdot", "smmla"} - {instruction}
     assert not any(f"\t{other}\t" in text for other in others)

@@ -35,8 +35,9 @@ def lower_dot(ctx: Context, op: ops.Dot, buffer: Buffer, start: Callable[[], Non
     out = op.acc.type.dtype
     both_bf16 = op.a.type.dtype is dtypes.bf16 and op.b.type.dtype is dtypes.bf16
     pairs = both_bf16 and out is dtypes.f32 and ctx.target.bf16_dot
-    form = _form(ctx, op, m, n, k, pairs)
-    packed = dtypes.i8 if form is Form.BYTES else dtypes.bf16 if pairs else out
+    bytes_ = byte_dot.suits(ctx, op)
+    form = _form(ctx, op, m, n, k, pairs=pairs, bytes_=bytes_)
+    packed = dtypes.i8 if bytes_ else dtypes.bf16 if pairs else out
     product = Product(m, n, k, packed, out, form, pairs, _is_zero(ctx, op.acc))
     match form:
         case Form.INNER | Form.BYTES:
@@ -77,14 +78,15 @@ def _is_zero(ctx: Context, acc: Value) -> bool:
 
 
 _ROWS_WORTH_PANELS = 16
+_ROWS_WORTH_TILES = 4
 
 
-def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, pairs: bool) -> Form:
+def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, *, pairs: bool, bytes_: bool) -> Form:
     """The form that costs least: products are the same, so what counts is how often operands and results are transposed."""
-    along_k = op.acc.type.dtype is dtypes.f32 and contiguous_axis(ctx, op.b) == op.b.type.rank - 2 and k > 1
-    if byte_dot.suits(ctx, op):
+    along_k = (bytes_ or op.acc.type.dtype is dtypes.f32) and contiguous_axis(ctx, op.b) == op.b.type.rank - 2 and k > 1
+    if bytes_ and not (ctx.target.tiles and m >= _ROWS_WORTH_TILES):
         return Form.BYTES
-    if not pairs:
+    if not pairs and not bytes_:
         return Form.INNER if along_k and n > 0 else Form.OUTER
     if ctx.target.tiles:
         if not along_k:

@@ -62,7 +62,7 @@ class Target:
     fma: bool
     bf16_dot: bool
     tiles: bool
-    """Matrix registers of 16 rows of 64 bytes (AMX), with products of bf16."""
+    """Matrix registers of 16 rows of 64 bytes (AMX), with products of bf16 and of bytes."""
     byte_dot: ByteDot
     f16_convert: bool
 
@@ -104,7 +104,7 @@ def target(name: str = "host") -> Target:
         features = host.flatten()
         if "amx-bf16" in have and not tiles_permitted():
             have -= set(_AMX)
-            features += "".join(f",-{feature}" for feature in _AMX)
+            features = ",".join(f"-{f[1:]}" if f[1:] in _AMX else f for f in features.split(","))
         return _describe(name, triple, llvm.get_host_cpu_name(), features, have)
     if name not in _NAMED:
         close = difflib.get_close_matches(name, NAMES, 1) or ["host"]
@@ -150,7 +150,7 @@ def _describe(name: str, triple: str, cpu: str, features: str, have: set[str]) -
         vectors=32 if wide or arm else 16,
         fma="fma" in have or arm,
         bf16_dot="bf16" in have if arm else wide and "avx512bf16" in have,
-        tiles=wide and "avx512bf16" in have and "amx-bf16" in have,
+        tiles=wide and {"avx512bf16", "amx-bf16", "amx-int8"} <= have,
         byte_dot=_byte_dot(have, arm=arm, wide=wide),
         f16_convert="f16c" in have or arm,
     )
