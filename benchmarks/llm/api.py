@@ -13,11 +13,13 @@ import time
 
 import numpy as np
 
+from zellige.llm import packing
 from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
 PROMPT, OUT, PAGE = 128, 128, 16
 
@@ -30,6 +32,21 @@ def sizes(options: argparse.Namespace) -> tuple[int, int]:
     """(context, tokens of KV cache)."""
     longest = max([PROMPT + OUT, *options.prefill]) + 2 * PAGE
     return longest, max(max(options.batches) * (PROMPT + OUT + PAGE), 2 * longest)
+
+
+def shapes(options: argparse.Namespace) -> tuple[packing.Shape, ...]:
+    """The prefill passes that these measurements need."""
+    most = packing.ROWS[-1]
+    alone = {
+        packing.Shape(packing.at_least(packing.ROWS, n), 64, 1, 1, fresh=True) for n in options.prefill if n <= most
+    }
+    together = set()
+    for batch in options.batches:
+        for n in {min(batch, most // PROMPT), batch % (most // PROMPT)} - {0}:
+            count = packing.at_least(packing.SEQUENCES, n)
+            rows = packing.at_least(packing.ROWS, n * PROMPT)
+            together |= {packing.Shape(rows, 64, count, count, fresh) for fresh in (True, False)}
+    return tuple(alone | together)
 
 
 def decode(llm: LLM, batch: int) -> tuple[float, float]:
@@ -49,7 +66,9 @@ def first_token(llm: LLM, length: int) -> float:
     params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
     times = []
     for seed in range(7):
-        prompt = prompts(1, length, 100 + seed)[0]
+        prompt = prompts(1, length, 1000 * length + seed)[
+            0
+        ]  # no two lengths may begin alike: the prefix cache would know
         begun = time.perf_counter()
         llm.generate([prompt], params)
         times.append(time.perf_counter() - begun)
@@ -63,13 +82,14 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
     if options.compile_only:
         config = known_config(options.model)
         runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
-                             executor=CudaExecutor(None, "sm_90"))  # fmt: skip
-        count = runner.prepare(sequences=tuple(options.batches), tokens=tuple({PROMPT, *options.prefill}))
+                             executor=CudaExecutor(None, "sm_90", schedules=options.schedules))  # fmt: skip
+        count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options))
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return
     llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256)

@@ -18,10 +18,11 @@ import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.random import fill_uniform
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, Weights, decode_step
+from zellige.llm.models.fused import Caches, DecodeInputs, Weights, decode_step
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.contracts import Fact
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
 SIZES = {
     "0.6B": (28, 1024, 16, 3072, True), "1.7B": (28, 2048, 16, 6144, True), "4B": (36, 2560, 32, 9728, True),
@@ -178,11 +179,14 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=None, help="positions a program of the attention covers")
     parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--no-check", action="store_true")
     options = parser.parse_args()
     for size in options.sizes:
         begun = time.perf_counter()
-        executor = CudaExecutor(None, "sm_90") if options.compile_only else CudaExecutor.open()
+        executor = (
+            CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
+        )
         decoder = Decoder(executor, config_of(size), options.batch, options.context, options.chunk)
         made = time.perf_counter() - begun
         if options.compile_only:

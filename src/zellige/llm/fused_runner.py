@@ -1,25 +1,25 @@
-"""Runs forward passes of Qwen3 in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
+"""Runs forward passes in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
 
 Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device.
-Prefill passes are rounded up as well; the first of a conversation is a graph, later ones are launched one by one, since
-their start is part of the launches.
+Prefill passes are graphs as well, one for each shape (`packing.Shape`); each holds the prompts of as many sequences as fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.kernels.random import fill_uniform
 from zellige.kernels.sampling import log_probability
+from zellige.llm import packing
 from zellige.llm.draw import draw
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.loading import Loader, random_weight
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -30,8 +30,6 @@ from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of recorded decode steps."""
-CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-"""Sizes of prefill passes."""
 SCORED = 128
 """Most tokens of a pass whose every row gets logits."""
 ATTENTION_CHUNKS = {1: 64, 2: 64, 4: 128, 8: 256, 16: 512}
@@ -88,17 +86,17 @@ class _Ahead:
 
 @dataclass(slots=True)
 class _Prefill:
-    """Input tensors of a prefill pass, and its graph for start 0."""
+    """A recorded prefill pass."""
 
+    graph: Graph
     inputs: PrefillInputs
-    graph: Graph | None = None
-    logits: Tensor | None = None
+    logits: Tensor
 
 
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    Errors: ZL0604 (another architecture), ZL0506 (memory)."""
+    Errors: ZL0506 (memory)."""
 
     def __init__(
         self,
@@ -112,40 +110,30 @@ class FusedRunner:
         overlap: bool = True,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if not config.qk_norm or config.rope_pairs != "halves" or config.qkv_bias:
-            raise ZelligeError(
-                "ZL0604",
-                f"architecture '{config.architecture}' has no fused kernels yet",
-                help="supported: qwen3; or device='cpu'",
-            )
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
         self.executor = executor
-        self._pages = -(-(max_context + CHUNKS[0]) // page_size)
+        self._pages = -(-(max_context + 1) // page_size)  # a step ahead may look one position too far
         with using(self.executor):
-            self.weights = Weights.made(
-                config, self._random if model is None else _loader(model, self.executor, progress)
-            )
-            self._cache = self._new_cache()
+            if model is None:
+                self.weights = Weights.made(config, partial(random_weight, self.executor))
+                factors = None
+            else:
+                loader = Loader(model, self.executor, progress)
+                self.weights = Weights.made(config, loader.weight)
+                factors = loader.rope_factors()
+            self._cache = self._new_cache(factors)
         self._decodes: dict[int, _Decode] = {}
-        self._prefills: dict[tuple[int, bool], _Prefill] = {}
+        self._prefills: dict[packing.Shape, _Prefill] = {}
+        self._buffers: dict[str, Tensor] = {}
         self._ahead: _Ahead | None = None
         self.overlap = overlap
 
-    def _random(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        made = self.executor.empty(shape, bf16)
-        if "norm" in name:
-            made.write(np.ones(shape, np.float32))
-        else:
-            seed = int.from_bytes(name.encode()[-8:], "little")
-            fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
-        return made
-
-    def _new_cache(self) -> Caches:
+    def _new_cache(self, factors: Float32Array | None) -> Caches:
         c, make = self.config, self.executor
         shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
-        angles = np.arange(self.max_context + CHUNKS[-1])[:, None] * c.inverse_frequencies()[None, :]
+        angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies(factors)[None, :]
         keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
         return Caches(
             keys,
@@ -185,23 +173,44 @@ class FusedRunner:
             self._decodes[size] = _Decode(graph, inputs, logits, np.zeros((size, self._pages), np.int32))
         return self._decodes[size]
 
-    def _prefill_pass(self, tokens: int, *, every_row: bool) -> _Prefill:
-        size = next(c for c in CHUNKS if c >= tokens)
-        if (size, every_row) not in self._prefills:
-            ids, position, slot = self._row_inputs(size)
-            pages = self._pages + -(-size // self.page_size)
-            table = self._integers((pages,), ContractKind.INDEX, self.num_pages)
-            last = self._integers((size if every_row else 1,), ContractKind.INDEX, size)
-            token = self._integers(last.shape, ContractKind.INDEX, self.vocab_size)
-            self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, token, 0))
-        return self._prefills[size, every_row]
+    def prefill_pass(self, shape: packing.Shape) -> _Prefill:
+        """The recorded prefill pass of that shape (made on first use)."""
+        if shape not in self._prefills:
+            rows, positions = shape.rows, self._pages * self.page_size
+            ids, position, slot = self._row_inputs(rows)
+            index, up_to = ContractKind.INDEX, ContractKind.UP_TO
+            tiles = (rows // shape.tile,)
+            inputs = PrefillInputs(
+                ids,
+                position,
+                slot,
+                table=self._integers((shape.sequences, self._pages), index, self.num_pages),
+                length=self._integers((shape.sequences,), up_to, positions),
+                owner=self._integers(tiles, index, shape.sequences),
+                start=self._integers(tiles, up_to, positions),
+                base=self._integers(tiles, index, rows),
+                last=self._integers((shape.wanted,), index, rows),
+                token=self._integers((shape.wanted,), index, self.vocab_size),
+            )
+            with using(self.executor), record() as graph:
+                logits = prefill_step(
+                    self.config,
+                    self.weights,
+                    self._cache,
+                    inputs,
+                    self.executor,
+                    fresh=shape.fresh,
+                    buffers=self._buffers,
+                )
+            self._prefills[shape] = _Prefill(graph, inputs, logits)
+        return self._prefills[shape]
 
-    def prepare(self, *, sequences: tuple[int, ...] = (), tokens: tuple[int, ...] = ()) -> int:
-        """Records decode steps for these numbers of sequences and prefill passes for these lengths, before they are needed.
+    def prepare(self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = ()) -> int:
+        """Records decode steps for these numbers of sequences and prefill passes of these shapes, before they are needed.
 
         Gives the number of launches."""
         launches = sum(len(self.decode_pass(n).graph) for n in sequences)
-        return launches + sum(len(self._recorded(self._prefill_pass(n, every_row=False))[0]) for n in tokens)
+        return launches + sum(len(self.prefill_pass(shape).graph) for shape in prefills)
 
     # --- one step
     def step(self, batch: StepBatch) -> StepResult:
@@ -215,8 +224,11 @@ class FusedRunner:
         singles = np.flatnonzero(sizes == 1) if batch.targets is None else np.zeros(0, np.int64)
         for first in range(0, len(singles), BATCHES[-1]):
             self._run_singles(batch, singles[first : first + BATCHES[-1]], tokens, logprobs)
-        for b in np.flatnonzero(sizes > 1) if batch.targets is None else range(batch.sequences):
-            self._run_sequence(batch, int(b), tokens, logprobs, row_logprobs, row_argmax)
+        if row_logprobs is not None and row_argmax is not None:
+            self._score(batch, row_logprobs, row_argmax)
+        else:
+            for pieces in packing.passes(batch, np.flatnonzero(sizes > 1).tolist()):
+                self._prefill(batch, pieces, tokens, logprobs)
         return StepResult(tokens, logprobs, row_logprobs, row_argmax)
 
     def _run_singles(self, batch: StepBatch, which: Any, tokens: Int32Array, logprobs: Float32Array) -> None:
@@ -264,56 +276,44 @@ class FusedRunner:
             todo.graph.replay()
         return self.executor.fetch(inputs.ids)
 
-    def _run_sequence(
-        self,
-        batch: StepBatch,
-        b: int,
-        tokens: Int32Array,
-        logprobs: Float32Array,
-        row_logprobs: Float32Array | None,
-        row_argmax: Int32Array | None,
+    def _prefill(
+        self, batch: StepBatch, pieces: list[packing.Piece], tokens: Int32Array, logprobs: Float32Array
     ) -> None:
-        """Several tokens of one sequence, in passes of at most the largest chunk."""
-        most = CHUNKS[-1] if row_logprobs is None else SCORED
-        begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
-        logits: Tensor | None = None
-        for first in range(begin, end, most):
-            rows = np.arange(first, min(first + most, end))
-            logits = self._run_chunk(batch, b, rows, every_row=row_logprobs is not None)
-            if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
+        """One pass over the prompts of several sequences; draws the tokens of those that are complete."""
+        todo = self._replay(batch, pieces, packing.shape_of(batch, pieces))
+        ends = [i for i, p in enumerate(pieces) if p.first + p.count == batch.offsets[p.sequence + 1]]
+        drawn = [(i, pieces[i].sequence, spec) for i in ends if (spec := batch.sample[pieces[i].sequence]) is not None]
+        if not drawn:
+            return
+        places, wanted, specs = (list(column) for column in zip(*drawn, strict=True))
+        if all(_greedy(spec) for spec in specs):
+            tokens[wanted] = todo.inputs.token.numpy()[places]
+        else:
+            self._draw(todo.logits.numpy()[places], specs, wanted, tokens, logprobs)
+
+    def _score(self, batch: StepBatch, row_logprobs: Float32Array, row_argmax: Int32Array) -> None:
+        """Log-probabilities of the given next tokens, a stretch of one sequence at a time."""
+        assert batch.targets is not None
+        for b in range(batch.sequences):
+            for first in range(int(batch.offsets[b]), int(batch.offsets[b + 1]), SCORED):
+                piece = packing.Piece(b, first, min(SCORED, int(batch.offsets[b + 1]) - first))
+                shape = packing.shape_of(batch, [piece])
+                todo = self._replay(batch, [piece], replace(shape, wanted=shape.rows))
+                rows = slice(first, first + piece.count)
                 wanted = batch.targets[rows]
-                found, best = log_probability(logits.numpy()[: len(rows)], wanted)
+                found, best = log_probability(todo.logits.numpy()[: piece.count], wanted)
                 row_logprobs[rows] = np.where(wanted >= 0, found.numpy(), np.nan)
                 row_argmax[rows] = best.numpy()
-        spec = batch.sample[b]
-        if spec is not None and _greedy(spec):
-            tokens[b] = self._prefill_pass(len(rows), every_row=False).inputs.token.numpy()[0]
-        elif spec is not None and logits is not None:
-            self._draw(logits.numpy()[:1], [spec], [b], tokens, logprobs)
 
-    def _run_chunk(self, batch: StepBatch, b: int, rows: Any, *, every_row: bool) -> Tensor:
-        todo = self._prefill_pass(len(rows), every_row=every_row)
-        inputs, size, start = todo.inputs, todo.inputs.ids.shape[0], int(batch.positions[rows[0]])
-        inputs.ids.write(_padded(batch.token_ids[rows], size))
-        inputs.position.write(np.arange(start, start + size, dtype=np.int32))
-        inputs.slot.write(_padded(batch.slots[rows], size, -1))
-        inputs.table.write(_padded(batch.block_table[b], inputs.table.shape[0]))
-        last = np.arange(size, dtype=np.int32) if every_row else np.asarray([len(rows) - 1], np.int32)
-        inputs.last.write(last)
+    def _replay(self, batch: StepBatch, pieces: list[packing.Piece], shape: packing.Shape) -> _Prefill:
+        """Writes a prefill pass's inputs and gives it to the device."""
+        todo = self.prefill_pass(shape)
+        laid = packing.lay(batch, pieces, shape, self._pages)
+        for field in fields(laid):
+            getattr(todo.inputs, field.name).write(getattr(laid, field.name))
         with using(self.executor):
-            if start:
-                moved = replace(inputs, start=start)
-                return prefill_step(self.config, self.weights, self._cache, moved, self.executor)
-            graph, logits = self._recorded(todo)
-            graph.replay()
-        return logits
-
-    def _recorded(self, todo: _Prefill) -> tuple[Graph, Tensor]:
-        """The graph of a prefill pass that starts a sequence, and its logits."""
-        if todo.graph is None or todo.logits is None:
-            with using(self.executor), record() as todo.graph:
-                todo.logits = prefill_step(self.config, self.weights, self._cache, todo.inputs, self.executor)
-        return todo.graph, todo.logits
+            todo.graph.replay()
+        return todo
 
     def _draw(
         self,
@@ -352,38 +352,3 @@ def _padded(values: Any, size: int, rest: int = 0) -> Int32Array:
     whole = np.full(size, rest, np.int32)
     whole[: len(values)] = values
     return whole
-
-
-def _loader(
-    model: ModelFile, executor: Executor, progress: Callable[[int, int | None], None]
-) -> Callable[[str, tuple[int, ...]], Tensor]:
-    """Reads weights of a file as bf16 on the device; unpacks those that are packed."""
-    total = sum(t.nbytes for t in model.tensors.values())
-    done = 0
-
-    def host(name: str) -> Any:
-        nonlocal done
-        weight = model.tensor(name)
-        done += weight.nbytes
-        progress(done, total)
-        return _as_bf16(weight)
-
-    def make(name: str, shape: tuple[int, ...]) -> Tensor:
-        if "attn_qkv" in name:
-            values = np.concatenate([host(name.replace("attn_qkv", part)) for part in ("attn_q", "attn_k", "attn_v")])
-        else:
-            values = host(name)
-        return executor.tensor(values.reshape(shape), bf16)
-
-    return make
-
-
-def _as_bf16(weight: Any) -> Any:
-    import ml_dtypes
-
-    plain = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-    if weight.kind in plain:
-        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(ml_dtypes.bfloat16)
-    import gguf
-
-    return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(ml_dtypes.bfloat16)

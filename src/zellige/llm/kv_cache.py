@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from zellige.diagnostics import InternalError
 
@@ -26,6 +26,11 @@ class PagePool:
         self._retiring: deque[tuple[int, int]] = deque()  # (step, page), steps ascending
         self._begun = 0
         self._completed = 0
+        self._watcher: Callable[[int], None] = lambda page: None
+
+    def watch(self, watcher: Callable[[int], None]) -> None:
+        """Call `watcher` with each page of which one holder is left when another lets go."""
+        self._watcher = watcher
 
     @property
     def free(self) -> int:
@@ -76,6 +81,8 @@ class PagePool:
                     heapq.heappush(self._free, page)
                 else:
                     self._retiring.append((self._begun, page))
+            elif self._references[page] == 1:
+                self._watcher(page)
 
     def begin_step(self) -> int:
         """Note that a step is launched, which may read any page held now; returns its number."""

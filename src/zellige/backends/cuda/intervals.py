@@ -216,6 +216,10 @@ class Bounds:
                 return Interval(0, max(of_extent(programs).high - 1, 0))
             case ops.Iota():
                 return _positions(result, 0)
+            case ops.Segment(array=name):
+                return Interval(0, max(of_extent(self._function.array(name).shape[0]).high - 2, 0))
+            case ops.Offsets(total=total):
+                return Interval(0, max(self.of(total).high, 0))
             case ops.Unary(op=UnaryOp.NEG, x=x):
                 return self._wrapped(point(0) - self.of(x), result)
             case ops.Unary(op=UnaryOp.ABS, x=x):

@@ -20,6 +20,7 @@ from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
 from zellige.backends.cuda.prefetch import prefetch
+from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.source import Source
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
@@ -120,7 +121,7 @@ class Lowering:
         """Whether an operation touches an array that a kernel still in flight may write or read."""
         for inner in walk(Block((), [op])):
             match inner:
-                case ops.Load(array=name):
+                case ops.Load(array=name) | ops.Segment(array=name):
                     if name not in self.options.constant:
                         return True
                 case ops.Store() | ops.Update() | ops.Guard():
@@ -255,13 +256,10 @@ class Lowering:
                 self._while(op)
             case ops.If():
                 self._if(op)
-            case ops.Offsets() | ops.Segment():
-                raise ZelligeError(
-                    "ZL0906",
-                    f"'{self.function.name}' uses ragged segments (zl.offsets, offsets.tiles), which do not run on GPUs yet",
-                    help="run it on the CPU with zl.using('cpu')",
-                    span=op.span,
-                )
+            case ops.Offsets():
+                lower_offsets(self, op)
+            case ops.Segment():
+                lower_segment(self, op)
             case _:
                 raise InternalError(f"the CUDA backend has no lowering for {type(op).__name__}")
 
@@ -456,7 +454,8 @@ class Lowering:
         if op.a.type.dtype is dtypes.f32:
             arguments.append('input_precision="ieee"')
         if op.a.type.dtype.is_float and op.a.type.dtype.bits == 8:
-            arguments.append("max_num_imprecise_acc=0")
+            depth = self.padding.extent(op.a, rank - 1)
+            arguments.append(f"max_num_imprecise_acc={min(depth, operators.SUMMED_BY_THE_UNITS)}")
         if op.acc.type.dtype is not dtypes.f32:
             arguments.append(f"out_dtype={self.x.dtype(op.acc)}")
         self.x.bind(op.result, f"tl.dot({', '.join(arguments)})")

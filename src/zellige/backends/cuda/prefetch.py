@@ -45,9 +45,9 @@ def _visit(lowering: Lowering, rest: Sequence[Op]) -> None:
                 lowering.x.define(op.body.params[0], Term("0", literal=True))
                 with lowering.bounds.at_iteration(op, 0):
                     _visit(lowering, op.body.ops)
-            case (
-                ops.Load() | ops.Store() | ops.Update() | ops.Guard() | ops.For() | ops.While() | ops.If() | ops.Sort()
-            ):
+            case ops.Load() | ops.Segment() | ops.Store() | ops.Update() | ops.Guard():
+                continue  # memory, which something in flight may write
+            case ops.For() | ops.While() | ops.If() | ops.Sort() | ops.Offsets():
                 continue
             case _:
                 arithmetic = all(is_index(r) or r.type.dtype.is_bool for r in results(op))

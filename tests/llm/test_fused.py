@@ -13,7 +13,9 @@ import pytest
 import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm import packing
+from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.protocol import StepBatch, check_step_batch
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime import tensor as tensors
 from zellige.runtime.contracts import Fact
@@ -93,7 +95,7 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 @pytest.fixture(params=[16, 4], ids=["few", "many"])
 def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways that products of more than four tokens go."""
-    monkeypatch.setattr("zellige.llm.models.qwen3.SOME", request.param)
+    monkeypatch.setattr("zellige.llm.models.fused.SOME", request.param)
 
 
 @pytest.mark.usefixtures("some")
@@ -106,25 +108,60 @@ def test_sequences_side_by_side_decode_as_if_alone(
             assert relative(row, alone[0]) < 0.02
 
 
+def step_batch(pages: np.ndarray[Any, Any], starts: list[int], counts: list[int]) -> StepBatch:
+    """The next ``counts[b]`` of TOKENS for each sequence b, from position ``starts[b]`` on."""
+    positions = [np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    slots = [row[p // PAGE] * PAGE + p % PAGE for row, p in zip(pages, positions, strict=True)]
+    joined, ends = np.concatenate(positions), np.cumsum([0, *counts])
+    made = StepBatch(
+        *(np.asarray(x, np.int32) for x in (np.asarray(TOKENS)[joined], joined, np.concatenate(slots), ends, pages)),
+        context_lengths=np.add(starts, counts).astype(np.int32), sample=(None,) * len(counts),
+    )  # fmt: skip
+    check_step_batch(made, page_size=PAGE, num_pages=pages.size, vocab_size=CONFIG.vocab_size)
+    return made
+
+
+def prefilled(weights: Weights, cache: Caches, batch: StepBatch, slots: int) -> np.ndarray[Any, Any]:
+    """Logits of the last row of each sequence of a batch, in one pass."""
+    (pieces,) = packing.passes(batch, range(batch.sequences))
+    shape = packing.shape_of(batch, pieces)
+    laid = packing.lay(batch, pieces, shape, PAGES)
+    index, up_to = ContractKind.INDEX, ContractKind.UP_TO
+    inputs = PrefillInputs(
+        integers(laid.ids, index, CONFIG.vocab_size), integers(laid.position, index, PAGE * PAGES),
+        integers(laid.slot, index, slots, distinct=True, optional=True), integers(laid.table, index, slots // PAGE),
+        integers(laid.length, up_to, PAGE * PAGES), integers(laid.owner, index, shape.sequences),
+        integers(laid.start, up_to, PAGE * PAGES), integers(laid.base, index, shape.rows),
+        integers(laid.last, index, shape.rows), integers(np.zeros(shape.wanted), index, CONFIG.vocab_size),
+    )  # fmt: skip
+    logits = prefill_step(CONFIG, weights, cache, inputs, tensors, fresh=shape.fresh).numpy()[: len(pieces)]
+    assert (inputs.token.numpy()[: len(pieces)] == logits.argmax(1)).all()
+    return logits
+
+
+@pytest.mark.usefixtures("some")
+@pytest.mark.parametrize("rounds", [[[10, 3]], [[7, 4, 1], [3, 2, 9]], [[1] * 7, [5, 2, 9, 3, 1, 4, 8]]])
+def test_prompts_in_one_pass_give_what_token_by_token_gives(
+    weights: Weights, one_by_one: list[np.ndarray[Any, Any]], rounds: list[list[int]]
+) -> None:
+    sequences = len(rounds[0])
+    cache, pages = caches(sequences), table(sequences)
+    starts = [0] * sequences
+    for counts in rounds:
+        logits = prefilled(weights, cache, step_batch(pages, starts, counts), pages.size * PAGE)
+        starts = [start + count for start, count in zip(starts, counts, strict=True)]
+        for row, end in zip(logits, starts, strict=True):
+            assert relative(row, one_by_one[end - 1][0]) < 0.02
+
+
 @pytest.mark.usefixtures("some")
 @pytest.mark.parametrize("chunks", [(10,), (7, 3), (1, 9)])
 def test_a_prompt_in_one_pass_gives_what_token_by_token_gives(
     weights: Weights, one_by_one: list[np.ndarray[Any, Any]], chunks: tuple[int, ...]
 ) -> None:
-    cache, pages = caches(1), table(1)[0]
+    cache, pages = caches(1), table(1)
     start = 0
     for count in chunks:
-        positions = np.arange(start, start + count)
-        inputs = PrefillInputs(
-            integers(TOKENS[start : start + count], ContractKind.INDEX, CONFIG.vocab_size),
-            integers(positions, ContractKind.INDEX, PAGE * PAGES),
-            integers(pages[positions // PAGE] * PAGE + positions % PAGE, ContractKind.INDEX, PAGES * PAGE, distinct=True, optional=True),
-            integers(pages, ContractKind.INDEX, PAGES),
-            integers([count - 1], ContractKind.INDEX, count),
-            integers([0], ContractKind.INDEX, CONFIG.vocab_size),
-            start,
-        )  # fmt: skip
-        logits = prefill_step(CONFIG, weights, cache, inputs, tensors)
+        logits = prefilled(weights, cache, step_batch(pages, [start], [count]), pages.size * PAGE)
         start += count
-        assert inputs.token.numpy()[0] == logits.numpy()[0].argmax()
-        assert relative(logits.numpy()[0], one_by_one[start - 1][0]) < 0.02
+        assert relative(logits[0], one_by_one[start - 1][0]) < 0.02

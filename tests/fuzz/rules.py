@@ -1,0 +1,215 @@
+"""Switches off each rule of the verifier, one at a time: some kernel's verdict must change, or a test of terms must fail.
+
+``python -m tests.fuzz.rules`` goes through all switches (``switches.py``) with kernels whose verdict the tests fix
+(``battery``) and prints which ones nobody notices; it exits 1 if there is one that is not in ``EQUIVALENT``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from tests.fuzz.equivalent import EQUIVALENT
+from tests.fuzz.switches import DECIDING, Switch, switched, switches
+from zellige.ir.ops import Function
+from zellige.runtime.kernel import Kernel
+
+SECONDS = 20
+"""For one kernel; a verifier that takes longer has been broken."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel and its verdict: proved if there is no code, else refused with it."""
+
+    name: str
+    function: Function
+    code: str
+
+
+class Fate(Enum):
+    """What came of a switch."""
+
+    ACCEPTS = "a wrong kernel is accepted"
+    OTHER = "a wrong kernel is refused for something else"
+    REFUSES = "a right kernel is refused"
+    FAILS = "the verifier fails"
+    TERMS = "a test of terms fails"
+    UNSEEN = "nobody notices"
+
+
+# --- the kernels whose verdicts are known
+
+
+@cache
+def battery() -> tuple[Case, ...]:
+    """Kernels of the tests with their verdicts, quick and telling ones first."""
+    return (*_refused(), *_accepted())
+
+
+def _refused() -> Iterator[Case]:
+    from tests.frontend import test_activity, test_ragged, test_relations
+    from tests.rejected.test_rejected import FILES, header, kernel_in
+    from tests.verify import test_refused
+
+    for name, kernel in test_refused.KERNELS.items():
+        yield _case(kernel, test_refused.EXPECTED[name])
+    for path in FILES:
+        if header(path).code >= "ZL02":
+            yield _case(kernel_in(path), header(path).code)
+    for test in (
+        test_relations.test_a_relation_that_does_not_hold_is_refused, test_ragged.test_the_nearly_right_is_refused,
+        test_activity.test_activity_that_does_not_suffice_is_refused,
+    ):  # fmt: skip
+        (mark,) = [m for m in test.pytestmark if m.name == "parametrize"]  # type: ignore[attr-defined]
+        for function, codes in mark.args[1]:
+            yield _case(_kernel(function), *([codes] if isinstance(codes, str) else sorted(codes)))
+
+
+def _accepted() -> Iterator[Case]:
+    from tests.examples.loading import ROOT, load
+    from tests.frontend import test_ragged, test_relations
+    from tests.fuzz import mutation
+    from tests.verify import accepted
+
+    for module in (accepted, test_relations, test_ragged):
+        for kernel in vars(module).values():
+            if isinstance(kernel, Kernel):
+                yield _case(kernel, "")
+    yield from (Case(f"{f.name} (library)", f, "") for f in mutation.library())
+    for path in sorted((ROOT / "examples" / "tutorials").glob("*.py")):
+        for kernel in vars(load(path)).values():
+            if isinstance(kernel, Kernel):
+                yield _case(kernel, "")
+
+
+def _kernel(function: Any) -> Kernel:
+    from zellige import kernel
+
+    made = kernel(function)
+    assert isinstance(made, Kernel)
+    return made
+
+
+def _case(kernel: Kernel, *codes: str) -> Case:
+    return Case(kernel.name, kernel.lower(*next(iter(kernel.variants()))), codes[0])
+
+
+# --- one switch
+
+
+def fate(switch: Switch | None, cases: Iterable[Case]) -> tuple[Fate, str]:
+    """What a switch does to the verdicts of kernels: the first difference, and the kernel that shows it."""
+    try:
+        with switched(switch) as verifier:
+            sys.modules["zellige.verify.findings"].search = lambda *a, **k: None  # type: ignore[attr-defined]
+            for case in cases:
+                seen = _verdict(verifier, case)
+                if seen is not None:
+                    return seen, case.name
+    except Exception as error:
+        return Fate.FAILS, f"import: {type(error).__name__}"
+    return Fate.UNSEEN, ""
+
+
+def _verdict(verifier: Any, case: Case) -> Fate | None:
+    try:
+        with _limited():
+            verdict = verifier.verify(case.function)
+    except Exception:
+        return Fate.FAILS
+    codes = {f.code for f in verdict.findings}
+    if case.code in codes or (not case.code and not codes):
+        return None
+    return Fate.REFUSES if not case.code else Fate.OTHER if codes else Fate.ACCEPTS
+
+
+class _TooLongError(Exception):
+    pass
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _TooLongError
+
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+TERMS = ("lanes", "ranges", "solver", "substitution", "terms")
+"""Modules that the tests of terms are about."""
+
+
+def terms_notice(switch: Switch) -> bool:
+    """Whether ``tests/verify/test_terms.py`` fails with the switch made (in a process of its own)."""
+    script = (
+        "import sys, pytest\n"
+        "from tests.fuzz.switches import switched, switches\n"
+        f"switch = next(s for s in switches({switch.module!r}) if s.key == {switch.key!r})\n"
+        "with switched(switch):\n"
+        "    sys.exit(pytest.main(['-q', '-x', '-n0', '-p', 'no:cacheprovider', 'tests/verify/test_terms.py']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode != 0
+
+
+# --- all of them
+
+
+def main() -> int:
+    """Goes through the switches and says what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--module", action="append", choices=DECIDING, help="only this one")
+    parser.add_argument("--only", help="only switches whose key has this in it")
+    parser.add_argument("--verbose", action="store_true", help="print every switch and the kernel that shows it")
+    options = parser.parse_args()
+    cases = battery()
+    wrong = fate(None, cases)
+    if wrong[0] is not Fate.UNSEEN:
+        print(f"the verifier itself: {wrong[0].value} ({wrong[1]})")
+        return 1
+    unseen = 0
+    total: Counter[Fate] = Counter()
+    for module in options.module or DECIDING:
+        counts: Counter[Fate] = Counter()
+        telling: dict[str, Counter[str]] = defaultdict(Counter)
+        everywhere: Counter[str] = Counter()
+        for switch in switches(module):
+            if options.only and options.only not in switch.key:
+                continue
+            place = switch.key.split(":")[0]
+            order = sorted(cases, key=lambda c: (-telling[place][c.name], -everywhere[c.name]))
+            what, kernel = fate(switch, order)
+            telling[place][kernel] += 1
+            everywhere[kernel] += 1
+            if what is Fate.UNSEEN and module in TERMS and terms_notice(switch):
+                what = Fate.TERMS
+            counts[what] += 1
+            if what is Fate.UNSEEN and switch.key not in EQUIVALENT:
+                unseen += 1
+                print(f"UNSEEN {module}.py:{switch.line} {switch.key}", flush=True)
+            elif options.verbose:
+                print(f"{what.name} {module}.py:{switch.line} {switch.key} [{kernel}]", flush=True)
+        print(f"{module:14} " + ", ".join(f"{n} {f.value}" for f, n in counts.items()), flush=True)
+        total += counts
+    print("all: " + ", ".join(f"{n} {f.value}" for f, n in total.items()) + f"; {unseen} of these unexplained")
+    return 1 if unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
