@@ -47,6 +47,9 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    from case_products import product_cases
+
+    yield from product_cases()
 
 
 def _gemm() -> Iterator[Case]:
@@ -97,7 +100,8 @@ def _copy() -> Any:
 
 
 def _thin() -> Iterator[Case]:
-    from zellige.kernels import gpu_linear
+    from zellige.ir.dtypes import bf16
+    from zellige.kernels import batch
 
     for n, k in THIN_SHAPES:
         for m in (8, 64):
@@ -112,8 +116,9 @@ def _thin() -> Iterator[Case]:
             ):
                 for boxes in (frozenset(), frozenset("xw")):
                     yield Case(
-                        "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", gpu_linear.thin_linear,
-                        dict(BM=rows, BN=bn, BK=bk), dict(M=m, N=n, K=k), Options(num_warps=warps, num_stages=stages, descriptors=boxes),
+                        "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", batch.linear_few,
+                        dict(BM=rows, BN=bn, BK=bk), dict(T=m, N=n, K=k), Options(num_warps=warps, num_stages=stages, descriptors=boxes),
+                        {"Y": bf16},
                     )  # fmt: skip
 
 
@@ -188,6 +193,7 @@ def _step() -> Iterator[Case]:
     """Kernels of one decode step, by model and schedule, as they run in it: dependent launches, weights prefetched."""
     from zellige.ir.dtypes import bf16, f32
     from zellige.kernels import decode, gpu_attention
+    from zellige.kernels.heads import head_norm_rope_append
 
     tiles = (
         (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8),
@@ -229,7 +235,7 @@ def _step() -> Iterator[Case]:
                 pdl=True,
                 constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
             )
-            yield Case("step", f"{model} rope", f"w{warps}", decode.head_norm_rope_append, {}, cache, options)
+            yield Case("step", f"{model} rope", f"w{warps}", head_norm_rope_append, {}, cache, options)
         for chunk in (32, 64, 128):
             sized = {**cache, "SPLITS": 1024 // chunk}
             for bs, warps, stages in ((32, 1, 2), (32, 2, 3), (64, 2, 2), (64, 4, 2)):
@@ -274,7 +280,8 @@ def _step() -> Iterator[Case]:
 def _batch() -> Iterator[Case]:
     """Products of batched decode and prefill, by model, tokens and schedule."""
     from zellige.ir.dtypes import bf16, f32
-    from zellige.kernels import batch, gpu_linear
+    from zellige.kernels import batch
+    from zellige.kernels.heads import head_norm_rope_rows
 
     few = (
         (16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 32, 128, 4, 6),
@@ -313,13 +320,68 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
-                if name == "qkv" and tokens <= 64:
-                    for bn, bk, stages in ((64, 256, 3), (64, 128, 4)):
-                        options = Options(num_warps=4, num_stages=stages, pdl=True, constant=frozenset(weights))
+                if name in ("qkv", "head") and tokens <= 64:
+                    for bn, bk, warps, stages in (
+                        (64, 256, 4, 3),
+                        (64, 128, 4, 4),
+                        (64, 512, 4, 2),
+                        (128, 128, 4, 3),
+                        (128, 128, 8, 3),
+                    ):
+                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
                         statics = dict(BM=max(16, tokens), BN=bn, BK=bk)
-                        thin = dict(M=tokens, N=dims["N"], K=dims["K"])
+                        thin = sized
                         yield Case(
-                            "batch", row, f"thin-{bn}-{bk}-s{stages}", gpu_linear.thin_linear, statics, thin, options
+                            "batch",
+                            row,
+                            f"thin-{bn}-{bk}-w{warps}-s{stages}",
+                            batch.linear_few,
+                            statics,
+                            thin,
+                            options,
+                            dtypes,
+                        )
+                if name == "up" and tokens <= 64:
+                    for bn, bk, warps, stages in (
+                        (64, 128, 4, 3),
+                        (64, 128, 4, 4),
+                        (64, 64, 4, 6),
+                        (64, 256, 4, 2),
+                        (64, 256, 8, 2),
+                        (128, 64, 8, 4),
+                        (64, 128, 8, 4),
+                    ):
+                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
+                        statics = dict(BM=max(16, tokens), BN=bn, BK=bk)
+                        yield Case(
+                            "batch", row, f"few-{bn}-{bk}-w{warps}-s{stages}", batch.swiglu_few, statics, sized, options
+                        )
+                if tokens == 256 and name == "up":
+                    for bm, bn, bk, warps, stages in (
+                        (128, 64, 64, 8, 4),
+                        (128, 64, 64, 4, 4),
+                        (256, 64, 64, 8, 3),
+                        (64, 64, 64, 4, 6),
+                    ):
+                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
+                        statics = dict(BM=bm, BN=bn, BK=bk)
+                        yield Case(
+                            "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
+                        )
+                if tokens >= 256:
+                    inputs = frozenset(("x", *weights))
+                    wide = 128 if name == "up" else 256
+                    for bm, bn, stages in ((128, wide, 3), (128, wide, 4), (128, wide // 2, 4)):
+                        options = Options(num_warps=8, num_stages=stages, descriptors=inputs, pdl=True)
+                        yield Case(
+                            "batch",
+                            row,
+                            f"boxes-{bm}-{bn}-s{stages}",
+                            kernel,
+                            dict(BM=bm, BN=bn, BK=64),
+                            sized,
+                            options,
+                            dtypes,
                         )
                 if tokens == 8192:
                     boxes = frozenset(("x", "y", *weights))
@@ -357,17 +419,14 @@ def _batch() -> Iterator[Case]:
                     sized,
                     options,
                 )
-    for tokens, parts in ((8, 4), (64, 4)):
-        for bn, warps in ((512, 4), (1024, 4), (256, 2)):
-            yield Case(
-                "batch",
-                f"T{tokens} sum_parts",
-                f"{bn}-w{warps}",
-                batch.sum_parts_add,
-                dict(BN=bn),
-                dict(T=tokens, N=2560, PARTS=parts),
-                Options(num_warps=warps, pdl=True),
-            )
+    for d, parts in ((1024, 4), (2560, 4), (4096, 4)):
+        for tokens in (8, 64, 256):
+            for warps in (2, 4, 8):
+                sized, options = (
+                    dict(T=tokens, D=d, PARTS=parts),
+                    Options(num_warps=warps, pdl=True, constant=frozenset("g")),
+                )
+                yield Case("batch", f"T{tokens} sum_norm {d}", f"w{warps}", batch.sum_parts_norm, {}, sized, options)
     for d in (1024, 4096):
         for warps in (2, 4, 8):
             yield Case(
@@ -391,7 +450,13 @@ def _batch() -> Iterator[Case]:
                 sized = dict(T=tokens, H=heads, HK=8, HALF=64, C=8192, NB=1024, P=16)
                 options = Options(num_warps=warps, pdl=True)
                 yield Case(
-                    "fresh", f"{model} T{tokens} heads", f"{bt}-w{warps}", batch.head_rows, dict(BT=bt), sized, options
+                    "fresh",
+                    f"{model} T{tokens} heads",
+                    f"{bt}-w{warps}",
+                    head_norm_rope_rows,
+                    dict(BT=bt),
+                    sized,
+                    options,
                 )
         d, f = MODELS[model][0], MODELS[model][2]
         for name, depth in (("o", heads * 128), ("down", f)):

@@ -60,6 +60,9 @@ def main() -> None:
                 "variant": case.variant,
                 "folder": case.folder,
                 "statics": case.statics,
+                "kernel": case.kernel.name,
+                "dims": case.dims,
+                "options": case.options.as_json(),
                 "arrays": {a.name: [a.dtype.name, [e.evaluate(case.dims) for e in a.shape]] for a in function.arrays},
             }
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import torch
-from measure import Call, Variant, header, microseconds, variants
+from measure import Call, Variant, header, microseconds, save, variants
 
 _TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32}
 POSITION = 512
@@ -49,6 +49,7 @@ def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call
 def main(table: str = "step") -> None:
     """Prints, for each kernel, its schedules from the fastest on."""
     header(f"kernels of a {table}, µs (GB/s of weights)")
+    measured: list[dict[str, object]] = []
     for row, found in variants(table).items():
         shared: dict[str, list[torch.Tensor]] = {}
         times = microseconds(
@@ -58,8 +59,11 @@ def main(table: str = "step") -> None:
         size = sum(prod(shapes[w][1]) * 2 for w in ("w", "gate", "up") if w in shapes)
         best = sorted(times.items(), key=lambda item: item[1])
         rate = f" ({size / best[0][1] / 1e3:.0f} GB/s)" if size else ""
+        for variant in found:
+            measured.append({**variant.schedule, "us": times[variant.name]})
         listed = ", ".join(f"{name} {us:.2f}" for name, us in best[:7])
         print(f"{row:>14}{rate}: {listed} … {best[-1][1]:.2f}", flush=True)
+    save(f"times-{table}", {"device": torch.cuda.get_device_name(), "measured": measured})
 
 
 if __name__ == "__main__":

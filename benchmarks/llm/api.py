@@ -19,6 +19,7 @@ from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
 PROMPT, OUT, PAGE = 128, 128, 16
 
@@ -81,12 +82,13 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
     if options.compile_only:
         config = known_config(options.model)
         runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
-                             executor=CudaExecutor(None, "sm_90"))  # fmt: skip
+                             executor=CudaExecutor(None, "sm_90", schedules=options.schedules))  # fmt: skip
         count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options))
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return

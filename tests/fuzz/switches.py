@@ -148,18 +148,28 @@ def _call(node: ast.Call) -> Iterator[Edit]:
     arguments = node.args
     match name:
         case "implies":
-            yield _field(node, "args", [ast.parse("terms.true()", mode="eval").body, arguments[1]], "without condition", node)
+            yield _field(
+                node, "args", [ast.parse("terms.true()", mode="eval").body, arguments[1]], "without condition", node
+            )
         case "conjunction" | "disjunction" | "prove" if isinstance(arguments[0], ast.Tuple):
             for i, part in enumerate(arguments[0].elts):
                 yield _element(arguments[0].elts, i, f"without part of {name}", part)
         case "between":
             unlimited = "(10 ** 30)"
-            yield _field(node, "args", [ast.parse(f"-{unlimited}", mode="eval").body, *arguments[1:]], "no low end", node)
+            yield _field(
+                node, "args", [ast.parse(f"-{unlimited}", mode="eval").body, *arguments[1:]], "no low end", node
+            )
             yield _field(node, "args", [*arguments[:2], ast.parse(unlimited, mode="eval").body], "no high end", node)
         case "Function":
             for i in range(1, len(arguments)):
                 default = ast.parse(DEFAULTS[i], mode="eval").body
-                yield _field(node, "args", [*arguments[:i], default, *arguments[i + 1 :]], "unknown function without", arguments[i])
+                yield _field(
+                    node,
+                    "args",
+                    [*arguments[:i], default, *arguments[i + 1 :]],
+                    "unknown function without",
+                    arguments[i],
+                )
             for i, keyword in enumerate(node.keywords):
                 if keyword.arg in ("injective", "permutes", "pair_facts"):
                     yield _element(node.keywords, i, f"unknown function without {keyword.arg}", keyword.value)

@@ -36,7 +36,13 @@ class LedgerRunner:
     lanes = 64
 
     def __init__(
-        self, *, num_pages: int, page_size: int = 4, vocab_size: int = 50, max_context: int = 64, lookahead: bool = False
+        self,
+        *,
+        num_pages: int,
+        page_size: int = 4,
+        vocab_size: int = 50,
+        max_context: int = 64,
+        lookahead: bool = False,
     ) -> None:
         self.lookahead = lookahead
         self.last = np.zeros(self.lanes, np.int32)

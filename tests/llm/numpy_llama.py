@@ -157,7 +157,9 @@ def draw(logits: np.ndarray, spec: SampleSpec, position: int, prompt: set[int], 
     """One token as `SampleSpec` states it."""
     logits = logits.astype(np.float64)
     for token in prompt | set(answer):
-        logits[token] = logits[token] / spec.repetition_penalty if logits[token] > 0 else logits[token] * spec.repetition_penalty
+        logits[token] = (
+            logits[token] / spec.repetition_penalty if logits[token] > 0 else logits[token] * spec.repetition_penalty
+        )
     for token in set(answer):
         logits[token] -= spec.presence_penalty + spec.frequency_penalty * answer.count(token)
     for token, value in spec.bias:

@@ -207,7 +207,9 @@ def test_penalties_on_the_device_know_every_token_so_far(runner):
 def test_log_probabilities_are_of_the_plain_logits(runner):
     rng = np.random.default_rng(9)
     prompt = tuple(rng.integers(0, 199, 6).tolist())
-    params = SamplingParams(max_tokens=10, temperature=0.8, top_k=5, repetition_penalty=1.2, seed=4, ignore_eos=True, logprobs=True)
+    params = SamplingParams(
+        max_tokens=10, temperature=0.8, top_k=5, repetition_penalty=1.2, seed=4, ignore_eos=True, logprobs=True
+    )
     engine = Engine(runner, None, max_sequences=2, max_step_tokens=64)
     engine.submit(GenerateRequest(prompt, params))
     events = [event for event in steps(engine) if hasattr(event, "token_id")]

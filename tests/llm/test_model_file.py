@@ -16,7 +16,7 @@ from tiny_model import WIDTH, tensor_shapes, vocabulary, write_tiny_gguf
 from zellige.diagnostics import ZelligeError
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.gguf_file import read_gguf
-from zellige.llm.weights.model_file import ModelFile, open_model
+from zellige.llm.weights.model_file import SUPPORTED_KINDS, ModelFile, open_model
 
 
 def assert_reads_like_the_gguf_package(path: Path) -> None:
@@ -38,9 +38,9 @@ def assert_reads_like_the_gguf_package(path: Path) -> None:
         np.testing.assert_array_equal(mine.data.reshape(-1), np.asarray(tensor.data).reshape(-1).view(np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0"])
+@pytest.mark.parametrize("kind", SUPPORTED_KINDS)
 def test_every_supported_kind_reads_like_the_gguf_package(tmp_path: Path, kind: str) -> None:
-    path = write_tiny_gguf(tmp_path / "m.gguf", kind=kind)
+    path = write_tiny_gguf(tmp_path / "m.gguf", kind=kind, width=256, ffn=256)
     assert_reads_like_the_gguf_package(path)
     assert open_model(path).tensor("blk.1.ffn_up.weight").kind == kind
 
@@ -91,12 +91,22 @@ def test_an_unknown_architecture_is_named_with_those_supported(tmp_path: Path, r
 
 
 def test_an_unsupported_quantisation_is_named_with_those_supported(tmp_path: Path, refused) -> None:
-    path = write_tiny_gguf(tmp_path / "m.gguf", kind="Q5_0")
+    path = write_tiny_gguf(tmp_path / "m.gguf", kind="MXFP4")
     with refused("ZL0605") as caught:
         open_model(path)
-    assert "Q5_0" in caught.value.message
-    for kind in ("F32", "F16", "BF16", "Q8_0", "Q4_1"):
+    assert "MXFP4" in caught.value.message
+    for kind in SUPPORTED_KINDS:
         assert kind in caught.value.facts["supported"]
+
+
+def test_gate_and_up_of_two_kinds_are_refused_by_name(tmp_path: Path, refused) -> None:
+    path = write_tiny_gguf(tmp_path / "m.gguf", kind=lambda name: "Q8_0" if name == "blk.1.ffn_up.weight" else "Q4_1")
+    with refused("ZL0605") as caught:
+        open_model(path)
+    assert (
+        "blk.1.ffn_gate.weight is Q4_1" in caught.value.message
+        and "blk.1.ffn_up.weight is Q8_0" in caught.value.message
+    )
 
 
 def test_missing_tensors_are_counted_and_named(tmp_path: Path, refused) -> None:

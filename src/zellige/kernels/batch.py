@@ -9,7 +9,7 @@ import zellige as zl
 from zellige import bf16, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
 
-T, D, N, K, F, H, HK, G, HD, HALF, C = zl.dims("T D N K F H HK G HD HALF C")
+T, D, N, K, F, HK, G, HD = zl.dims("T D N K F HK G HD")
 B, NB, P, PAGES, PARTS, TILES = zl.dims("B NB P PAGES PARTS TILES")
 Y = zl.dtypes("Y", bf16, f32)
 
@@ -104,6 +104,45 @@ def linear_parts(
 
 
 @zl.kernel
+def linear_few(
+    x: zl.In[bf16, T, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[Y, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """``linear_rows`` for few tokens: the weights are the left operand, so that their rows fill the matrix units. Same shapes."""
+    cols, rows = zl.grid(N.tiles(BN), T.tiles(BM))
+    acc = zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
+    y[rows, cols] = acc.T.to(y.dtype)
+
+
+@zl.kernel
+def swiglu_few(
+    x: zl.In[bf16, T, K],
+    gate: zl.In[bf16, F, K],
+    up: zl.In[bf16, F, K],
+    *,
+    y: zl.Out[bf16, T, F],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """``swiglu_rows`` for few tokens: weights on the left, as in ``linear_few``. Same shapes."""
+    cols, rows = zl.grid(F.tiles(BN), T.tiles(BM))
+    a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        tile = x[rows, depth].T
+        a = zl.dot(gate[cols, depth], tile, a)
+        b = zl.dot(up[cols, depth], tile, b)
+    y[rows, cols] = (a * zl.sigmoid(a) * b).to(bf16).T
+
+
+@zl.kernel
 def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Static = 512):
     """y = Σₚ part[p]. part f32 [PARTS, T, N]; y [T, N]."""
     t, cols = zl.grid(T, N.tiles(BN))
@@ -114,13 +153,16 @@ def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Stati
 
 
 @zl.kernel
-def sum_parts_add(part: zl.In[f32, PARTS, T, N], *, h: zl.Mut[f32, T, N], BN: zl.Static = 512):
-    """h += Σₚ part[p]. part f32 [PARTS, T, N]; h f32 [T, N]."""
-    t, cols = zl.grid(T, N.tiles(BN))
-    acc = h[t, cols]
+def sum_parts_norm(
+    part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[bf16, T, D]
+):
+    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x bf16 [T, D]."""
+    t = zl.grid(T)
+    row = h[t, :]
     for p in range(PARTS):
-        acc = acc + part[p, t, cols]
-    h[t, cols] = acc
+        row = row + part[p, t, :]
+    h[t, :] = row
+    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
 
 
 @zl.kernel
@@ -200,51 +242,3 @@ def prefill_attention(
         seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
     out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
-
-
-@zl.inline
-def turned_rows(x, t, head, g, eps, c, s, half):
-    """The two halves of a head of many tokens after its norm and rotation, f32 [BT, HALF] each."""
-    i = zl.arange(half)
-    a, b = x[t, head, i].to(f32), x[t, head, i + half].to(f32)
-    scale = zl.rsqrt((zl.sum(a * a, axis=1) + zl.sum(b * b, axis=1)) / (2 * half) + eps)[:, None]
-    a, b = a * scale * g[i].to(f32)[None, :], b * scale * g[i + half].to(f32)[None, :]
-    return i, a * c - b * s, b * c + a * s
-
-
-@zl.kernel
-def head_rows(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[bf16, 2 * HALF],
-    k_norm: zl.In[bf16, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    eps: f32,
-    *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    k: zl.Out[bf16, T, HK, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    BT: zl.Static = 16,
-):
-    """``head_norm_rope_append`` for many tokens, BT a program; keys also go to k bf16 [T, HK, HD], in the order of tokens."""
-    zl.requires(P >= 1)
-    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
-    at, s = position[t], slot[t]
-    s = zl.only(s, s >= 0)
-    i = zl.arange(HALF)
-    c, sn = cosine[at, i], sine[at, i]
-    if j < H:
-        i, first, second = turned_rows(qkv, t, j, q_norm, eps, c, sn, HALF)
-        q[t, j, i] = first.to(bf16)
-        q[t, j, i + HALF] = second.to(bf16)
-    elif j < H + HK:
-        i, first, second = turned_rows(qkv, t, j, k_norm, eps, c, sn, HALF)
-        k[t, j - H, i] = first.to(bf16)
-        k[t, j - H, i + HALF] = second.to(bf16)
-        keys[s // P, s % P, j - H, i] = first.to(bf16)
-        keys[s // P, s % P, j - H, i + HALF] = second.to(bf16)
-    else:
-        values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]

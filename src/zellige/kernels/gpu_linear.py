@@ -45,26 +45,6 @@ def linear(
 
 
 @zl.kernel
-def thin_linear(
-    x: zl.In[bf16, M, K],
-    w: zl.In[bf16, N, K],
-    *,
-    y: zl.Out[bf16, M, N],
-    BM: zl.Static = 16,
-    BN: zl.Static = 64,
-    BK: zl.Static = 128,
-):
-    """y = x·wᵀ for few rows of x: the weights are the left operand, so that their rows fill the matrix units.
-
-    x bf16 [M, K]; w bf16 [N, K]; y bf16 [M, N]."""
-    cols, rows = zl.grid(N.tiles(BN), M.tiles(BM))
-    acc = zl.zeros((BN, BM), f32)
-    for depth in K.tiles(BK):
-        acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
-    y[rows, cols] = acc.T.to(bf16)
-
-
-@zl.kernel
 def matvec(
     x: zl.In[bf16, K],
     w: zl.In[bf16, N, K],

@@ -23,6 +23,13 @@ def silu(x):
 
 
 @zl.kernel
+def add_bias(bias: zl.In[f32, N], *, y: zl.Mut[f32, T, N]):
+    """y += bias. bias f32 [N]; y f32 [T, N]."""
+    t = zl.grid(T)
+    y[t, :] = y[t, :] + bias[:]
+
+
+@zl.kernel
 def linear_vector(x: zl.In[f32, T, K], w: zl.In[W, N, K], *, y: zl.Out[f32, T, N], BN: zl.Static = 32):
     """y = x·wᵀ. x f32 [T, K]; w [N, K]; y f32 [T, N]."""
     t, cols = zl.grid(T, N.tiles(BN))

@@ -312,9 +312,7 @@ def keep_tokens(
 
 
 @zl.kernel
-def keep_values(
-    value: zl.In[f32, B], lane: zl.In[zl.Index[A, zl.distinct, zl.optional], B], *, last: zl.Mut[f32, A]
-):
+def keep_values(value: zl.In[f32, B], lane: zl.In[zl.Index[A, zl.distinct, zl.optional], B], *, last: zl.Mut[f32, A]):
     """last[lane[b]] = value[b]. value f32 [B]; lane Index[A, distinct, optional] [B]; last f32 [A]."""
     b = zl.grid(B)
     a = lane[b]

@@ -91,7 +91,9 @@ class Sampler:
         had = 0 if old is None else old.counts.shape[0]
         size = max(_FIRST_SLOTS, 2 * had)
         shape = (size, self.vocab_size)
-        made = _States(self.executor.zeros(shape, i32), self.executor.zeros(shape, f32), free=list(range(had, size))[::-1])
+        made = _States(
+            self.executor.zeros(shape, i32), self.executor.zeros(shape, f32), free=list(range(had, size))[::-1]
+        )
         if old is not None:
             with using(self.executor):
                 sampling.copy_states(old.counts, old.bias, to_counts=made.counts, to_bias=made.bias)
@@ -150,9 +152,7 @@ class Draws:
                 self._graphs[alters, logprobs].replay()
         return self._logprob if logprobs else None
 
-    def _prepare(
-        self, specs: Sequence[SampleSpec | None], lanes: Int32Array, histories: Mapping[int, History]
-    ) -> None:
+    def _prepare(self, specs: Sequence[SampleSpec | None], lanes: Int32Array, histories: Mapping[int, History]) -> None:
         """Brings the parameters on the device up to date."""
         key = (tuple(specs), lanes.tobytes())
         if key == self._key and not histories:
@@ -170,7 +170,12 @@ class Draws:
             padded[: len(slots)] = slots
             if states is not self._states or self._slot is None:  # launches with other states are other launches
                 self._slot = contracted(
-                    self._sampler.executor, padded, ContractKind.INDEX, states.counts.shape[0], distinct=True, optional=True
+                    self._sampler.executor,
+                    padded,
+                    ContractKind.INDEX,
+                    states.counts.shape[0],
+                    distinct=True,
+                    optional=True,
                 )
                 self._graphs = {kind: graph for kind, graph in self._graphs.items() if not kind[0]}
                 self._states = states

@@ -1,4 +1,4 @@
-"""Runs forward passes of Qwen3 in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
+"""Runs forward passes in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
 
 Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device:
 in place while the batch stays the same, else through `lanes.Lanes`. The host waits for nothing but what it shows.
@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.kernels.random import fill_uniform
 from zellige.kernels.sampling import log_probability
 from zellige.llm import packing
 from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.loading import Loader, random_weight
+from zellige.llm.models.products import MOST_WITH_EXPERTS
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -65,7 +66,7 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    Errors: ZL0604 (another architecture), ZL0506 (memory)."""
+    Errors: ZL0506 (memory)."""
 
     def __init__(
         self,
@@ -80,22 +81,20 @@ class FusedRunner:
         lookahead: bool = True,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if not config.qk_norm or config.rope_pairs != "halves" or config.qkv_bias:
-            raise ZelligeError(
-                "ZL0604",
-                f"architecture '{config.architecture}' has no fused kernels yet",
-                help="supported: qwen3; or device='cpu'",
-            )
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
         self.executor = executor
         self._pages = -(-(max_context + 1) // page_size)  # a step ahead may look one position too far
         with using(self.executor):
-            self.weights = Weights.made(
-                config, self._random if model is None else _loader(model, self.executor, progress)
-            )
-            self._cache = self._new_cache()
+            if model is None:
+                self.weights = Weights.made(config, partial(random_weight, self.executor))
+                factors = None
+            else:
+                loader = Loader(model, self.executor, progress)
+                self.weights = Weights.made(config, loader.weight)
+                factors = loader.rope_factors()
+            self._cache = self._new_cache(factors)
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
@@ -105,19 +104,10 @@ class FusedRunner:
         self._held: Drawn | None = None
         """Of the last decode pass, if its tokens are not in the lanes yet."""
 
-    def _random(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        made = self.executor.empty(shape, bf16)
-        if "norm" in name:
-            made.write(np.ones(shape, np.float32))
-        else:
-            seed = int.from_bytes(name.encode()[-8:], "little")
-            fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
-        return made
-
-    def _new_cache(self) -> Caches:
+    def _new_cache(self, factors: Float32Array | None) -> Caches:
         c, make = self.config, self.executor
         shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
-        angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies()[None, :]
+        angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies(factors)[None, :]
         keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
         return Caches(
             keys,
@@ -214,7 +204,8 @@ class FusedRunner:
             self._decode(batch, singles[first : first + BATCHES[-1]])
         if prompts:
             self._release()  # before a prompt gets a lane that one of an earlier step had
-        for pieces in packing.passes(batch, prompts):
+        most = MOST_WITH_EXPERTS if self.config.experts else packing.ROWS[-1]
+        for pieces in packing.passes(batch, prompts, most):
             self._prefill(batch, pieces)
         arriving = self._fetch(batch, singles if len(singles) == batch.sequences <= BATCHES[-1] else None)
 
@@ -271,7 +262,9 @@ class FusedRunner:
         todo.drawn.logprobs = None
         if not all(spec is None or spec.greedy for spec in specs):
             histories = {
-                i: batch.histories[p.sequence] for i, p in enumerate(pieces) if ends[i] and p.sequence in batch.histories
+                i: batch.histories[p.sequence]
+                for i, p in enumerate(pieces)
+                if ends[i] and p.sequence in batch.histories
             }
             todo.drawn.logprobs = todo.draws.draw(
                 todo.logits, todo.inputs.length, todo.inputs.token, specs, lanes, histories
@@ -332,38 +325,3 @@ def _padded(values: Any, size: int, rest: int = 0) -> Int32Array:
     whole = np.full(size, rest, np.int32)
     whole[: len(values)] = values
     return whole
-
-
-def _loader(
-    model: ModelFile, executor: Executor, progress: Callable[[int, int | None], None]
-) -> Callable[[str, tuple[int, ...]], Tensor]:
-    """Reads weights of a file as bf16 on the device; unpacks those that are packed."""
-    total = sum(t.nbytes for t in model.tensors.values())
-    done = 0
-
-    def host(name: str) -> Any:
-        nonlocal done
-        weight = model.tensor(name)
-        done += weight.nbytes
-        progress(done, total)
-        return _as_bf16(weight)
-
-    def make(name: str, shape: tuple[int, ...]) -> Tensor:
-        if "attn_qkv" in name:
-            values = np.concatenate([host(name.replace("attn_qkv", part)) for part in ("attn_q", "attn_k", "attn_v")])
-        else:
-            values = host(name)
-        return executor.tensor(values.reshape(shape), bf16)
-
-    return make
-
-
-def _as_bf16(weight: Any) -> Any:
-    import ml_dtypes
-
-    plain = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-    if weight.kind in plain:
-        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(ml_dtypes.bfloat16)
-    import gguf
-
-    return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(ml_dtypes.bfloat16)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zellige.ir.dtypes import f32, i32
+from zellige.ir.dtypes import f32
 from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import keep_tokens, keep_values, pick_tokens
 from zellige.llm.draw import contracted

@@ -49,7 +49,9 @@ class SampleSpec:
     @property
     def alters(self) -> bool:
         """Whether logits change before the draw, so that the runner has to keep counts of tokens."""
-        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0 or bool(self.bias)
+        return (
+            self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0 or bool(self.bias)
+        )
 
     @property
     def greedy(self) -> bool:
@@ -167,7 +169,10 @@ def check_step_batch(batch: StepBatch, *, page_size: int, num_pages: int, vocab_
         begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
         length = int(batch.context_lengths[b])
         require(length >= end - begin, f"sequence {b}: its length counts this step's tokens")
-        require(end - begin == 1 or bool(np.all(batch.token_ids[begin:end] >= 0)), f"sequence {b}: unknown tokens stand alone")
+        require(
+            end - begin == 1 or bool(np.all(batch.token_ids[begin:end] >= 0)),
+            f"sequence {b}: unknown tokens stand alone",
+        )
         positions = np.arange(length - (end - begin), length, dtype=np.int32)
         require(bool(np.array_equal(batch.positions[begin:end], positions)), f"sequence {b}: consecutive positions")
         slots = batch.block_table[b, positions // page_size] * page_size + positions % page_size

@@ -19,7 +19,7 @@ from zellige.ir.types import ContractKind
 from zellige.kernels.embedding import take_rows
 from zellige.kernels.sampling import argmax, log_probability
 from zellige.llm.draw import Draws, Sampler
-from zellige.llm.models.llama import Cache, Inputs, Llama, Rotary, Schedule, schedule_for
+from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, schedule_for
 from zellige.llm.protocol import Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -90,7 +90,7 @@ class KernelRunner:
         factors = tensors.get("rope_freqs.weight")
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
-        self._model = Llama(config, tensors.__getitem__, rotary, cache)
+        self._model = PackedDecoder(config, tensors.__getitem__, rotary, cache)
         self._decode: dict[int, _Pass] = {}
         self._prefill: dict[int, _Pass] = {}
         self._heads: dict[Any, _Head] = {}

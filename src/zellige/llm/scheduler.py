@@ -74,9 +74,7 @@ class Scheduler:
             at += 1
             remaining = sequence.remaining
             count = min(remaining, budget - len(running) + at)
-            if count and (
-                sequence.computed + count <= len(sequence.pages) * size or self._make_room(sequence, count)
-            ):
+            if count and (sequence.computed + count <= len(sequence.pages) * size or self._make_room(sequence, count)):
                 work.append(Work(sequence, count, count == remaining, sequence.pages))
                 budget -= count
         if self.preemptions > preemptions:

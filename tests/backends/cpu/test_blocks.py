@@ -5,10 +5,10 @@ from __future__ import annotations
 import gguf
 import numpy as np
 import pytest
-from tests.backends.cpu.differential import run_cpu
-from tests.kernels.quantised import BLOCKED, random_blocks
 
 import zellige as zl
+from tests.backends.cpu.differential import run_cpu
+from tests.kernels.quantised import BLOCKED, random_blocks
 from zellige import f32
 from zellige.ir.dtypes import ALL
 from zellige.kernels.linear import linear_matrix, linear_vector

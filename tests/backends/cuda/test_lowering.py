@@ -174,4 +174,3 @@ def test_shifts_by_the_width_and_more_are_defined(signed: bool) -> None:
     x = np.array([-5, 7, -1, 123, -123, 9, -9, 2**31 - 1, 6, -6]).astype(kind)
     arrays = {"x": x, "by": by.astype(kind), "left": np.zeros(10, kind), "right": np.zeros(10, kind)}
     compare(function_of(shifts, {"WORD": dtype}), {"S": 10}, arrays)
-

@@ -91,7 +91,11 @@ def test_a_program_may_return_early_from_its_tile() -> None:
 
 
 def test_segments_are_summed() -> None:
-    arrays = {"x": rng.random(29, np.float32), "offsets": np.array([0, 3, 3, 20, 29], np.int32), "total": np.zeros(4, np.float32)}
+    arrays = {
+        "x": rng.random(29, np.float32),
+        "offsets": np.array([0, 3, 3, 20, 29], np.int32),
+        "total": np.zeros(4, np.float32),
+    }
     compare(function_of(segment_sums), {"T": 29, "S": 4}, arrays)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels.quantised import random_blocks
 
+from tests.kernels.quantised import random_blocks
 from zellige.backends.reference import arithmetic, interpreter
 from zellige.backends.reference.report import Fault
 from zellige.ir import dtypes, ops

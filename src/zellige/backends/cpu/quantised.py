@@ -129,7 +129,9 @@ class _Block:
         scale, low = self._affine(first, lanes)
         if self._looked_up(first, lanes):
             halves = range(0, lanes, 16)
-            return e.concatenate([self._by_table(first + i, e.part(scale, i, 16), low and e.part(low, i, 16)) for i in halves])
+            return e.concatenate(
+                [self._by_table(first + i, e.part(scale, i, 16), low and e.part(low, i, 16)) for i in halves]
+            )
         codes = self._integers(layout.codes, first, lanes, "i8")
         signed = layout.codes.signed or layout.codes.zero > 0
         wide = e.convert("sext" if signed else "zext", codes, "i32")

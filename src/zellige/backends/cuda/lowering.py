@@ -454,7 +454,8 @@ class Lowering:
         if op.a.type.dtype is dtypes.f32:
             arguments.append('input_precision="ieee"')
         if op.a.type.dtype.is_float and op.a.type.dtype.bits == 8:
-            arguments.append("max_num_imprecise_acc=0")
+            depth = self.padding.extent(op.a, rank - 1)
+            arguments.append(f"max_num_imprecise_acc={min(depth, operators.SUMMED_BY_THE_UNITS)}")
         if op.acc.type.dtype is not dtypes.f32:
             arguments.append(f"out_dtype={self.x.dtype(op.acc)}")
         self.x.bind(op.result, f"tl.dot({', '.join(arguments)})")

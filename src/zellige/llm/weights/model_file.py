@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from zellige.diagnostics import ZelligeError
-from zellige.llm.models import MODELS
+from zellige.ir.dtypes import BLOCKED
+from zellige.llm.models import FAMILIES
 from zellige.llm.weights.config import ModelConfig, config_from_gguf
 from zellige.llm.weights.gguf_file import Tensor, read_gguf
 
-SUPPORTED_KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0")
+SUPPORTED_KINDS = ("F32", "F16", "BF16", *(dtype.name for dtype in BLOCKED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,17 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
         model = read_safetensors_dir(path)
     else:
         file = read_gguf(path)
-        config = config_from_gguf(file.metadata, file.tensors, MODELS, path)
+        config = config_from_gguf(file.metadata, file.tensors, FAMILIES, path)
         template = file.metadata.get("tokenizer.chat_template")
         model = ModelFile(path, config, file.tensors, file.metadata, template if isinstance(template, str) else None)
     _check_tensors(model)
     return model
 
 
-def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every weight the model needs, with its shape."""
+def expected_tensors(config: ModelConfig, *, split_experts: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every weight the model needs, with its shape.
+
+    ``split_experts``: each expert is a tensor of its own (as in Hugging Face's layout), not one of a stack (GGUF)."""
     width, ffn = config.width, config.ffn_width
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     yield "token_embd.weight", (config.vocab_size, width)
@@ -75,9 +78,16 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]
         yield block + "attn_v.weight", (keys, width)
         yield block + "attn_output.weight", (width, queries)
         yield block + "ffn_norm.weight", (width,)
-        yield block + "ffn_gate.weight", (ffn, width)
-        yield block + "ffn_up.weight", (ffn, width)
-        yield block + "ffn_down.weight", (width, ffn)
+        matrices = {"gate": (ffn, width), "up": (ffn, width), "down": (width, ffn)}
+        if config.experts:
+            yield block + "ffn_gate_inp.weight", (config.experts, width)
+        for part, shape in matrices.items():
+            if not config.experts:
+                yield f"{block}ffn_{part}.weight", shape
+            elif split_experts:
+                yield from ((expert_name(f"{block}ffn_{part}_exps.weight", e), shape) for e in range(config.experts))
+            else:
+                yield f"{block}ffn_{part}_exps.weight", (config.experts, *shape)
         if config.qk_norm:
             yield block + "attn_q_norm.weight", (config.head_dim,)
             yield block + "attn_k_norm.weight", (config.head_dim,)
@@ -85,6 +95,16 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]
             yield block + "attn_q.bias", (queries,)
             yield block + "attn_k.bias", (keys,)
             yield block + "attn_v.bias", (keys,)
+
+
+def expert_name(stack: str, expert: int) -> str:
+    """The name of one expert's tensor where a file does not hold them as the stack of that name."""
+    return stack.replace("_exps.", f"_exps.{expert}.")
+
+
+def has_split_experts(model: ModelFile) -> bool:
+    """Whether each expert of the model is a tensor of its own."""
+    return bool(model.config.experts) and "blk.0.ffn_gate_exps.weight" not in model.tensors
 
 
 def _check_tensors(model: ModelFile) -> None:
@@ -95,7 +115,7 @@ def _check_tensors(model: ModelFile) -> None:
             facts={"file": str(model.path), "layers": model.config.layers},
             help="the file is damaged: fetch it again, or convert the model again",
         )
-    wanted = dict(expected_tensors(model.config))
+    wanted = dict(expected_tensors(model.config, split_experts=has_split_experts(model)))
     missing = [name for name in wanted if name not in model.tensors]
     if missing:
         raise ZelligeError(
@@ -118,5 +138,14 @@ def _check_tensors(model: ModelFile) -> None:
                 "ZL0605",
                 f"tensor {name} is quantised as {tensor.kind}, which is not supported",
                 facts={"file": str(model.path), "supported": ", ".join(SUPPORTED_KINDS)},
-                help="choose a file of the model in one of the supported formats, such as Q8_0",
+                help="choose a file of the model in one of the supported formats, such as Q8_0 or Q4_K_M",
+            )
+    for name in (name for name in wanted if name.endswith(".ffn_gate.weight")):
+        gate, up = model.tensors[name], model.tensors[name.replace("gate", "up")]
+        if gate.kind != up.kind:  # one kernel reads both
+            raise ZelligeError(
+                "ZL0605",
+                f"{gate.name} is {gate.kind} and {up.name} is {up.kind}: these two must be of one kind",
+                facts={"file": str(model.path)},
+                help=f"quantise the model again with one kind for both, such as {gate.kind}",
             )

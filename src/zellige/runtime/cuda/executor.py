@@ -97,8 +97,10 @@ class CudaExecutor:
     asynchronous = False
     borrows = False
 
-    def __init__(self, device: Device | None, target: str | None = None) -> None:
+    def __init__(self, device: Device | None, target: str | None = None, *, schedules: str = tuned.UNMEASURED) -> None:
+        """``schedules``: without a device, the name of the one whose schedules are compiled."""
         self.device = device
+        self.schedules = device.name if device else schedules
         self.target = target or (device.target if device else "sm_90")
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}
@@ -164,7 +166,7 @@ class CudaExecutor:
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, from the tuned table."""
-        return tuned.statics(kernel, dims)
+        return tuned.statics(kernel, dims, self.schedules)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
         """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
@@ -183,7 +185,7 @@ class CudaExecutor:
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
-        options = tuned.options(function.name, binding.dims)
+        options = tuned.options(function.name, binding.dims, self.schedules)
         if pdl:
             constant = constant_inputs(function, binding.tensors, written)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
