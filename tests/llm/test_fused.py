@@ -83,7 +83,7 @@ def decoded(weights: Weights, sequences: int) -> list[np.ndarray[Any, Any]]:
             integers(np.full(same, position + 1), ContractKind.UP_TO, PAGE * PAGES),
             integers(pages, ContractKind.INDEX, sequences * PAGES),
         )
-        out = decode_step(CONFIG, weights, cache, inputs, tensors, chunk=8)
+        out = decode_step(CONFIG, weights, cache, inputs, tensors, splits=2)
         logits.append(out.numpy().copy())
         assert (inputs.ids.numpy() == logits[-1].argmax(1)).all()
     return logits
@@ -122,6 +122,7 @@ def step_batch(pages: np.ndarray[Any, Any], starts: list[int], counts: list[int]
     made = StepBatch(
         *(np.asarray(x, np.int32) for x in (np.asarray(TOKENS)[joined], joined, np.concatenate(slots), ends, pages)),
         context_lengths=np.add(starts, counts).astype(np.int32), sample=(None,) * len(counts),
+        lanes=np.arange(len(counts), dtype=np.int32),
     )  # fmt: skip
     check_step_batch(made, page_size=PAGE, num_pages=pages.size, vocab_size=CONFIG.vocab_size)
     return made

@@ -24,7 +24,7 @@ from zellige.kernels.heads import (
     head_rope_rows,
 )
 from zellige.kernels.moe import route
-from zellige.llm.models.products import MULTIPROCESSORS, Matrix, Memory, Products
+from zellige.llm.models.products import Matrix, Memory, Products
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
@@ -58,6 +58,11 @@ class Weights:
     layers: tuple[Layer, ...]
     norm: Tensor  # [D]
     head: Tensor  # [V, D]
+
+    @property
+    def norms(self) -> list[Tensor]:
+        """The weights of the norms that blocks begin with, and of the last one."""
+        return [*(layer.attention_norm for layer in self.layers), self.norm]
 
     @classmethod
     def made(
@@ -138,31 +143,29 @@ def decode_step(
     cache: Caches,
     inputs: DecodeInputs,
     memory: Memory,
-    chunk: int | None = None,
+    splits: int | None = None,
 ) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
-    ``chunk``: positions of a context that one program of the attention covers (None: as suits the batch)."""
+    ``splits``: programs that share the attention over one context (None: as suits the batch)."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    context = inputs.table.shape[1] * cache.keys[0].shape[1]
-    chunk = chunk or attention_chunk(rows, c.kv_heads, context)
-    splits = -(-context // chunk)
+    splits = splits or attention_splits(rows, c.kv_heads)
     states = (rows, c.kv_heads, splits, groups)
     part = memory.empty((*states, c.head_dim), f32)
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
     products = Products(rows, c.rms_eps, memory)
     h: Any = embed(inputs.ids, w.embedding)
-    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+    for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
         paged_decode_partial(
             q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
-            part=part, best_of=best_of, total_of=total_of, CHUNK=chunk,
+            part=part, best_of=best_of, total_of=total_of, WAYS=splits,
         )  # fmt: skip
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
         paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
-        products.add(a, layer.output, h)
-        _feed_forward(c, layer, products, h)
+        products.add(a, layer.output, h, layer.ffn_norm)
+        _feed_forward(c, layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
     _likeliest(logits, inputs.ids, memory)
     return logits
@@ -195,7 +198,7 @@ def prefill_step(
     tile = tokens // inputs.owner.shape[0]
     products = Products(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
     h: Any = embed(inputs.ids, w.embedding)
-    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+    for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
@@ -206,8 +209,8 @@ def prefill_step(
                 grouped, keys, values, inputs.table, inputs.length, inputs.owner, inputs.start, c.head_dim**-0.5,
                 out=out, BM=tile,
             )  # fmt: skip
-        products.add(a, layer.output, h)
-        _feed_forward(c, layer, products, h)
+        products.add(a, layer.output, h, layer.ffn_norm)
+        _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]
     logits = Products(wanted, c.rms_eps, memory, products.buffers).normed(
         take_rows(h, inputs.last), w.norm, w.head, f32
@@ -250,10 +253,10 @@ def _heads(
     return q, k, qkv
 
 
-def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor) -> None:
-    """h += the feed-forward layer of rms_norm(h)."""
+def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
+    """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
     if layer.router is None:
-        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
+        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h, then)
         return
     logits = products.normed(h, layer.ffn_norm, layer.router, f32)
     choice = (products.rows, config.experts_used)
@@ -263,10 +266,6 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
     products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)
 
 
-def attention_chunk(batch: int, kv_heads: int, context: int) -> int:
-    """Positions for one program of decode attention: about three programs a multiprocessor, none below 32 positions."""
-    splits = max(1, 3 * MULTIPROCESSORS // (batch * kv_heads))
-    chunk = 32
-    while chunk * 2 * splits <= context:
-        chunk *= 2
-    return chunk if splits > 1 else -(-context // 32) * 32
+def attention_splits(batch: int, kv_heads: int) -> int:
+    """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy."""
+    return 1 << min(6, max(1, 512 // (batch * kv_heads)).bit_length() - 1)

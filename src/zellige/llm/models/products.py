@@ -13,7 +13,15 @@ from typing import Literal, Protocol
 from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import DType, bf16, f32, i32
 from zellige.kernels import fp8
-from zellige.kernels.batch import linear_parts, linear_rows, linear_rows_add, norm_rows, sum_parts_add, swiglu_rows
+from zellige.kernels.batch import (
+    linear_few,
+    linear_parts,
+    linear_rows,
+    linear_rows_add,
+    norm_rows,
+    sum_parts_norm,
+    swiglu_rows,
+)
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
 from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
 from zellige.kernels.moe import expert_norm_swiglu, expert_residual
@@ -22,6 +30,8 @@ from zellige.runtime.tensor import Tensor
 
 FEW = 4
 """Tokens up to which each streams the weights by itself."""
+THIN = 64
+"""Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
 """Tokens up to which each streams the weights of its experts by itself."""
 MOST_WITH_EXPERTS = 512
@@ -83,7 +93,7 @@ class Memory(Protocol):
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Products:
     """Products over ``rows`` tokens. Layers share the buffers of results: they run one by one."""
 
@@ -91,6 +101,8 @@ class Products:
     eps: float
     memory: Memory
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    _ready: Tensor | None = None
+    """The weight of the norm that is in the buffer already."""
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """The buffer of that name; made the first time."""
@@ -102,7 +114,8 @@ class Products:
     def norm(self, h: Tensor, g: Tensor) -> Tensor:
         """rms_norm(h, g) in bf16."""
         x = self.buffer("normed", h.shape, bf16)
-        norm_rows(h, g, self.eps, x=x)
+        if self._ready is not g:
+            norm_rows(h, g, self.eps, x=x)
         return x
 
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
@@ -117,7 +130,7 @@ class Products:
         elif few:
             norm_linear(h, g, w, self.eps, y=y)
         else:
-            linear_rows(self.norm(h, g), w, y=y)
+            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g), w, y=y)
         return y
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
@@ -140,8 +153,9 @@ class Products:
                 )
         return y
 
-    def add(self, x: Tensor, w: Matrix, h: Tensor) -> None:
-        """h += x·wᵀ."""
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
+        """h += x·wᵀ. ``then``: the weight of the norm that reads h next, which may be made on the way."""
+        self._ready = None
         if self.rows <= FEW:
             if isinstance(w, Scaled):
                 _FP8[w.by].residual(x, w.values, w.scale, h=h)
@@ -157,7 +171,8 @@ class Products:
             _FP8[w.by].parts(x, w.values, w.scale, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
         else:
             linear_parts(x, w, part=part, DEPTH=depth)
-        sum_parts_add(part, h=h)
+        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
+        self._ready = then
 
     def experts(
         self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
@@ -171,6 +186,7 @@ class Products:
             y = self.buffer("gated", (self.rows, choices, width), bf16)
             expert_norm_swiglu(h, g, gate, up, expert, self.eps, y=y)
             expert_residual(y, down, expert, share, h=h)
+            self._ready = None
             return
         pairs = self.rows * choices
         order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
@@ -180,6 +196,7 @@ class Products:
         y = self.buffer("chosen", (pairs, down.shape[1]), f32)
         expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
         combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
+        self._ready = None
 
 
 def _split(rows: int, width: int, depth: int) -> tuple[int, int]:
