@@ -1,6 +1,7 @@
 """Speed of the public API on one GPU, as vLLM's figures were taken: greedy, 128-token prompts, 128 tokens out, random weights.
 
     python benchmarks/llm/api.py Qwen3-0.6B --batches 1 8 64 256 --prefill 128 8192        on the GPU machine
+    python benchmarks/llm/api.py Qwen3-0.6B --sampled                      temperature 0.6, top-k 20, top-p 0.95 in place of greedy
     python benchmarks/llm/api.py --compile-only Qwen3-0.6B                                 anywhere (fills the cache)
 
 Times are wall times of `LLM.generate` and `LLM.stream`. vLLM 0.22 on this machine kind: the table in docs/performance.md.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,10 +51,10 @@ def shapes(options: argparse.Namespace) -> tuple[packing.Shape, ...]:
     return tuple(alone | together)
 
 
-def decode(llm: LLM, batch: int) -> tuple[float, float]:
+def decode(llm: LLM, batch: int, sampling: dict[str, float]) -> tuple[float, float]:
     """(tokens a second of all sequences together after the first token of each, median of three; seconds to the first)."""
-    params = SamplingParams(max_tokens=OUT, temperature=0.0, ignore_eos=True)
-    llm.generate(prompts(batch, PROMPT, 10 * batch + 1), SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True))
+    params = SamplingParams(max_tokens=OUT, ignore_eos=True, **sampling)
+    llm.generate(prompts(batch, PROMPT, 10 * batch + 1), replace(params, max_tokens=4))
     rates = []
     for seed in (2, 3, 4):  # other prompts for every batch: none may find its prefix in the cache
         done = llm.generate(prompts(batch, PROMPT, 10 * batch + seed), params)
@@ -83,13 +85,14 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
+    parser.add_argument("--sampled", action="store_true", help="draw as Qwen3's own settings say")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
     if options.compile_only:
         config = known_config(options.model)
         runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
                              executor=CudaExecutor(None, "sm_90", schedules=options.schedules))  # fmt: skip
-        count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options))
+        count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options), sampled=options.sampled)
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return
     llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256)
@@ -98,7 +101,8 @@ def main() -> None:
     for length in options.prefill:
         print(f"  first token, prompt of {length}: {first_token(llm, length) * 1e3:.1f} ms", flush=True)
     for batch in options.batches:
-        rate, first = decode(llm, batch)
+        sampling = {"temperature": 0.6, "top_k": 20, "top_p": 0.95} if options.sampled else {"temperature": 0.0}
+        rate, first = decode(llm, batch, sampling)
         print(
             f"  decode batch {batch}: {rate:.0f} tok/s (first token of the batch after {first * 1e3:.1f} ms)",
             flush=True,

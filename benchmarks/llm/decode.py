@@ -82,7 +82,9 @@ class Decoder:
         for layer in self.weights.layers:
             for name in layer.__slots__:
                 held = getattr(layer, name)
-                found += (chosen if name in ("gate", "up", "down") else 1.0) * (0 if held is None else held.storage.nbytes)
+                found += (chosen if name in ("gate", "up", "down") else 1.0) * (
+                    0 if held is None else held.storage.nbytes
+                )
         return found
 
 

@@ -85,7 +85,9 @@ def main() -> None:
         return
     results = [scored(llm, case) for case in cases]
     found = np.concatenate([difference for difference, _ in results])
-    print(f"|Δ log-probability|: mean {found.mean():.4f}, 95 % {np.quantile(found, 0.95):.4f}, largest {found.max():.4f}")
+    print(
+        f"|Δ log-probability|: mean {found.mean():.4f}, 95 % {np.quantile(found, 0.95):.4f}, largest {found.max():.4f}"
+    )
     wrong = sum(count for _, count in results)
     late = [first_difference(llm, case) for case in cases]
     bad = sum(differing < unsure for differing, unsure in late)

@@ -181,12 +181,21 @@ class FusedRunner:
             self._prefills[shape] = _Prefill(graph, inputs, logits, draws, drawn)
         return self._prefills[shape]
 
-    def prepare(self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = ()) -> int:
+    def prepare(
+        self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = (), sampled: bool = False
+    ) -> int:
         """Records decode steps for these numbers of sequences and prefill passes of these shapes, before they are needed.
 
-        Gives the number of launches."""
-        launches = sum(len(self.decode_pass(n).graph) for n in sequences)
-        return launches + sum(len(self.prefill_pass(shape).graph) for shape in prefills)
+        ``sampled``: and draws with filters from their logits. Gives the number of launches."""
+        passes: list[_Decode | _Prefill] = [self.decode_pass(n) for n in sequences]
+        passes += [self.prefill_pass(shape) for shape in prefills]
+        launches = sum(len(todo.graph) for todo in passes)
+        for todo in passes:
+            self._lanes.prepare(todo.drawn)
+            if sampled:
+                logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
+                launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
+        return launches
 
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
