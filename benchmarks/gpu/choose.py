@@ -47,7 +47,7 @@ def main() -> None:
             entry = {
                 "kernel": case["kernel"],
                 "dims": {k: v for k, v in case["dims"].items() if k in known},
-                "statics": {k: v for k, v in case["statics"].items() if k not in ("DEPTH", "CHUNK", "BLOCK")},
+                "statics": {k: v for k, v in case["statics"].items() if k not in ("DEPTH", "WAYS", "BLOCK")},
                 "options": {k: v for k, v in case["options"].items() if k not in FIXED and v},
                 "us": case["us"],
             }

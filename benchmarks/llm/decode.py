@@ -34,7 +34,7 @@ class Decoder:
     """A model with random weights and its recorded decode step for ``batch`` sequences."""
 
     def __init__(
-        self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, chunk: int | None
+        self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, splits: int | None
     ) -> None:
         self.executor, self.config, self.batch, self.context = executor, config, batch, context
         self.pages = -(-context // PAGE)
@@ -59,7 +59,7 @@ class Decoder:
             )
             self.inputs.table.write(self.table)
             with zl.record() as self.graph:
-                self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, chunk)
+                self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, splits)
             executor.synchronise()
 
     def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["Qwen3-0.6B"])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--context", type=int, default=1024)
-    parser.add_argument("--chunk", type=int, default=None, help="positions a program of the attention covers")
+    parser.add_argument("--splits", type=int, default=None, help="programs that share the attention over one context")
     parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
@@ -193,7 +193,7 @@ def main() -> None:
         executor = (
             CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
         )
-        decoder = Decoder(executor, known_config(model), options.batch, options.context, options.chunk)
+        decoder = Decoder(executor, known_config(model), options.batch, options.context, options.splits)
         made = time.perf_counter() - begun
         if options.compile_only:
             print(f"{model}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")

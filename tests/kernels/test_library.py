@@ -8,6 +8,7 @@ import pytest
 import zellige as zl
 from tests.kernels.quantised import BLOCKED, PLAIN, as_tensor, granule, random_weights
 from zellige.kernels import attention, embedding, linear, norm, rope, sampling
+from zellige.runtime.cpu import CpuExecutor
 
 BACKENDS = ["reference", "cpu"]
 F = np.float32
@@ -192,3 +193,16 @@ def test_argmax_and_log_probability(backend, rng, size):
 
 def test_argmax_takes_the_first_of_equals(backend):
     assert sampling.argmax(np.array([[0, 5, 5, 1]], F)).numpy()[0] == 1
+
+
+@pytest.mark.parametrize("kind", BLOCKED)
+def test_checked_launches_of_packed_weights_find_nothing(rng, kind):
+    """Guarded memory, poisoned outputs, and the interpreter beside the machine code."""
+    executor = CpuExecutor(CpuExecutor.default().pool)
+    executor.checks = 2
+    k = 2 * granule(kind)
+    packed, _ = random_weights(rng, 33, k, kind)
+    weights, x = as_tensor(packed, kind, (33, k)), rng.standard_normal((2, k)).astype(F)
+    with zl.using(executor):
+        linear.linear_vector(x, weights)
+        embedding.embed(np.array([32, 0, 7], np.int32), weights)

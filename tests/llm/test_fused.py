@@ -83,7 +83,7 @@ def decoded(weights: Weights, sequences: int) -> list[np.ndarray[Any, Any]]:
             integers(np.full(same, position + 1), ContractKind.UP_TO, PAGE * PAGES),
             integers(pages, ContractKind.INDEX, sequences * PAGES),
         )
-        out = decode_step(CONFIG, weights, cache, inputs, tensors, chunk=8)
+        out = decode_step(CONFIG, weights, cache, inputs, tensors, splits=2)
         logits.append(out.numpy().copy())
         assert (inputs.ids.numpy() == logits[-1].argmax(1)).all()
     return logits

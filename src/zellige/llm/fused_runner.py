@@ -35,8 +35,6 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of recorded decode steps."""
 SCORED = 128
 """Most tokens of a pass whose every row gets logits."""
-ATTENTION_CHUNKS = {1: 64, 2: 64, 4: 128, 8: 256, 16: 512}
-"""Positions that one program of decode attention covers, by batch; larger batches cover the whole context."""
 
 
 @dataclass(slots=True)
@@ -141,9 +139,8 @@ class FusedRunner:
             length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
-            chunk = ATTENTION_CHUNKS.get(size, self._pages * self.page_size)
             with using(self.executor), record() as graph:
-                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor, chunk)
+                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor)
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
             self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn, np.zeros((size, self._pages), np.int32))
         return self._decodes[size]

@@ -24,7 +24,7 @@ from zellige.kernels.heads import (
     head_rope_rows,
 )
 from zellige.kernels.moe import route
-from zellige.llm.models.products import MULTIPROCESSORS, Memory, Products
+from zellige.llm.models.products import Memory, Products
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
@@ -135,16 +135,14 @@ def decode_step(
     cache: Caches,
     inputs: DecodeInputs,
     memory: Memory,
-    chunk: int | None = None,
+    splits: int | None = None,
 ) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
-    ``chunk``: positions of a context that one program of the attention covers (None: as suits the batch)."""
+    ``splits``: programs that share the attention over one context (None: as suits the batch)."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    context = inputs.table.shape[1] * cache.keys[0].shape[1]
-    chunk = chunk or attention_chunk(rows, c.kv_heads, context)
-    splits = -(-context // chunk)
+    splits = splits or attention_splits(rows, c.kv_heads)
     states = (rows, c.kv_heads, splits, groups)
     part = memory.empty((*states, c.head_dim), f32)
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
@@ -154,7 +152,7 @@ def decode_step(
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
         paged_decode_partial(
             q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
-            part=part, best_of=best_of, total_of=total_of, CHUNK=chunk,
+            part=part, best_of=best_of, total_of=total_of, WAYS=splits,
         )  # fmt: skip
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
         paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
@@ -260,10 +258,6 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
     products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)
 
 
-def attention_chunk(batch: int, kv_heads: int, context: int) -> int:
-    """Positions for one program of decode attention: about three programs a multiprocessor, none below 32 positions."""
-    splits = max(1, 3 * MULTIPROCESSORS // (batch * kv_heads))
-    chunk = 32
-    while chunk * 2 * splits <= context:
-        chunk *= 2
-    return chunk if splits > 1 else -(-context // 32) * 32
+def attention_splits(batch: int, kv_heads: int) -> int:
+    """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy."""
+    return 1 << min(6, max(1, 512 // (batch * kv_heads)).bit_length() - 1)

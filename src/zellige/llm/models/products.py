@@ -18,7 +18,6 @@ from zellige.kernels.batch import (
     linear_rows_add,
     norm_rows,
     sum_parts_norm,
-    swiglu_few,
     swiglu_rows,
 )
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
@@ -86,7 +85,7 @@ class Products:
         if self.rows <= FEW:
             norm_swiglu(h, g, gate, up, self.eps, y=y)
         else:
-            (swiglu_few if self.rows <= THIN else swiglu_rows)(self.norm(h, g), gate, up, y=y)
+            swiglu_rows(self.norm(h, g), gate, up, y=y)
         return y
 
     def add(self, x: Tensor, w: Tensor, h: Tensor, then: Tensor) -> None:
