@@ -18,6 +18,7 @@ import numpy as np
 from zellige.llm import packing
 from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.invariant import SCHEDULES, TILE
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
@@ -48,6 +49,8 @@ def shapes(options: argparse.Namespace) -> tuple[packing.Shape, ...]:
             count = packing.at_least(packing.SEQUENCES, n)
             rows = packing.at_least(packing.ROWS, n * PROMPT)
             together |= {packing.Shape(rows, 64, count, count, fresh) for fresh in (True, False)}
+    if options.invariant:
+        return tuple({replace(shape, tile=TILE, fresh=False) for shape in alone | together})
     return tuple(alone | together)
 
 
@@ -85,17 +88,20 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
+    parser.add_argument("--invariant", action="store_true", help="batch_invariant=True")
     parser.add_argument("--sampled", action="store_true", help="draw as Qwen3's own settings say")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
     if options.compile_only:
         config = known_config(options.model)
         runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
-                             executor=CudaExecutor(None, "sm_90", schedules=options.schedules))  # fmt: skip
+                             executor=CudaExecutor(None, "sm_90", schedules=SCHEDULES if options.invariant else options.schedules),
+                             invariant=options.invariant)  # fmt: skip
         count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options), sampled=options.sampled)
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return
-    llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256)
+    llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256,
+              batch_invariant=options.invariant)  # fmt: skip
     llm.generate(prompts(1, PROMPT, 0), SamplingParams(max_tokens=1, temperature=0.0))
     print(f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s", flush=True)
     for length in options.prefill:

@@ -27,6 +27,8 @@ from zellige.runtime.tensor import Tensor
 
 FEW = 4
 """Tokens up to which each streams the weights by itself."""
+SOME = 16
+"""Tokens up to which each head of each token has a program to itself."""
 THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
@@ -55,6 +57,15 @@ class Products:
     buffers: dict[str, Tensor] = field(default_factory=dict)
     _ready: Tensor | None = None
     """The weight of the norm that is in the buffer already."""
+
+    @property
+    def by_head(self) -> bool:
+        """Whether each head of each token has a program to itself."""
+        return self.rows <= SOME
+
+    def splits(self, kv_heads: int) -> int:
+        """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy."""
+        return 1 << min(6, max(1, 512 // (self.rows * kv_heads)).bit_length() - 1)
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """The buffer of that name; made the first time."""
@@ -94,7 +105,7 @@ class Products:
         if self.rows <= FEW:
             linear_residual(x, w, h=h)
             return
-        parts, depth = _split(self.rows, *w.shape)
+        parts, depth = split(self.rows, *w.shape)
         if parts == 1:
             linear_rows_add(x, w, h=h)
             return
@@ -128,7 +139,7 @@ class Products:
         self._ready = None
 
 
-def _split(rows: int, width: int, depth: int) -> tuple[int, int]:
+def split(rows: int, width: int, depth: int) -> tuple[int, int]:
     """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is."""
     side = 64 if rows <= 64 else 128
     programs = -(-rows // side) * -(-width // side)
