@@ -101,7 +101,7 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 @pytest.fixture(params=[16, 4], ids=["few", "many"])
 def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways that products of more than four tokens go."""
-    monkeypatch.setattr("zellige.llm.models.products.SOME", request.param)
+    monkeypatch.setattr("zellige.llm.models.fused.SOME", request.param)
 
 
 @pytest.mark.usefixtures("some")
@@ -121,7 +121,8 @@ def step_batch(pages: np.ndarray[Any, Any], starts: list[int], counts: list[int]
     joined, ends = np.concatenate(positions), np.cumsum([0, *counts])
     made = StepBatch(
         *(np.asarray(x, np.int32) for x in (np.asarray(TOKENS)[joined], joined, np.concatenate(slots), ends, pages)),
-        context_lengths=np.add(starts, counts).astype(np.int32), lanes=np.arange(len(counts), dtype=np.int32), sample=(None,) * len(counts),
+        context_lengths=np.add(starts, counts).astype(np.int32), sample=(None,) * len(counts),
+        lanes=np.arange(len(counts), dtype=np.int32),
     )  # fmt: skip
     check_step_batch(made, page_size=PAGE, num_pages=pages.size, vocab_size=CONFIG.vocab_size)
     return made
