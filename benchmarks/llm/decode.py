@@ -58,6 +58,8 @@ class Decoder:
                 np.random.default_rng(0).permutation(batch * self.pages).astype(np.int32).reshape(batch, self.pages)
             )
             self.inputs.table.write(self.table)
+            distinct = np.random.default_rng(1).integers(0, config.vocab_size, batch)
+            self.inputs.ids.write(distinct.astype(np.int32))  # rows that are alike would share their experts
             with zl.record() as self.graph:
                 self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, splits)
             executor.synchronise()
