@@ -117,7 +117,9 @@ class Context:
             case Tile():
                 return value
             case bool() | int() | float():
-                default = dtypes.bool_ if isinstance(value, bool) else dtypes.index if isinstance(value, int) else dtypes.f32
+                default = (
+                    dtypes.bool_ if isinstance(value, bool) else dtypes.index if isinstance(value, int) else dtypes.f32
+                )
                 kind = dtype or default
                 number = self.literal(value, kind)
                 if _is_fp8(kind):
