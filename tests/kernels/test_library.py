@@ -8,6 +8,7 @@ import pytest
 import zellige as zl
 from tests.kernels.quantised import BLOCKED, PLAIN, as_tensor, granule, random_weights
 from zellige.kernels import attention, embedding, linear, norm, rope, sampling
+from zellige.runtime.cpu import CpuExecutor
 
 BACKENDS = ["reference", "cpu"]
 F = np.float32
@@ -236,3 +237,16 @@ def test_a_draw_depends_on_seed_and_step_alone(backend, rng):
     alone = [draw(logits[i : i + 1], seed=3, step=i)[0] for i in range(8)]
     np.testing.assert_array_equal(together, alone)
     assert set(together.tolist()) != set(draw(logits, seed=4).tolist())
+
+
+@pytest.mark.parametrize("kind", BLOCKED)
+def test_checked_launches_of_packed_weights_find_nothing(rng, kind):
+    """Guarded memory, poisoned outputs, and the interpreter beside the machine code."""
+    executor = CpuExecutor(CpuExecutor.default().pool)
+    executor.checks = 2
+    k = 2 * granule(kind)
+    packed, _ = random_weights(rng, 33, k, kind)
+    weights, x = as_tensor(packed, kind, (33, k)), rng.standard_normal((2, k)).astype(F)
+    with zl.using(executor):
+        linear.linear_vector(x, weights)
+        embedding.embed(np.array([32, 0, 7], np.int32), weights)

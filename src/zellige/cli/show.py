@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,9 +20,6 @@ from zellige.ir.walk import specialise
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
 from zellige.verify import Verdict, VerdictCache
-
-if TYPE_CHECKING:
-    from zellige.backends.cpu.compile import CompiledKernel
 
 STAGES = ("ir", "obligations", "llvm", "asm", "triton", "ptx")
 _SOURCE_WIDTH = 36
@@ -53,7 +49,7 @@ _LANGUAGE = {"llvm": "llvm", "asm": "gas", "triton": "python", "ptx": "ptx"}
 @kernel_options
 @click.option("--stage", type=click.Choice(STAGES), default="ir", show_default=True, help="What to show.")
 @click.option("--dims", multiple=True, metavar="M=128", help="Compile for this extent; others stay symbolic.")
-@click.option("--target", help="Instruction set (host, generic, avx2, avx512, avx512bf16) or GPU (sm_90).")
+@click.option("--target", help="Instruction set (host, avx2, amx, aarch64-i8mm, …) or GPU (sm_90).")
 def show(
     kernel: str,
     statics: tuple[str, ...],
@@ -115,16 +111,11 @@ def _needs(function: Function, sizes: Mapping[str, int]) -> None:
 
 
 def _cpu(function: Function, sizes: Mapping[str, int], stage: str, target: str) -> str:
-    from zellige.backends.cpu.compile import compile
-    from zellige.backends.cpu.target import target as named
+    from zellige.backends.cpu.compile import listing
 
     verified = Instance.verified(function).function
     _needs(function, sizes)
-    try:
-        chosen = named(target)
-    except KeyError as error:
-        raise ZelligeError("ZL0132", str(error.args[0]), help="--target host") from None
-    made: CompiledKernel = compile(verified, sizes, chosen)
+    made = listing(verified, sizes, target)
     if stage == "llvm":
         return made.llvm_text
     noise = ("\t.cfi_", "\t.file", "\t.section", "\t.addrsig", "\t.ident")

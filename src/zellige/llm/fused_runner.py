@@ -20,6 +20,7 @@ from zellige.llm import packing
 from zellige.llm.draw import draw
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.loading import Loader, random_weight
+from zellige.llm.models.products import MOST_WITH_EXPERTS
 from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -32,8 +33,6 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of recorded decode steps."""
 SCORED = 128
 """Most tokens of a pass whose every row gets logits."""
-ATTENTION_CHUNKS = {1: 64, 2: 64, 4: 128, 8: 256, 16: 512}
-"""Positions that one program of decode attention covers, by batch; larger batches cover the whole context."""
 
 
 @dataclass(slots=True)
@@ -167,9 +166,8 @@ class FusedRunner:
             length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
-            chunk = ATTENTION_CHUNKS.get(size, self._pages * self.page_size)
             with using(self.executor), record() as graph:
-                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor, chunk)
+                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor)
             self._decodes[size] = _Decode(graph, inputs, logits, np.zeros((size, self._pages), np.int32))
         return self._decodes[size]
 
@@ -227,7 +225,8 @@ class FusedRunner:
         if row_logprobs is not None and row_argmax is not None:
             self._score(batch, row_logprobs, row_argmax)
         else:
-            for pieces in packing.passes(batch, np.flatnonzero(sizes > 1).tolist()):
+            most = MOST_WITH_EXPERTS if self.config.experts else packing.ROWS[-1]
+            for pieces in packing.passes(batch, np.flatnonzero(sizes > 1).tolist(), most):
                 self._prefill(batch, pieces, tokens, logprobs)
         return StepResult(tokens, logprobs, row_logprobs, row_argmax)
 

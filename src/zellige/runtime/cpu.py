@@ -162,11 +162,11 @@ class CpuExecutor:
 
     @classmethod
     def default(cls) -> CpuExecutor:
-        """The executor on the process's own pool."""
+        """The executor on the process's own pool, for the instruction set that ZELLIGE_CPU_TARGET names, or the machine's."""
         if cls._default is None:
             from zellige.backends.cpu.pool import default_pool
 
-            cls._default = cls(default_pool())
+            cls._default = cls(default_pool(), os.environ.get("ZELLIGE_CPU_TARGET", "host"))
         return cls._default
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:

@@ -15,7 +15,6 @@ from zellige.backends.cuda.access import Memory, stride_name
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
-from zellige.backends.cuda.intervals import Bounds, Interval, is_index
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
@@ -28,6 +27,8 @@ from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
 from zellige.ir.walk import walk
+from zellige.passes.bounds import Bounds, is_index
+from zellige.passes.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
-from zellige.runtime.cuda.launch import Launch, LoadedKernel
+from zellige.runtime.cuda.launch import Launch, LoadedKernel, RepeatedLaunch
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
@@ -176,11 +176,16 @@ class CudaExecutor:
         return PreparedLaunch(instance, binding)
 
     def launch(self, instance: Instance, binding: Binding) -> None:
-        """Gives one launch to the stream and returns at once."""
-        ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
-        if ready is not None:
-            ready(self.stream)
-        note_writes(instance, binding)
+        """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
+        plan = binding.plan
+        if self not in plan.prepared:
+            ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
+            plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
+        plan.check_preconditions(binding.scalars)
+        repeated = plan.prepared[self]
+        if repeated is not None:
+            repeated(binding.held, binding.scalars)
+        note_writes(binding)
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""
