@@ -46,7 +46,7 @@ def _inside(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str:
         if contract.optional and negative and itself:
             return f"-1 stands for absent: write s = {index}, and use s under `if s.present:`"
         if contract.kind is ContractKind.UP_TO and itself and not negative:
-            return f"'{name}' is {contract}, a length, which may be {contract.bound} itself; the positions below it are zl.tiles({index}, …)"
+            return f"'{name}' is {contract}, a length, and may be {contract.bound}; the positions below it are zl.tiles({index}, …)"
         other = contract.kind is ContractKind.INDEX and contract.bound != extent
         if other and itself and not negative:
             related = ""
