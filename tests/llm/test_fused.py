@@ -122,6 +122,7 @@ def step_batch(pages: np.ndarray[Any, Any], starts: list[int], counts: list[int]
     made = StepBatch(
         *(np.asarray(x, np.int32) for x in (np.asarray(TOKENS)[joined], joined, np.concatenate(slots), ends, pages)),
         context_lengths=np.add(starts, counts).astype(np.int32), sample=(None,) * len(counts),
+        lanes=np.arange(len(counts), dtype=np.int32),
     )  # fmt: skip
     check_step_batch(made, page_size=PAGE, num_pages=pages.size, vocab_size=CONFIG.vocab_size)
     return made

@@ -292,7 +292,7 @@ def attribute(context: Context, value: object, name: str) -> object:
             return BoundMethod(value, name)
         case ArrayRef():
             if name in TILE_METHODS or name in ("T", "active", "present", "start"):
-                help = f"load a tile of it first: {loaded(value)}.{name}"
+                help: str | None = f"load a tile of it first: {loaded(value)}.{name}"
             else:
                 help = habits.in_place_of(name) or "index it to get a tile"
             refuse("ZL0116", f"array '{value.param.name}' has no attribute '{name}'", context.span, help)
