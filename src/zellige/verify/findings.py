@@ -9,6 +9,7 @@ from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
+from zellige.verify.suggestions import suggestion
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Int
 
@@ -18,6 +19,7 @@ def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -
     large = claim.kind in (Kind.OVERFLOW, Kind.CAST)
     example = search(symbols, solver, claim, UNBOUNDED if large else SIZES)
     message, label, why, help = _words(symbols, claim, example)
+    help = suggestion(symbols.function, claim, example.facts if example else {}) or help
     others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
     if example is None:
         facts = {"claim": claim.what}
