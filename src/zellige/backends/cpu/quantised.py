@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.backends.cpu.context import Array, Context, Index, Position, project
+from zellige.backends.cpu.context import Array, Context, Index, Lane, Position, pieces, project
 from zellige.backends.cpu.convert import widen
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg, float_literal
-from zellige.backends.cpu.memory import mask_at, zeros
+from zellige.backends.cpu.memory import gather, loads_at, mask_at, zeros
+from zellige.backends.cpu.plan import shape_of
 from zellige.ir import dtypes, ops
 from zellige.ir.block_layout import BlockLayout, Integers, Plane
 from zellige.ir.ops import Value
@@ -34,6 +35,7 @@ def unpack(ctx: Context, value: Value, position: Position) -> Reg:
     places = [ctx.index(v, project(v, position)) for v in op.index]
     lanes = max((p.lanes for p in places), default=0)
     *outer, last = places
+    ready = ctx.scales.get((value, _row_of(position)))
     if (
         lanes
         and not mask.lanes
@@ -43,7 +45,8 @@ def unpack(ctx: Context, value: Value, position: Position) -> Reg:
     ):
         first = last.position_in(layout.elements)
         if first is not None and (first + lanes <= layout.elements or first == 0 == lanes % layout.elements):
-            return _together(ctx, array, outer, last.base, first, mask, op.pad, lanes)
+            scales = None if ready is None or mask != TRUE else _scales_at(ctx, ready, layout, position)
+            return _together(ctx, array, outer, last.base, first, mask, op.pad, lanes, scales)
     if not lanes:
         return _element(ctx, array, [_scalar(ctx, p, 0) for p in places], mask, op.pad)
     values = []
@@ -92,13 +95,94 @@ def _block_start(ctx: Context, array: Array, outer: list[Int], block: Int, mask:
     return start if mask == TRUE else e.select(mask, start, zeros(ctx))
 
 
+# --- scales of a whole row, converted together
+
+
+_GATHERED = 8
+"""Blocks whose scales are read and converted at once."""
+
+
+def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
+    """Converts the scales and minima of all blocks of a row that evaluating `value` along it will read.
+
+    `position` is at the row's start. Otherwise each block converts its own, half of the work of a block with short codes:
+    in registers they are spread by shuffles, of which a core does one a cycle; from memory, a broadcast is a load."""
+    e = ctx.emitter
+    for op, place in loads_at(ctx, value, position):
+        load = op.result
+        if not load.type.dtype.is_block:
+            continue
+        array = ctx.arrays[op.array]
+        layout = _layout(array)
+        *rows, along = place
+        if layout.minimum is None or layout.factors is not None or mask_at(ctx, op.masks, place) != TRUE:
+            continue
+        if not isinstance(along, Lane) or along.base != 0 or any(isinstance(row, Lane) for row in rows):
+            continue
+        *outer, last = [ctx.index(v, project(v, place)) for v in op.index]
+        if not isinstance(last, Index) or last.stride != 1 or last.position_in(layout.elements) != 0:
+            continue
+        if not all(isinstance(p, Index) and p.stride == 0 for p in outer):
+            continue
+        count = shape_of(load)[-1] // layout.elements
+        if count * layout.elements != shape_of(load)[-1]:
+            continue
+        start = _block_start(ctx, array, [_scalar(ctx, p, 0) for p in outer], e.udiv(last.base, layout.elements), TRUE)
+        ctx.scales[load, _row_of(place)] = _converted(ctx, layout, start, count, array.load_metadata)
+
+
+def _converted(ctx: Context, layout: BlockLayout, start: Reg, count: int, metadata: str) -> Reg:
+    """The address of scale and minimum of each of `count` blocks from `start`, as f32."""
+    e = ctx.emitter
+    room = ctx.scratch(8 * count)
+    for lower, upper, lanes in pieces(count, _GATHERED):
+
+        def some(first: Int, _: list[Reg], lanes: int = lanes) -> tuple[()]:
+            _convert(ctx, layout, start, room, first, lanes, metadata)
+            return ()
+
+        e.loop(lower, upper, lanes, (), some)
+    # through an assembler statement that does nothing, so that LLVM keeps the way through memory
+    return e.inst(f'call ptr asm "", "=r,0"({room})', "ptr")
+
+
+def _convert(ctx: Context, layout: BlockLayout, start: Reg, room: Reg, first: Int, lanes: int, metadata: str) -> None:
+    """Scales (and minima) of blocks first … first + lanes − 1."""
+    e = ctx.emitter
+    at = e.offset(e.offset(start, layout.scale), e.mul(first, layout.bytes))
+    if lanes == 1:
+        found = e.from_lanes([e.load(at, "i32", 0, 2, metadata)])
+    else:
+        places = ", ".join(f"i64 {i * layout.bytes}" for i in range(lanes))
+        pad = Reg("poison", "i32", lanes)
+        found = gather(ctx, at, Reg(f"<{places}>", "i64", lanes), "i32", 1, TRUE, pad, metadata)
+    halves = e.inst(f"bitcast {found} to <{2 * lanes} x i16>", "i16", 2 * lanes)
+    wide = widen(e, halves, dtypes.f16, ctx.target)
+    e.store(wide, e.offset(room, e.mul(first, 8)), 4, ctx.scratch_metadata)
+
+
+def _row_of(position: Position) -> Position:
+    return position[:-1]
+
+
+def _scales_at(ctx: Context, ready: Reg, layout: BlockLayout, position: Position) -> Reg:
+    """Where the scales of the blocks at a position are."""
+    e = ctx.emitter
+    along = position[-1]
+    base = along.base if isinstance(along, Lane) else along
+    return e.offset(ready, e.mul(e.udiv(base, layout.elements), 8))
+
+
 # --- lanes whose place in the block is known
 
 
 def _together(
-    ctx: Context, array: Array, outer: list[Index | Reg], base: Int, first: int, mask: Reg, pad: float, lanes: int
-) -> Reg:
-    """`lanes` elements from index `base`, which is element `first` of its block: part of a block, or whole blocks."""
+    ctx: Context, array: Array, outer: list[Index | Reg], base: Int, first: int, mask: Reg, pad: float, lanes: int,
+    scales: Reg | None,
+) -> Reg:  # fmt: skip
+    """`lanes` elements from index `base`, which is element `first` of its block: part of a block, or whole blocks.
+
+    `scales` is the address of the blocks' scales (and minima) as f32, if they have been converted already."""
     e = ctx.emitter
     layout = _layout(array)
     block = e.udiv(e.sub(base, first), layout.elements)
@@ -107,7 +191,8 @@ def _together(
     parts = []
     for number in range(lanes // size):
         start = _block_start(ctx, array, row, e.add(block, number), mask)
-        parts.append(_Block(ctx, layout, start, array.load_metadata).elements(first, size))
+        ready = None if scales is None else e.offset(scales, 8 * number)
+        parts.append(_Block(ctx, layout, start, array.load_metadata, ready).elements(first, size))
     values = e.concatenate(parts)
     if mask != TRUE:
         values = e.select(mask, values, e.splat(float_literal(pad, "float"), lanes))
@@ -122,6 +207,8 @@ class _Block:
     layout: BlockLayout
     start: Reg
     metadata: str
+    scales: Reg | None
+    """Where its scale (and minimum) are as f32, if they have been converted already."""
 
     def elements(self, first: int, lanes: int) -> Reg:
         """Elements first … first + lanes − 1 as f32."""
@@ -210,6 +297,9 @@ class _Block:
         false dependence on whatever was there.
         """
         e, layout = self.ctx.emitter, self.layout
+        if self.scales is not None:
+            found = [e.splat(e.load(e.offset(self.scales, 4 * i), "float", 0, 4), 16) for i in range(2)]
+            return found[0], found[1]
         at = e.offset(self.start, layout.scale)
         if layout.minimum is None:
             bits = e.splat(e.load(at, "i16", 0, 2, self.metadata), 16)
