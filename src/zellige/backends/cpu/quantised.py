@@ -243,13 +243,11 @@ class _Block:
     def _plane(self, plane: Plane, first: int, lanes: int, type_: str, place: int) -> Reg:
         """The bits of one plane, moved to bit `place`."""
         e = self.ctx.emitter
+        if plane.bits == 1:
+            one = e.splat(Reg(str(1 << place), type_), lanes)
+            return e.select(self._bits(plane, first, lanes), one, e.splat(Reg("0", type_), lanes))
         bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
         raw = self._bytes(list(bytes_))
-        if plane.bits == 1:
-            wanted = e.op("and", raw, _constants([1 << shift for shift in shifts], "i8"))
-            chosen = e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
-            one = e.splat(Reg(str(1 << place), type_), lanes)
-            return e.select(chosen, one, e.splat(Reg("0", type_), lanes))
         if type_ != "i8":
             raw = e.convert("zext", raw, type_)
         if any(shifts):
@@ -257,6 +255,18 @@ class _Block:
         if type_ != "i8" or any(shift + plane.bits < 8 for shift in shifts):
             raw = e.op("and", raw, e.splat(Reg(str((1 << plane.bits) - 1), type_), lanes))
         return e.op("shl", raw, e.splat(Reg(str(place), type_), lanes)) if place else raw
+
+    def _bits(self, plane: Plane, first: int, lanes: int) -> Reg:
+        """Whether the single bit of each integer is set."""
+        e = self.ctx.emitter
+        bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
+        if [8 * byte + shift for byte, shift in zip(bytes_, shifts, strict=True)] == list(
+            range(8 * bytes_[0], 8 * bytes_[0] + lanes)
+        ):  # one after the other, as a mask register has them
+            bits = e.load(e.offset(self.start, bytes_[0]), f"i{lanes}", 0, 1, self.metadata)
+            return e.inst(f"bitcast {bits} to <{lanes} x i1>", "i1", lanes)
+        wanted = e.op("and", self._bytes(list(bytes_)), _constants([1 << shift for shift in shifts], "i8"))
+        return e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
 
     def _bytes(self, wanted: list[int]) -> Reg:
         """The given bytes of the block, one a lane: one load of the range that they are from."""
@@ -312,20 +322,22 @@ class _Block:
 
     # --- short codes by table
     def _looked_up(self, first: int, lanes: int) -> bool:
-        """True if 16 elements at a time share scale and low, and have a code that a permutation's index can be."""
+        """True if 16 elements at a time share scale and low, and have codes whose lowest 4 bits can index a permutation."""
         layout = self.layout
         return (
             self.ctx.target.vector_bits == 512
             and lanes % 16 == 0
-            and len(layout.codes.planes) == 1
             and layout.codes.planes[0].bits == 4
+            and all((plane.bits, plane.run) == (1, 1) for plane in layout.codes.planes[1:])
             and layout.codes.planes[0].run % 16 == 0
             and first % 16 == 0
             and layout.group % 16 == 0
         )
 
     def _by_table(self, first: int, scale: Reg, low: Reg | None) -> Reg:
-        """16 elements, looked up among the 16 values that a code can mean; the permutation reads the low 4 bits of an index."""
+        """16 elements, looked up among the 16 values that 4 bits can mean; the permutation reads the low 4 bits of an index.
+
+        A fifth bit adds 16 steps."""
         e, codes = self.ctx.emitter, self.layout.codes
         steps = ", ".join(f"float {float_literal(i - codes.zero, 'float').ref}" for i in range(16))
         table = e.fop("fmul", Reg(f"<{steps}>", "float", 16), scale)
@@ -335,7 +347,11 @@ class _Block:
         index = e.convert("zext", e.load(e.offset(self.start, byte), "i8", 16, 1, self.metadata), "i32")
         if shift:
             index = e.op("lshr", index, e.splat(Reg(str(shift), "i32"), 16))
-        return e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
+        value = e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
+        if len(codes.planes) == 1:
+            return value
+        raised = e.fop("fadd", value, e.fop("fmul", scale, e.splat(float_literal(16.0, "float"), 16)))
+        return e.select(self._bits(codes.planes[1], first, 16), raised, value)
 
 
 def _constants(values: list[int] | tuple[int, ...], type_: str) -> Reg:
