@@ -29,6 +29,10 @@ class Lane:
     multiple: int
     offset: int = 0
 
+    def position_in(self, period: int) -> int | None:
+        """base modulo `period`, where it is known."""
+        return self.offset % period if self.multiple % period == 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Index:

@@ -115,7 +115,7 @@ def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
         array = ctx.arrays[op.array]
         layout = _layout(array)
         *rows, along = place
-        if layout.minimum is None or layout.factors is not None or mask_at(ctx, op.masks, place) != TRUE:
+        if _numbers(layout) == 1 or mask_at(ctx, op.masks, place) != TRUE:
             continue
         if not isinstance(along, Lane) or along.base != 0 or any(isinstance(row, Lane) for row in rows):
             continue
@@ -131,14 +131,25 @@ def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
         ctx.scales[load, _row_of(place)] = _converted(ctx, layout, start, count, array.load_metadata)
 
 
+def _numbers(layout: BlockLayout) -> int:
+    """How many scales and minima a block has, one of each for every group."""
+    return max(1, layout.groups) * (1 if layout.minimum is None else 2)
+
+
 def _converted(ctx: Context, layout: BlockLayout, start: Reg, count: int, metadata: str) -> Reg:
-    """The address of scale and minimum of each of `count` blocks from `start`, as f32."""
+    """The address of the scales and then the minima of each of `count` blocks from `start`, as f32."""
     e = ctx.emitter
-    room = ctx.scratch(8 * count)
-    for lower, upper, lanes in pieces(count, _GATHERED):
+    room = ctx.scratch(4 * _numbers(layout) * count)
+    for lower, upper, lanes in pieces(count, 1 if layout.group else _GATHERED):
 
         def some(first: Int, _: list[Reg], lanes: int = lanes) -> tuple[()]:
-            _convert(ctx, layout, start, room, first, lanes, metadata)
+            if layout.group:
+                block = _Block(ctx, layout, e.offset(start, e.mul(first, layout.bytes)), metadata, None)
+                at = e.offset(room, e.mul(first, 4 * _numbers(layout)))
+                for i, numbers in enumerate(block.by_group()):
+                    e.store(numbers, e.offset(at, 4 * i * layout.groups), 4, ctx.scratch_metadata)
+            else:
+                _convert(ctx, layout, start, room, first, lanes, metadata)
             return ()
 
         e.loop(lower, upper, lanes, (), some)
@@ -170,7 +181,9 @@ def _scales_at(ctx: Context, ready: Reg, layout: BlockLayout, position: Position
     e = ctx.emitter
     along = position[-1]
     base = along.base if isinstance(along, Lane) else along
-    return e.offset(ready, e.mul(e.udiv(base, layout.elements), 8))
+    first = along.position_in(layout.elements) if isinstance(along, Lane) else None
+    block = e.udiv(base if first is None else e.sub(base, first), layout.elements)
+    return e.offset(ready, e.mul(block, 4 * _numbers(layout)))
 
 
 # --- lanes whose place in the block is known
@@ -191,7 +204,7 @@ def _together(
     parts = []
     for number in range(lanes // size):
         start = _block_start(ctx, array, row, e.add(block, number), mask)
-        ready = None if scales is None else e.offset(scales, 8 * number)
+        ready = None if scales is None else e.offset(scales, 4 * _numbers(layout) * number)
         parts.append(_Block(ctx, layout, start, array.load_metadata, ready).elements(first, size))
     values = e.concatenate(parts)
     if mask != TRUE:
@@ -282,23 +295,35 @@ class _Block:
     # --- scales
     def _affine(self, first: int, lanes: int) -> tuple[Reg, Reg | None]:
         """What multiplies each of some elements' codes, and what is then added, if anything."""
-        layout = self.layout
-        scale, minimum = self._halves()
-        low = None
-        if minimum is not None:
-            low = self._spread(minimum, layout.lows, first, lanes)
-            if layout.minimum_sign < 0:
-                low = self.ctx.emitter.inst(f"fneg {low}", "float", lanes)
-        return self._spread(scale, layout.factors, first, lanes), low
-
-    def _spread(self, one: Reg, factors: Integers | None, first: int, lanes: int) -> Reg:
-        """The number of the whole block in all lanes of `one`, times the factor of each element's group, for some elements."""
         e, layout = self.ctx.emitter, self.layout
-        if factors is None:
-            return e.shuffle(one, None, [0] * lanes)
-        numbers = e.convert("sitofp", self._integers(factors, 0, layout.groups, "i32"), "float")
-        product = e.fop("fmul", e.part(one, 0, layout.groups), numbers)
-        return e.shuffle(product, None, [i // layout.group for i in range(first, first + lanes)])
+        if not layout.group:
+            halves = self._halves()
+            return e.shuffle(halves[0], None, [0] * lanes), halves[1] and e.shuffle(halves[1], None, [0] * lanes)
+        if self.scales is not None:
+            wanted = range(first // layout.group, (first + lanes - 1) // layout.group + 1)
+            each = lanes // len(wanted)
+            spread = [
+                e.concatenate(
+                    [e.splat(e.load(e.offset(self.scales, 4 * (kind + g)), "float", 0, 4), each) for g in wanted]
+                )
+                for kind in range(0, _numbers(layout), layout.groups)
+            ]
+        else:
+            place = [i // layout.group for i in range(first, first + lanes)]
+            spread = [e.shuffle(numbers, None, place) for numbers in self.by_group()]
+        return spread[0], spread[1] if len(spread) > 1 else None
+
+    def by_group(self) -> list[Reg]:
+        """The scale of each group, and what is added to each group if anything is."""
+        e, layout = self.ctx.emitter, self.layout
+        found = []
+        for one, factors in zip(self._halves(), (layout.factors, layout.lows), strict=True):
+            if one is not None and factors is not None:
+                numbers = e.convert("sitofp", self._integers(factors, 0, layout.groups, "i32"), "float")
+                found.append(e.fop("fmul", e.part(one, 0, layout.groups), numbers))
+        if layout.minimum_sign < 0:
+            found[1] = e.inst(f"fneg {found[1]}", "float", layout.groups)
+        return found
 
     def _halves(self) -> tuple[Reg, Reg | None]:
         """The block's scale, and its minimum if it has one, as f32 in all of 16 lanes.
