@@ -9,6 +9,7 @@ import traceback
 
 TABLES = (
     "launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch", "fp8", "prefill", "experts",
+    "twins",
 )  # fmt: skip
 
 

@@ -33,8 +33,11 @@ class GuardError(ZelligeError):
     """A ``zl.guard`` failed on the device: an index was out of bounds, and the lanes that used it were inactive."""
 
 
+GUARD_HELP = "correct the indices that the call was given"
+
+
 def _guard_error(kernel: CompiledKernel, failed: int) -> GuardError:
-    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help="correct the index data")
+    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help=GUARD_HELP)
 
 
 class PreparedPlan:

@@ -31,7 +31,7 @@ from zellige.ir.ops import Function
 from zellige.ir.printer import text
 from zellige.ir.types import Role
 from zellige.ir.walk import definitions, results, walk
-from zellige.passes.intervals import intervals
+from zellige.passes.bounds import bounds_of_values
 from zellige.passes.simplify import simplify
 
 _STACK_LIMIT = 1 << 20  # scratch beyond this is taken from the heap for each call
@@ -247,7 +247,7 @@ def _run_time_dims(function: Function) -> frozenset[str]:
 def _generate(function: Function, target: Target, strided: frozenset[str]) -> str:
     """LLVM text of a specialised function."""
     e = Emitter()
-    ctx = Context(e, target, function, definitions(function.body), intervals(function))
+    ctx = Context(e, target, function, definitions(function.body), bounds_of_values(function))
     ctx.evaluate = lambda value, position: evaluate(ctx, value, position)
     slots = _slots(function, strided)
     words = _load_slots(e, slots)
