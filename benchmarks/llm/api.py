@@ -81,18 +81,27 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
+    parser.add_argument("--dtype", default="auto", choices=["auto", "bf16", "fp8"], help="of the matrices of layers")
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
     if options.compile_only:
         config = known_config(options.model)
-        runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
+        runner = FusedRunner(None, config, dtype=options.dtype, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
                              executor=CudaExecutor(None, "sm_90", schedules=options.schedules))  # fmt: skip
         count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options))
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return
-    llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256)
+    llm = LLM(
+        options.model,
+        device="cuda",
+        load_format="dummy",
+        dtype=options.dtype,
+        context=context,
+        kv_tokens=kv_tokens,
+        max_batch=256,
+    )
     llm.generate(prompts(1, PROMPT, 0), SamplingParams(max_tokens=1, temperature=0.0))
     print(f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s", flush=True)
     for length in options.prefill:

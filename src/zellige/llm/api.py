@@ -76,7 +76,8 @@ class LLM:
 
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
-    token ids). `context`: the most tokens of one conversation; None is the model's own limit, at most 8192. `kv_tokens`:
+    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16" or "fp8"
+    (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None is the model's own limit, at most 8192. `kv_tokens`:
     room for keys and values, in tokens, shared by all requests; None is twice the context. `max_batch`: requests that
     run at once. `runner`: what computes, if not Zellige's own kernels. `say` and `progress` hear of a download.
 
@@ -89,6 +90,7 @@ class LLM:
         *,
         device: str = "cpu",
         load_format: str = "auto",
+        dtype: str = "auto",
         context: int | None = None,
         kv_tokens: int | None = None,
         max_batch: int = 64,
@@ -101,6 +103,10 @@ class LLM:
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
+        if dtype not in ("auto", "bf16", "fp8"):
+            raise ZelligeError(
+                "ZL0701", f"there is no dtype '{dtype}'", facts={"parameter": "dtype"}, help="auto, bf16 or fp8"
+            )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -122,10 +128,10 @@ class LLM:
         room = kv_tokens or 2 * limit
         if runner is not None:
             made = runner(self.model)
-        elif device == "cuda" or load_format == "dummy":
+        elif device == "cuda" or load_format == "dummy" or dtype != "auto" or self.model.needs_fused:
             random = load_format == "dummy"
             made = _fused_runner(
-                self.model, random=random, device=device, context=limit, kv_tokens=room, progress=progress
+                self.model, random=random, device=device, dtype=dtype, context=limit, kv_tokens=room, progress=progress
             )
         else:
             made = _kernel_runner(self.model, context=limit, kv_tokens=room)
@@ -326,6 +332,7 @@ def _fused_runner(
     *,
     random: bool,
     device: str,
+    dtype: Any,
     context: int,
     kv_tokens: int,
     progress: Callable[[int, int | None], None],
@@ -335,7 +342,7 @@ def _fused_runner(
 
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
-        max_context=context, executor=executor_named(device), progress=progress,
+        max_context=context, executor=executor_named(device), dtype=dtype, progress=progress,
     )  # fmt: skip
     return made
 
