@@ -220,7 +220,8 @@ def main() -> None:
         wall, bare = measure(decoder, options.start, 200)
         floor = decoder.weight_bytes() / BANDWIDTH
         print(
-            f"{model} {options.dtype} batch {options.batch}: {options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
+            f"{model} {options.dtype} batch {options.batch}: "
+            f"{options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
             f"floor {floor * 1e3:.3f} ms = {100 * floor / wall:.0f} %; ready in {made:.1f} s; {checked}", flush=True,
         )  # fmt: skip
         del decoder, executor

@@ -76,10 +76,11 @@ class LLM:
 
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
-    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16" or "fp8"
-    (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None is the model's own limit, at most 8192. `kv_tokens`:
-    room for keys and values, in tokens, shared by all requests; None is twice the context. `max_batch`: requests that
-    run at once. `runner`: what computes, if not Zellige's own kernels. `say` and `progress` hear of a download.
+    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
+    or "fp8" (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None
+    is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
+    is twice the context. `max_batch`: requests that run at once. `runner`: what computes, if not Zellige's own kernels.
+    `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
     """
