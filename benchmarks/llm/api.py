@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
+    parser.add_argument("--dtype", default="auto", choices=["auto", "bf16", "fp8"], help="of the matrices of layers")
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--invariant", action="store_true", help="batch_invariant=True")
@@ -97,14 +98,14 @@ def main() -> None:
     context, kv_tokens = sizes(options)
     if options.compile_only:
         config = known_config(options.model)
-        runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context,
+        runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context, dtype=options.dtype,
                              executor=CudaExecutor(None, "sm_90", schedules=SCHEDULES if options.invariant else options.schedules),
                              invariant=options.invariant)  # fmt: skip
         count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options), sampled=options.sampled)
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return
     llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256,
-              batch_invariant=options.invariant)  # fmt: skip
+              dtype=options.dtype, batch_invariant=options.invariant)  # fmt: skip
     llm.generate(prompts(1, PROMPT, 0), SamplingParams(max_tokens=1, temperature=0.0))
     print(f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s", flush=True)
     for length in options.prefill:
