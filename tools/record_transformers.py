@@ -3,7 +3,7 @@
     python tools/record_transformers.py tests/data/transformers [NAME…]       (needs torch, transformers, tokenizers)
 
 Each folder holds `config.json`, `model.safetensors` (bf16), `tokenizer.json` (one token a byte) and `expected.npz`: `ids`
-[T] and `logprobs` f32 [T, V], the natural-log probabilities after each token.
+[T] and `logprobs` f32 [T, V], the natural-log probabilities after each token; where there are experts also `router_margin` f32 [T].
 """
 
 from __future__ import annotations
@@ -55,13 +55,27 @@ def record(folder: Path, kind: str, settings: dict[str, object]) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
     model.float().eval()
     ids = torch.randint(3, VOCABULARY, (1, TOKENS))
+    experts = int(settings.get("num_experts_per_tok", 0))
     with torch.no_grad():
-        logprobs = torch.log_softmax(model(ids).logits[0].float(), -1)
-    np.savez_compressed(folder / "expected.npz", ids=ids[0].numpy().astype(np.int32), logprobs=logprobs.numpy())
+        out = model(ids, **({"output_router_logits": True} if experts else {}))
+    found = {"ids": ids[0].numpy().astype(np.int32), "logprobs": torch.log_softmax(out.logits[0].float(), -1).numpy()}
+    if experts:
+        found["router_margin"] = _router_margin(torch.stack(out.router_logits), experts)
+    np.savez_compressed(folder / "expected.npz", **found)
     tokens = {f"<{i}>": i for i in range(VOCABULARY)}
     tokenizer = Tokenizer(models.BPE(tokens, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _router_margin(logits: torch.Tensor, experts: int) -> np.ndarray:
+    """How far the last chosen expert's logit is above the first one left out, the least of all layers, f32 [T].
+
+    logits: raw, or soft-max of them as some versions give, [layers, T, E]."""
+    if torch.allclose(logits.sum(-1), torch.ones(())):
+        logits = logits.log()
+    ranked = logits.float().sort(-1, descending=True).values
+    return (ranked[..., experts - 1] - ranked[..., experts]).amin(0).numpy()
 
 
 def main() -> None:

@@ -22,9 +22,8 @@ def main() -> None:
         dims = {"B": b, "NB": blocks, "PAGES": context // 16}
         contestants = {}
         for variant in found:
-            chunk = variant.statics["CHUNK"]
-            splits = context // chunk
-            combine = next(c for c in combines[row] if c.name == str(chunk))
+            splits = variant.statics["WAYS"]
+            combine = next(c for c in combines[row] if c.name == str(splits))
             part = poisoned(b, 8, splits, 4, 128, dtype=torch.float32)
             best, total = poisoned(b, 8, splits, 4, dtype=torch.float32), poisoned(b, 8, splits, 4, dtype=torch.float32)
             out = poisoned(b, 8, 4, 128)

@@ -117,9 +117,9 @@ def parse_size(text: str) -> int:
     try:
         size = float(number) * units[unit]
     except (ValueError, KeyError):
-        raise ZelligeError("ZL0134", f"{text} is not a size of memory", help="--memory 16GB") from None
+        raise ZelligeError("ZL0134", f"--memory {text!r} is not a size of memory", help="--memory 16GB") from None
     if not 0 < size < 2**60:
-        raise ZelligeError("ZL0134", f"{text} is not a size of memory", help="--memory 16GB")
+        raise ZelligeError("ZL0134", f"--memory {text!r} is not a size of memory", help="--memory 16GB")
     return int(size)
 
 

@@ -60,12 +60,12 @@ def lower(
         if array.dtype.is_block and array.role is not Role.IN:
             refuse(
                 "ZL0305", f"'{array.name}' is {array.role.value} and holds blocks of {array.dtype}, whose elements share bytes",
-                context.span, "store f16 or bf16, and quantise on the host",
+                source.parameter(array.name), "store f16 or bf16, and quantise on the host",
             )  # fmt: skip
         if array.contract and array.role is Role.ACC:
             refuse(
-                "ZL0405", f"'{array.name}' is acc and has a contract, {array.contract}, which no single update can keep",
-                context.span, f"declare it zl.Acc[{array.dtype}, …], and establish the contract with zl.index(…) afterwards",
+                "ZL0405", f"'{array.name}' is an Acc array with the contract {array.contract}, which no single update can keep",
+                source.parameter(array.name), f"declare it zl.Acc[{array.dtype}, …], and check the contract with zl.index(…) afterwards",
             )  # fmt: skip
     builder.span = context.span
     with builder.block() as body:
@@ -96,6 +96,8 @@ class Frame:
         closure = inspect.getclosurevars(function)
         self.outer: dict[str, object] = {**closure.builtins, **function.__globals__, **closure.nonlocals}
         self.result: object = None
+        self.assigned_at: dict[str, Span] = {}
+        """Where each name got its present value."""
 
     # --- names
     def lookup(self, name: str) -> object:
@@ -160,6 +162,9 @@ class Frame:
                             self.context.span,
                             "compute a condition and use zl.where or if",
                         )
+                    if statement.value is not None and not self.context.inline_stack:
+                        refuse("ZL0111", "a kernel returns a value", self.context.span,
+                               "store it to an output, which the call returns: y[i] = value")  # fmt: skip
                     self.result = None if statement.value is None else self.evaluate(statement.value)
                     return True
                 if isinstance(statement, ast.If):
@@ -207,7 +212,15 @@ class Frame:
                     refuse("ZL0114", "an assert on a run-time value", context.span, "use zl.requires or zl.guard")
                 if not holds:
                     text = "" if message is None else f": {self.evaluate(message)}"
-                    refuse("ZL0112", f"a static assertion fails{text}", context.span)
+                    known = {n.id: self.lookup(n.id) for n in ast.walk(test) if isinstance(n, ast.Name)}
+                    numbers = {name: v for name, v in known.items() if isinstance(v, int | float | str | DType)}
+                    refuse(
+                        "ZL0112",
+                        f"a static assertion fails{text}",
+                        context.span,
+                        "choose other static parameters",
+                        **numbers,
+                    )
             case _:
                 what, help = habits.unknown_node(statement)
                 refuse("ZL0114", f"a kernel cannot contain {what}", context.span, help)
@@ -226,6 +239,7 @@ class Frame:
                     if isinstance(value, Tile) and not value.value.name:
                         value.value.name = name
                     self.names[name] = value
+                    self.assigned_at[name] = self.context.span
                 case ast.Tuple(targets) | ast.List(targets):
                     if not isinstance(value, tuple) or len(value) != len(targets):
                         refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span)
@@ -238,7 +252,8 @@ class Frame:
                                "use zl.where to build a changed tile")  # fmt: skip
                     indexing.store(self.context, owner.param, self.evaluate(key), value)
                 case _:
-                    refuse("ZL0114", "this cannot be assigned to", self.context.span)
+                    refuse("ZL0114", "this cannot be assigned to", self.context.span,
+                           "assign to a name, or store to an array: y[i] = value")  # fmt: skip
 
     def _unsafe(self, call: ast.Call, body: Sequence[ast.stmt]) -> None:
         function = self.evaluate(call.func)
@@ -277,7 +292,9 @@ class Frame:
                 pass
             case _:
                 refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
-                       "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
+                       f"loop over an index: for n in range(len({iterable.param.name})): … {iterable.param.name}[n]"
+                       if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1
+                       else "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
         counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
         carried = self._carried(body, exclude=target)
         before = dict(self.names)
@@ -320,7 +337,8 @@ class Frame:
             ) if getattr(self.evaluate(function), "__zl_operation__", None) == "bounded":
                 pass
             case _:
-                refuse("ZL0111", "a while loop without a bound", context.span, "while zl.bounded(condition, limit):")
+                refuse("ZL0111", "a while loop without a bound", context.span,
+                       f"while zl.bounded({ast.unparse(test)}, limit=1000): with a limit that suits")  # fmt: skip
         limit = context.as_index(self.evaluate(limit_node)).value
         carried = self._carried(body, exclude=None)
         before = dict(self.names)
@@ -406,9 +424,13 @@ class Frame:
             if value.type != param.type and not (
                 tile.is_scalar and param.type.rank and value.type.dtype is param.type.dtype
             ):
+                shape = ", ".join(map(str, value.type.shape))
                 refuse(
-                    "ZL0119", f"'{name}' is {param.type} before the loop and {value.type} after an iteration", self.context.span,
-                    "a loop-carried name keeps its dtype and shape: start it with zl.zeros or zl.full, convert with .to(dtype)",
+                    "ZL0119", f"'{name}' is {param.type} before the loop and {value.type} after an iteration",
+                    self.assigned_at.get(name, self.context.span),
+                    "a name that a loop carries keeps its dtype and shape: "
+                    + (f"convert it with .to({param.type.dtype})" if value.type.shape == param.type.shape
+                       else f"start it with zl.zeros(({shape}{',' if value.type.rank == 1 else ''}), {param.type.dtype})"),
                 )  # fmt: skip
             value = builder.broadcast(value, param.type.shape)
             for mask in tile.masks:
@@ -439,7 +461,7 @@ class Frame:
                 "ZL0120",
                 f"an if on {describe(condition)}",
                 self.context.span,
-                "use zl.where for tiles; if takes a scalar bool",
+                f"to choose lane by lane, zl.where({ast.unparse(statement.test)}, …, …); an if takes a scalar bool",
             )
         body, orelse = list(statement.body), list(statement.orelse)
         returns = [bool(b) and isinstance(b[-1], ast.Return) for b in (body, orelse)]

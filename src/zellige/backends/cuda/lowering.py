@@ -249,6 +249,7 @@ class Lowering:
             case ops.Store():
                 self._store(op)
             case ops.Update(op=operator):
+                self._check_update(op)
                 value = f"{x.typed(op.value)}{self._storage(op.array)}"
                 self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], value))
             case ops.Guard(condition=condition, message=message):
@@ -449,7 +450,9 @@ class Lowering:
         a = self.x.where_true(op.a, self.x.typed(op.a), (rank - 1,), _zero(op.a))
         b = self.x.where_true(op.b, self.x.typed(op.b), (rank - 2,), _zero(op.b))
         acc = self.x.typed(op.acc)
-        if op in self.padding.narrow_dots or op.acc.type.dtype is dtypes.f64:
+        dtype = op.a.type.dtype
+        unitless = dtype.is_integer and dtype is not dtypes.i8  # the matrix units take no other integers
+        if op in self.padding.narrow_dots or unitless or op.acc.type.dtype is dtypes.f64:
             wide = self.x.dtype(op.acc)
             left = f"tl.expand_dims({a}.to({wide}), {rank})"
             right = f"tl.expand_dims({b}.to({wide}), {rank - 2})"
@@ -476,6 +479,15 @@ class Lowering:
         if is_index(op.result) and self.x.dtype(op.result) != TRITON_DTYPE[array.dtype]:
             text = f"{text}.to({self.x.dtype(op.result)})"
         self.x.define(op.result, Term(self.source.load(text, op.result.name or op.array)))
+
+    def _check_update(self, op: ops.Update) -> None:
+        """ZelligeError ZL0907 if the GPU has no such atomic operation."""
+        dtype = self.function.array(op.array).dtype
+        if dtype.name not in operators.ATOMIC[op.op]:
+            raise ZelligeError(
+                "ZL0907", f"GPUs have no atomic '{op.op.value}' of {dtype}", facts={"they have": ", ".join(operators.ATOMIC[op.op])},
+                help="declare the Acc array with one of these types", span=op.span,
+            )  # fmt: skip
 
     def _storage(self, array: str) -> str:
         """The conversion from an index to the integers that a contract array holds."""

@@ -25,7 +25,12 @@ from zellige.ir.types import ArrayParam, ContractKind, Role
 @lowers
 def _grid(context: Context, *axes: object, order: object = None) -> object:
     if context.grid is not None:
-        refuse("ZL0110", "zl.grid is declared twice", context.span, "one zl.grid a kernel: give it all axes")
+        refuse(
+            "ZL0110",
+            "zl.grid is declared twice",
+            context.span,
+            "a kernel has one zl.grid, which takes all axes: i, j = zl.grid(M, N)",
+        )
     if context.depth:
         refuse(
             "ZL0110",

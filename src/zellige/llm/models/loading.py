@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zellige.ir.dtypes import bf16
 from zellige.kernels.random import fill_uniform
-from zellige.llm.weights.model_file import ModelFile
+from zellige.llm.weights.model_file import ModelFile, expert_name
 from zellige.runtime.execution import Executor
 from zellige.runtime.tensor import Tensor
 
@@ -30,6 +30,8 @@ class Loader:
         """The weight of a name as `fused.Weights.made` asks for it."""
         if "attn_qkv" in name:
             values = np.concatenate([self._host(name.replace("attn_qkv", part)) for part in PARTS])
+        elif "_exps" in name and name not in self._model.tensors:
+            values = np.stack([self._host(expert_name(name, e)) for e in range(shape[0])])
         else:
             values = self._host(name)
         return self._executor.tensor(values.reshape(shape), bf16)

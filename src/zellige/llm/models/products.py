@@ -10,13 +10,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zellige.ir.dtypes import DType, bf16, f32
-from zellige.kernels.batch import linear_parts, linear_rows, linear_rows_add, norm_rows, sum_parts_add, swiglu_rows
+from zellige.ir.dtypes import DType, bf16, f32, i32
+from zellige.kernels.batch import (
+    linear_few,
+    linear_parts,
+    linear_rows,
+    linear_rows_add,
+    norm_rows,
+    sum_parts_norm,
+    swiglu_rows,
+)
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
+from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.moe import expert_norm_swiglu, expert_residual
 from zellige.runtime.tensor import Tensor
 
 FEW = 4
 """Tokens up to which each streams the weights by itself."""
+THIN = 64
+"""Tokens up to which the weights are the tall side of a product."""
+FEW_EXPERTS = 8
+"""Tokens up to which each streams the weights of its experts by itself."""
+MOST_WITH_EXPERTS = 512
+"""Tokens of a pass through experts: one program sorts all pairs of a token and an expert."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
@@ -29,7 +45,7 @@ class Memory(Protocol):
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Products:
     """Products over ``rows`` tokens. Layers share the buffers of results: they run one by one."""
 
@@ -37,6 +53,8 @@ class Products:
     eps: float
     memory: Memory
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    _ready: Tensor | None = None
+    """The weight of the norm that is in the buffer already."""
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """The buffer of that name; made the first time."""
@@ -48,7 +66,8 @@ class Products:
     def norm(self, h: Tensor, g: Tensor) -> Tensor:
         """rms_norm(h, g) in bf16."""
         x = self.buffer("normed", h.shape, bf16)
-        norm_rows(h, g, self.eps, x=x)
+        if self._ready is not g:
+            norm_rows(h, g, self.eps, x=x)
         return x
 
     def normed(self, h: Tensor, g: Tensor, w: Tensor, dtype: DType) -> Tensor:
@@ -57,7 +76,7 @@ class Products:
         if self.rows <= FEW:
             norm_linear(h, g, w, self.eps, y=y)
         else:
-            linear_rows(self.norm(h, g), w, y=y)
+            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g), w, y=y)
         return y
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Tensor, up: Tensor) -> Tensor:
@@ -69,8 +88,9 @@ class Products:
             swiglu_rows(self.norm(h, g), gate, up, y=y)
         return y
 
-    def add(self, x: Tensor, w: Tensor, h: Tensor) -> None:
-        """h += x·wᵀ."""
+    def add(self, x: Tensor, w: Tensor, h: Tensor, then: Tensor) -> None:
+        """h += x·wᵀ. ``then``: the weight of the norm that reads h next, which may be made on the way."""
+        self._ready = None
         if self.rows <= FEW:
             linear_residual(x, w, h=h)
             return
@@ -80,7 +100,32 @@ class Products:
             return
         part = self.buffer("part", (parts, *h.shape), f32)
         linear_parts(x, w, part=part, DEPTH=depth)
-        sum_parts_add(part, h=h)
+        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
+        self._ready = then
+
+    def experts(
+        self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
+    ) -> None:
+        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
+
+        Weights: gate and up bf16 [E, F, D], down bf16 [E, D, F]; expert Index[E] [T, C]; share f32 [T, C]."""
+        gate, up, down = weights
+        (count, width, _), choices = gate.shape, expert.shape[1]
+        if self.rows <= FEW_EXPERTS:
+            y = self.buffer("gated", (self.rows, choices, width), bf16)
+            expert_norm_swiglu(h, g, gate, up, expert, self.eps, y=y)
+            expert_residual(y, down, expert, share, h=h)
+            self._ready = None
+            return
+        pairs = self.rows * choices
+        order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
+        align(expert.reshape(pairs), order=order, start=start)
+        gated = self.buffer("gated", (pairs, width), bf16)
+        expert_swiglu(self.norm(h, g), gate, up, order, start, y=gated, C=choices)
+        y = self.buffer("chosen", (pairs, down.shape[1]), f32)
+        expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
+        combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
+        self._ready = None
 
 
 def _split(rows: int, width: int, depth: int) -> tuple[int, int]:

@@ -165,7 +165,7 @@ def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: 
         tied_embeddings="output.weight" not in tensors or bool(settings.get("tie_word_embeddings")),
         qk_norm=family.qk_norm,
         qkv_bias=family.qkv_bias,
-        experts=int(read("num_experts")) if family.experts else 0,
+        experts=int(read("num_experts", settings.get("num_local_experts"))) if family.experts else 0,
         experts_used=int(read("num_experts_per_tok")) if family.experts else 0,
         renormalise=bool(settings.get("norm_topk_prob", not family.experts)),
     )
