@@ -193,3 +193,16 @@ def test_a_thousand_short_requests_leave_nothing_behind() -> None:
             engine, [GenerateRequest((i % 50, i // 50), SamplingParams(max_tokens=1)) for i in range(start, start + 50)]
         )
     assert engine.stats.pages_held == engine.stats.pages_cached and not engine._active
+
+
+def test_a_full_prefix_cache_delays_nobody_while_steps_run_ahead() -> None:
+    runner = LedgerRunner(num_pages=288, lookahead=True)  # of 4 tokens: 32 requests of 8 pages, and a page more for each
+    engine = Engine(runner, None, max_sequences=32, max_step_tokens=128)
+    steps = []
+    for first in range(4):
+        before = len(runner.batches)
+        prompts = [(first, i, *range(14)) for i in range(32)]
+        run(engine, [GenerateRequest(prompt, SamplingParams(max_tokens=16, ignore_eos=True)) for prompt in prompts])
+        steps.append(len(runner.batches) - before)
+    assert engine.stats.pages_cached > 200
+    assert max(steps) <= steps[0] + 1, "what is in the cache holds up those who come"
