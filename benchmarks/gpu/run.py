@@ -9,7 +9,7 @@ import traceback
 
 TABLES = (
     "launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch", "fp8", "prefill", "experts",
-    "twins",
+    "twins", "fp8_step", "experts_step",
 )  # fmt: skip
 
 

@@ -66,8 +66,8 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it. `invariant`
-    takes bf16.
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
+    depend on it. `invariant`: what a request gets depends on nothing but itself, bit for bit; matrices are bf16 then.
 
     Errors: ZL0506 (memory)."""
 
