@@ -147,5 +147,6 @@ def _experts() -> Iterator[Case]:
             )  # fmt: skip
     for bp, warps in ((32, 4), (64, 8), (64, 16), (32, 16), (16, 8)):
         yield Case(
-            "experts_step", "T64 align", f"{bp}-w{warps}", gpu_moe.align, dict(BP=bp), dict(PAIRS=512, E=128), Options(num_warps=warps, pdl=True)
+            "experts_step", "T64 align", f"{bp}-w{warps}", gpu_moe.align, dict(BP=bp), dict(PAIRS=512, E=128),
+            Options(num_warps=warps, pdl=True)
         )  # fmt: skip
