@@ -80,7 +80,8 @@ class LLM:
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
     token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
-    or "fp8" (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None
+    or "fp8" (quantised when loaded, unless they are fp8 in the file). `kv_dtype`: of the KV cache, "bf16" (f16 for packed
+    weights on the CPU) or "fp8". `context`: the most tokens of one conversation; None
     is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
     is twice the context. `max_batch`: requests that run at once. `batch_invariant`: what a request gets depends on nothing
     but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is cached, or whether it was
@@ -97,6 +98,7 @@ class LLM:
         device: str = "cpu",
         load_format: str = "auto",
         dtype: str = "auto",
+        kv_dtype: str = "bf16",
         context: int | None = None,
         kv_tokens: int | None = None,
         max_batch: int = 64,
@@ -110,10 +112,14 @@ class LLM:
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        if dtype not in ("auto", "bf16", "fp8"):
-            raise ZelligeError(
-                "ZL0701", f"there is no dtype '{dtype}'", facts={"parameter": "dtype"}, help="auto, bf16 or fp8"
-            )
+        for name, value, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
+            if value not in known:
+                raise ZelligeError(
+                    "ZL0701",
+                    f"there is no {name} '{value}'",
+                    facts={"parameter": name},
+                    help=f"known: {', '.join(known)}",
+                )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -135,13 +141,14 @@ class LLM:
         room = kv_tokens or 2 * limit
         if runner is not None:
             made = runner(self.model)
-        elif device == "cuda" or load_format == "dummy" or batch_invariant or dtype != "auto" or self.model.needs_fused:
+        elif device == "cuda" or load_format == "dummy" or batch_invariant or self._needs_fused(dtype, kv_dtype):
             random = load_format == "dummy"
             made = _fused_runner(
                 self.model,
                 random=random,
                 device=device,
                 dtype=dtype,
+                kv_dtype=kv_dtype,
                 context=limit,
                 kv_tokens=room,
                 lanes=max_batch,
@@ -155,6 +162,10 @@ class LLM:
         )
         self._inbox: dict[int, deque[Event]] = {}
         self.load_s = time.perf_counter() - started
+
+    def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
+        """Whether packed weights on the CPU will not do."""
+        return dtype != "auto" or kv_dtype != "bf16" or self.model.needs_fused
 
     @property
     def path(self) -> Path:
@@ -348,6 +359,7 @@ def _fused_runner(
     random: bool,
     device: str,
     dtype: Any,
+    kv_dtype: Any,
     context: int,
     kv_tokens: int,
     lanes: int,
@@ -366,7 +378,7 @@ def _fused_runner(
         executor = executor_named(device)
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
-        max_context=context, executor=executor, dtype=dtype, lanes=lanes, invariant=invariant, progress=progress,
+        max_context=context, executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, progress=progress,
     )  # fmt: skip
     return made
 

@@ -111,7 +111,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Paged keys and values of every layer, bf16 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
+    """Paged keys and values of every layer, bf16 or fp8 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]

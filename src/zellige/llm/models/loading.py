@@ -23,6 +23,9 @@ PARTS = ("attn_q", "attn_k", "attn_v")
 DType = Literal["auto", "bf16", "fp8"]
 """Of the matrices of layers on the device: as the file has them (bf16 unless it is fp8), bf16, or fp8 (by rows if it is not)."""
 
+KVDType = Literal["bf16", "fp8"]
+"""Of the KV cache."""
+
 
 class Loader:
     """Reads the weights of a file to the device; unpacks those that are packed. Experts become bf16."""
