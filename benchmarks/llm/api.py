@@ -19,7 +19,6 @@ from zellige.llm import packing
 from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.models.invariant import SCHEDULES, TILE
-from zellige.llm.models.products import MOST_WITH_EXPERTS
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
@@ -40,7 +39,7 @@ def sizes(options: argparse.Namespace) -> tuple[int, int]:
 
 def shapes(options: argparse.Namespace) -> tuple[packing.Shape, ...]:
     """The prefill passes that these measurements need."""
-    most = MOST_WITH_EXPERTS if known_config(options.model).experts else packing.ROWS[-1]
+    most = packing.ROWS[-1]
     alone = {
         packing.Shape(packing.at_least(packing.ROWS, n), 64, 1, 1, fresh=True) for n in options.prefill if n <= most
     }

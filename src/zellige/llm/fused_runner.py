@@ -70,7 +70,7 @@ class FusedRunner:
     depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
     on nothing but itself, bit for bit; matrices are bf16 then.
 
-    Errors: ZL0506 (memory), ZL0602 (weights that are NaN or infinite)."""
+    Errors: ZL0506 (memory)."""
 
     def __init__(
         self,
@@ -111,7 +111,6 @@ class FusedRunner:
             else:
                 loader = Loader(model, executor, dtype, progress)
                 self.weights = Weights.made(config, loader.weight, loader.matrix)
-                loader.finish()
                 factors = loader.rope_factors()
             self._cache = self._new_cache(factors, kv_dtype)
         self._decodes: dict[int, _Decode] = {}

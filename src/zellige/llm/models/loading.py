@@ -8,9 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zellige.diagnostics import ZelligeError
-from zellige.ir.dtypes import bf16, f8e4m3, f32, i32
-from zellige.kernels.checks import count_not_finite
+from zellige.ir.dtypes import bf16, f8e4m3, f32
 from zellige.kernels.fp8 import BLOCK, quantise_by_rows
 from zellige.kernels.random import fill_uniform
 from zellige.llm.models.products import Matrix, Scaled
@@ -30,7 +28,7 @@ KVDType = Literal["bf16", "fp8"]
 
 
 class Loader:
-    """Reads the weights of a file to the device; unpacks those that are packed. Experts become bf16. Call ``finish`` at the end."""
+    """Reads the weights of a file to the device; unpacks those that are packed. Experts become bf16."""
 
     def __init__(
         self,
@@ -42,7 +40,6 @@ class Loader:
         self._model, self._executor, self._dtype, self._progress = model, executor, dtype, progress
         self._total = sum(t.nbytes for t in model.tensors.values())
         self._done = 0
-        self._checks: list[tuple[str, Tensor]] = []
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The weight of a name as `fused.Weights.made` asks for it, in bf16."""
@@ -51,7 +48,7 @@ class Loader:
         else:
             parts = [self._host(part) for part in _parts(name)]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return self._checked(name, self._executor.tensor(values.reshape(shape), bf16))
+        return self._executor.tensor(values.reshape(shape), bf16)
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         """A matrix of a layer, in bf16 or fp8."""
@@ -65,30 +62,9 @@ class Loader:
             scale = np.concatenate([np.ascontiguousarray(s) for _, s in scales])
             for part in parts:
                 self._count(part)
-            held = self._checked(name, self._executor.tensor(values, f8e4m3))
-            return Scaled(held, self._checked(name, self._executor.tensor(scale, f32)), *ways)
+            return Scaled(self._executor.tensor(values, f8e4m3), self._executor.tensor(scale, f32), *ways)
         made = self.weight(name, shape)
         return quantised(self._executor, made) if self._dtype == "fp8" or ways else made
-
-    def finish(self) -> None:
-        """Waits for the weights and looks at what was found in them. ZelligeError ZL0602 if some are not numbers."""
-        for name, found in self._checks:
-            if count := int(found.numpy().sum()):
-                raise ZelligeError(
-                    "ZL0602",
-                    f"{count} of the weights of {name} are NaN or infinite",
-                    facts={"file": str(self._model.path), "tensors": ", ".join(_parts(name))},
-                    help="the file is damaged, or its weights do not fit bf16: fetch or convert the model again",
-                )
-        self._checks.clear()
-
-    def _checked(self, name: str, made: Tensor) -> Tensor:
-        """A weight that just went to the device; ``finish`` says if it has elements that are not finite."""
-        size = int(np.prod(made.shape))
-        found = self._executor.empty((-(-size // 65536),), i32)
-        count_not_finite(made.reshape(size), found=found)
-        self._checks.append((name, found))
-        return made
 
     def rope_factors(self) -> NDArray[np.float32] | None:
         """Divisors of the rotary frequencies, f32 [HD / 2], where the file has them."""
