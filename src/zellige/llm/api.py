@@ -10,12 +10,14 @@
         print(piece.text, end="", flush=True)
 
 Every call goes through one engine, so that prompts given together run as a batch, and a conversation's next turn finds
-the keys and values of the turns before it.
+the keys and values of the turns before it. Threads may share it; `generate_async` and `stream_async` are for asyncio.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zellige.diagnostics import ZelligeError
+from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
 from zellige.llm.engine import Engine, EngineStats
 from zellige.llm.hub import resolve_model
 from zellige.llm.protocol import Runner
-from zellige.llm.requests import Event, FinishEvent, FinishReason, GenerateRequest, ScoreEvent, ScoreRequest, TokenEvent
+from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
 from zellige.llm.sampling import SamplingParams
+from zellige.llm.streams import AsyncStream, Completion, Pump, Stream
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.known import known_config
 from zellige.llm.weights.model_file import ModelFile, open_model
@@ -44,34 +47,20 @@ _DEFAULT_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds, and tokens a second. Prefill ends with the first token; decode is the rest."""
-
-    prefill_s: float
-    decode_s: float
-    prefill_tok_s: float
-    decode_tok_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One finished answer. `logprobs` (natural log) has an entry per token where the request asked for them."""
-
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    text: str
-    finish_reason: FinishReason
-    logprobs: tuple[float, ...] | None
-    cached_tokens: int
-    timings: Timings
-
-
-@dataclass(frozen=True, slots=True)
 class Scores:
     """Of n ids, n - 1 entries: the natural-log probability of id i + 1 given those up to i, and the likeliest id."""
 
     logprobs: tuple[float, ...]
     argmax: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a call of `generate` is: requests that are over, all of them, and tokens so far."""
+
+    finished: int
+    total: int
+    tokens: int
 
 
 class LLM:
@@ -146,6 +135,8 @@ class LLM:
             made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
         )
         self._inbox: dict[int, deque[Event]] = {}
+        self._lock = threading.RLock()  # of the engine; held while a step runs
+        self._pump = Pump(self, lambda: self._engine.busy)
         self.load_s = time.perf_counter() - started
 
     @property
@@ -166,44 +157,94 @@ class LLM:
         """The assistant's next turn. `variables` reach the chat template. Errors: ZL0610, ZL0702, ZL0706."""
         return self.generate([self.chat_prompt(messages, **variables)], params)[0]
 
-    def generate(self, prompts: Sequence[Prompt], params: SamplingParams | None = None) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: int = 0,
+        progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> list[Completion]:
         """Continue each prompt (text or token ids); all run together. Results in the order of the prompts.
 
-        Errors: ZL0702 to ZL0704 before anything runs; a device's failure as it is met.
+        `params`: for all, or one for each. `progress` is called after each step.
+
+        Errors: ZL0701 to ZL0704 before anything runs; a device's failure as it is met.
         """
-        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-            raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
         streams: list[Stream] = []
         try:
-            streams += (self.stream(prompt, params) for prompt in prompts)
+            for prompt, own in self._requests(prompts, params):
+                streams.append(self.stream(prompt, own, priority=priority))
+            left = streams
+            while left:
+                self.advance()
+                for stream in left:
+                    stream.take_ready()
+                left = [stream for stream in left if stream.completion is None]
+                progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
             return [stream.finish() for stream in streams]
         finally:
             for stream in streams:
                 stream.close()
 
-    def stream(self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None, *, priority: int = 0
+    ) -> Stream:
         """Continue one prompt (text, token ids, or messages of a conversation) piece by piece, as tokens come.
 
         The iterator yields `TokenEvent`s; leaving it early cancels the request. Several may be read in turns.
         """
         ids = self._prompt_ids(prompt)
-        number = self._engine.submit(GenerateRequest(ids, params or SamplingParams()))
-        self._inbox[number] = deque()
-        return Stream(self, number, ids)
+        return Stream(self, self._submit(GenerateRequest(ids, params or SamplingParams(), priority)), ids)
 
     def score(self, ids: Sequence[int]) -> Scores:
         """Teacher-forced log-probabilities of `ids`, each given those before it. Errors: ZL0702 to ZL0704."""
-        number = self._engine.submit(ScoreRequest(tuple(ids)))
-        self._inbox[number] = deque()
+        number = self._submit(ScoreRequest(tuple(ids)))
         try:
-            while True:
-                match self._next_event(number):
-                    case ScoreEvent(logprobs=logprobs, argmax=argmax):
-                        return Scores(logprobs, argmax)
-                    case FinishEvent(error=ZelligeError() as error):
-                        raise error
+            return _scores(self.next_event(number))
         finally:
-            self._forget(number)
+            self.cancel(number)
+
+    # --- the same for asyncio: steps run in a worker thread, many requests may be awaited at once
+    async def chat_async(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **variables: Any
+    ) -> Completion:
+        """`chat` for asyncio."""
+        return (await self.generate_async([self.chat_prompt(messages, **variables)], params))[0]
+
+    async def generate_async(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: int = 0,
+    ) -> list[Completion]:
+        """`generate` for asyncio. Cancelling it cancels the requests."""
+        streams: list[AsyncStream] = []
+        try:
+            for prompt, own in self._requests(prompts, params):
+                streams.append(await self.stream_async(prompt, own, priority=priority))
+            return list(await asyncio.gather(*(stream.finish() for stream in streams)))
+        finally:
+            for stream in streams:
+                await stream.aclose()
+
+    async def stream_async(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None, *, priority: int = 0
+    ) -> AsyncStream:
+        """`stream` for asyncio: `async for piece in await llm.stream_async(…)`."""
+        ids = self._prompt_ids(prompt)
+        request = GenerateRequest(ids, params or SamplingParams(), priority)
+        number = await asyncio.to_thread(self._submit, request)  # which waits for a step that runs
+        return AsyncStream(Stream(self, number, ids), number, self._pump)
+
+    async def score_async(self, ids: Sequence[int]) -> Scores:
+        """`score` for asyncio."""
+        number = await asyncio.to_thread(self._submit, ScoreRequest(tuple(ids)))
+        try:
+            return _scores(await self._pump.event(number))
+        finally:
+            self.cancel(number)
 
     def chat_prompt(self, messages: Sequence[Message], **variables: Any) -> list[int]:
         """Token ids of a conversation, opened for the assistant's next turn. Errors: ZL0610, ZL0706."""
@@ -222,107 +263,60 @@ class LLM:
             return tuple(self.chat_prompt(prompt))  # type: ignore[arg-type]
         return tuple(prompt)  # type: ignore[arg-type]
 
-    def _next_event(self, number: int) -> Event:
+    def _requests(
+        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> Iterator[tuple[Prompt, SamplingParams | None]]:
+        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+            raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
+        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else list(params)
+        if len(each) != len(prompts):
+            raise ZelligeError(
+                "ZL0701",
+                f"there are {len(prompts)} prompts, but {len(each)} parameters",
+                facts={"parameter": "params"},
+                help="give one SamplingParams for all, or one for each",
+            )
+        return zip(prompts, each, strict=True)
+
+    def _submit(self, request: GenerateRequest | ScoreRequest) -> int:
+        with self._lock:
+            number = self._engine.submit(request)
+            self._inbox[number] = deque()
+        return number
+
+    # --- where streams get their events (`streams.Source`)
+    def next_event(self, number: int) -> Event:
         """The next event of one request; runs steps until there is one, and keeps what others got for them."""
+        while (event := self.ready(number)) is None:
+            self.advance()
+        return event
+
+    def ready(self, number: int) -> Event | None:
+        """The next event of one request if it is there already."""
         inbox = self._inbox[number]
-        while not inbox:
+        return inbox.popleft() if inbox else None
+
+    def advance(self) -> None:
+        """Runs one step of the engine and keeps what came of it for whom it concerns."""
+        with self._lock:
             for event in self._engine.step():
                 if event.request in self._inbox:
                     self._inbox[event.request].append(event)
-        return inbox.popleft()
 
-    def _forget(self, number: int) -> None:
-        self._engine.cancel(number)
-        self._inbox.pop(number, None)
+    def cancel(self, number: int) -> list[Event]:
+        """Ends a request now, if it has not ended, and forgets it."""
+        with self._lock:
+            self._inbox.pop(number, None)
+            return self._engine.cancel(number)
 
 
-class Stream:
-    """The answer to one request as it comes. After the last token `completion` holds the whole."""
-
-    def __init__(self, llm: LLM, number: int, prompt_ids: tuple[int, ...]) -> None:
-        self._llm = llm
-        self._number = number
-        self._prompt_ids = prompt_ids
-        self._tokens: list[TokenEvent] = []
-        self._text: list[str] = []
-        self._started = time.perf_counter()
-        self._first: float | None = None
-        self._last = self._started
-        self.completion: Completion | None = None
-
-    def __iter__(self) -> Iterator[TokenEvent]:
-        return self
-
-    def __next__(self) -> TokenEvent:
-        """The next token. The last text, held back for a stop string, comes as an event with token id -1."""
-        if self.completion is not None:
-            raise StopIteration
-        event = self._llm._next_event(self._number)
-        if isinstance(event, TokenEvent):
-            self._last = time.perf_counter()
-            self._first = self._first or self._last
-            self._tokens.append(event)
-            self._text.append(event.text)
-            return event
-        assert isinstance(event, FinishEvent)
-        self._llm._forget(self._number)
-        if event.error is not None:
-            raise event.error
-        self._complete(event.reason, event.text, event.cached_tokens)
-        if event.text:
-            return TokenEvent(self._number, -1, event.text)
-        raise StopIteration
-
-    def finish(self) -> Completion:
-        """Run to the end and return the whole answer."""
-        for _ in self:
-            pass
-        assert self.completion is not None
-        return self.completion
-
-    def close(self) -> Completion:
-        """Stop now; what came so far is the answer, with finish reason "cancelled"."""
-        if self.completion is None:
-            events = self._llm._engine.cancel(self._number)
-            self._llm._forget(self._number)
-            ends = [event for event in events if isinstance(event, FinishEvent)]
-            self._complete("cancelled", "".join(e.text for e in ends), sum(e.cached_tokens for e in ends))
-        assert self.completion is not None
-        return self.completion
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if self.completion is None:
-            self._llm._forget(self._number)
-
-    def _complete(self, reason: FinishReason, tail: str, cached: int) -> None:
-        self._text.append(tail)
-        logprobs = [event.logprob for event in self._tokens if event.logprob is not None]
-        self.completion = Completion(
-            prompt_ids=self._prompt_ids,
-            token_ids=tuple(event.token_id for event in self._tokens),
-            text="".join(self._text),
-            finish_reason=reason,
-            logprobs=tuple(logprobs) if len(logprobs) == len(self._tokens) and logprobs else None,
-            cached_tokens=cached,
-            timings=self._timings(cached),
-        )
-
-    def _timings(self, cached: int) -> Timings:
-        first = self._first or time.perf_counter()
-        prefill, decode = first - self._started, max(self._last - first, 0.0)
-        after_first = max(len(self._tokens) - 1, 0)
-        return Timings(
-            prefill_s=prefill,
-            decode_s=decode,
-            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if prefill else 0.0,
-            decode_tok_s=after_first / decode if decode else 0.0,
-        )
+def _scores(event: Event) -> Scores:
+    match event:
+        case ScoreEvent(logprobs=logprobs, argmax=argmax):
+            return Scores(logprobs, argmax)
+        case FinishEvent(error=ZelligeError() as error):
+            raise error
+    raise InternalError(f"a score request ends with {event}")
 
 
 def _chat_template(model: ModelFile, special_tokens: dict[str, str]) -> ChatTemplate | None:
