@@ -27,6 +27,7 @@ from zellige.llm.models.loading import Loader, random_weight
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
@@ -66,7 +67,7 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    Errors: ZL0506 (memory)."""
+    Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class FusedRunner:
                 loader = Loader(model, self.executor, progress)
                 self.weights = Weights.made(config, loader.weight)
                 factors = loader.rope_factors()
+                check_weights(model, self.weights.tensors(), executor)
             self._cache = self._new_cache(factors)
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[packing.Shape, _Prefill] = {}

@@ -176,6 +176,9 @@ class Pump:
             self._task = asyncio.create_task(self._run())
         try:
             await future
+        except asyncio.CancelledError:
+            self._found.pop(number, None)
+            raise
         finally:
             self._waiting.pop(number, None)
         return self._found.pop(number)

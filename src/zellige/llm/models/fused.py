@@ -6,8 +6,8 @@ residual stream is f32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 from zellige.ir.dtypes import bf16, f32, i32
@@ -61,6 +61,15 @@ class Weights:
     def norms(self) -> list[Tensor]:
         """The weights of the norms that blocks begin with, and of the last one."""
         return [*(layer.attention_norm for layer in self.layers), self.norm]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them, each once."""
+        yield self.embedding
+        if self.head is not self.embedding:
+            yield self.head
+        yield self.norm
+        for layer in self.layers:
+            yield from (held for f in fields(layer) if (held := getattr(layer, f.name)) is not None)
 
     @classmethod
     def made(cls, config: ModelConfig, make: Callable[[str, tuple[int, ...]], Tensor]) -> Weights:
