@@ -13,6 +13,7 @@ from numpy_llama import NumpyLlama
 
 from zellige.llm.api import LLM, Progress
 from zellige.llm.sampling import SamplingParams
+from zellige.runtime.cpu import CpuExecutor
 
 PROMPTS = [[10, 20, 30], list(range(40, 80)), [7], list(range(100, 117))]
 PARAMS = SamplingParams(max_tokens=9, ignore_eos=True)
@@ -138,3 +139,19 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
                 if stream.completion is not None:
                     order.append(name)
     assert order.index("urgent") < order.index("b") < order.index("c")
+
+
+def test_a_share_of_the_free_memory_holds_keys_and_values(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(CpuExecutor, "free_bytes", lambda self: 1_000_000)
+    llm = LLM(tiny_path, kv_share=0.5)
+    page = 2 * 2 * 16 * 2 * 16 * 2  # keys and values, layers, tokens, heads, width of a head, bytes
+    assert llm.stats.pages_total == 500_000 // page
+    assert len(llm.generate([[1, 2, 3]], SamplingParams(max_tokens=3, ignore_eos=True))[0].token_ids) == 3
+    monkeypatch.setattr(CpuExecutor, "free_bytes", lambda self: page)
+    with refused("ZL0506"):
+        LLM(tiny_path, kv_share=0.5)
+    for wrong in ({"kv_share": 0.0}, {"kv_share": 1.5}, {"kv_share": 0.5, "kv_tokens": 64}):
+        with refused("ZL0701"):
+            LLM(tiny_path, **wrong)

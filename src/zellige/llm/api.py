@@ -69,9 +69,11 @@ class LLM:
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
     token ids). `context`: the most tokens of one conversation; None is the model's own limit, at most 8192. `kv_tokens`:
-    room for keys and values, in tokens, shared by all requests; None is twice the context. `max_batch`: requests that
-    run at once. `batch_invariant`: what a request gets depends on nothing but itself, bit for bit: not on what runs beside
-    it, how its prompt is cut, which prefix is cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too).
+    room for keys and values, in tokens, shared by all requests; None is twice the context. `kv_share`: in its place, the
+    share of the memory that is free once the weights are loaded (passes need some of the rest: 0.8 is a good share).
+    `max_batch`: requests that run at once. `batch_invariant`: what a request gets depends on nothing but itself, bit for
+    bit: not on what runs beside it, how its prompt is cut, which prefix is cached, or whether it was preempted (somewhat
+    slower; bf16 on the CPU, too).
     `runner`: what computes, if not Zellige's own kernels. `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
@@ -85,6 +87,7 @@ class LLM:
         load_format: str = "auto",
         context: int | None = None,
         kv_tokens: int | None = None,
+        kv_share: float | None = None,
         max_batch: int = 64,
         batch_invariant: bool = False,
         runner: Callable[[ModelFile], Runner] | None = None,
@@ -94,6 +97,12 @@ class LLM:
         for name, value in (("context", context), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
             if value is not None and (not isinstance(value, int) or value < 2):
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
+        if kv_share is not None and (kv_tokens is not None or not 0 < kv_share <= 1):
+            raise ZelligeError(
+                "ZL0701",
+                f"kv_share is {kv_share!r} and kv_tokens {kv_tokens!r}; kv_share must be above 0 and at most 1, and alone",
+                facts={"parameter": "kv_share"},
+            )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
         if load_format == "dummy":
@@ -114,7 +123,9 @@ class LLM:
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
             )
         limit = min(context or _DEFAULT_CONTEXT, config.context_length)
-        room = kv_tokens or 2 * limit
+        room: int | Callable[[int], int] = -(-(kv_tokens or 2 * limit) // _PAGE_SIZE)
+        if kv_share is not None:
+            room = _share_of_free_memory(device, kv_share)
         if runner is not None:
             made = runner(self.model)
         elif device == "cuda" or load_format == "dummy" or batch_invariant:
@@ -124,13 +135,14 @@ class LLM:
                 random=random,
                 device=device,
                 context=limit,
-                kv_tokens=room,
+                num_pages=room,
                 lanes=max_batch,
                 invariant=batch_invariant,
                 progress=progress,
             )
         else:
-            made = _kernel_runner(self.model, context=limit, kv_tokens=room)
+            pages = room if isinstance(room, int) else room(config.kv_bytes(_PAGE_SIZE))
+            made = _kernel_runner(self.model, context=limit, kv_tokens=pages * _PAGE_SIZE)
         self._engine = Engine(
             made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
         )
@@ -328,13 +340,37 @@ def _step_tokens(device: str, max_batch: int) -> int:
     return max(512 if device == "cpu" else 8192, 2 * max_batch)
 
 
+def _share_of_free_memory(device: str, share: float) -> Callable[[int], int]:
+    """How many pages of so many bytes a share of the free memory holds. ZelligeError ZL0506 if none."""
+    from zellige.runtime.cpu import CpuExecutor
+
+    def pages(page_bytes: int) -> int:
+        if device == "cpu":
+            free = CpuExecutor.default().free_bytes()
+        else:
+            from zellige.runtime.cuda.driver import free_memory
+
+            free = free_memory()
+        found = int(free * share) // page_bytes
+        if found < 1:
+            raise ZelligeError(
+                "ZL0506",
+                "no memory for a single page of keys and values",
+                facts={"free bytes": free, "share": share, "bytes of a page": page_bytes},
+                help="use a smaller model, or raise kv_share",
+            )
+        return found
+
+    return pages
+
+
 def _fused_runner(
     model: ModelFile,
     *,
     random: bool,
     device: str,
     context: int,
-    kv_tokens: int,
+    num_pages: int | Callable[[int], int],
     lanes: int,
     invariant: bool,
     progress: Callable[[int, int | None], None],
@@ -350,7 +386,7 @@ def _fused_runner(
     else:
         executor = executor_named(device)
     made: Runner = FusedRunner(
-        None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
+        None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE,
         max_context=context, executor=executor, lanes=lanes, invariant=invariant, progress=progress,
     )  # fmt: skip
     return made

@@ -67,6 +67,8 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
+    ``num_pages``: of the KV cache, or a function that says how many of so many bytes, asked once the weights are there.
+
     Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
     def __init__(
@@ -74,7 +76,7 @@ class FusedRunner:
         model: ModelFile | None,
         config: ModelConfig,
         *,
-        num_pages: int,
+        num_pages: int | Callable[[int], int],
         page_size: int,
         max_context: int,
         executor: Executor,
@@ -89,7 +91,7 @@ class FusedRunner:
             )
         if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
             raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
-        self.page_size, self.num_pages = page_size, num_pages
+        self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
         self.executor = executor
@@ -103,6 +105,7 @@ class FusedRunner:
                 self.weights = Weights.made(config, loader.weight)
                 factors = loader.rope_factors()
                 check_weights(model, self.weights.tensors(), executor)
+            self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(config.kv_bytes(page_size))
             self._cache = self._new_cache(factors)
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[packing.Shape, _Prefill] = {}
