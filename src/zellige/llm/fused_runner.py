@@ -23,7 +23,7 @@ from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
-from zellige.llm.models.loading import Loader, random_weight
+from zellige.llm.models.loading import DType, Loader, random_matrix, random_weight
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
@@ -67,7 +67,9 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    ``num_pages``: of the KV cache, or a function that says how many of so many bytes, asked once the weights are there.
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
+    depend on it. `invariant` takes bf16. `num_pages`: of the KV cache, or a function that says how many of so many bytes,
+    asked once the weights are there.
 
     Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
@@ -80,15 +82,20 @@ class FusedRunner:
         page_size: int,
         max_context: int,
         executor: Executor,
+        dtype: DType = "auto",
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if invariant and config.experts:
+        if invariant and (config.experts or dtype == "fp8"):
             raise ZelligeError(
-                "ZL0701", "batch_invariant is not there for mixtures of experts yet", help="leave batch_invariant out"
+                "ZL0701",
+                "batch_invariant is not there for mixtures of experts and fp8 weights yet",
+                help="leave batch_invariant out, or use dtype='bf16'",
             )
+        if invariant:
+            dtype = "bf16"
         if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
             raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
         self.page_size = page_size
@@ -98,11 +105,12 @@ class FusedRunner:
         self._pages = -(-(max_context + 1) // page_size)  # a step ahead may look one position too far
         with using(self.executor):
             if model is None:
-                self.weights = Weights.made(config, partial(random_weight, self.executor))
+                matrix = random_matrix if dtype == "fp8" else random_weight
+                self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
                 factors = None
             else:
-                loader = Loader(model, self.executor, progress)
-                self.weights = Weights.made(config, loader.weight)
+                loader = Loader(model, executor, dtype, progress)
+                self.weights = Weights.made(config, loader.weight, loader.matrix)
                 factors = loader.rope_factors()
                 check_weights(model, self.weights.tensors(), executor)
             self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(config.kv_bytes(page_size))

@@ -24,7 +24,7 @@ from zellige.kernels.heads import (
     head_rope_rows,
 )
 from zellige.kernels.moe import route
-from zellige.llm.models.products import Memory, Products
+from zellige.llm.models.products import Matrix, Memory, Products
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
@@ -33,15 +33,15 @@ ARGMAX_BLOCK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Weights of one block, bf16; ``qkv`` holds the rows of query, key and value projections, one after the other."""
+    """Weights of one block, bf16 or (matrices) fp8; ``qkv`` holds the rows of query, key and value projections, one after the other."""
 
     attention_norm: Tensor  # [D]
-    qkv: Tensor  # [(H + 2·HK)·HD, D]
-    output: Tensor  # [D, H·HD]
+    qkv: Matrix  # [(H + 2·HK)·HD, D]
+    output: Matrix  # [D, H·HD]
     ffn_norm: Tensor  # [D]
-    gate: Tensor  # [F, D], or [E, F, D] where there are experts
-    up: Tensor  # [F, D] or [E, F, D]
-    down: Tensor  # [D, F] or [E, D, F]
+    gate: Matrix  # [F, D], or [E, F, D] where there are experts
+    up: Matrix  # [F, D] or [E, F, D]
+    down: Matrix  # [D, F] or [E, D, F]
     q_norm: Tensor | None = None  # [HD]
     k_norm: Tensor | None = None  # [HD]
     qkv_bias: Tensor | None = None  # [H + 2·HK, HD]
@@ -50,7 +50,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All weights, bf16."""
+    """All weights; what is not a matrix of a layer is bf16."""
 
     embedding: Tensor  # [V, D]
     layers: tuple[Layer, ...]
@@ -63,17 +63,25 @@ class Weights:
         return [*(layer.attention_norm for layer in self.layers), self.norm]
 
     def tensors(self) -> Iterator[Tensor]:
-        """All of them, each once."""
+        """All that are bf16, each once."""
         yield self.embedding
         if self.head is not self.embedding:
             yield self.head
         yield self.norm
         for layer in self.layers:
-            yield from (held for f in fields(layer) if (held := getattr(layer, f.name)) is not None)
+            yield from (held for f in fields(layer) if isinstance(held := getattr(layer, f.name), Tensor))
 
     @classmethod
-    def made(cls, config: ModelConfig, make: Callable[[str, tuple[int, ...]], Tensor]) -> Weights:
-        """Weights from a function of name and shape; names are GGUF's, with ``attn_qkv`` for the joined projections."""
+    def made(
+        cls,
+        config: ModelConfig,
+        make: Callable[[str, tuple[int, ...]], Tensor],
+        matrix: Callable[[str, tuple[int, ...]], Matrix] | None = None,
+    ) -> Weights:
+        """Weights from a function of name and shape; names are GGUF's, with ``attn_qkv`` for the joined projections.
+
+        ``matrix`` makes the matrices of a layer, where those are not made as the rest is."""
+        matrix = matrix or make
         c = config
         heads = c.heads + 2 * c.kv_heads
         stack, suffix = ((c.experts,), "_exps") if c.experts else ((), "")
@@ -82,12 +90,12 @@ class Weights:
             b = f"blk.{i}."
             return Layer(
                 make(b + "attn_norm.weight", (c.width,)),
-                make(b + "attn_qkv.weight", (heads * c.head_dim, c.width)),
-                make(b + "attn_output.weight", (c.width, c.heads * c.head_dim)),
+                matrix(b + "attn_qkv.weight", (heads * c.head_dim, c.width)),
+                matrix(b + "attn_output.weight", (c.width, c.heads * c.head_dim)),
                 make(b + "ffn_norm.weight", (c.width,)),
-                make(f"{b}ffn_gate{suffix}.weight", (*stack, c.ffn_width, c.width)),
-                make(f"{b}ffn_up{suffix}.weight", (*stack, c.ffn_width, c.width)),
-                make(f"{b}ffn_down{suffix}.weight", (*stack, c.width, c.ffn_width)),
+                matrix(f"{b}ffn_gate{suffix}.weight", (*stack, c.ffn_width, c.width)),
+                matrix(f"{b}ffn_up{suffix}.weight", (*stack, c.ffn_width, c.width)),
+                matrix(f"{b}ffn_down{suffix}.weight", (*stack, c.width, c.ffn_width)),
                 make(b + "attn_q_norm.weight", (c.head_dim,)) if c.qk_norm else None,
                 make(b + "attn_k_norm.weight", (c.head_dim,)) if c.qk_norm else None,
                 make(b + "attn_qkv.bias", (heads, c.head_dim)) if c.qkv_bias else None,

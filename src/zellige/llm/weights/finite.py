@@ -34,7 +34,7 @@ def not_finite(model: ModelFile) -> ZelligeError:
     """The error that names the first tensor of a file with values that are not numbers, and where they are."""
     for name, weight in model.tensors.items():
         values = _values(weight)
-        wrong = np.flatnonzero(~np.isfinite(values))
+        wrong = np.flatnonzero(~np.isfinite(values.astype(np.float32)))
         if len(wrong):
             place = tuple(int(i) for i in np.unravel_index(wrong[0], weight.shape))
             return ZelligeError(
@@ -60,6 +60,7 @@ def _values(weight: Any) -> Any:
     import ml_dtypes
 
     plain = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+    plain["F8_E4M3"] = np.dtype(ml_dtypes.float8_e4m3fn)
     if weight.kind in plain:
         return weight.data.view(plain[weight.kind]).reshape(weight.shape)
     return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind])
