@@ -307,6 +307,8 @@ class LLM:
     def next_event(self, number: int) -> Event:
         """The next event of one request; runs steps until there is one, and keeps what others got for them."""
         while (event := self.ready(number)) is None:
+            if not self._engine.busy:  # another thread met an error that is not ours to hand on
+                raise InternalError(f"request {number} is over without an event")
             self.advance()
         return event
 
