@@ -181,3 +181,18 @@ def test_a_cache_in_fp8_is_half_as_large_and_nearly_as_good(tmp_path: Path, refu
     assert a.logprobs != b.logprobs
     with refused("ZL0701"):
         LLM(folder, kv_dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("model.layers.1.mlp.up_proj.weight", (200, 100)), ("model.layers.0.mlp.down_proj.weight_scale_inv", (0, 0))]
+)  # fmt: skip
+def test_weights_that_are_not_numbers_are_an_error(
+    tmp_path: Path, name: str, place: tuple[int, ...], refused: Any
+) -> None:
+    def damage(tensors: Tensors) -> None:
+        tensors[name] = tensors[name].copy()
+        tensors[name][place] = np.nan
+
+    model = open_model(changed(tmp_path, damage))
+    with refused("ZL0611"):
+        FusedRunner(model, model.config, num_pages=8, page_size=16, max_context=64, executor=executor_named("cpu"))

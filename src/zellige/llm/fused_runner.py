@@ -27,6 +27,7 @@ from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, ra
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
@@ -68,16 +69,17 @@ class FusedRunner:
 
     `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
     depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
-    on nothing but itself, bit for bit; matrices are bf16 then.
+    on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the KV cache, or a function that says how
+    many of so many bytes, asked once the weights are there.
 
-    Errors: ZL0506 (memory)."""
+    Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
     def __init__(
         self,
         model: ModelFile | None,
         config: ModelConfig,
         *,
-        num_pages: int,
+        num_pages: int | Callable[[int], int],
         page_size: int,
         max_context: int,
         executor: Executor,
@@ -98,7 +100,7 @@ class FusedRunner:
             dtype = "bf16"
         if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
             raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
-        self.page_size, self.num_pages = page_size, num_pages
+        self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
         self.executor = executor
@@ -112,6 +114,9 @@ class FusedRunner:
                 loader = Loader(model, executor, dtype, progress)
                 self.weights = Weights.made(config, loader.weight, loader.matrix)
                 factors = loader.rope_factors()
+                check_weights(model, self.weights.tensors(), executor)
+            page_bytes = config.kv_bytes(page_size) // (2 if kv_dtype == "fp8" else 1)
+            self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(page_bytes)
             self._cache = self._new_cache(factors, kv_dtype)
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[packing.Shape, _Prefill] = {}
