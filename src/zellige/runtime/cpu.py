@@ -7,6 +7,7 @@ import os
 from array import array as word_array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -168,6 +169,16 @@ class CpuExecutor:
 
             cls._default = cls(default_pool(), os.environ.get("ZELLIGE_CPU_TARGET", "host"))
         return cls._default
+
+    def free_bytes(self) -> int:
+        """Main memory that can be had without swapping. OSError if the system does not say."""
+        try:
+            for line in Path("/proc/meminfo").read_text().splitlines():
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass  # not Linux
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""
