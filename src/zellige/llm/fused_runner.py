@@ -49,8 +49,8 @@ class _Decode:
     logits: Tensor
     draws: Draws
     drawn: Drawn
-    table: Int32Array
-    """What the device's block table holds."""
+    known: Int32Array | None = None
+    """The block table of the batch that the device has, if it is all of it: the same object is sent once."""
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ class FusedRunner:
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
-            self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn, np.zeros((size, self._pages), np.int32))
+            self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn)
         return self._decodes[size]
 
     def prefill_pass(self, shape: packing.Shape) -> _Prefill:
@@ -264,12 +264,12 @@ class FusedRunner:
         inputs.position.write(_padded(batch.positions[first], size))
         inputs.slot.write(_padded(batch.slots[first], size, -1))
         inputs.length.write(_padded(batch.context_lengths[which], size))
-        table = np.zeros_like(todo.table)
-        known = batch.block_table[which, : table.shape[1]]
-        table[: len(which), : known.shape[1]] = known
-        if not np.array_equal(table, todo.table):
+        if batch.block_table is not todo.known or len(which) < batch.sequences:
+            table = np.zeros((size, self._pages), np.int32)
+            known = batch.block_table[which, : self._pages]
+            table[: len(which), : known.shape[1]] = known
             inputs.table.write(table)
-            todo.table = table
+            todo.known = batch.block_table if len(which) == batch.sequences else None
         with using(self.executor):
             todo.graph.replay()
         specs = [batch.sample[b] for b in which]
