@@ -29,7 +29,7 @@ from zellige.backends.cuda.options import Options
 from zellige.backends.reference.launch import run
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, ContractKind, Role
-from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, gpu_quantised
+from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, gpu_quantised, sampling
 from zellige.kernels.heads import (
     head_bias_rope_append,
     head_bias_rope_rows,
@@ -155,6 +155,13 @@ def checks() -> Iterator[Check]:
     yield Check(head_bias_rope_append, append)
     yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
     yield Check(decode.argmax_combine, dict(B=3, V=1000, PARTS=5), bound=0.0)
+    row = dict(B=3, V=1000, PARTS=4)
+    yield Check(sampling.row_parts, row, dict(BLOCK=256))
+    yield Check(sampling.altered, row | dict(A=5), dict(BLOCK=256))
+    yield Check(sampling.token_logprob, row)
+    yield Check(sampling.count_tokens, dict(B=3, V=100, A=5), bound=0.0)
+    yield Check(sampling.keep_tokens, dict(B=3, V=100, A=5), bound=0.0)
+    yield Check(sampling.pick_tokens, dict(B=9, V=100, A=5), bound=0.0)
 
 
 def ragged_checks() -> Iterator[Check]:

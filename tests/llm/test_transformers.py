@@ -51,10 +51,20 @@ def check(model: ModelFile, runner: Runner, tolerance: float) -> None:
 
 
 def test_every_family_has_a_fixture():
-    assert {"llama", "llama3-rope", "smollm2", "qwen2", "qwen2-yarn", "qwen3", "qwen3-yarn", "qwen3-moe"} <= set(NAMES)
+    assert {
+        "llama",
+        "llama3-rope",
+        "smollm2",
+        "qwen2",
+        "qwen2-yarn",
+        "qwen3",
+        "qwen3-yarn",
+        "qwen3-moe",
+        "qwen3-fp8",
+    } <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("moe")])
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith(("moe", "fp8"))])
 def test_the_cpu_runner_agrees_with_transformers(name: str):
     model = open_model(FIXTURES / name)
     check(model, KernelRunner(model, model.config, **SIZES), BF16)

@@ -141,7 +141,9 @@ class Lowering:
             rows, columns = counts[-2], counts[-1]
             area = rows * columns
             inner, rest = self._divided(rest, area, len(counts) > 2)
-            most = min(group, rows.constant) if rows.constant is not None else f"tl.minimum({self._count(rows)}, {group})"
+            most = (
+                min(group, rows.constant) if rows.constant is not None else f"tl.minimum({self._count(rows)}, {group})"
+            )
             wide = f"({self._count(columns)} * {most})"  # programs of a band: no more than there are
             band = self.source.bind(f"{inner} // {wide}", "band")
             height = self.source.bind(f"tl.minimum({self._count(rows)} - {band} * {group}, {group})", "height")
