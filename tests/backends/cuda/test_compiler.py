@@ -36,6 +36,7 @@ BOXES = frozenset(("a", "b", "c", "q", "k", "v", "out"))
 GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     (gpu_linear.matmul, {}, SQUARE, Options(num_warps=8)),
     (gpu_linear.linear, {}, {"N": 4096, "K": 4096}, Options(num_warps=8)),
+    (gpu_linear.linear_two_widths, {}, {"N": 2560, "K": 4096}, Options(num_warps=8)),
     (gpu_linear.matvec, {}, {"N": 4096, "K": 4096}, Options(num_warps=8)),
     (gpu_elementwise.copy, {}, {}, Options(multiples={"N": 16})),
     (gpu_elementwise.rms_norm, {}, {"D": 4096}, Options()),
