@@ -33,6 +33,15 @@ def test_a_product_of_awkward_sizes_is_right(m: int, n: int, k: int) -> None:
     compare(function, {"M": m, "N": n, "K": k}, arrays, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(16, 48, 16), (17, 100, 40), (5, 33, 3)])
+def test_a_product_in_tiles_of_two_widths_is_right(m: int, n: int, k: int) -> None:
+    arrays = {"x": normal(m, k, dtype=bf16), "w": normal(n, k, dtype=bf16), "y": np.full((m, n), np.nan, bf16)}
+    function = function_of(gpu_linear.linear_two_widths, BM=16, BN=32, BX=16, BK=16)
+    for boxes in (frozenset(), frozenset("xw")):
+        options = Options(descriptors=boxes)
+        compare(function, {"M": m, "N": n, "K": k}, arrays, options=options, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("persistent", [0, 1])
 def test_boxes_cover_what_pointers_cover(persistent: int) -> None:
     m, n, k = 40, 48, 24
