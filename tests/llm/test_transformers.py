@@ -51,7 +51,17 @@ def check(model: ModelFile, runner: Runner, tolerance: float) -> None:
 
 
 def test_every_family_has_a_fixture():
-    assert {"llama", "llama3-rope", "smollm2", "qwen2", "qwen2-yarn", "qwen3", "qwen3-yarn", "qwen3-moe", "qwen3-fp8"} <= set(NAMES)
+    assert {
+        "llama",
+        "llama3-rope",
+        "smollm2",
+        "qwen2",
+        "qwen2-yarn",
+        "qwen3",
+        "qwen3-yarn",
+        "qwen3-moe",
+        "qwen3-fp8",
+    } <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith(("moe", "fp8"))])

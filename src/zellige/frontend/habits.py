@@ -135,8 +135,10 @@ def missing_attribute(owner: object, name: str) -> tuple[str, str | None]:
     """Message and help for an attribute that a compile-time object has not."""
     shown = owner.__name__ if isinstance(owner, ModuleType) else describe(owner)
     if shown == "zellige":
-        return f"zl has no operation '{name}'", in_place_of(name) or _close(name)
-    return f"{shown} has no attribute '{name}'", in_place_of(name)
+        return f"zl has no operation '{name}'", in_place_of(name) or _close(name) or "docs/language.md lists them all"
+    return f"{shown} has no attribute '{name}'", in_place_of(
+        name
+    ) or "it is known when the kernel is compiled, and is no tile"
 
 
 def _close(name: str) -> str | None:

@@ -54,7 +54,12 @@ def resolve(context: Context, array: ArrayParam, subscript: object) -> Access:
             elif shape[axis] == Const(1):
                 shape[axis] = extent
             elif extent not in (shape[axis], Const(1)):
-                refuse("ZL0106", f"index lanes of extents {shape[axis]} and {extent} cannot be zipped", context.span)
+                refuse(
+                    "ZL0106",
+                    f"index lanes of extents {shape[axis]} and {extent} cannot be zipped",
+                    context.span,
+                    "make both from one span, or take indices of one extent",
+                )
             lanes[axis] |= own
             axes.append(axis)
         if axes != sorted(set(axes)):

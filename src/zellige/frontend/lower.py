@@ -111,7 +111,8 @@ class Frame:
             if isinstance(value, Extent):
                 self._known(name, value)
             return value
-        refuse("ZL0115", f"'{name}' is not defined", self.context.span, _similar(name, [*self.names, *self.outer]))
+        close = _similar(name, [*self.names, *self.outer])
+        refuse("ZL0115", f"'{name}' is not defined", self.context.span, close or "give it a value before this line")
 
     def _known(self, name: str, extent: Extent) -> None:
         """A dim has its value from an argument's shape."""
@@ -131,7 +132,7 @@ class Frame:
         try:
             bound = inspect.signature(function).bind(*arguments, **keywords)
         except TypeError as error:
-            refuse("ZL0104", f"{name}: {error}", context.span)
+            refuse("ZL0104", f"{name}: {error}", context.span, f"it is {name}{inspect.signature(function)}")
         bound.apply_defaults()
         source = read_source(function)
         caller_source, caller_span = context.source, context.span
@@ -243,7 +244,8 @@ class Frame:
                     self.assigned_at[name] = self.context.span
                 case ast.Tuple(targets) | ast.List(targets):
                     if not isinstance(value, tuple) or len(value) != len(targets):
-                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span)
+                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span,
+                               "give as many values as names")  # fmt: skip
                     for part, item in zip(targets, value, strict=True):
                         self._assign(part, item)
                 case ast.Subscript(array, key):

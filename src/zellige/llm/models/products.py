@@ -149,7 +149,9 @@ class Products:
                     swiglu_rows(self.norm(h, g), gate, up, y=y)
             case _:
                 raise ZelligeError(
-                    "ZL0605", "the gate and up matrices of a layer are stored in two ways", help="load it with dtype='bf16'"
+                    "ZL0605",
+                    "the gate and up matrices of a layer are stored in two ways",
+                    help="load it with dtype='bf16'",
                 )
         return y
 
