@@ -1,7 +1,7 @@
 """The peer of formats.py: ggml's matrix × vector product over the same packed weights, in a process of its own.
 
 Started by formats.py with the Python of a llama-cpp-python installation: reads jobs from standard input (JSON: path of the
-packed rows, ggml's type number, size, copies, threads), then computes once for each empty line and answers in seconds.
+packed rows, ggml's type number, size, threads, copies of the weights, products), then computes once for each empty line and answers in seconds.
 """
 
 from __future__ import annotations
@@ -49,15 +49,17 @@ def main() -> None:
             if context is not None:
                 base.ggml_free(context)
             packed, size = np.load(job["path"]), job["size"]
-            room = job["copies"] * (packed.nbytes + 8 * 4 * size + 4096) + (64 << 20)
+            room = job["copies"] * (packed.nbytes + 4096) + job["launches"] * (4 * size + 4096) + (512 << 20)
             context = base.ggml_init(_Parameters(room, None, False))
             x = base.ggml_new_tensor_2d(context, 0, size, 1)
             ctypes.memmove(base.ggml_get_data(x), np.ones(size, np.float32).ctypes.data, 4 * size)
             graph = base.ggml_new_graph(context)
-            for _ in range(job["copies"]):
-                w = base.ggml_new_tensor_2d(context, job["type"], size, size)
+            weights = [base.ggml_new_tensor_2d(context, job["type"], size, size) for _ in range(job["copies"])]
+            for w in weights:
                 ctypes.memmove(base.ggml_get_data(w), packed.ctypes.data, packed.nbytes)
-                base.ggml_build_forward_expand(graph, base.ggml_mul_mat(context, w, x))
+            for i in range(job["launches"]):
+                product = base.ggml_mul_mat(context, weights[i % len(weights)], x)
+                base.ggml_build_forward_expand(graph, product)
         start = time.perf_counter()
         cpu.ggml_graph_compute_with_ctx(context, graph, job["threads"])
         print(time.perf_counter() - start, flush=True)

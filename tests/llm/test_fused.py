@@ -101,7 +101,7 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 @pytest.fixture(params=[16, 4], ids=["few", "many"])
 def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways that products of more than four tokens go."""
-    monkeypatch.setattr("zellige.llm.models.fused.SOME", request.param)
+    monkeypatch.setattr("zellige.llm.models.products.SOME", request.param)
 
 
 @pytest.mark.usefixtures("some")

@@ -101,6 +101,33 @@ class Sampler:
         return made
 
 
+class _Parameters:
+    """What the rows of one draw ask for, and what it leaves for its own launches; R rows."""
+
+    def __init__(self, sampler: Sampler, rows: int) -> None:
+        make = sampler.executor
+
+        def vector(dtype: DType) -> Tensor:
+            return make.zeros((rows,), dtype)
+
+        self.floats = {
+            name: vector(f32)
+            for name in (
+                "temperature",
+                "top_p",
+                "min_p",
+                "repetition_penalty",
+                "presence_penalty",
+                "frequency_penalty",
+            )
+        }
+        self.top_k, self.seed = vector(i32), vector(u64)
+        self.best, self.total = (make.empty((rows, sampler.parts), f32) for _ in range(2))
+        self.logprob = make.empty((rows,), f32)
+        self.slot: Tensor | None = None  # Index[A, distinct, optional] [R]
+        self.altered: Tensor | None = None  # f32 [R, V]
+
+
 class Draws:
     """Draws for one tensor of logits of R rows. `recorded`: they are always the same tensors, so launches become graphs."""
 
@@ -108,22 +135,17 @@ class Draws:
         self._sampler = sampler
         self._rows = rows
         self._recorded = recorded
-        make = sampler.executor
-
-        def vector(dtype: DType) -> Tensor:
-            return make.zeros((rows,), dtype)
-
-        self._floats = {
-            name: vector(f32)
-            for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-        }
-        self._top_k, self._seed, self._slot = vector(i32), vector(u64), None
-        self._best, self._total = (make.empty((rows, sampler.parts), f32) for _ in range(2))
-        self._altered: Tensor | None = None
-        self._logprob = make.empty((rows,), f32)
+        self._made: _Parameters | None = None
         self._key: Any = None
         self._states: _States | None = None
         self._graphs: dict[tuple[bool, bool], Graph] = {}
+
+    @property
+    def _parameters(self) -> _Parameters:
+        """Made when first needed: many passes are always greedy."""
+        if self._made is None:
+            self._made = _Parameters(self._sampler, self._rows)
+        return self._made
 
     def draw(
         self,
@@ -141,16 +163,20 @@ class Draws:
         self._prepare(specs, lanes, histories)
         alters = any(spec is not None and spec.alters for spec in specs)
         logprobs = any(spec is not None and spec.want_logprob for spec in specs)
-        with using(self._sampler.executor):
-            if not self._recorded:
+        if self._recorded:
+            self.graph(logits, position, token, alters=alters, logprobs=logprobs).replay()
+        else:
+            with using(self._sampler.executor):
                 self._launch(logits, position, token, alters=alters, logprobs=logprobs)
-            else:
-                if (alters, logprobs) not in self._graphs:
-                    with record() as graph:
-                        self._launch(logits, position, token, alters=alters, logprobs=logprobs)
-                    self._graphs[alters, logprobs] = graph
-                self._graphs[alters, logprobs].replay()
-        return self._logprob if logprobs else None
+        return self._parameters.logprob if logprobs else None
+
+    def graph(self, logits: Tensor, position: Tensor, token: Tensor, *, alters: bool, logprobs: bool) -> Graph:
+        """The recorded launches of a draw of this kind (made on first use)."""
+        if (alters, logprobs) not in self._graphs:
+            with using(self._sampler.executor), record() as graph:
+                self._launch(logits, position, token, alters=alters, logprobs=logprobs)
+            self._graphs[alters, logprobs] = graph
+        return self._graphs[alters, logprobs]
 
     def _prepare(self, specs: Sequence[SampleSpec | None], lanes: Int32Array, histories: Mapping[int, History]) -> None:
         """Brings the parameters on the device up to date."""
@@ -158,18 +184,19 @@ class Draws:
         if key == self._key and not histories:
             return
         slots = self._sampler.slots(specs, lanes, histories)
+        p = self._parameters
         chosen = [GREEDY if spec is None else spec for spec in specs]
         chosen += [GREEDY] * (self._rows - len(chosen))
-        for name, tensor in self._floats.items():
+        for name, tensor in p.floats.items():
             tensor.write(np.array([getattr(spec, name) for spec in chosen], np.float32))
-        self._top_k.write(np.array([min(spec.top_k, self._sampler.vocab_size) for spec in chosen], np.int32))
-        self._seed.write(np.array([spec.seed for spec in chosen], np.uint64))
+        p.top_k.write(np.array([min(spec.top_k, self._sampler.vocab_size) for spec in chosen], np.int32))
+        p.seed.write(np.array([spec.seed for spec in chosen], np.uint64))
         states = self._sampler.states
         if states is not None:
             padded = np.full(self._rows, -1, np.int32)
             padded[: len(slots)] = slots
-            if states is not self._states or self._slot is None:  # launches with other states are other launches
-                self._slot = contracted(
+            if states is not self._states or p.slot is None:  # launches with other states are other launches
+                p.slot = contracted(
                     self._sampler.executor,
                     padded,
                     ContractKind.INDEX,
@@ -180,31 +207,40 @@ class Draws:
                 self._graphs = {kind: graph for kind, graph in self._graphs.items() if not kind[0]}
                 self._states = states
             else:
-                self._slot.write(padded)
+                p.slot.write(padded)
         self._key = key
 
     def _launch(self, logits: Tensor, position: Tensor, token: Tensor, *, alters: bool, logprobs: bool) -> None:
-        best, drawn_from, p = self._best, logits, self._floats
+        p = self._parameters
+        best, drawn_from = p.best, logits
         if logprobs or not alters:
-            sampling.row_parts(logits, best=best, total=self._total)
+            sampling.row_parts(logits, best=best, total=p.total)
         if alters:
-            assert self._states is not None and self._slot is not None
-            if self._altered is None:
-                self._altered = self._sampler.executor.empty((self._rows, self._sampler.vocab_size), f32)
-            drawn_from = self._altered
-            best = self._sampler.executor.empty(self._best.shape, f32)
+            assert self._states is not None and p.slot is not None
+            if p.altered is None:
+                p.altered = self._sampler.executor.empty((self._rows, self._sampler.vocab_size), f32)
+            drawn_from = p.altered
+            best = self._sampler.executor.empty(p.best.shape, f32)
             sampling.altered(
-                logits, self._slot, self._states.counts, self._states.bias, p["repetition_penalty"], p["presence_penalty"],
-                p["frequency_penalty"], y=drawn_from, best=best,
+                logits, p.slot, self._states.counts, self._states.bias, p.floats["repetition_penalty"], p.floats["presence_penalty"],
+                p.floats["frequency_penalty"], y=drawn_from, best=best,
             )  # fmt: skip
         sampling.draw(
-            drawn_from, best, position, p["temperature"], self._top_k, p["top_p"], p["min_p"], self._seed, token=token
+            drawn_from,
+            best,
+            position,
+            p.floats["temperature"],
+            p.top_k,
+            p.floats["top_p"],
+            p.floats["min_p"],
+            p.seed,
+            token=token,
         )
         if alters:
-            assert self._states is not None and self._slot is not None
-            sampling.count_tokens(token, self._slot, counts=self._states.counts)
+            assert self._states is not None and p.slot is not None
+            sampling.count_tokens(token, p.slot, counts=self._states.counts)
         if logprobs:
-            sampling.token_logprob(logits, self._best, self._total, token, logprob=self._logprob)
+            sampling.token_logprob(logits, p.best, p.total, token, logprob=p.logprob)
 
 
 def contracted(executor: Executor, values: Int32Array, kind: ContractKind, bound: int, **flags: bool) -> Tensor:

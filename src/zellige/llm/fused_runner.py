@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from zellige.diagnostics import InternalError, ZelligeError
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import log_probability
@@ -21,8 +22,9 @@ from zellige.llm import packing
 from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
 from zellige.llm.models.loading import DType, Loader, random_matrix, random_weight
-from zellige.llm.models.products import MOST_WITH_EXPERTS
+from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import ModelFile
@@ -64,7 +66,8 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it.
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it. `invariant`
+    takes bf16.
 
     Errors: ZL0506 (memory)."""
 
@@ -80,8 +83,19 @@ class FusedRunner:
         dtype: DType = "auto",
         lanes: int = 1024,
         lookahead: bool = True,
+        invariant: bool = False,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
+        if invariant and (config.experts or dtype == "fp8"):
+            raise ZelligeError(
+                "ZL0701",
+                "batch_invariant is not there for mixtures of experts and fp8 weights yet",
+                help="leave batch_invariant out, or use dtype='bf16'",
+            )
+        if invariant:
+            dtype = "bf16"
+        if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
+            raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
@@ -101,6 +115,8 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
+        self._invariant = invariant
+        self._products = InvariantProducts if invariant else Products
         self._lanes = Lanes(executor, lanes, config.vocab_size)
         self._sampler = Sampler(executor, config.vocab_size)
         self._held: Drawn | None = None
@@ -144,7 +160,9 @@ class FusedRunner:
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
             with using(self.executor), record() as graph:
-                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor)
+                logits = decode_step(
+                    self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
+                )
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
             self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn, np.zeros((size, self._pages), np.int32))
         return self._decodes[size]
@@ -177,17 +195,27 @@ class FusedRunner:
                     self.executor,
                     fresh=shape.fresh,
                     buffers=self._buffers,
+                    products_of=self._products,
                 )
             draws, drawn = Draws(self._sampler, shape.wanted, recorded=True), self._lanes.drawn(inputs.token)
             self._prefills[shape] = _Prefill(graph, inputs, logits, draws, drawn)
         return self._prefills[shape]
 
-    def prepare(self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = ()) -> int:
+    def prepare(
+        self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = (), sampled: bool = False
+    ) -> int:
         """Records decode steps for these numbers of sequences and prefill passes of these shapes, before they are needed.
 
-        Gives the number of launches."""
-        launches = sum(len(self.decode_pass(n).graph) for n in sequences)
-        return launches + sum(len(self.prefill_pass(shape).graph) for shape in prefills)
+        ``sampled``: and draws with filters from their logits. Gives the number of launches."""
+        passes: list[_Decode | _Prefill] = [self.decode_pass(n) for n in sequences]
+        passes += [self.prefill_pass(shape) for shape in prefills]
+        launches = sum(len(todo.graph) for todo in passes)
+        for todo in passes:
+            self._lanes.prepare(todo.drawn)
+            if sampled:
+                logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
+                launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
+        return launches
 
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
@@ -254,7 +282,7 @@ class FusedRunner:
 
     def _prefill(self, batch: StepBatch, pieces: list[packing.Piece]) -> None:
         """One pass over the prompts of several sequences; draws the tokens of those that are complete, into their lanes."""
-        todo = self._replay(batch, pieces, packing.shape_of(batch, pieces))
+        todo = self._replay(batch, pieces, self._shape_of(batch, pieces))
         ends = [p.first + p.count == batch.offsets[p.sequence + 1] for p in pieces]
         specs = [batch.sample[p.sequence] if end else None for p, end in zip(pieces, ends, strict=True)]
         if all(spec is None for spec in specs):
@@ -302,13 +330,17 @@ class FusedRunner:
         for b in sequences:
             for first in range(int(batch.offsets[b]), int(batch.offsets[b + 1]), SCORED):
                 piece = packing.Piece(b, first, min(SCORED, int(batch.offsets[b + 1]) - first))
-                shape = packing.shape_of(batch, [piece])
+                shape = self._shape_of(batch, [piece])
                 todo = self._replay(batch, [piece], replace(shape, wanted=shape.rows))
                 rows = slice(first, first + piece.count)
                 wanted = batch.targets[rows]
                 found, best = log_probability(todo.logits.numpy()[: piece.count], wanted)
                 row_logprobs[rows] = np.where(wanted >= 0, found.numpy(), np.nan)
                 row_argmax[rows] = best.numpy()
+
+    def _shape_of(self, batch: StepBatch, pieces: list[packing.Piece]) -> packing.Shape:
+        shape = packing.shape_of(batch, pieces)
+        return replace(shape, tile=TILE, fresh=False) if self._invariant else shape
 
     def _replay(self, batch: StepBatch, pieces: list[packing.Piece], shape: packing.Shape) -> _Prefill:
         """Writes a prefill pass's inputs and gives it to the device."""

@@ -95,11 +95,17 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 f"a value does not fit {claim.bound}", f"can exceed {claim.bound}",
                 "conversions to and from index are exact", f"bound it first with zl.clamp, or use a wider type than {claim.bound}",
             )  # fmt: skip
-        case Kind.CONTRACT if claim.code == "ZL0406" and not claim.others:
+        case Kind.CONTRACT if claim.code == "ZL0406" and "elements" in claim.shown:
             return (
                 f"of no lengths, the offsets in '{claim.array}' are one element, which cannot be both 0 and the total",
                 "there may be no lengths", f"{claim.bound} runs from 0 to its bound, and readers rely on it without checking",
                 "require a length at least, such as zl.requires(S >= 1) for an output of S + 1 offsets",
+            )  # fmt: skip
+        case Kind.CONTRACT if claim.code == "ZL0406" and claim.bound.startswith("Offsets"):
+            return (
+                f"'{claim.array}' may break its contract {claim.bound}: not proved that {claim.what}", "this value breaks it",
+                "whoever reads the array relies on the contract without checking",
+                "store 0 first, never less than before, and the total last; or zl.offsets(lengths, total=…) as one whole tile",
             )  # fmt: skip
         case Kind.CONTRACT if claim.code == "ZL0406":
             return (

@@ -1,6 +1,6 @@
 """Code for each instruction set, inspected as text: what it is made of, and what it must not contain.
 
-AArch64 is compiled here and not run; x86 sets are run by the other tests of this folder where the machine has them.
+x86 sets are run by the other tests of this folder where the machine has them, AArch64 by test_aarch64.py in an emulator.
 """
 
 from __future__ import annotations

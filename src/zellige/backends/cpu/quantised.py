@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.backends.cpu.context import Array, Context, Index, Position, project
+from zellige.backends.cpu.context import Array, Context, Index, Lane, Position, pieces, project
 from zellige.backends.cpu.convert import widen
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg, float_literal
-from zellige.backends.cpu.memory import mask_at, zeros
+from zellige.backends.cpu.memory import gather, loads_at, mask_at, zeros
+from zellige.backends.cpu.plan import shape_of
 from zellige.ir import dtypes, ops
 from zellige.ir.block_layout import BlockLayout, Integers, Plane
 from zellige.ir.ops import Value
@@ -34,6 +35,7 @@ def unpack(ctx: Context, value: Value, position: Position) -> Reg:
     places = [ctx.index(v, project(v, position)) for v in op.index]
     lanes = max((p.lanes for p in places), default=0)
     *outer, last = places
+    ready = ctx.scales.get((value, _row_of(position)))
     if (
         lanes
         and not mask.lanes
@@ -43,7 +45,8 @@ def unpack(ctx: Context, value: Value, position: Position) -> Reg:
     ):
         first = last.position_in(layout.elements)
         if first is not None and (first + lanes <= layout.elements or first == 0 == lanes % layout.elements):
-            return _together(ctx, array, outer, last.base, first, mask, op.pad, lanes)
+            scales = None if ready is None or mask != TRUE else _scales_at(ctx, ready, layout, position)
+            return _together(ctx, array, outer, last.base, first, mask, op.pad, lanes, scales)
     if not lanes:
         return _element(ctx, array, [_scalar(ctx, p, 0) for p in places], mask, op.pad)
     values = []
@@ -92,13 +95,107 @@ def _block_start(ctx: Context, array: Array, outer: list[Int], block: Int, mask:
     return start if mask == TRUE else e.select(mask, start, zeros(ctx))
 
 
+# --- scales of a whole row, converted together
+
+
+_GATHERED = 8
+"""Blocks whose scales are read and converted at once."""
+
+
+def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
+    """Converts the scales and minima of all blocks of a row that evaluating `value` along it will read.
+
+    `position` is at the row's start. Otherwise each block converts its own, half of the work of a block with short codes:
+    in registers they are spread by shuffles, of which a core does one a cycle; from memory, a broadcast is a load."""
+    e = ctx.emitter
+    for op, place in loads_at(ctx, value, position):
+        load = op.result
+        if not load.type.dtype.is_block:
+            continue
+        array = ctx.arrays[op.array]
+        layout = _layout(array)
+        *rows, along = place
+        if _numbers(layout) == 1 or mask_at(ctx, op.masks, place) != TRUE:
+            continue
+        if not isinstance(along, Lane) or along.base != 0 or any(isinstance(row, Lane) for row in rows):
+            continue
+        *outer, last = [ctx.index(v, project(v, place)) for v in op.index]
+        if not isinstance(last, Index) or last.stride != 1 or last.position_in(layout.elements) != 0:
+            continue
+        if not all(isinstance(p, Index) and p.stride == 0 for p in outer):
+            continue
+        count = shape_of(load)[-1] // layout.elements
+        if count * layout.elements != shape_of(load)[-1]:
+            continue
+        start = _block_start(ctx, array, [_scalar(ctx, p, 0) for p in outer], e.udiv(last.base, layout.elements), TRUE)
+        ctx.scales[load, _row_of(place)] = _converted(ctx, layout, start, count, array.load_metadata)
+
+
+def _numbers(layout: BlockLayout) -> int:
+    """How many scales and minima a block has, one of each for every group."""
+    return max(1, layout.groups) * (1 if layout.minimum is None else 2)
+
+
+def _converted(ctx: Context, layout: BlockLayout, start: Reg, count: int, metadata: str) -> Reg:
+    """The address of the scales and then the minima of each of `count` blocks from `start`, as f32."""
+    e = ctx.emitter
+    room = ctx.scratch(4 * _numbers(layout) * count)
+    for lower, upper, lanes in pieces(count, 1 if layout.group else _GATHERED):
+
+        def some(first: Int, _: list[Reg], lanes: int = lanes) -> tuple[()]:
+            if layout.group:
+                block = _Block(ctx, layout, e.offset(start, e.mul(first, layout.bytes)), metadata, None)
+                at = e.offset(room, e.mul(first, 4 * _numbers(layout)))
+                for i, numbers in enumerate(block.by_group()):
+                    e.store(numbers, e.offset(at, 4 * i * layout.groups), 4, ctx.scratch_metadata)
+            else:
+                _convert(ctx, layout, start, room, first, lanes, metadata)
+            return ()
+
+        e.loop(lower, upper, lanes, (), some)
+    # through an assembler statement that does nothing, so that LLVM keeps the way through memory
+    return e.inst(f'call ptr asm "", "=r,0"({room})', "ptr")
+
+
+def _convert(ctx: Context, layout: BlockLayout, start: Reg, room: Reg, first: Int, lanes: int, metadata: str) -> None:
+    """Scales (and minima) of blocks first … first + lanes − 1."""
+    e = ctx.emitter
+    at = e.offset(e.offset(start, layout.scale), e.mul(first, layout.bytes))
+    if lanes == 1:
+        found = e.from_lanes([e.load(at, "i32", 0, 2, metadata)])
+    else:
+        places = ", ".join(f"i64 {i * layout.bytes}" for i in range(lanes))
+        pad = Reg("poison", "i32", lanes)
+        found = gather(ctx, at, Reg(f"<{places}>", "i64", lanes), "i32", 1, TRUE, pad, metadata)
+    halves = e.inst(f"bitcast {found} to <{2 * lanes} x i16>", "i16", 2 * lanes)
+    wide = widen(e, halves, dtypes.f16, ctx.target)
+    e.store(wide, e.offset(room, e.mul(first, 8)), 4, ctx.scratch_metadata)
+
+
+def _row_of(position: Position) -> Position:
+    return position[:-1]
+
+
+def _scales_at(ctx: Context, ready: Reg, layout: BlockLayout, position: Position) -> Reg:
+    """Where the scales of the blocks at a position are."""
+    e = ctx.emitter
+    along = position[-1]
+    base = along.base if isinstance(along, Lane) else along
+    first = along.position_in(layout.elements) if isinstance(along, Lane) else None
+    block = e.udiv(base if first is None else e.sub(base, first), layout.elements)
+    return e.offset(ready, e.mul(block, 4 * _numbers(layout)))
+
+
 # --- lanes whose place in the block is known
 
 
 def _together(
-    ctx: Context, array: Array, outer: list[Index | Reg], base: Int, first: int, mask: Reg, pad: float, lanes: int
-) -> Reg:
-    """`lanes` elements from index `base`, which is element `first` of its block: part of a block, or whole blocks."""
+    ctx: Context, array: Array, outer: list[Index | Reg], base: Int, first: int, mask: Reg, pad: float, lanes: int,
+    scales: Reg | None,
+) -> Reg:  # fmt: skip
+    """`lanes` elements from index `base`, which is element `first` of its block: part of a block, or whole blocks.
+
+    `scales` is the address of the blocks' scales (and minima) as f32, if they have been converted already."""
     e = ctx.emitter
     layout = _layout(array)
     block = e.udiv(e.sub(base, first), layout.elements)
@@ -107,7 +204,8 @@ def _together(
     parts = []
     for number in range(lanes // size):
         start = _block_start(ctx, array, row, e.add(block, number), mask)
-        parts.append(_Block(ctx, layout, start, array.load_metadata).elements(first, size))
+        ready = None if scales is None else e.offset(scales, 4 * _numbers(layout) * number)
+        parts.append(_Block(ctx, layout, start, array.load_metadata, ready).elements(first, size))
     values = e.concatenate(parts)
     if mask != TRUE:
         values = e.select(mask, values, e.splat(float_literal(pad, "float"), lanes))
@@ -122,6 +220,8 @@ class _Block:
     layout: BlockLayout
     start: Reg
     metadata: str
+    scales: Reg | None
+    """Where its scale (and minimum) are as f32, if they have been converted already."""
 
     def elements(self, first: int, lanes: int) -> Reg:
         """Elements first … first + lanes − 1 as f32."""
@@ -156,13 +256,11 @@ class _Block:
     def _plane(self, plane: Plane, first: int, lanes: int, type_: str, place: int) -> Reg:
         """The bits of one plane, moved to bit `place`."""
         e = self.ctx.emitter
+        if plane.bits == 1:
+            one = e.splat(Reg(str(1 << place), type_), lanes)
+            return e.select(self._bits(plane, first, lanes), one, e.splat(Reg("0", type_), lanes))
         bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
         raw = self._bytes(list(bytes_))
-        if plane.bits == 1:
-            wanted = e.op("and", raw, _constants([1 << shift for shift in shifts], "i8"))
-            chosen = e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
-            one = e.splat(Reg(str(1 << place), type_), lanes)
-            return e.select(chosen, one, e.splat(Reg("0", type_), lanes))
         if type_ != "i8":
             raw = e.convert("zext", raw, type_)
         if any(shifts):
@@ -170,6 +268,18 @@ class _Block:
         if type_ != "i8" or any(shift + plane.bits < 8 for shift in shifts):
             raw = e.op("and", raw, e.splat(Reg(str((1 << plane.bits) - 1), type_), lanes))
         return e.op("shl", raw, e.splat(Reg(str(place), type_), lanes)) if place else raw
+
+    def _bits(self, plane: Plane, first: int, lanes: int) -> Reg:
+        """Whether the single bit of each integer is set."""
+        e = self.ctx.emitter
+        bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
+        if [8 * byte + shift for byte, shift in zip(bytes_, shifts, strict=True)] == list(
+            range(8 * bytes_[0], 8 * bytes_[0] + lanes)
+        ):  # one after the other, as a mask register has them
+            bits = e.load(e.offset(self.start, bytes_[0]), f"i{lanes}", 0, 1, self.metadata)
+            return e.inst(f"bitcast {bits} to <{lanes} x i1>", "i1", lanes)
+        wanted = e.op("and", self._bytes(list(bytes_)), _constants([1 << shift for shift in shifts], "i8"))
+        return e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
 
     def _bytes(self, wanted: list[int]) -> Reg:
         """The given bytes of the block, one a lane: one load of the range that they are from."""
@@ -185,23 +295,35 @@ class _Block:
     # --- scales
     def _affine(self, first: int, lanes: int) -> tuple[Reg, Reg | None]:
         """What multiplies each of some elements' codes, and what is then added, if anything."""
-        layout = self.layout
-        scale, minimum = self._halves()
-        low = None
-        if minimum is not None:
-            low = self._spread(minimum, layout.lows, first, lanes)
-            if layout.minimum_sign < 0:
-                low = self.ctx.emitter.inst(f"fneg {low}", "float", lanes)
-        return self._spread(scale, layout.factors, first, lanes), low
-
-    def _spread(self, one: Reg, factors: Integers | None, first: int, lanes: int) -> Reg:
-        """The number of the whole block in all lanes of `one`, times the factor of each element's group, for some elements."""
         e, layout = self.ctx.emitter, self.layout
-        if factors is None:
-            return e.shuffle(one, None, [0] * lanes)
-        numbers = e.convert("sitofp", self._integers(factors, 0, layout.groups, "i32"), "float")
-        product = e.fop("fmul", e.part(one, 0, layout.groups), numbers)
-        return e.shuffle(product, None, [i // layout.group for i in range(first, first + lanes)])
+        if not layout.group:
+            halves = self._halves()
+            return e.shuffle(halves[0], None, [0] * lanes), halves[1] and e.shuffle(halves[1], None, [0] * lanes)
+        if self.scales is not None:
+            wanted = range(first // layout.group, (first + lanes - 1) // layout.group + 1)
+            each = lanes // len(wanted)
+            spread = [
+                e.concatenate(
+                    [e.splat(e.load(e.offset(self.scales, 4 * (kind + g)), "float", 0, 4), each) for g in wanted]
+                )
+                for kind in range(0, _numbers(layout), layout.groups)
+            ]
+        else:
+            place = [i // layout.group for i in range(first, first + lanes)]
+            spread = [e.shuffle(numbers, None, place) for numbers in self.by_group()]
+        return spread[0], spread[1] if len(spread) > 1 else None
+
+    def by_group(self) -> list[Reg]:
+        """The scale of each group, and what is added to each group if anything is."""
+        e, layout = self.ctx.emitter, self.layout
+        found = []
+        for one, factors in zip(self._halves(), (layout.factors, layout.lows), strict=True):
+            if one is not None and factors is not None:
+                numbers = e.convert("sitofp", self._integers(factors, 0, layout.groups, "i32"), "float")
+                found.append(e.fop("fmul", e.part(one, 0, layout.groups), numbers))
+        if layout.minimum_sign < 0:
+            found[1] = e.inst(f"fneg {found[1]}", "float", layout.groups)
+        return found
 
     def _halves(self) -> tuple[Reg, Reg | None]:
         """The block's scale, and its minimum if it has one, as f32 in all of 16 lanes.
@@ -210,6 +332,9 @@ class _Block:
         false dependence on whatever was there.
         """
         e, layout = self.ctx.emitter, self.layout
+        if self.scales is not None:
+            found = [e.splat(e.load(e.offset(self.scales, 4 * i), "float", 0, 4), 16) for i in range(2)]
+            return found[0], found[1]
         at = e.offset(self.start, layout.scale)
         if layout.minimum is None:
             bits = e.splat(e.load(at, "i16", 0, 2, self.metadata), 16)
@@ -222,20 +347,22 @@ class _Block:
 
     # --- short codes by table
     def _looked_up(self, first: int, lanes: int) -> bool:
-        """True if 16 elements at a time share scale and low, and have a code that a permutation's index can be."""
+        """True if 16 elements at a time share scale and low, and have codes whose lowest 4 bits can index a permutation."""
         layout = self.layout
         return (
             self.ctx.target.vector_bits == 512
             and lanes % 16 == 0
-            and len(layout.codes.planes) == 1
             and layout.codes.planes[0].bits == 4
+            and all((plane.bits, plane.run) == (1, 1) for plane in layout.codes.planes[1:])
             and layout.codes.planes[0].run % 16 == 0
             and first % 16 == 0
             and layout.group % 16 == 0
         )
 
     def _by_table(self, first: int, scale: Reg, low: Reg | None) -> Reg:
-        """16 elements, looked up among the 16 values that a code can mean; the permutation reads the low 4 bits of an index."""
+        """16 elements, looked up among the 16 values that 4 bits can mean; the permutation reads the low 4 bits of an index.
+
+        A fifth bit adds 16 steps."""
         e, codes = self.ctx.emitter, self.layout.codes
         steps = ", ".join(f"float {float_literal(i - codes.zero, 'float').ref}" for i in range(16))
         table = e.fop("fmul", Reg(f"<{steps}>", "float", 16), scale)
@@ -245,7 +372,11 @@ class _Block:
         index = e.convert("zext", e.load(e.offset(self.start, byte), "i8", 16, 1, self.metadata), "i32")
         if shift:
             index = e.op("lshr", index, e.splat(Reg(str(shift), "i32"), 16))
-        return e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
+        value = e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
+        if len(codes.planes) == 1:
+            return value
+        raised = e.fop("fadd", value, e.fop("fmul", scale, e.splat(float_literal(16.0, "float"), 16)))
+        return e.select(self._bits(codes.planes[1], first, 16), raised, value)
 
 
 def _constants(values: list[int] | tuple[int, ...], type_: str) -> Reg:

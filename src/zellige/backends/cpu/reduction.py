@@ -26,8 +26,9 @@ from zellige.backends.cpu.context import (
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
-from zellige.backends.cpu.memory import read_buffer, write_buffer
+from zellige.backends.cpu.memory import address, loads_at, prefetch, read_buffer, write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
+from zellige.backends.cpu.quantised import prepare_scales
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
@@ -272,7 +273,22 @@ def _rows(
     flat = [part for _ in range(count * unroll) for part in reducer.start(lanes if lanes > 1 else 0)]
     stride = max(lanes * unroll, period)  # elements of one step of the loop; its vectors take turns at the accumulators
 
+    if extent >= _LONG_ROW and ctx.target.vector_bits == 512:
+        for row in rows:
+            prepare_scales(ctx, op.x, tuple(Lane(0, lanes, 0) if i == op.axis else c for i, c in enumerate(row)))
+
+    def fetch(i: Int) -> None:
+        """Prefetches what each row streams from memory: arrays of which every element is read once."""
+        for row in rows if extent >= _LONG_ROW else ():
+            position = tuple(lane_at(i, lanes, stride) if axis == op.axis else c for axis, c in enumerate(row))
+            for load, where in loads_at(ctx, op.x, position):
+                if size_of(load.result) == size_of(op.x) > extent:
+                    place = address(ctx, ctx.arrays[load.array], load.index, where)
+                    if place.scattered is None and place.stride == 1:
+                        prefetch(ctx, ctx.arrays[load.array], place, stride)
+
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
+        fetch(i)
         result = list(carried)
         for u in range(stride // lanes):
             coordinate = lane_at(e.add(i, u * lanes), lanes, stride, u * lanes)

@@ -29,8 +29,6 @@ from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
 ARGMAX_BLOCK = 2048
-SOME = 16
-"""Tokens up to which each head of each token has a program to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +142,18 @@ def decode_step(
     inputs: DecodeInputs,
     memory: Memory,
     splits: int | None = None,
+    products_of: type[Products] = Products,
 ) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
     ``splits``: programs that share the attention over one context (None: as suits the batch)."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    splits = splits or attention_splits(rows, c.kv_heads)
+    products = products_of(rows, c.rms_eps, memory)
+    splits = splits or products.splits(c.kv_heads)
     states = (rows, c.kv_heads, splits, groups)
     part = memory.empty((*states, c.head_dim), f32)
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
-    products = Products(rows, c.rms_eps, memory)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
@@ -189,6 +188,7 @@ def prefill_step(
     *,
     fresh: bool,
     buffers: dict[str, Tensor] | None = None,
+    products_of: type[Products] = Products,
 ) -> Tensor:
     """A pass over T rows: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V], and leaves their argmax in
     ``inputs.token``. ``fresh``: every sequence starts in this pass, so that attention need not look into the cache.
@@ -196,7 +196,7 @@ def prefill_step(
     c = config
     tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     tile = tokens // inputs.owner.shape[0]
-    products = Products(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
+    products = products_of(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
@@ -212,7 +212,7 @@ def prefill_step(
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]
-    logits = Products(wanted, c.rms_eps, memory, products.buffers).normed(
+    logits = products_of(wanted, c.rms_eps, memory, products.buffers).normed(
         take_rows(h, inputs.last), w.norm, w.head, f32
     )
     _likeliest(logits, inputs.token, memory)
@@ -235,7 +235,7 @@ def _heads(
     q = products.buffer("q", (rows, c.heads, c.head_dim), bf16)
     keys, values = cached
     places = (inputs.position, inputs.slot, cache.cosine, cache.sine)
-    if rows <= SOME:
+    if products.by_head:
         if layer.q_norm is not None:
             head_norm_rope_append(qkv, layer.q_norm, layer.k_norm, *places, c.rms_eps, q=q, keys=keys, values=values)
         elif layer.qkv_bias is not None:
@@ -264,8 +264,3 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
     weight = products.buffer("share", choice, f32)
     route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
     products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)
-
-
-def attention_splits(batch: int, kv_heads: int) -> int:
-    """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy."""
-    return 1 << min(6, max(1, 512 // (batch * kv_heads)).bit_length() - 1)

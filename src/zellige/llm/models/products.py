@@ -30,6 +30,8 @@ from zellige.runtime.tensor import Tensor
 
 FEW = 4
 """Tokens up to which each streams the weights by itself."""
+SOME = 16
+"""Tokens up to which each head of each token has a program to itself."""
 THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
@@ -104,6 +106,16 @@ class Products:
     _ready: Tensor | None = None
     """The weight of the norm that is in the buffer already."""
 
+    @property
+    def by_head(self) -> bool:
+        """Whether each head of each token has a program to itself."""
+        return self.rows <= SOME
+
+    def splits(self, kv_heads: int) -> int:
+        """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy, and
+        at most 32, since the parts are read again."""
+        return 1 << min(5, max(1, 512 // (self.rows * kv_heads)).bit_length() - 1)
+
     def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """The buffer of that name; made the first time."""
         key = f"{name} {shape} {dtype}"
@@ -164,7 +176,7 @@ class Products:
             else:
                 linear_residual(x, w, h=h)
             return
-        parts, depth = _split(self.rows, *w.shape)
+        parts, depth = split(self.rows, *w.shape)
         if parts == 1 and isinstance(w, Tensor):
             linear_rows_add(x, w, h=h)
             return
@@ -201,12 +213,16 @@ class Products:
         self._ready = None
 
 
-def _split(rows: int, width: int, depth: int) -> tuple[int, int]:
+def split(rows: int, width: int, depth: int) -> tuple[int, int]:
     """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is."""
     side = 64 if rows <= 64 else 128
     programs = -(-rows // side) * -(-width // side)
     if rows > 256 or programs >= MULTIPROCESSORS:
         return 1, depth
-    wanted = min(8 if rows <= 16 else 4, -(-2 * MULTIPROCESSORS // programs))
+    most = 8 if rows <= 64 else 4
+    if rows <= 16:  # bound by memory: more programs than multiprocessors
+        wanted = min(most, -(-2 * MULTIPROCESSORS // programs))
+    else:  # a power of two, so that all run at once
+        wanted = min(most, 1 << (MULTIPROCESSORS // programs).bit_length() - 1)
     length = -(-depth // wanted // 256) * 256
     return -(-depth // length), length

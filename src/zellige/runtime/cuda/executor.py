@@ -97,10 +97,10 @@ class CudaExecutor:
     asynchronous = False
     borrows = False
 
-    def __init__(self, device: Device | None, target: str | None = None, *, schedules: str = tuned.UNMEASURED) -> None:
-        """``schedules``: without a device, the name of the one whose schedules are compiled."""
+    def __init__(self, device: Device | None, target: str | None = None, *, schedules: str | None = None) -> None:
+        """``schedules``: the name of the device whose schedules are used, if not those of this one."""
         self.device = device
-        self.schedules = device.name if device else schedules
+        self.schedules = schedules or (device.name if device else tuned.UNMEASURED)
         self.target = target or (device.target if device else "sm_90")
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}
@@ -112,9 +112,9 @@ class CudaExecutor:
             self._staging = Staging(device, self.stream)
 
     @classmethod
-    def open(cls, ordinal: int = 0) -> CudaExecutor:
+    def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
         """An executor on a GPU of this machine. ZelligeError ZL0510 to ZL0512 if there is none."""
-        return cls(open_device(ordinal))
+        return cls(open_device(ordinal), schedules=schedules)
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
