@@ -29,6 +29,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, as_extent, ceildiv
 from zellige.ir.ops import BinaryOp, UnaryOp
 from zellige.ir.types import ArrayParam
+from zellige.lang.dtype_names import dtype_for
 
 BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]] = {
     ast.Add: (operator.add, BinaryOp.ADD),
@@ -430,7 +431,7 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
         case Tile() as tile, "to":
             if len(arguments) != 1 or keywords or not isinstance(arguments[0], DType):
                 refuse("ZL0104", ".to takes one dtype", context.span,
-                       habits.dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
+                       dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
             return context.cast(tile, arguments[0])
         case Tile() as tile, "reshape":
             shape = arguments[0] if len(arguments) == 1 else tuple(arguments)

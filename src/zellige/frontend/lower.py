@@ -36,7 +36,10 @@ def read_source(function: Callable[..., Any]) -> SourceText:
     text = "".join(lines)
     dedented = textwrap.dedent(text)
     tree = ast.parse(dedented).body[0]
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        span = Span(code.co_filename, first, 0, first, 1 << 16)
+        what = "an async function" if isinstance(tree, ast.AsyncFunctionDef) else "a lambda"
+        refuse("ZL0114", f"{what} is no kernel", span, "write it as a function: def")
     indent = len(lines[0]) - len(lines[0].lstrip())
     return SourceText(inspect.getsourcefile(function) or code.co_filename, first, indent, tree, text)
 

@@ -172,8 +172,8 @@ def tile_size(context: Context, size: object) -> int:
     if isinstance(size, Const):
         size = size.value
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        refuse("ZL0110", f"a tile size is a static int ≥ 1, not {describe(size)}", context.span,
-               "make it a zl.Static parameter")  # fmt: skip
+        help = "make it a zl.Static parameter" if isinstance(size, Tile | Extent) else "give a whole number, such as 64"
+        refuse("ZL0110", f"a tile size is a static int ≥ 1, not {describe(size)}", context.span, help)
     return size
 
 

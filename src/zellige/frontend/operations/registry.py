@@ -12,6 +12,7 @@ from zellige.ir.builder import ShapeError
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, as_extent
 from zellige.lang import operations as declared
+from zellige.lang.dtype_names import dtype_for
 
 Lowering = Callable[..., object]
 LOWERINGS: dict[str, Lowering] = {}
@@ -57,7 +58,7 @@ def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
 def dtype_of(context: Context, dtype: object) -> DType:
     """An argument that must be a dtype."""
     if not isinstance(dtype, DType):
-        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, habits.dtype_for(dtype, "use {}"))
+        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, dtype_for(dtype))
     return dtype
 
 
