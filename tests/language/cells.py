@@ -43,12 +43,12 @@ EPSILON = {"f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2, "bf16": 2.0**-7, "f16": 2.0**-1
 
 @dataclass(frozen=True)
 class Operation:
-    """A row of the table. ``numpy`` gets the tiles as f64 arrays (of floats) or Python integers (object arrays)."""
+    """A row of the table."""
 
     name: str
     expression: str
     numpy: Callable[..., Any] | None
-    """From (a, b, c, m, n, p, q) in float64 or as Python integers; None: ``exact`` below has its own oracle."""
+    """From the tiles by name, in float64 or as Python integers; None: see ``expected``."""
     result: str = "{T}"
     shape: str = "16"
     positive: bool = False
