@@ -81,6 +81,8 @@ class Context:
     group: int = 1
     busy: Value | None = None
     """Set by a ragged grid: whether this program has a tile. One without ends right after the grid."""
+    stored_span: Span | None = None
+    """Where the value of the current assignment stands: what is wrong with a stored value is shown there."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
     unsafe: list[Unsafe] = field(default_factory=list)

@@ -193,8 +193,10 @@ class Frame:
         match statement:
             case ast.Assign(targets, value):
                 result = self.evaluate(value)
+                context.stored_span = context.source.span(value)
                 for target in targets:
                     self._assign(target, result)
+                context.stored_span = None
             case ast.AnnAssign(target, _, value) if value is not None:
                 self._assign(target, self.evaluate(value))
             case ast.AugAssign(target, op, value):
