@@ -118,7 +118,9 @@ def main() -> None:
     options.add_argument("--size", type=int, default=4096)
     options.add_argument("--target", default="host")
     options.add_argument("--repeats", type=int, default=9)
-    options.add_argument("--room", type=int, default=768, help="MB of weights of each format; 0: one matrix, which stays in the cache")
+    options.add_argument(
+        "--room", type=int, default=768, help="MB of weights of each format; 0: one matrix, which stays in the cache"
+    )
     options.add_argument("--best", action="store_true", help="the best round instead of the median: on a busy machine")
     options.add_argument("--peer", help="Python that has llama-cpp-python")
     options.add_argument("--formats", nargs="*", default=[*_PLAIN, *(t.name for t in BLOCKED)])

@@ -4,7 +4,7 @@
     python benchmarks/llm/decode.py --compile-only Qwen3-0.6B               anywhere: prove and compile every kernel for sm_90
 
 Without a solver on the GPU machine, run the second form first and take the cache folder along (ZELLIGE_CACHE_DIR).
-Floor: every weight that a step needs read once, at the 3028 GB/s that a copy reaches on an H100; of a mixture of experts, the
+Floor: every weight that a step needs read once, at the rate of a copy in the same run; of a mixture of experts, the
 distinct experts that so many tokens choose if each choice is as likely.
 """
 
@@ -20,26 +20,34 @@ import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.llm.models.fused import Caches, DecodeInputs, Weights, decode_step
-from zellige.llm.models.loading import random_weight
+from zellige.llm.models.loading import random_matrix, random_weight
+from zellige.llm.models.products import Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.known import known_config
 from zellige.runtime.contracts import Fact
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
-PAGE, BANDWIDTH = 16, 3028e9
+PAGE = 16
 
 
 class Decoder:
     """A model with random weights and its recorded decode step for ``batch`` sequences."""
 
     def __init__(
-        self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, splits: int | None
+        self,
+        executor: CudaExecutor,
+        config: ModelConfig,
+        batch: int,
+        context: int,
+        splits: int | None,
+        dtype: str = "bf16",
     ) -> None:
         self.executor, self.config, self.batch, self.context = executor, config, batch, context
         self.pages = -(-context // PAGE)
         with zl.using(executor):
-            self.weights = Weights.made(config, partial(random_weight, executor))
+            matrix = random_matrix if dtype == "fp8" else random_weight
+            self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
             shape = (batch * self.pages, PAGE, config.kv_heads, config.head_dim)
             angles = np.arange(context)[:, None] * config.inverse_frequencies()[None, :]
             self.cache = Caches(
@@ -58,6 +66,8 @@ class Decoder:
                 np.random.default_rng(0).permutation(batch * self.pages).astype(np.int32).reshape(batch, self.pages)
             )
             self.inputs.table.write(self.table)
+            distinct = np.random.default_rng(1).integers(0, config.vocab_size, batch)
+            self.inputs.ids.write(distinct.astype(np.int32))  # rows that are alike would share their experts
             with zl.record() as self.graph:
                 self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, splits)
             executor.synchronise()
@@ -82,9 +92,8 @@ class Decoder:
         for layer in self.weights.layers:
             for name in layer.__slots__:
                 held = getattr(layer, name)
-                found += (chosen if name in ("gate", "up", "down") else 1.0) * (
-                    0 if held is None else held.storage.nbytes
-                )
+                size = 0 if held is None else held.nbytes if isinstance(held, Scaled) else held.storage.nbytes
+                found += size * (chosen if name in ("gate", "up", "down") else 1.0)
         return found
 
 
@@ -94,8 +103,18 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
 
     c = decoder.config
 
-    def t(x: zl.Tensor) -> torch.Tensor:
-        return torch.from_numpy(x.numpy().astype(np.float32)).cuda()
+    def t(x: zl.Tensor | Scaled, part: int | None = None) -> torch.Tensor:
+        """In float32, of a stack only one part; read where it is."""
+        if isinstance(x, Scaled):
+            return t(x.values) * t(x.scale)
+        integer, kind = {
+            "bf16": ("<i2", torch.bfloat16), "f32": ("<i4", torch.float32), "f8e4m3": ("|u1", torch.float8_e4m3fn)
+        }[x.dtype.name]  # fmt: skip
+        description = {"shape": x.shape, "typestr": integer, "data": (x.storage.address, False), "version": 3}
+        held = torch.as_tensor(type("View", (), {"__cuda_array_interface__": description})(), device="cuda").view(kind)
+        return (held if part is None else held[part]).float()
+
+    decoder.executor.synchronise()
 
     def norm(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c.rms_eps) * g
@@ -134,7 +153,7 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
             share = share / share.sum(-1, keepdim=True)
         for e in expert.unique().tolist():
             row, choice = (expert == e).nonzero(as_tuple=True)
-            out = swiglu(x[row], *(t(w[e]) for w in (layer.gate, layer.up, layer.down)))
+            out = swiglu(x[row], *(t(w, e) for w in (layer.gate, layer.up, layer.down)))
             h = h.index_add(0, row, share[row, choice][:, None] * out)
     return (norm(h, t(decoder.weights.norm)) @ t(decoder.weights.head).T).cpu().numpy()
 
@@ -162,6 +181,8 @@ def check(decoder: Decoder, count: int = 12) -> str:
 
 def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:
     """(wall seconds a step with host work, seconds a step of bare graph replays)."""
+    distinct = np.random.default_rng(1).integers(0, decoder.config.vocab_size, decoder.batch)
+    decoder.inputs.ids.write(distinct.astype(np.int32))  # rows that are alike would share their experts
     for position in range(start, start + 8):
         decoder.step(position)
     decoder.executor.synchronise()
@@ -177,6 +198,23 @@ def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:
     return wall, (time.perf_counter() - begun) / steps
 
 
+def copy_bandwidth() -> float:
+    """Bytes a second that a copy on the device reads and writes, by torch; the best of ten."""
+    import torch
+
+    source = torch.ones(1 << 30, dtype=torch.bfloat16, device="cuda")
+    target = torch.empty_like(source)
+    best = 0.0
+    for _ in range(10):
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        target.copy_(source)
+        ended.record()
+        ended.synchronize()
+        best = max(best, 2 * source.nbytes / begun.elapsed_time(ended) * 1e3)
+    return best
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["Qwen3-0.6B"])
@@ -184,26 +222,29 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--splits", type=int, default=None, help="programs that share the attention over one context")
     parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
+    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--no-check", action="store_true")
     options = parser.parse_args()
+    bandwidth = 1.0 if options.compile_only else copy_bandwidth()
     for model in options.models:
         begun = time.perf_counter()
         executor = (
             CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
         )
-        decoder = Decoder(executor, known_config(model), options.batch, options.context, options.splits)
+        decoder = Decoder(executor, known_config(model), options.batch, options.context, options.splits, options.dtype)
         made = time.perf_counter() - begun
         if options.compile_only:
             print(f"{model}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")
             continue
         checked = "" if options.no_check else check(decoder)
         wall, bare = measure(decoder, options.start, 200)
-        floor = decoder.weight_bytes() / BANDWIDTH
+        floor = decoder.weight_bytes() / bandwidth
         print(
-            f"{model} batch {options.batch}: {options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
-            f"floor {floor * 1e3:.3f} ms = {100 * floor / wall:.0f} %; ready in {made:.1f} s; {checked}", flush=True,
+            f"{model} {options.dtype} batch {options.batch}: "
+            f"{options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
+            f"floor {floor * 1e3:.3f} ms at {bandwidth / 1e9:.0f} GB/s = {100 * floor / wall:.0f} %; ready in {made:.1f} s; {checked}", flush=True,
         )  # fmt: skip
         del decoder, executor
 

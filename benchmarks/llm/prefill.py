@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["Qwen3-0.6B"])
     parser.add_argument("--tokens", default="100,128,2048,8192", help="lengths; the first is only checked")
+    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     options = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
         executor = (
             CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
         )
-        decoder = Decoder(executor, known_config(model), 1, max(*lengths, 1024), None)
+        decoder = Decoder(executor, known_config(model), 1, max(*lengths, 1024), None, options.dtype)
         generator = np.random.default_rng(0)
         for position, length in enumerate(lengths):
             tokens = generator.integers(0, decoder.config.vocab_size, length)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.products import Scaled
 from zellige.llm.requests import GenerateRequest, ScoreRequest
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.config import ModelConfig
@@ -15,9 +18,30 @@ from zellige.runtime.execution import executor_named
 CONFIG = ModelConfig("qwen3", 199, 64, 2, 4, 2, 32, 96, 512, 1e-6, 1e6, "halves", tied_embeddings=True, qk_norm=True)
 
 
+RUNNERS = {
+    "qwen3": (CONFIG, "bf16"),
+    "llama": (replace(CONFIG, architecture="llama", qk_norm=False), "bf16"),
+    "qwen2": (replace(CONFIG, architecture="qwen2", qk_norm=False, qkv_bias=True), "bf16"),
+    "fp8": (CONFIG, "fp8"),
+}
+
+
+def made(kind: str) -> FusedRunner:
+    config, dtype = RUNNERS[kind]
+    return FusedRunner(
+        None, config, num_pages=64, page_size=8, max_context=128, dtype=dtype, executor=executor_named("cpu")
+    )
+
+
 @pytest.fixture(scope="module")
 def runner():
-    return FusedRunner(None, CONFIG, num_pages=64, page_size=8, max_context=128, executor=executor_named("cpu"))
+    return made("qwen3")
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def every(request: pytest.FixtureRequest) -> FusedRunner:
+    """A runner of each family, and of fp8 weights."""
+    return made(request.param)
 
 
 def log_probabilities(runner: FusedRunner, ids: list[int]) -> np.ndarray:
@@ -32,6 +56,8 @@ def logits_after(runner: FusedRunner, ids: list[int]) -> np.ndarray:
     t, half = len(ids), c.head_dim // 2
 
     def f(tensor):
+        if isinstance(tensor, Scaled):
+            return f(tensor.values) * f(tensor.scale)
         return tensor.numpy().astype(np.float64)
 
     def norm(x, g):
@@ -46,8 +72,12 @@ def logits_after(runner: FusedRunner, ids: list[int]) -> np.ndarray:
     h = f(w.embedding)[ids]
     for layer in w.layers:
         qkv = (norm(h, f(layer.attention_norm)) @ f(layer.qkv).T).reshape(t, -1, c.head_dim)
+        if c.qkv_bias:
+            qkv = qkv + f(layer.qkv_bias)
         q, k, v = np.split(qkv, [c.heads, c.heads + c.kv_heads], 1)
-        q, k = rope(norm(q, f(layer.q_norm))), rope(norm(k, f(layer.k_norm)))
+        if c.qk_norm:
+            q, k = norm(q, f(layer.q_norm)), norm(k, f(layer.k_norm))
+        q, k = rope(q), rope(k)
         k, v = (np.repeat(x, c.heads // c.kv_heads, 1) for x in (k, v))
         score = np.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + np.triu(np.full((t, t), -np.inf), 1)
         weight = np.exp(score - score.max(-1, keepdims=True))
@@ -93,11 +123,11 @@ def generate(runner, prompts, count=6, **options):
 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 17, 3], [9] * 6])
-def test_greedy_tokens_are_the_argmax_where_the_margin_allows(runner, lengths):
+def test_greedy_tokens_are_the_argmax_where_the_margin_allows(every, lengths):
     rng = np.random.default_rng(2)
     prompts = [rng.integers(0, 199, n).tolist() for n in lengths]
-    for prompt, tokens in zip(prompts, generate(runner, prompts), strict=True):
-        want = log_probabilities(runner, prompt + tokens)[len(prompt) - 1 : -1]
+    for prompt, tokens in zip(prompts, generate(every, prompts), strict=True):
+        want = log_probabilities(every, prompt + tokens)[len(prompt) - 1 : -1]
         chosen = want[np.arange(len(tokens)), tokens]
         assert np.all(chosen >= want.max(-1) - 0.05)
 

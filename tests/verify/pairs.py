@@ -447,4 +447,51 @@ def k(o: zl.In[zl.Offsets[N], M + 1], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]
     y[t] = x[N ⟨- o[M] + N|- o[0] + 1⟩]
 """,
     ),
+    # relations between what is stored
+    "values in order, from 0 to the total, are offsets": (
+        "ZL0406",
+        """
+def k(x: zl.In[f32, N], *, o: zl.Out[zl.Offsets[N], zl.ceildiv(N, 16) + 1]):
+    i = zl.grid((zl.ceildiv(N, 16) + 1).tiles(4))
+    o[i] = zl.minimum(⟨i * 16|i * 15|i * 16 + 1|i * 16 - 16 * (i % 2)⟩, N)
+""",
+    ),
+    "offsets from the other end": (
+        "ZL0406",
+        """
+def k(n: zl.In[zl.⟨Offsets|UpTo⟩[N], M + 1], x: zl.In[f32, N], *, o: zl.Out[zl.Offsets[N], M + 1]):
+    i = zl.grid((M + 1).tiles(4))
+    o[i] = ⟨N - n[M - i]|N - n[i]|n[M - i]⟩
+""",
+    ),
+    "offsets have at least one element": (
+        "ZL0406",
+        """
+def k(n: zl.In[zl.Offsets[N], M], x: zl.In[f32, N], *, o: zl.Out[zl.Offsets[N], M]):
+    zl.requires(M >= ⟨1|0⟩)
+    i = zl.grid(M.tiles(4))
+    o[i] = n[i]
+""",
+    ),
+    "offsets by two stores": (
+        "ZL0406",
+        """
+def k(x: zl.In[f32, N, M], *, o: zl.Out[zl.Offsets[N], M + 1]):
+    zl.requires(M >= 1)
+    t = zl.grid(M + 1)
+    if t < M:
+        o[t] = ⟨0|zl.minimum(1, N)⟩
+    else:
+        o[t] = ⟨N|0⟩
+""",
+    ),
+    "a contract outlives a launch that does not write": (
+        "ZL0406",
+        """
+def k(x: zl.In[f32, M], *, s: zl.Mut[zl.Index[N, zl.distinct], M], y: zl.Mut[f32, N]):
+    t = zl.grid(M)
+    ⟨pass|s[t] = s[t]⟩
+    y[s[t]] = x[t]
+""",
+    ),
 }

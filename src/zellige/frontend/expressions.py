@@ -301,8 +301,8 @@ def attribute(context: Context, value: object, name: str) -> object:
         case int() if name == "tiles":
             return BoundMethod(Const(value), name)
     if not hasattr(value, name):
-        message, help = habits.missing_attribute(value, name)
-        refuse("ZL0114", message, context.span, help)
+        message, suggested = habits.missing_attribute(value, name)
+        refuse("ZL0114", message, context.span, suggested)
     return getattr(value, name)
 
 

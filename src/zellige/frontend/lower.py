@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -166,6 +166,7 @@ class Frame:
                         refuse("ZL0111", "a kernel returns a value", self.context.span,
                                "store it to an output, which the call returns: y[i] = value")  # fmt: skip
                     self.result = None if statement.value is None else self.evaluate(statement.value)
+                    self.names[_RESULT] = self.result
                     return True
                 if isinstance(statement, ast.If):
                     if self._if(statement, statements[position + 1 :], top=top):
@@ -378,13 +379,25 @@ class Frame:
             value = self.names.get(name)
             if name in hidden or value is None or isinstance(value, Missing):
                 continue
-            if isinstance(value, Tile):
-                found[name] = plain(value)
-            elif isinstance(value, int | float | Extent):
-                found[name] = self.context.scalar_of(value)
-            else:
-                refuse("ZL0111", f"'{name}' is {describe(value)} before the loop and rebound inside", self.context.span,
-                       "loops carry tiles and numbers only")  # fmt: skip
+            for key, part in _parts(name, value):
+                if isinstance(part, Tile):
+                    found[key] = plain(part)
+                elif isinstance(part, int | float | Extent):
+                    found[key] = self.context.scalar_of(part)
+                else:
+                    refuse("ZL0111", f"'{name}' is {describe(value)} before the loop and rebound inside", self.context.span,
+                           "loops carry tiles, numbers and tuples of them")  # fmt: skip
+        return found
+
+    def _now(self, carried: Mapping[str, Tile]) -> dict[str, object]:
+        """The present values of carried names, part by part. LanguageError ZL0119 if a tuple has other parts than before."""
+        found: dict[str, object] = {}
+        for name in dict.fromkeys(key.partition(".")[0] for key in carried):
+            parts = dict(_parts(name, self.names[name]))
+            if parts.keys() != {key for key in carried if key.partition(".")[0] == name}:
+                refuse("ZL0119", f"'{name}' is {describe(self.names[name])} after an iteration, and was another tuple before the loop",
+                       self.assigned_at.get(name, self.context.span), "keep as many parts")  # fmt: skip
+            found |= parts
         return found
 
     def _enter_loop(self, carried: Mapping[str, Tile]) -> tuple[Value, ...]:
@@ -397,8 +410,9 @@ class Frame:
         """``carried`` with the masks that an iteration adds and that exist outside the loop: the body is lowered with those."""
         defined_here = self.context.builder.defined_in_innermost
         widened = dict(carried)
+        now = self._now(carried)
         for name, start in carried.items():
-            new = self.names[name]
+            new = now[name]
             if isinstance(new, Tile) and new.rank == start.rank:
                 added = [m for m in new.masks if m not in start.masks and not defined_here(m.value)]
                 if added:
@@ -406,15 +420,19 @@ class Frame:
         return widened
 
     def _bind_carried(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> None:
-        for (name, tile), param in zip(carried.items(), params, strict=True):
-            self.names[name] = Tile(param, tile.masks, tile.lanes)
+        bound = {
+            key: Tile(param, tile.masks, tile.lanes) for (key, tile), param in zip(carried.items(), params, strict=True)
+        }
+        for name in dict.fromkeys(key.partition(".")[0] for key in carried):
+            self.names[name] = _rebuilt(name, self.names[name], bound)
 
     def _yields(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> tuple[Value, ...]:
         """The values that the next iteration gets. A lane that was inactive in this iteration keeps its old value."""
         builder = self.context.builder
         yields = []
+        now = self._now(carried)
         for (name, start), param in zip(carried.items(), params, strict=True):
-            new = self.names[name]
+            new = now[name]
             if isinstance(new, Missing):
                 refuse("ZL0115", f"'{name}' {new.reason}", self.context.span, "give it a value on every path")
             tile = self.context.scalar_of(new, param.type.dtype if not isinstance(new, Tile) else None)
@@ -466,18 +484,26 @@ class Frame:
         body, orelse = list(statement.body), list(statement.orelse)
         returns = [bool(b) and isinstance(b[-1], ast.Return) for b in (body, orelse)]
         if any(returns):
-            for branch in (body, orelse):
-                if branch and isinstance(branch[-1], ast.Return):
-                    if branch[-1].value is not None or not top or self.context.inline_stack:
-                        refuse("ZL0111", "a return inside a run-time branch", self.context.span,
-                               "a program may return early without a value, outside loops and device functions")  # fmt: skip
-                    branch.pop()
+            if not top:
+                refuse(
+                    "ZL0111", "a return inside a loop", self.context.span, "compute a condition and use zl.where or if"
+                )
             if not all(returns):
                 (orelse if returns[0] else body).extend(rest)
             self._branch(condition.value, body, orelse, top=top)
+            self._join_results()
             return True
         self._branch(condition.value, body, orelse, top=False)
         return False
+
+    def _join_results(self) -> None:
+        """After branches that return: what the device function returns on both paths."""
+        if not self.context.inline_stack:
+            return
+        self.result = self.names.get(_RESULT)
+        if isinstance(self.result, Missing):
+            refuse("ZL0115", f"device function '{self.context.inline_stack[-1]}' returns a value on one path of an if only",
+                   self.context.span, "return a value at its end, too")  # fmt: skip
 
     def _branch(self, condition: Value, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], *, top: bool) -> None:
         context, builder = self.context, self.context.builder
@@ -485,8 +511,7 @@ class Frame:
         before = dict(self.names)
         ends: list[dict[str, object]] = []
         opened: list[Block] = []
-        changed = [n for n in dict.fromkeys((*_assigned(body), *_assigned(orelse)))]
-        merged: list[str] = []
+        changed = list(dict.fromkeys((*_assigned(body), *_assigned(orelse))))
         for statements in (body, orelse):
             self.names = dict(before)
             with builder.block() as block:
@@ -495,6 +520,8 @@ class Frame:
                 context.depth -= 1
                 opened.append(block)
                 ends.append(self.names)
+        if any(_RESULT in end for end in ends) and context.inline_stack:
+            changed.append(_RESULT)
         self.names = dict(before)
         yields: tuple[list[Value], list[Value]] = ([], [])
         results: list[Value] = []
@@ -506,18 +533,27 @@ class Frame:
             if any(isinstance(v, Missing) for v in values):
                 self.names[name] = Missing("is assigned on one path of an if only")
                 continue
-            tiles = self._merge(name, values, opened)
-            result = Value(tiles[0].value.type, name)
-            for side, tile in zip(yields, tiles, strict=True):
-                side.append(tile.value)
-            kept = tuple(m for m in tiles[0].masks if m in tiles[1].masks and builder.in_scope(m.value))
-            if set(tiles[0].masks) | set(tiles[1].masks) != set(kept):
-                refuse("ZL0121", f"'{name}' leaves an if with lanes that are inactive on one path only", span,
-                       "give them a value with zl.where(span.active, x, pad)")  # fmt: skip
-            lanes = tuple(a | b for a, b in zip(tiles[0].lanes, tiles[1].lanes, strict=True))
-            self.names[name] = Tile(result, kept, lanes)
-            results.append(result)
-            merged.append(name)
+            parts = [dict(_parts(name, value)) for value in values]
+            if parts[0].keys() != parts[1].keys():
+                refuse("ZL0119", f"'{name}' is {describe(values[0])} on one path of an if and {describe(values[1])} on the other",
+                       span, "give it as many parts on both")  # fmt: skip
+            joined: dict[str, object] = {}
+            for key in parts[0]:
+                if parts[0][key] is parts[1][key]:
+                    joined[key] = parts[0][key]
+                    continue
+                tiles = self._merge(name, [parts[0][key], parts[1][key]], opened)
+                result = Value(tiles[0].value.type, name.strip("<>"))
+                for side, tile in zip(yields, tiles, strict=True):
+                    side.append(tile.value)
+                kept = tuple(m for m in tiles[0].masks if m in tiles[1].masks and builder.in_scope(m.value))
+                if set(tiles[0].masks) | set(tiles[1].masks) != set(kept):
+                    refuse("ZL0121", f"'{name}' leaves an if with lanes that are inactive on one path only", span,
+                           "give them a value with zl.where(span.active, x, pad)")  # fmt: skip
+                lanes = tuple(a | b for a, b in zip(tiles[0].lanes, tiles[1].lanes, strict=True))
+                joined[key] = Tile(result, kept, lanes)
+                results.append(result)
+            self.names[name] = _rebuilt(name, values[0], joined)
         opened[0].yields, opened[1].yields = tuple(yields[0]), tuple(yields[1])
         builder.emit(ops.If(condition=condition, then=opened[0], orelse=opened[1], results=tuple(results), span=span))
 
@@ -537,11 +573,32 @@ class Frame:
                     "ZL0119",
                     f"'{name}' is {describe(value)} on one path of an if on a run-time condition",
                     context.span,
+                    "an if on a run-time condition chooses between tiles, numbers and tuples of them",
                 )
         if tiles[0].value.type != tiles[1].value.type:
             refuse("ZL0119", f"'{name}' is {tiles[0].value.type} on one path of an if and {tiles[1].value.type} on the other",
                    context.span, "convert one with .to(dtype)")  # fmt: skip
         return tiles[0], tiles[1]
+
+
+_RESULT = "<result>"
+"""What a device function returns, among its names."""
+
+
+def _parts(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """A value, or the parts of a tuple with their paths: ``state.0``, ``state.1.0``."""
+    if isinstance(value, tuple):
+        for k, part in enumerate(value):
+            yield from _parts(f"{name}.{k}", part)
+    else:
+        yield name, value
+
+
+def _rebuilt(name: str, like: object, parts: Mapping[str, object]) -> object:
+    """``parts`` put together as ``like`` is."""
+    if isinstance(like, tuple):
+        return tuple(_rebuilt(f"{name}.{k}", part, parts) for k, part in enumerate(like))
+    return parts[name]
 
 
 def _assigned(statements: Sequence[ast.stmt]) -> list[str]:

@@ -79,11 +79,13 @@ class LLM:
 
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
-    token ids). `context`: the most tokens of one conversation; None is the model's own limit, at most 8192. `kv_tokens`:
-    room for keys and values, in tokens, shared by all requests; None is twice the context. `max_batch`: requests that
-    run at once. `batch_invariant`: what a request gets depends on nothing but itself, bit for bit: not on what runs beside
-    it, how its prompt is cut, which prefix is cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too).
-    `runner`: what computes, if not Zellige's own kernels. `say` and `progress` hear of a download.
+    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
+    or "fp8" (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None
+    is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
+    is twice the context. `max_batch`: requests that run at once. `batch_invariant`: what a request gets depends on nothing
+    but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is cached, or whether it was
+    preempted (somewhat slower; bf16 on the CPU, too). `runner`: what computes, if not Zellige's own kernels.
+    `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
     """
@@ -94,6 +96,7 @@ class LLM:
         *,
         device: str = "cpu",
         load_format: str = "auto",
+        dtype: str = "auto",
         context: int | None = None,
         kv_tokens: int | None = None,
         max_batch: int = 64,
@@ -107,6 +110,10 @@ class LLM:
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
+        if dtype not in ("auto", "bf16", "fp8"):
+            raise ZelligeError(
+                "ZL0701", f"there is no dtype '{dtype}'", facts={"parameter": "dtype"}, help="auto, bf16 or fp8"
+            )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -128,12 +135,13 @@ class LLM:
         room = kv_tokens or 2 * limit
         if runner is not None:
             made = runner(self.model)
-        elif device == "cuda" or load_format == "dummy" or batch_invariant:
+        elif device == "cuda" or load_format == "dummy" or batch_invariant or dtype != "auto" or self.model.needs_fused:
             random = load_format == "dummy"
             made = _fused_runner(
                 self.model,
                 random=random,
                 device=device,
+                dtype=dtype,
                 context=limit,
                 kv_tokens=room,
                 lanes=max_batch,
@@ -339,6 +347,7 @@ def _fused_runner(
     *,
     random: bool,
     device: str,
+    dtype: Any,
     context: int,
     kv_tokens: int,
     lanes: int,
@@ -357,7 +366,7 @@ def _fused_runner(
         executor = executor_named(device)
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
-        max_context=context, executor=executor, lanes=lanes, invariant=invariant, progress=progress,
+        max_context=context, executor=executor, dtype=dtype, lanes=lanes, invariant=invariant, progress=progress,
     )  # fmt: skip
     return made
 

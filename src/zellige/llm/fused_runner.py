@@ -66,7 +66,8 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it.
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it. `invariant`
+    takes bf16.
 
     Errors: ZL0506 (memory)."""
 
@@ -85,10 +86,14 @@ class FusedRunner:
         invariant: bool = False,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if invariant and config.experts:
+        if invariant and (config.experts or dtype == "fp8"):
             raise ZelligeError(
-                "ZL0701", "batch_invariant is not there for mixtures of experts yet", help="leave batch_invariant out"
+                "ZL0701",
+                "batch_invariant is not there for mixtures of experts and fp8 weights yet",
+                help="leave batch_invariant out, or use dtype='bf16'",
             )
+        if invariant:
+            dtype = "bf16"
         if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
             raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
         self.page_size, self.num_pages = page_size, num_pages

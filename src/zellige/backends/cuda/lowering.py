@@ -28,7 +28,7 @@ from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
-from zellige.passes.intervals import Interval
+from zellige.passes.intervals import Interval, of_extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Lowering:
         for axis in self.function.grid:
             programs = programs * axis.programs
         if self.options.persistent:
-            total = self.x.extent(programs).text
+            total = self._count(programs)
             flags = [f"{flag}=True" for flag in ("flatten", "warp_specialize") if getattr(self.options, flag)]
             if self.options.pdl:
                 self.source.effect("gdc_launch_dependents()")
@@ -141,9 +141,13 @@ class Lowering:
             rows, columns = counts[-2], counts[-1]
             area = rows * columns
             inner, rest = self._divided(rest, area, len(counts) > 2)
-            band = self.source.bind(f"{inner} // ({self._count(columns)} * {group})", "band")
+            most = (
+                min(group, rows.constant) if rows.constant is not None else f"tl.minimum({self._count(rows)}, {group})"
+            )
+            wide = f"({self._count(columns)} * {most})"  # programs of a band: no more than there are
+            band = self.source.bind(f"{inner} // {wide}", "band")
             height = self.source.bind(f"tl.minimum({self._count(rows)} - {band} * {group}, {group})", "height")
-            within = self.source.bind(f"{inner} % ({self._count(columns)} * {group})", "within")
+            within = self.source.bind(f"{inner} % {wide}", "within")
             fast = [f"{band} * {group} + {within} % {height}", f"{within} // {height}"]
             counts = counts[:-2]
         slow: list[str] = []
@@ -156,7 +160,9 @@ class Lowering:
         ]
 
     def _count(self, extent: Extent) -> str:
-        return self.x.extent(extent).text
+        """A number of programs. A grid that is launched has fewer than 2³¹, so it is one of 32 bits however it comes about."""
+        text = self.x.extent(extent).text
+        return text if extent.constant is not None or of_extent(extent).fits_32 else f"{text}.to(tl.int32)"
 
     def _divided(self, number: str, count: Extent, more: bool) -> tuple[str, str]:
         """``number`` modulo and divided by ``count``; if there is nothing ``more``, the number itself."""

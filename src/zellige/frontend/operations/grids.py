@@ -193,7 +193,10 @@ def _unroll(context: Context, iterable: object) -> object:
         return Unrolled(tuple(range(int(low), int(high), iterable.step)))
     if isinstance(iterable, tuple | list):
         return Unrolled(tuple(iterable))
-    refuse("ZL0111", f"zl.unroll takes a static range or tuple, not {describe(iterable)}", context.span)
+    if isinstance(iterable, zip | enumerate | reversed | map | filter):
+        return Unrolled(tuple(iterable))
+    refuse("ZL0111", f"zl.unroll takes a static range or tuple, not {describe(iterable)}", context.span,
+           "a loop over something known at run time is a plain for")  # fmt: skip
 
 
 @lowers

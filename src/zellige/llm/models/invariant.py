@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zellige.ir.dtypes import DType, bf16, f32
 from zellige.kernels.batch import linear_few, linear_parts, norm_rows, sum_parts_norm, swiglu_rows
 from zellige.kernels.invariant import linear_stretches_add
-from zellige.llm.models.products import Products, split
+from zellige.llm.models.products import Matrix, Products, split
 from zellige.runtime.tensor import Tensor
 
 SCHEDULES = "batch-invariant"
@@ -42,19 +42,19 @@ class InvariantProducts(Products):
         norm_rows(h, g, self.eps, x=x)
         return x
 
-    def normed(self, h: Tensor, g: Tensor, w: Tensor, dtype: DType) -> Tensor:
+    def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
         linear_few(self.norm(h, g), w, y=y)
         return y
 
-    def swiglu(self, h: Tensor, g: Tensor, gate: Tensor, up: Tensor) -> Tensor:
+    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
         y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
         swiglu_rows(self.norm(h, g), gate, up, y=y)
         return y
 
-    def add(self, x: Tensor, w: Tensor, h: Tensor, then: Tensor) -> None:
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
         """h += x·wᵀ, in stretches that the shape of the weights decides."""
         parts, depth = split(TILE, *w.shape)
         if parts == 1 or self.rows > FEW:
