@@ -229,8 +229,11 @@ def nest(
     body: Callable[[Position], None],
     lanes: int,
     period: int = 1,
+    row: Callable[[Position], None] | None = None,
 ) -> None:
     """Runs `body` for positions that cover a tile of `shape` once, in vectors of up to `lanes` along `axis`.
+
+    `row` runs before each line along `axis`, at its start.
 
     The end of the axis that is no whole vector is covered by vectors of smaller powers of two. Where `period` is longer
     than a vector, one step of the loop covers that much, so that each vector's place in the period is known.
@@ -257,6 +260,8 @@ def nest(
         if not shape:
             body(())
             return
+        if row is not None:
+            row(tuple(done))
         for lower, upper, width in pieces(shape[axis], lanes):
             stride = max(width, period) if (upper - lower) % max(width, period) == 0 and lower % period == 0 else width
 
