@@ -20,8 +20,6 @@ WAYS: dict[str, dict[str, Any]] = {
 PREFILL_TOKENS = (128, 256, 512, 1024, 2048, 4096, 8192)
 EXPERTS = {"E": 128, "C": 8, "K": 2048, "F": 768}
 """Qwen3-30B-A3B: experts, choices a token, width, width of an expert."""
-WAVE = 132 * 128 * 128
-"""Outputs of one 128 × 128 tile on each multiprocessor."""
 
 
 def product_cases() -> Iterator[Case]:
@@ -59,7 +57,15 @@ def _eight_bits() -> Iterator[Case]:
                         options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **extra)
                         name, statics = f"{bm}-{bn}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=128)
                         yield Case(table, f"{n}", name, kernel, statics, dims, options)
-        for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4)):
+        # Two programs a multiprocessor: one adds to its sums while the other multiplies.
+        for bn, bk, stages, outs, persistent in (
+            (128, 128, 3, "xw", 0), (128, 128, 3, "xwy", 0),
+            (128, 128, 3, "xw", 2), (128, 256, 2, "xw", 0), (64, 128, 3, "xw", 0), (64, 128, 3, "xw", 3),
+        ):  # fmt: skip
+            options = Options(num_warps=4, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
+            name, statics = f"128-{bn}-{bk}-w4-s{stages}-{outs}-p{persistent}", dict(BM=128, BN=bn, BK=bk)
+            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+        for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
             for way in ("", "persistent"):
                 options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **WAYS[way])
                 kernel, name = gpu_quantised.block_scaled_linear, f"{bm}-128-w{warps}-s{stages}-{way}"
@@ -72,39 +78,44 @@ def projections(model: str) -> dict[str, tuple[int, int]]:
     return {"qkv": ((heads + 16) * 128, d), "o": (d, heads * 128), "gate-up": (2 * f, d), "down": (d, f)}
 
 
-def _tiles(outputs: int) -> tuple[tuple[int, int, int, int, int, str], ...]:
-    """Schedules worth measuring for so many outputs: rows, columns, depth, warps, stages, way."""
-    small = ((64, 64, 128, 4, 4, ""), (64, 128, 64, 4, 5, ""), (128, 64, 128, 4, 4, "tma"))
-    middle = ((128, 128, 64, 8, 4, ""), (128, 128, 64, 4, 4, "tma"), (128, 256, 64, 8, 3, "tma"))
-    large = ((128, 256, 64, 8, 3, "flat"), (128, 256, 64, 8, 4, "tma"), (128, 128, 64, 8, 4, "flat"))
-    if outputs < WAVE:
-        return (*small, *middle[:2])
-    return (*small[2:], *middle, large[0]) if outputs < 8 * WAVE else (*middle, *large)
+def prefill_shapes() -> list[tuple[int, int, int]]:
+    """Tokens, output features, input features."""
+    return sorted({(m, *sizes) for model in MODELS for sizes in projections(model).values() for m in PREFILL_TOKENS})
 
 
 def _prefill() -> Iterator[Case]:
-    """Where tiles are fewer than multiprocessors, also split along the depth and then summed."""
+    """One kernel a schedule for all shapes: sizes are given at the launch, as multiples of 128 (rows) and 256 (the others).
+
+    Shared memory decides how many programs a multiprocessor holds: most schedules leave room for two or three."""
     from zellige.ir.dtypes import bf16
     from zellige.kernels import batch, gpu_linear
 
-    rows = {(m, *sizes) for model in MODELS for sizes in projections(model).values() for m in PREFILL_TOKENS}
-    for m, n, k in sorted(rows):
-        row = f"{m}x{n}x{k}"
-        for bm, bn, bk, warps, stages, way in _tiles(m * n):
-            boxes = frozenset("xwy") if way == "flat" else frozenset("xw") if way == "tma" else frozenset()
-            options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **WAYS.get(way, {}))
-            name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
-            yield Case("prefill", row, name, gpu_linear.linear, statics, dict(M=m, N=n, K=k), options)
-        if m * n >= WAVE:
-            continue
-        parts = min(8, -(-WAVE // (m * n)), k // 256)
-        depth = -(-k // parts // 128) * 128
-        sized = dict(T=m, N=n, K=k, PARTS=-(-k // depth))
-        for bm, bn, warps in ((64, 128, 4), (128, 128, 8)):
-            statics, name = dict(BM=bm, BN=bn, BK=64, DEPTH=depth), f"parts{sized['PARTS']}-{bm}-{bn}-w{warps}"
-            yield Case("prefill", row, name, batch.linear_parts, statics, sized, Options(num_warps=warps, num_stages=4))
-        whole = dict(T=m, N=n, PARTS=sized["PARTS"])
-        yield Case("prefill", row, "sum", batch.sum_parts, dict(BN=512), whole, Options(), {"Y": bf16})
+    multiples = {"M": 128, "N": 256, "K": 256}
+    schedules = (
+        (64, 64, 128, 4, 3, ""), (64, 64, 64, 4, 5, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 3, "tma"),
+        (128, 64, 64, 4, 4, "tma"),
+        (128, 64, 128, 4, 2, "tma"), (128, 128, 64, 4, 3, ""), (128, 128, 64, 4, 3, "tma"),
+        (128, 128, 64, 8, 3, ""),
+        (128, 128, 64, 8, 3, "tma"), (128, 128, 128, 8, 3, "tma"), (64, 256, 64, 4, 4, "tma"), (128, 256, 64, 8, 3, "tma"),
+        (128, 256, 64, 8, 3, "flat"), (128, 128, 64, 8, 4, "flat"), (128, 256, 64, 4, 3, "persistent-ws"),
+        (128, 128, 64, 4, 4, "persistent-ws"),
+        (128, 256, 64, 4, 3, "ws"),
+    )  # fmt: skip
+    for bm, bn, bk, warps, stages, way in schedules:
+        boxes = frozenset("xwy") if way in ("flat", "persistent-ws") else frozenset("xw") if way else frozenset()
+        options = Options(
+            num_warps=warps, num_stages=stages, descriptors=boxes, multiples=multiples, **WAYS.get(way, {})
+        )
+        name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
+        yield Case("prefill", "any", name, gpu_linear.linear, statics, {}, options)
+    multiples = {"T": 128, "N": 256, "K": 256}
+    for depth in (512, 1024, 2048):
+        for bm, bn, warps, stages in ((64, 64, 4, 4), (64, 128, 4, 4), (128, 128, 8, 3)):
+            statics, name = dict(BM=bm, BN=bn, BK=64, DEPTH=depth), f"depth{depth}-{bm}-{bn}-w{warps}"
+            options = Options(num_warps=warps, num_stages=stages, multiples=multiples)
+            yield Case("prefill", "any", name, batch.linear_parts, statics, {}, options)
+    options = Options(multiples={"N": 256})
+    yield Case("prefill", "any", "sum", batch.sum_parts, dict(BN=256), {}, options, {"Y": bf16})
 
 
 def _experts() -> Iterator[Case]:

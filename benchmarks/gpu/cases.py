@@ -103,23 +103,30 @@ def _thin() -> Iterator[Case]:
     from zellige.ir.dtypes import bf16
     from zellige.kernels import batch
 
+    chained = dict(pdl=True, constant=frozenset("w"))
+    tiles = ((64, 128, 4, 4), (64, 256, 4, 3), (32, 256, 4, 3), (32, 128, 4, 5), (16, 256, 4, 4), (16, 512, 4, 3))
     for n, k in THIN_SHAPES:
         for m in (8, 64):
-            rows = max(m, 16)
-            for bn, bk, warps, stages in (
-                (64, 128, 4, 4),
-                (64, 256, 4, 3),
-                (32, 256, 4, 3),
-                (32, 128, 4, 5),
-                (16, 256, 2, 4),
-                (16, 512, 4, 3),
-            ):
-                for boxes in (frozenset(), frozenset("xw")):
-                    yield Case(
-                        "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", batch.linear_few,
-                        dict(BM=rows, BN=bn, BK=bk), dict(T=m, N=n, K=k), Options(num_warps=warps, num_stages=stages, descriptors=boxes),
-                        {"Y": bf16},
-                    )  # fmt: skip
+            row, rows = f"{m}x{n}x{k}", max(m, 16)
+            for bn, bk, warps, stages in tiles:
+                statics, dims, name = dict(BM=rows, BN=bn, BK=bk), dict(T=m, N=n, K=k), f"{bn}-{bk}-w{warps}-s{stages}"
+                options = Options(num_warps=warps, num_stages=stages)
+                yield Case("thin", row, name, batch.linear_few, statics, dims, options, {"Y": bf16})
+                options = Options(num_warps=warps, num_stages=stages, **chained)
+                yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
+            if n > 8192:
+                continue
+            for parts in (2, 4):
+                depth = -(-k // parts // 256) * 256
+                dims = dict(T=m, N=n, K=k, PARTS=-(-k // depth))
+                for bn, bk, stages in ((64, 128, 4), (64, 256, 3)):
+                    statics, options = dict(BM=rows, BN=bn, BK=bk, DEPTH=depth), Options(num_stages=stages, **chained)
+                    name = f"parts{parts}-{bn}-{bk}-s{stages}-pdl"
+                    yield Case("thin", row, name, batch.linear_parts, statics, dims, options)
+                whole, options = dict(T=m, N=n, PARTS=dims["PARTS"]), Options(num_warps=2, pdl=True)
+                yield Case(
+                    "thin", row, f"sum {dims['PARTS']}", batch.sum_parts, dict(BN=512), whole, options, {"Y": bf16}
+                )
 
 
 def _rows() -> Iterator[Case]:
@@ -164,25 +171,17 @@ def _decode() -> Iterator[Case]:
     from zellige.kernels import gpu_attention
 
     for b, context in DECODE:
-        for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
-            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4)):
-                splits = context // chunk
-                dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
+        for splits in {64: (1, 2), 8: (4, 8, 16), 1: (32, 64)}[b]:
+            dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
+            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4), (64, 2, 3), (128, 4, 3)):
                 yield Case(
-                    "decode", f"{b}x{context}", f"{chunk}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
-                    dict(CHUNK=chunk, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
+                    "decode", f"{b}x{context}", f"{splits}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
+                    dict(WAYS=splits, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
                 )  # fmt: skip
-        for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
-            dims = dict(HK=8, G=4, HD=128, B=b, SPLITS=context // chunk)
+            combined = dict(HK=8, G=4, HD=128, B=b, SPLITS=splits)
             yield Case(
-                "combine",
-                f"{b}x{context}",
-                f"{chunk}",
-                gpu_attention.paged_decode_combine,
-                {},
-                dims,
-                Options(num_warps=2),
-            )
+                "combine", f"{b}x{context}", f"{splits}", gpu_attention.paged_decode_combine, {}, combined, Options(num_warps=2)
+            )  # fmt: skip
 
 
 MODELS = {"0.6B": (1024, 16, 3072), "4B": (2560, 32, 9728), "8B": (4096, 32, 12288)}
@@ -236,32 +235,31 @@ def _step() -> Iterator[Case]:
                 constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
             )
             yield Case("step", f"{model} rope", f"w{warps}", head_norm_rope_append, {}, cache, options)
-        for chunk in (32, 64, 128):
-            sized = {**cache, "SPLITS": 1024 // chunk}
-            for bs, warps, stages in ((32, 1, 2), (32, 2, 3), (64, 2, 2), (64, 4, 2)):
-                if bs <= chunk:
-                    options = Options(
-                        num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length"))
-                    )
-                    statics = dict(CHUNK=chunk, BS=bs)
-                    yield Case(
-                        "step",
-                        f"{model} attend",
-                        f"{chunk}-{bs}-w{warps}-s{stages}",
-                        gpu_attention.paged_decode_partial,
-                        statics,
-                        sized,
-                        options,
-                    )
+        for splits in (32, 64):
+            sized = {**cache, "SPLITS": splits}
+            for bs, warps, stages in (
+                (16, 1, 2),
+                (16, 2, 2),
+                (32, 1, 2),
+                (32, 2, 2),
+                (32, 2, 3),
+                (64, 2, 2),
+                (64, 4, 2),
+            ):
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length")))
+                statics = dict(WAYS=splits, BS=bs)
+                name = f"{splits}-{bs}-w{warps}-s{stages}"
+                yield Case("step", f"{model} attend", name, gpu_attention.paged_decode_partial, statics, sized, options)
             for warps in (1, 2, 4):
+                options = Options(num_warps=warps, pdl=True)
                 yield Case(
                     "step",
                     f"{model} combine",
-                    f"{chunk}-w{warps}",
+                    f"{splits}-w{warps}",
                     gpu_attention.paged_decode_combine,
                     {},
                     sized,
-                    Options(num_warps=warps, pdl=True),
+                    options,
                 )
     for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
         dims = dict(B=1, V=151936, PARTS=-(-151936 // block))
@@ -341,21 +339,6 @@ def _batch() -> Iterator[Case]:
                             options,
                             dtypes,
                         )
-                if name == "up" and tokens <= 64:
-                    for bn, bk, warps, stages in (
-                        (64, 128, 4, 3),
-                        (64, 128, 4, 4),
-                        (64, 64, 4, 6),
-                        (64, 256, 4, 2),
-                        (64, 256, 8, 2),
-                        (128, 64, 8, 4),
-                        (64, 128, 8, 4),
-                    ):
-                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
-                        statics = dict(BM=max(16, tokens), BN=bn, BK=bk)
-                        yield Case(
-                            "batch", row, f"few-{bn}-{bk}-w{warps}-s{stages}", batch.swiglu_few, statics, sized, options
-                        )
                 if tokens == 256 and name == "up":
                     for bm, bn, bk, warps, stages in (
                         (128, 64, 64, 8, 4),
@@ -419,17 +402,6 @@ def _batch() -> Iterator[Case]:
                     sized,
                     options,
                 )
-    for tokens, parts in ((8, 4), (64, 4)):
-        for bn, warps in ((512, 4), (1024, 4), (256, 2)):
-            yield Case(
-                "batch",
-                f"T{tokens} sum_parts",
-                f"{bn}-w{warps}",
-                batch.sum_parts_add,
-                dict(BN=bn),
-                dict(T=tokens, N=2560, PARTS=parts),
-                Options(num_warps=warps, pdl=True),
-            )
     for d, parts in ((1024, 4), (2560, 4), (4096, 4)):
         for tokens in (8, 64, 256):
             for warps in (2, 4, 8):

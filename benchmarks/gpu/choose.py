@@ -47,7 +47,7 @@ def main() -> None:
             entry = {
                 "kernel": case["kernel"],
                 "dims": {k: v for k, v in case["dims"].items() if k in known},
-                "statics": {k: v for k, v in case["statics"].items() if k not in ("DEPTH", "CHUNK", "BLOCK")},
+                "statics": {k: v for k, v in case["statics"].items() if k not in ("DEPTH", "WAYS", "BLOCK")},
                 "options": {k: v for k, v in case["options"].items() if k not in FIXED and v},
                 "us": case["us"],
             }
@@ -69,7 +69,7 @@ def main() -> None:
 
 def _known(kernel: str) -> frozenset[str]:
     """The sizes by which schedules of this kernel are looked up."""
-    rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T", "sum_parts_add": "T",
+    rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T",
             "paged_decode_partial": "B", "paged_decode_combine": "B", "head_norm_rope_append": "T",
             "argmax_parts": "B", "argmax_combine": "B"}  # fmt: skip
     return frozenset(rows.get(kernel, "T N K D F").split())

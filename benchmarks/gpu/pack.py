@@ -45,6 +45,7 @@ def main() -> None:
             continue
         function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, case.dtypes)
         used = {name: size for name, size in case.dims.items() if name in function.dims()}
+        sizes = {**dict.fromkeys(function.dims(), 0), **case.dims}
         try:
             made = compile(function, used, options.target, case.options, cache_dir("cuda"))
         except ZelligeError as error:
@@ -63,7 +64,7 @@ def main() -> None:
                 "kernel": case.kernel.name,
                 "dims": case.dims,
                 "options": case.options.as_json(),
-                "arrays": {a.name: [a.dtype.name, [e.evaluate(case.dims) for e in a.shape]] for a in function.arrays},
+                "arrays": {a.name: [a.dtype.name, [e.evaluate(sizes) for e in a.shape]] for a in function.arrays},
             }
         )
         print(

@@ -6,9 +6,13 @@ import importlib
 import sys
 import time
 import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 TABLES = (
     "launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch", "fp8", "prefill", "experts",
+    "twins",
 )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ _TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32}
 POSITION = 512
 
 
-def _made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Contents for an array parameter, by its name and dtype."""
     if dtype != "i32":
         return torch.randn(shape, device="cuda").to(_TORCH[dtype])
     match name:
@@ -40,7 +41,7 @@ def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call
             held = shared.setdefault(f"{name} {dtype} {shape}", [])
             which = i if name in weights else 0
             while len(held) <= which:
-                held.append(_made(name, dtype, shape))
+                held.append(made(name, dtype, shape))
             arrays[name] = held[which]
         calls.append(variant.call(arrays, scalars))
     return calls

@@ -30,7 +30,7 @@ from zellige.verify import verify
 MODELS: dict[str, dict[str, Any]] = {
     "model.gguf": {},
     "base.gguf": {"template": None},
-    "q5_0.gguf": {"kind": "Q5_0"},
+    "mxfp4.gguf": {"kind": "MXFP4"},
     "incomplete.gguf": {"leave_out": ["blk.1.attn_k.weight", "blk.1.attn_q.weight"]},
     "reshaped.gguf": {"reshape": ["blk.0.attn_q.weight"]},
     "other-tokenizer.gguf": {"pre": "unheard-of"},
@@ -62,6 +62,8 @@ def examples(code: str) -> list[Example]:
     return found
 
 
+CORRECT = ("accepted", "runs")
+"""Kinds that get no code."""
 ALL = [example for code in CODES for example in examples(code)]
 
 

@@ -234,9 +234,10 @@ def library(largest_static: int = 4) -> Iterator[Function]:
     import zellige.kernels
     from zellige.runtime.kernel import Kernel
 
-    for module in pkgutil.iter_modules(zellige.kernels.__path__):
-        for kernel in vars(importlib.import_module(f"zellige.kernels.{module.name}")).values():
-            if isinstance(kernel, Kernel):
+    for found in pkgutil.iter_modules(zellige.kernels.__path__):
+        module = importlib.import_module(f"zellige.kernels.{found.name}")
+        for kernel in vars(module).values():
+            if isinstance(kernel, Kernel) and kernel.__module__ == module.__name__:
                 statics, bindings = next(iter(kernel.variants()))
                 small = {k: min(v, largest_static) if type(v) is int else v for k, v in statics.items()}
                 yield kernel.lower(small, bindings)

@@ -13,15 +13,17 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 from tests.fuzz.equivalent import EQUIVALENT
-from tests.fuzz.switches import DECIDING, Switch, switched, switches
+from tests.fuzz.switches import DECIDING, PACKAGE, Switch, switched, switches
 from zellige.ir.ops import Function
 from zellige.runtime.kernel import Kernel
+from zellige.verify import verify
 
 SECONDS = 20
 """For one kernel; a verifier that takes longer has been broken."""
@@ -34,12 +36,15 @@ class Case:
     name: str
     function: Function
     code: str
+    solver: int = 0
+    """How many obligations the solver decides (the verifier as it is)."""
 
 
 class Fate(Enum):
     """What came of a switch."""
 
     ACCEPTS = "a wrong kernel is accepted"
+    SLOWER = "a rule no longer decides, the solver does"
     OTHER = "a wrong kernel is refused for something else"
     REFUSES = "a right kernel is refused"
     FAILS = "the verifier fails"
@@ -53,7 +58,8 @@ class Fate(Enum):
 @cache
 def battery() -> tuple[Case, ...]:
     """Kernels of the tests with their verdicts, quick and telling ones first."""
-    return (*_refused(), *_accepted())
+    cases = (*_refused(), *_accepted(), *_pairs())
+    return tuple(replace(c, solver=verify(c.function).how().get("smt", 0)) for c in cases)
 
 
 def _refused() -> Iterator[Case]:
@@ -92,6 +98,15 @@ def _accepted() -> Iterator[Case]:
                 yield _case(kernel, "")
 
 
+def _pairs() -> Iterator[Case]:
+    from tests.verify.pairs import PAIRS
+    from tests.verify.test_pairs import kernels
+
+    for name, (code, _) in PAIRS.items():
+        for i, function in enumerate(kernels(name)):
+            yield Case(f"{name}, {i} (pairs)", function, code if i else "")
+
+
 def _kernel(function: Any) -> Kernel:
     from zellige import kernel
 
@@ -101,7 +116,8 @@ def _kernel(function: Any) -> Kernel:
 
 
 def _case(kernel: Kernel, *codes: str) -> Case:
-    return Case(kernel.name, kernel.lower(*next(iter(kernel.variants()))), codes[0])
+    name = f"{kernel.name} ({kernel.__module__.rpartition('.')[2]})"
+    return Case(name, kernel.lower(*next(iter(kernel.variants()))), codes[0])
 
 
 # --- one switch
@@ -111,7 +127,7 @@ def fate(switch: Switch | None, cases: Iterable[Case]) -> tuple[Fate, str]:
     """What a switch does to the verdicts of kernels: the first difference, and the kernel that shows it."""
     try:
         with switched(switch) as verifier:
-            sys.modules["zellige.verify.findings"].search = lambda *a, **k: None  # type: ignore[attr-defined]
+            _no_examples()
             for case in cases:
                 seen = _verdict(verifier, case)
                 if seen is not None:
@@ -119,6 +135,11 @@ def fate(switch: Switch | None, cases: Iterable[Case]) -> tuple[Fate, str]:
     except Exception as error:
         return Fate.FAILS, f"import: {type(error).__name__}"
     return Fate.UNSEEN, ""
+
+
+def _no_examples() -> None:
+    """Verdicts without the search for a counterexample, which decides nothing."""
+    sys.modules[f"{PACKAGE}.findings"].search = lambda *a, **k: None  # type: ignore[attr-defined]
 
 
 def _verdict(verifier: Any, case: Case) -> Fate | None:
@@ -129,7 +150,7 @@ def _verdict(verifier: Any, case: Case) -> Fate | None:
         return Fate.FAILS
     codes = {f.code for f in verdict.findings}
     if case.code in codes or (not case.code and not codes):
-        return None
+        return Fate.SLOWER if verdict.how().get("smt", 0) > case.solver else None
     return Fate.REFUSES if not case.code else Fate.OTHER if codes else Fate.ACCEPTS
 
 
@@ -171,6 +192,43 @@ def terms_notice(switch: Switch) -> bool:
 # --- all of them
 
 
+Traces = dict[str, tuple[frozenset[tuple[str, int]], float]]
+"""Of each case: the lines (module, number) that its verification runs, and the seconds it takes."""
+
+
+def traces(cases: Iterable[Case]) -> Traces:
+    """What verifying each case runs."""
+    found: Traces = {}
+    with switched(None) as verifier:
+        _no_examples()
+        for case in cases:
+            lines: set[tuple[str, int]] = set()
+
+            def line(frame: Any, event: str, _: Any, lines: set[tuple[str, int]] = lines) -> Any:
+                lines.add((frame.f_globals["__name__"].rpartition(".")[2], frame.f_lineno))
+                return line
+
+            def call(frame: Any, event: str, _: Any) -> Any:
+                return line(frame, event, _) if frame.f_globals.get("__name__", "").startswith(PACKAGE) else None
+
+            started = perf_counter()
+            verifier.verify(case.function)
+            seconds = perf_counter() - started
+            sys.settrace(call)
+            try:
+                verifier.verify(case.function)
+            finally:
+                sys.settrace(None)
+            found[case.name] = frozenset(lines), seconds
+    return found
+
+
+def concerned(switch: Switch, cases: Iterable[Case], known: Traces) -> list[Case]:
+    """The cases that run a line of a switch, quick ones first."""
+    places = {(switch.module, n) for n in switch.lines}
+    return sorted((c for c in cases if known[c.name][0] & places), key=lambda c: known[c.name][1])
+
+
 def main() -> int:
     """Goes through the switches and says what came of them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -183,6 +241,7 @@ def main() -> int:
     if wrong[0] is not Fate.UNSEEN:
         print(f"the verifier itself: {wrong[0].value} ({wrong[1]})")
         return 1
+    known = traces(cases)
     unseen = 0
     total: Counter[Fate] = Counter()
     for module in options.module or DECIDING:
@@ -193,7 +252,9 @@ def main() -> int:
             if options.only and options.only not in switch.key:
                 continue
             place = switch.key.split(":")[0]
-            order = sorted(cases, key=lambda c: (-telling[place][c.name], -everywhere[c.name]))
+            order = sorted(
+                concerned(switch, cases, known), key=lambda c: (-telling[place][c.name], -everywhere[c.name])
+            )
             what, kernel = fate(switch, order)
             telling[place][kernel] += 1
             everywhere[kernel] += 1
@@ -202,9 +263,9 @@ def main() -> int:
             counts[what] += 1
             if what is Fate.UNSEEN and switch.key not in EQUIVALENT:
                 unseen += 1
-                print(f"UNSEEN {module}.py:{switch.line} {switch.key}", flush=True)
+                print(f"UNSEEN {module}.py:{switch.lines.start} {switch.key}", flush=True)
             elif options.verbose:
-                print(f"{what.name} {module}.py:{switch.line} {switch.key} [{kernel}]", flush=True)
+                print(f"{what.name} {module}.py:{switch.lines.start} {switch.key} [{kernel}]", flush=True)
         print(f"{module:14} " + ", ".join(f"{n} {f.value}" for f, n in counts.items()), flush=True)
         total += counts
     print("all: " + ", ".join(f"{n} {f.value}" for f, n in total.items()) + f"; {unseen} of these unexplained")

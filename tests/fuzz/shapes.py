@@ -6,6 +6,7 @@ A blank is a list of choices, the first of which is right; ``draw`` fills them w
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -260,3 +261,16 @@ def filled(template: str, rng: np.random.Generator, wrongness: float) -> str:
         return choices[int(rng.integers(len(choices)))] if rng.random() < wrongness else choices[0]
 
     return _BLANK.sub(fill, template)
+
+
+def one_step_away(template: str) -> Iterator[str]:
+    """A template with its blanks filled rightly, then with one blank filled otherwise, for every other choice."""
+    blanks = [[c.replace("\\|", "|") for c in _CHOICE.split(m[1])] for m in _BLANK.finditer(template)]
+    seen = set()
+    for which, choices in [(-1, [""]), *enumerate(blanks)]:
+        for choice in choices:
+            filling = iter([choice if i == which else b[0] for i, b in enumerate(blanks)])
+            source = _BLANK.sub(lambda _, filling=filling: next(filling), template)  # type: ignore[misc]
+            if source not in seen:
+                seen.add(source)
+                yield source

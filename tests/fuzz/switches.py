@@ -44,13 +44,20 @@ class Switch:
     """One thing to switch off. ``key`` names it: module, function, what is done and to which piece of source."""
 
     module: str
-    line: int
+    lines: range
+    """A kernel whose verification runs none of them does not notice."""
     key: str
     code: CodeType
 
 
-Edit = tuple[str, Callable[[], None], Callable[[], None]]
-"""What is done, how, and how it is undone."""
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is done to a piece of source, how, and how it is undone; ``lines``: where it matters, if that is not all of it."""
+
+    what: str
+    do: Callable[[], None]
+    undo: Callable[[], None]
+    lines: range | None = None
 
 
 def switches(module: str) -> Iterator[Switch]:
@@ -58,23 +65,23 @@ def switches(module: str) -> Iterator[Switch]:
     path = FOLDER / f"{module}.py"
     tree = ast.parse(path.read_text())
     seen: Counter[str] = Counter()
-    for function, node in _nodes(tree, ""):
-        original = ast.unparse(node) if isinstance(node, ast.expr | ast.stmt) else ""
-        for what, do, undo in _edits(node, function):
-            if any(word in what for word in REMEMBERED):
+    for function, lines, node in _nodes(tree, "", range(0)):
+        for edit in _edits(node, function):
+            if any(word in edit.what for word in REMEMBERED):
                 continue
-            name = f"{module}.{function.split(':')[0]}: {what}"
+            name = f"{module}.{function.split(':')[0]}: {edit.what}"
             seen[name] += 1
             key = name if seen[name] == 1 else f"{name} ({seen[name]})"
-            do()
+            edit.do()
             code = compile(ast.fix_missing_locations(tree), str(path), "exec")
-            undo()
-            assert not original or ast.unparse(node) == original
-            yield Switch(module, getattr(node, "lineno", 0), key, code)
+            edit.undo()
+            yield Switch(module, edit.lines or lines, key, code)
 
 
-def _nodes(node: ast.AST, function: str) -> Iterator[tuple[str, ast.AST]]:
-    """Nodes inside functions, with ``function:returned type``."""
+def _nodes(node: ast.AST, function: str, lines: range) -> Iterator[tuple[str, range, ast.AST]]:
+    """Nodes inside functions, with ``function:returned type`` and the lines of the statement that they stand in."""
+    if isinstance(node, ast.stmt):
+        lines = _lines(node)
     for field, child in _children(node):
         if field in ("annotation", "returns"):
             continue
@@ -90,8 +97,22 @@ def _nodes(node: ast.AST, function: str) -> Iterator[tuple[str, ast.AST]]:
                     continue
                 inside = name
         if ":" in inside:
-            yield inside, child
-        yield from _nodes(child, inside)
+            yield inside, _lines(child) if isinstance(child, ast.stmt) else lines, child
+        yield from _nodes(child, inside, lines)
+
+
+def _lines(statement: ast.stmt) -> range:
+    """Lines of a statement; of one with a body, of its head."""
+    body = statement.cases if isinstance(statement, ast.Match) else getattr(statement, "body", None)
+    last = statement.end_lineno or statement.lineno
+    if body:
+        first = body[0].pattern if isinstance(body[0], ast.match_case) else body[0]
+        last = max(statement.lineno, first.lineno - 1)
+    return range(statement.lineno, last + 1)
+
+
+def _body(statements: list[ast.stmt]) -> range:
+    return range(statements[0].lineno, (statements[-1].end_lineno or 0) + 1)
 
 
 def _children(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -112,7 +133,7 @@ def _edits(node: ast.AST, function: str) -> Iterator[Edit]:
                     yield _field(node, "value", ast.Constant(answer), f"returns {answer} for", value)
         case ast.If(test=test):
             if not any(isinstance(s, ast.Raise) for s in node.body):
-                yield _field(node, "test", ast.Constant(False), "never", test)
+                yield _field(node, "test", ast.Constant(False), "never", test, _body(node.body))
                 yield _field(node, "test", ast.Constant(True), "always", test)
         case ast.IfExp(test=test):
             yield _field(node, "test", ast.Constant(False), "never", test)
@@ -124,7 +145,7 @@ def _edits(node: ast.AST, function: str) -> Iterator[Edit]:
         case ast.Match(cases=cases):
             for i, case in enumerate(cases):
                 if len(cases) > 1:
-                    yield _element(cases, i, "without case", case.pattern)
+                    yield _element(cases, i, "without case", case.pattern, _body(case.body))
         case ast.match_case(guard=ast.expr() as guard):
             yield _field(node, "guard", None, "without condition of a case", guard)
         case ast.comprehension(ifs=ifs):
@@ -205,20 +226,20 @@ def _statements(body: list[ast.stmt]) -> Iterator[Edit]:
         yield _item(body, i, nothing, "dropped", statement)
 
 
-def _field(node: Any, field: str, value: Any, what: str, piece: ast.AST) -> Edit:
+def _field(node: Any, field: str, value: Any, what: str, piece: ast.AST, lines: range | None = None) -> Edit:
     old = getattr(node, field)
-    return _said(what, piece), lambda: setattr(node, field, value), lambda: setattr(node, field, old)
+    return Edit(_said(what, piece), lambda: setattr(node, field, value), lambda: setattr(node, field, old), lines)
 
 
-def _element(elements: list[Any], i: int, what: str, piece: ast.AST) -> Edit:
+def _element(elements: list[Any], i: int, what: str, piece: ast.AST, lines: range | None = None) -> Edit:
     old = elements[i]
-    neutral: list[Any] = []
-    return _said(what, piece), lambda: elements.__setitem__(slice(i, i + 1), neutral), lambda: elements.insert(i, old)
+    return Edit(_said(what, piece), lambda: elements.pop(i), lambda: elements.insert(i, old), lines)
 
 
 def _item(elements: list[Any], i: int, value: Any, what: str, piece: ast.AST) -> Edit:
     old = elements[i]
-    return _said(what, piece), lambda: elements.__setitem__(i, value), lambda: elements.__setitem__(i, old)
+    lines = _lines(piece) if isinstance(piece, ast.stmt) else None
+    return Edit(_said(what, piece), lambda: elements.__setitem__(i, value), lambda: elements.__setitem__(i, old), lines)
 
 
 def _said(what: str, piece: ast.AST) -> str:

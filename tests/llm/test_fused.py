@@ -1,10 +1,11 @@
-"""The fused Qwen3 passes agree with each other: token by token, several sequences at once, a prompt at once.
+"""The fused passes agree with each other: token by token, several sequences at once, a prompt at once.
 
 They run on the CPU here; the same kernels run on a GPU. ``benchmarks/llm/decode.py`` compares them with torch there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from zellige.runtime import tensor as tensors
 from zellige.runtime.contracts import Fact
 
 CONFIG = ModelConfig("qwen3", 96, 64, 2, 4, 2, 16, 96, 64, 1e-6, 1e4, "halves", tied_embeddings=True, qk_norm=True)
+EXPERTS = replace(CONFIG, architecture="qwen3moe", ffn_width=48, experts=6, experts_used=2)
 PAGE, PAGES = 4, 4
 TOKENS = [5, 17, 3, 90, 41, 8, 77, 2, 60, 11]
 
@@ -31,8 +33,7 @@ def on_the_cpu() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def weights() -> Weights:
+def made(config: ModelConfig) -> Weights:
     rng = np.random.default_rng(3)
 
     def make(name: str, shape: tuple[int, ...]) -> zl.Tensor:
@@ -41,7 +42,12 @@ def weights() -> Weights:
         )
         return tensors.tensor(values.astype(np.float32), bf16)
 
-    return Weights.made(CONFIG, make)
+    return Weights.made(config, make)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return made(CONFIG)
 
 
 def integers(values: Any, kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:
@@ -77,7 +83,7 @@ def decoded(weights: Weights, sequences: int) -> list[np.ndarray[Any, Any]]:
             integers(np.full(same, position + 1), ContractKind.UP_TO, PAGE * PAGES),
             integers(pages, ContractKind.INDEX, sequences * PAGES),
         )
-        out = decode_step(CONFIG, weights, cache, inputs, tensors, chunk=8)
+        out = decode_step(CONFIG, weights, cache, inputs, tensors, splits=2)
         logits.append(out.numpy().copy())
         assert (inputs.ids.numpy() == logits[-1].argmax(1)).all()
     return logits
@@ -95,7 +101,7 @@ def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 @pytest.fixture(params=[16, 4], ids=["few", "many"])
 def some(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways that products of more than four tokens go."""
-    monkeypatch.setattr("zellige.llm.models.fused.SOME", request.param)
+    monkeypatch.setattr("zellige.llm.models.products.SOME", request.param)
 
 
 @pytest.mark.usefixtures("some")
@@ -116,6 +122,7 @@ def step_batch(pages: np.ndarray[Any, Any], starts: list[int], counts: list[int]
     made = StepBatch(
         *(np.asarray(x, np.int32) for x in (np.asarray(TOKENS)[joined], joined, np.concatenate(slots), ends, pages)),
         context_lengths=np.add(starts, counts).astype(np.int32), sample=(None,) * len(counts),
+        lanes=np.arange(len(counts), dtype=np.int32),
     )  # fmt: skip
     check_step_batch(made, page_size=PAGE, num_pages=pages.size, vocab_size=CONFIG.vocab_size)
     return made
@@ -165,3 +172,15 @@ def test_a_prompt_in_one_pass_gives_what_token_by_token_gives(
         logits = prefilled(weights, cache, step_batch(pages, [start], [count]), pages.size * PAGE)
         start += count
         assert relative(logits[0], one_by_one[start - 1][0]) < 0.02
+
+
+def test_tokens_side_by_side_go_through_the_experts_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few tokens stream their experts' weights each, more are sorted by expert: the same, whichever way."""
+    monkeypatch.setattr("test_fused.CONFIG", EXPERTS)
+    weights = made(EXPERTS)
+    alone = decoded(weights, 1)
+    few = decoded(weights, 3)
+    monkeypatch.setattr("zellige.llm.models.products.FEW_EXPERTS", 0)
+    for one, *others in zip(alone, few, decoded(weights, 3), strict=True):
+        for row in (row for together in others for row in together):
+            assert relative(row, one[0]) < 0.02

@@ -19,7 +19,16 @@ def batch_of(starts: list[int], counts: list[int]) -> StepBatch:
     slots = table[owner, positions // PAGE] * PAGE + positions % PAGE
     ids = np.arange(len(positions), dtype=np.int32)
     ends = np.cumsum([0, *counts]).astype(np.int32)
-    return StepBatch(ids, positions, slots.astype(np.int32), ends, table, lengths, (None,) * len(counts))
+    return StepBatch(
+        ids,
+        positions,
+        slots.astype(np.int32),
+        ends,
+        table,
+        lengths,
+        np.arange(len(counts), dtype=np.int32),
+        (None,) * len(counts),
+    )
 
 
 SEQUENCES = st.lists(st.tuples(st.sampled_from([0, 0, 1, 16, 37]), st.integers(2, 700)), min_size=1, max_size=300)

@@ -102,6 +102,7 @@ CODES: dict[str, str] = {
     "ZL0904": "compiling for a GPU needs Triton",
     "ZL0905": "Triton refuses a kernel",
     "ZL0906": "a running sum that might not fit in 64 bits",
+    "ZL0907": "an update that GPUs do not have",
 }
 """What each code says, in a line."""
 

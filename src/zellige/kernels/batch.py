@@ -122,27 +122,6 @@ def linear_few(
 
 
 @zl.kernel
-def swiglu_few(
-    x: zl.In[bf16, T, K],
-    gate: zl.In[bf16, F, K],
-    up: zl.In[bf16, F, K],
-    *,
-    y: zl.Out[bf16, T, F],
-    BM: zl.Static = 16,
-    BN: zl.Static = 64,
-    BK: zl.Static = 128,
-):
-    """``swiglu_rows`` for few tokens: weights on the left, as in ``linear_few``. Same shapes."""
-    cols, rows = zl.grid(F.tiles(BN), T.tiles(BM))
-    a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
-    for depth in K.tiles(BK):
-        tile = x[rows, depth].T
-        a = zl.dot(gate[cols, depth], tile, a)
-        b = zl.dot(up[cols, depth], tile, b)
-    y[rows, cols] = (a * zl.sigmoid(a) * b).to(bf16).T
-
-
-@zl.kernel
 def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Static = 512):
     """y = Σₚ part[p]. part f32 [PARTS, T, N]; y [T, N]."""
     t, cols = zl.grid(T, N.tiles(BN))
@@ -150,16 +129,6 @@ def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Stati
     for p in range(PARTS):
         acc = acc + part[p, t, cols]
     y[t, cols] = acc.to(y.dtype)
-
-
-@zl.kernel
-def sum_parts_add(part: zl.In[f32, PARTS, T, N], *, h: zl.Mut[f32, T, N], BN: zl.Static = 512):
-    """h += Σₚ part[p]. part f32 [PARTS, T, N]; h f32 [T, N]."""
-    t, cols = zl.grid(T, N.tiles(BN))
-    acc = h[t, cols]
-    for p in range(PARTS):
-        acc = acc + part[p, t, cols]
-    h[t, cols] = acc
 
 
 @zl.kernel
@@ -236,12 +205,13 @@ def prefill_attention(
     [T, HK, G, HD]; k bf16 [T, HK, HD], rotated; the values are the last HK heads of qkv."""
     zl.requires(TILES * BM == T)
     tile, h, g = zl.grid(TILES, HK, G)
-    first, begin = tile * BM, base[tile]
+    first = tile * BM
+    begin = zl.minimum(base[tile], first)
     rows = first + zl.arange(BM)
     query = q[rows, h, g, :]
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
     steep = scale * LOG2E
-    seen_by_all = zl.maximum(first - begin, 0) // BS * BS
+    seen_by_all = (first - begin) // BS * BS
     for lane in zl.tiles(seen_by_all, BS):
         pos = lane + begin
         value = qkv[pos, HK * G + HK + h, :]

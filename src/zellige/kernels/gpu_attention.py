@@ -64,25 +64,25 @@ def paged_decode_partial(
     part: zl.Out[f32, B, HK, SPLITS, G, HD],
     best_of: zl.Out[f32, B, HK, SPLITS, G],
     total_of: zl.Out[f32, B, HK, SPLITS, G],
-    CHUNK: zl.Static = 128,
+    WAYS: zl.Static = 16,
     BS: zl.Static = 64,
 ):
-    """Decode attention over one chunk of each context: unnormalised sums, and the soft-max state to combine them by.
+    """Decode attention over every SPLITS-th tile of BS positions of each context: unnormalised sums, and the soft-max state to
+    combine them by. How a context is divided depends on its own length alone.
 
-    q bf16 [B, HK, G, HD]; keys, values bf16 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]; SPLITS·CHUNK ≥ PAGES·P."""
-    zl.requires(SPLITS * CHUNK >= PAGES * P)
+    q bf16 [B, HK, G, HD]; keys, values bf16 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]."""
+    zl.requires(SPLITS == WAYS)
     b, h, s = zl.grid(B, HK, SPLITS)
     query = q[b, h, :, :]
     best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
     steep = scale * LOG2E
-    start = s * CHUNK
-    count = zl.minimum(zl.maximum(length[b] - start, 0), CHUNK)
-    for lane in zl.tiles(count, BS):
-        pos = lane + start
+    count = length[b]
+    for tile in range(s, (count + BS - 1) // BS, WAYS):
+        pos = tile * BS + zl.arange(BS)
+        pos = zl.only(pos, pos < count)
         page, row = table[b, pos // P], pos % P
-        best, total, acc = attend(
-            query, keys[page, row, h, :], values[page, row, h, :], best, total, acc, steep, lane.active[None, :]
-        )
+        k, v = keys[page, row, h, :], values[page, row, h, :]
+        best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
     part[b, h, s, :, :] = acc
     best_of[b, h, s, :] = best * steep
     total_of[b, h, s, :] = total

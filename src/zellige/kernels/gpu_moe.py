@@ -7,7 +7,7 @@ Which expert a row goes to is known on the device only; no launch waits for it. 
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f32, i32
 
 T, C, PAIRS, E, K, N, F = zl.dims("T C PAIRS E K N F")
 
@@ -96,9 +96,13 @@ def align(
     *,
     order: zl.Out[zl.Permutation[PAIRS], PAIRS],
     start: zl.Out[zl.Offsets[PAIRS], E + 1],
+    BP: zl.Static = 64,
 ):
     """Pairs sorted by expert, and where each expert's pairs start among them. Both contracts are proved here."""
     zl.requires(E >= 1)
     zl.grid(1)
     _, order[:] = zl.sort(expert[:])
-    start[:] = zl.offsets(zl.histogram(expert[:], E), total=PAIRS)
+    count = zl.zeros((E,), i32)
+    for pairs in PAIRS.tiles(BP):
+        count = count + zl.histogram(expert[pairs], E)
+    start[:] = zl.offsets(count, total=PAIRS)

@@ -78,13 +78,15 @@ def expert_residual(
     *,
     h: zl.Mut[f32, T, N],
     BN: zl.Static = 2,
-    BK: zl.Static = 1024,
+    BK: zl.Static = 256,
 ):
-    """h[t] += Σ weight[t, c] · x[t, c]·down[expert[t, c]]ᵀ. x bf16 [T, C, F]; down bf16 [E, N, F]; h f32 [T, N]."""
+    """h[t] += Σ weight[t, c] · x[t, c]·down[expert[t, c]]ᵀ. x bf16 [T, C, F]; down bf16 [E, N, F]; h f32 [T, N].
+
+    A program reads the rows of all of a token's experts side by side, so that nothing waits for one expert after another."""
     cols, t = zl.grid(N.tiles(BN), T)
-    acc = zl.zeros((BN, BK), f32)
-    for c in range(C):
-        e, share = expert[t, c], weight[t, c]
-        for d in F.tiles(BK):
-            acc = acc + down[e, cols, d].to(f32) * (x[t, c, d].to(f32) * share)[None, :]
-    h[t, cols] = h[t, cols] + zl.sum(acc, axis=1)
+    e, share = expert[t, :], weight[t, :]
+    acc = zl.zeros((C, BN, BK), f32)
+    for d in F.tiles(BK):
+        scaled = x[t, :, d].to(f32) * share[:, None]
+        acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
+    h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2), axis=0)

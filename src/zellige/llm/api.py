@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zellige.diagnostics import ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
@@ -33,6 +33,9 @@ from zellige.llm.sampling import SamplingParams
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.known import known_config
 from zellige.llm.weights.model_file import ModelFile, open_model
+
+if TYPE_CHECKING:
+    from zellige.runtime.execution import Executor
 
 Prompt = str | Sequence[int]
 
@@ -76,9 +79,13 @@ class LLM:
 
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
-    token ids). `context`: the most tokens of one conversation; None is the model's own limit, at most 8192. `kv_tokens`:
-    room for keys and values, in tokens, shared by all requests; None is twice the context. `max_batch`: requests that
-    run at once. `runner`: what computes, if not Zellige's own kernels. `say` and `progress` hear of a download.
+    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
+    or "fp8" (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None
+    is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
+    is twice the context. `max_batch`: requests that run at once. `batch_invariant`: what a request gets depends on nothing
+    but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is cached, or whether it was
+    preempted (somewhat slower; bf16 on the CPU, too). `runner`: what computes, if not Zellige's own kernels.
+    `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
     """
@@ -89,9 +96,11 @@ class LLM:
         *,
         device: str = "cpu",
         load_format: str = "auto",
+        dtype: str = "auto",
         context: int | None = None,
         kv_tokens: int | None = None,
         max_batch: int = 64,
+        batch_invariant: bool = False,
         runner: Callable[[ModelFile], Runner] | None = None,
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -101,6 +110,10 @@ class LLM:
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
+        if dtype not in ("auto", "bf16", "fp8"):
+            raise ZelligeError(
+                "ZL0701", f"there is no dtype '{dtype}'", facts={"parameter": "dtype"}, help="auto, bf16 or fp8"
+            )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -122,10 +135,18 @@ class LLM:
         room = kv_tokens or 2 * limit
         if runner is not None:
             made = runner(self.model)
-        elif device == "cuda" or load_format == "dummy":
+        elif device == "cuda" or load_format == "dummy" or batch_invariant or dtype != "auto" or self.model.needs_fused:
             random = load_format == "dummy"
             made = _fused_runner(
-                self.model, random=random, device=device, context=limit, kv_tokens=room, progress=progress
+                self.model,
+                random=random,
+                device=device,
+                dtype=dtype,
+                context=limit,
+                kv_tokens=room,
+                lanes=max_batch,
+                invariant=batch_invariant,
+                progress=progress,
             )
         else:
             made = _kernel_runner(self.model, context=limit, kv_tokens=room)
@@ -326,16 +347,26 @@ def _fused_runner(
     *,
     random: bool,
     device: str,
+    dtype: Any,
     context: int,
     kv_tokens: int,
+    lanes: int,
+    invariant: bool,
     progress: Callable[[int, int | None], None],
 ) -> Runner:
     from zellige.llm.fused_runner import FusedRunner
+    from zellige.llm.models.invariant import SCHEDULES
     from zellige.runtime.execution import executor_named
 
+    if device == "cuda" and invariant:
+        from zellige.runtime.cuda.executor import CudaExecutor
+
+        executor: Executor = CudaExecutor.open(schedules=SCHEDULES)
+    else:
+        executor = executor_named(device)
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
-        max_context=context, executor=executor_named(device), progress=progress,
+        max_context=context, executor=executor, dtype=dtype, lanes=lanes, invariant=invariant, progress=progress,
     )  # fmt: skip
     return made
 

@@ -44,9 +44,9 @@ def at_least(sizes: tuple[int, ...], n: int) -> int:
     return next(size for size in sizes if size >= n)
 
 
-def passes(batch: StepBatch, sequences: Iterable[int]) -> Iterator[list[Piece]]:
-    """Sequences of a batch, in order, cut into passes. Only a sequence that outgrows the rest of a pass is split."""
-    rows, tile = ROWS[-1], TILES[-1]
+def passes(batch: StepBatch, sequences: Iterable[int], rows: int = ROWS[-1]) -> Iterator[list[Piece]]:
+    """Sequences of a batch, in order, cut into passes of at most ``rows``. Only a sequence that outgrows the rest of a pass is split."""
+    tile = TILES[-1]
     held: list[Piece] = []
     room = rows
     for b in sequences:

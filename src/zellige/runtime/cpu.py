@@ -33,8 +33,11 @@ class GuardError(ZelligeError):
     """A ``zl.guard`` failed on the device: an index was out of bounds, and the lanes that used it were inactive."""
 
 
+GUARD_HELP = "correct the indices that the call was given"
+
+
 def _guard_error(kernel: CompiledKernel, failed: int) -> GuardError:
-    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help="correct the index data")
+    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help=GUARD_HELP)
 
 
 class PreparedPlan:
@@ -159,11 +162,11 @@ class CpuExecutor:
 
     @classmethod
     def default(cls) -> CpuExecutor:
-        """The executor on the process's own pool."""
+        """The executor on the process's own pool, for the instruction set that ZELLIGE_CPU_TARGET names, or the machine's."""
         if cls._default is None:
             from zellige.backends.cpu.pool import default_pool
 
-            cls._default = cls(default_pool())
+            cls._default = cls(default_pool(), os.environ.get("ZELLIGE_CPU_TARGET", "host"))
         return cls._default
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:

@@ -43,8 +43,7 @@ class Kernel:
         """The parameters. LanguageError (ZL0102, ZL0103) if they are not a kernel's."""
         if self._signature is None:
             with self._lock:
-                source = read_source(self.function)
-                self._signature = read_signature(self.function, source.span(source.tree))
+                self._signature = read_signature(self.function, read_source(self.function))
         return self._signature
 
     def lower(self, statics: Mapping[str, Any], bindings: Mapping[str, DType]) -> Function:

@@ -147,6 +147,8 @@ def _dims(
     name: str, signature: Signature, held: Sequence[Tensor | None], told: Mapping[str, int], variables: dict[str, DType]
 ) -> dict[str, int]:
     dims = dict(told)
+    places: dict[str, str] = {}
+    """Which axis told a dim first."""
     for (parameter, array), tensor in zip(signature.arrays.items(), held, strict=True):
         if tensor is None:
             if array.role is Role.OUT or array.init is not None:
@@ -160,11 +162,15 @@ def _dims(
             )  # fmt: skip
         for axis, (extent, size) in enumerate(zip(array.shape, tensor.shape, strict=True)):
             dim, value = _told(extent, size)
-            if dim is not None and dims.setdefault(dim, value) != value:
+            if dim is None:
+                continue
+            place = f"axis {axis} of '{parameter}'"
+            if dims.setdefault(dim, value) != value:
                 raise ZelligeError(
-                    "ZL0502", f"{name}: dim {dim} is {dims[dim]} in one argument and {value} in '{parameter}' (axis {axis})",
-                    help="arguments that name one dim have one extent there",
+                    "ZL0502", f"{name}: dim {dim} is {dims[dim]} by {places.get(dim, 'keyword')} and {value} by {place}",
+                    help=f"the signature says {dim} in both places: give arrays that agree",
                 )  # fmt: skip
+            places.setdefault(dim, place)
     return dims
 
 
@@ -176,6 +182,13 @@ def _told(extent: Extent, size: int) -> tuple[str | None, int]:
         case Nary("add", (Dim(name), Const(more))):
             return name, size - more
     return None, 0
+
+
+def _conversion(parameter: str, dtype: DType) -> str:
+    """How an argument is brought to a dtype."""
+    if dtype.is_block:
+        return f"quantise it to {dtype} first"
+    return f"convert it: zl.tensor({parameter}, zl.{dtype}), or {parameter}.astype(…)"
 
 
 def _check_dtype(name: str, parameter: str, array: ArrayType, held: Tensor, variables: dict[str, DType]) -> None:
@@ -194,7 +207,9 @@ def _check_dtype(name: str, parameter: str, array: ArrayType, held: Tensor, vari
         case Element(storage, _) | (DType() as storage):
             if held.dtype is not storage:
                 raise ZelligeError(
-                    "ZL0501", f"{name}: '{parameter}' holds {held.dtype}, not {storage}", help="convert it first"
+                    "ZL0501",
+                    f"{name}: '{parameter}' holds {held.dtype}, not {storage}",
+                    help=_conversion(parameter, storage),
                 )
 
 

@@ -1,17 +1,19 @@
 """Outputs whose contract relates their elements: ``Offsets``, ``Permutation`` and ``Index[…, distinct]``.
 
-Two rules establish such a contract for an ``Out``:
+Three rules establish such a contract for an ``Out``:
 
 - *constructed*: one program stores a whole tile whose making implies it: ``zl.offsets`` is a running sum to its total, the
   order of ``zl.sort`` holds every position once. A running sum of no lengths has one element, so that must be excluded.
 - *distinct values*: equal stored values go to equal elements. Then no two elements are equal; and N distinct numbers below N
   are a permutation. (Coverage shows that every element is one of the stored values.)
+- *ordered values*: what goes to a later element is not smaller, what goes to the first is 0, to the last the total; and there
+  is an element.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 from zellige.ir import ops
 from zellige.ir.extent import Const
@@ -91,6 +93,47 @@ def distinct_claims(symbols: Symbols, param: ArrayParam, found: list[Access]) ->
             (one.active, rename.bool(two.active), terms.equal(*values), terms.le(0, values[0])), same,
             f"different elements of '{param.name}' get different values", {"value": values[0]}, (one.block, two.block),
             one.lanes, param.name, str(param.contract), others=(two.op.span,), present=(*present, *map(rename.int, others)),
+        )  # fmt: skip
+
+
+def by_ordered_values(param: ArrayParam) -> bool:
+    """Whether the order of values and both ends are all that the contract asks (a range aside)."""
+    return param.role is Role.OUT and param.contract is not None and param.contract.kind is ContractKind.OFFSETS
+
+
+def ordered_claims(symbols: Symbols, param: ArrayParam, found: list[Access]) -> Iterator[Claim]:
+    """Values stored to ``param``, by whatever programs, never decrease, begin at 0 and end at the contract's bound."""
+    contract = param.contract
+    assert contract is not None
+    rename = Renaming("″")
+    size, total = symbols.extent(param.shape[0]), symbols.extent(contract.bound)
+    yield Claim(
+        Kind.CONTRACT, "ZL0406", found[0].op.span, (), terms.le(1, size), f"'{param.name}' has an element", {"extent": size},
+        array=param.name, bound=str(contract),
+    )  # fmt: skip
+    for one in found:
+        assert isinstance(one.op, ops.Store)
+        value, (place,) = symbols.int_at(one.op.value, one.lanes), one.coordinates
+        present = (*symbols.scope(one.block), *one.lanes)
+
+        for assumption, goal, what in (
+            (terms.equal(place, 0), terms.equal(value, 0), f"the first element of '{param.name}' is 0"),
+            (terms.equal(place, size - 1), terms.equal(value, total), f"the last element is {contract.bound}"),
+        ):
+            yield Claim(
+                Kind.CONTRACT, "ZL0406", one.op.span, (one.active, assumption), goal, what,
+                {"element": place, "value": value}, (one.block,), one.lanes, param.name, str(contract), present=present,
+            )  # fmt: skip
+    for one, two in product(found, repeat=2):
+        assert isinstance(one.op, ops.Store) and isinstance(two.op, ops.Store)
+        value, later = symbols.int_at(one.op.value, one.lanes), rename.int(symbols.int_at(two.op.value, two.lanes))
+        before = terms.le(one.coordinates[0], rename.int(two.coordinates[0]))
+        here, there = (*symbols.scope(one.block), *one.lanes), (*symbols.scope(two.block), *two.lanes)
+        yield Claim(
+            Kind.CONTRACT, "ZL0406", one.op.span, (one.active, rename.bool(two.active), before), terms.le(value, later),
+            f"a later element of '{param.name}' is not smaller", {"element": one.coordinates[0], "value": value, "later value": later},
+            (one.block, two.block), one.lanes, param.name, str(contract), others=(two.op.span,),
+            present=(*here, *map(rename.int, there)),
         )  # fmt: skip
 
 

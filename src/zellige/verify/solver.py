@@ -58,7 +58,8 @@ class Answer:
 
 
 class Solver:
-    """Claims of one kernel. ``background`` holds everywhere (preconditions). ``dump`` is given each query as SMT-LIB2."""
+    """Claims of one kernel. ``background`` holds everywhere (preconditions). ``dump`` is given each query as
+    SMT-LIB2, with the answer as its status."""
 
     def __init__(self, background: Sequence[Bool] = (), dump: Callable[[str], None] | None = None) -> None:
         self.background = tuple(background)
@@ -94,9 +95,10 @@ class Solver:
         for formula in translation.formulas(claim):
             solver.add(formula)
         self.queries += 1
+        answer = solver.check()
         if self.dump is not None:
-            self.dump(solver.to_smt2())
-        return solver.check()
+            self.dump(solver.to_smt2().replace("(set-info :status unknown)", f"(set-info :status {answer})", 1))
+        return answer
 
     def find(self, claim: Iterable[Bool], limits: Iterable[Bool]) -> Answer | None:
         """A model of ``claim`` that also satisfies ``limits``, with real products; None if none was found."""

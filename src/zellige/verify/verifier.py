@@ -69,7 +69,9 @@ class _Run:
             if param.role is Role.OUT:
                 self._coverage(param, [a for a in found if a.array == param.name])
         for param in filter(relations.relates, self.function.arrays):
-            self._relation(param, [a for a in found if a.array == param.name and isinstance(a.op, ops.Store)])
+            stores = [a for a in found if a.array == param.name and isinstance(a.op, ops.Store)]
+            if stores:
+                self._relation(param, stores)
 
     def _relation(self, param: ArrayParam, stores: list[Access]) -> None:
         """The elements of a written array together keep its contract."""
@@ -84,8 +86,10 @@ class _Run:
                 "constructed",
                 perf_counter(),
             )
-        elif relations.by_distinct_values(param):
-            for claim in relations.distinct_claims(self.symbols, param, stores):
+        elif relations.by_distinct_values(param) or relations.by_ordered_values(param):
+            ordered = relations.by_ordered_values(param)
+            claims = (relations.ordered_claims if ordered else relations.distinct_claims)(self.symbols, param, stores)
+            for claim in claims:
                 if not self._by_solver(claim, perf_counter()):
                     break
         else:

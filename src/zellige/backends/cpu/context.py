@@ -29,6 +29,10 @@ class Lane:
     multiple: int
     offset: int = 0
 
+    def position_in(self, period: int) -> int | None:
+        """base modulo `period`, where it is known."""
+        return self.offset % period if self.multiple % period == 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -142,7 +146,7 @@ class Context:
     packed: dict[tuple[Value, DType, tuple[str | int, ...], bool], Buffer] = field(default_factory=dict)
     """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
     scales: dict[tuple[Value, Position], Reg] = field(default_factory=dict)
-    """Scales of a row's blocks that have been converted: by load and the row's position (quantised.py)."""
+    """Scales of the current row's blocks that have been converted: by load and the row's position (quantised.py)."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)
     """Set by the lowering: the elements of a tile at a position (expression.py)."""
     scratch_bytes: int = 0

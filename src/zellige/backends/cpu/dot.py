@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from zellige.backends.cpu import microkernels
+from zellige.backends.cpu import byte_dot, microkernels
 from zellige.backends.cpu.context import Buffer, Context
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.microkernels import PANEL, Form, Product
@@ -20,6 +20,7 @@ from zellige.ir.ops import Value
 
 _KERNELS = {
     Form.INNER: microkernels.inner,
+    Form.BYTES: byte_dot.bytes_inner,
     Form.OUTER: microkernels.outer,
     Form.PANELS: microkernels.panels,
     Form.TILES: tiles,
@@ -34,10 +35,12 @@ def lower_dot(ctx: Context, op: ops.Dot, buffer: Buffer, start: Callable[[], Non
     out = op.acc.type.dtype
     both_bf16 = op.a.type.dtype is dtypes.bf16 and op.b.type.dtype is dtypes.bf16
     pairs = both_bf16 and out is dtypes.f32 and ctx.target.bf16_dot
-    form = _form(ctx, op, m, n, k, pairs)
-    product = Product(m, n, k, dtypes.bf16 if pairs else out, out, form, pairs, _is_zero(ctx, op.acc))
+    bytes_ = byte_dot.suits(ctx, op)
+    form = _form(ctx, op, m, n, k, pairs=pairs, bytes_=bytes_)
+    packed = dtypes.i8 if bytes_ else dtypes.bf16 if pairs else out
+    product = Product(m, n, k, packed, out, form, pairs, _is_zero(ctx, op.acc))
     match form:
-        case Form.INNER:
+        case Form.INNER | Form.BYTES:
             a, b = pack_rows(ctx, op.a, product, transpose=False), pack_rows(ctx, op.b, product, transpose=True)
             sizes = m * a.strides[-2], n * b.strides[-2]
         case Form.OUTER:
@@ -75,12 +78,15 @@ def _is_zero(ctx: Context, acc: Value) -> bool:
 
 
 _ROWS_WORTH_PANELS = 16
+_ROWS_WORTH_TILES = 4
 
 
-def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, pairs: bool) -> Form:
+def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, *, pairs: bool, bytes_: bool) -> Form:
     """The form that costs least: products are the same, so what counts is how often operands and results are transposed."""
-    along_k = op.acc.type.dtype is dtypes.f32 and contiguous_axis(ctx, op.b) == op.b.type.rank - 2 and k > 1
-    if not pairs:
+    along_k = (bytes_ or op.acc.type.dtype is dtypes.f32) and contiguous_axis(ctx, op.b) == op.b.type.rank - 2 and k > 1
+    if bytes_ and not (ctx.target.tiles and m >= _ROWS_WORTH_TILES):
+        return Form.BYTES
+    if not pairs and not bytes_:
         return Form.INNER if along_k and n > 0 else Form.OUTER
     if ctx.target.tiles:
         if not along_k:
@@ -90,6 +96,8 @@ def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, pairs: bool) -> For
         ]
         direct, swapped = n * k * times[1], m * k * times[0] + 2 * m * n
         return Form.TILES if direct < swapped else Form.TILES_SWAPPED
+    if ctx.target.vector_bits < 512:  # a panel's width is one register of AVX-512
+        return Form.INNER if along_k else Form.PANELS
     return Form.INNER if along_k and m < _ROWS_WORTH_PANELS else Form.PANELS
 
 

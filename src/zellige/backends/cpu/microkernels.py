@@ -24,6 +24,7 @@ class Form(Enum):
     """How a product runs; says how its operands are packed."""
 
     INNER = "inner"
+    BYTES = "bytes, inner"
     OUTER = "outer"
     PANELS = "panels"
     TILES = "tiles"
@@ -53,7 +54,7 @@ class Product:
 
 def k_step(ctx: Context, product: Product) -> int:
     """Elements of one vector along k."""
-    return ctx.target.lanes * (2 if product.pairs else 1)
+    return ctx.target.vector_bits // product.packed.bits
 
 
 def element(ctx: Context, buffer: Buffer, offset: Int, lanes: int) -> Reg:
@@ -72,12 +73,16 @@ def _multiply_add(ctx: Context, product: Product, acc: Reg, x: Reg, y: Reg) -> R
         if product.out.is_float:
             return e.fop("fadd", e.fop("fmul", x, y), acc)
         return e.op("add", e.op("mul", x, y), acc)
-    bits = {4: 128, 8: 256, 16: 512}[acc.lanes]
     x, y = (e.inst(f"bitcast {v} to <{2 * acc.lanes} x bfloat>", "bfloat", 2 * acc.lanes) for v in (x, y))
+    if ctx.target.arm:  # one register a call
+        quarters = [(e.part(acc, i, 4), e.part(x, 2 * i, 8), e.part(y, 2 * i, 8)) for i in range(0, acc.lanes, 4)]
+        return e.concatenate([e.call("llvm.aarch64.neon.bfdot.v4f32.v8bf16", "float", 4, *q) for q in quarters])
+    bits = {4: 128, 8: 256, 16: 512}[acc.lanes]
     return e.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", "float", acc.lanes, acc, x, y)
 
 
-def _row_blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
+def row_blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
+    """[0, extent) as (lower, upper, step): blocks of ``size``, then one of what is left."""
     whole = extent // size * size
     found = [(0, whole, size)] if whole else []
     return found + ([(whole, extent, extent - whole)] if extent > whole else [])
@@ -140,10 +145,10 @@ def inner(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
             for c in range(nr):
                 put(ctx, p, e.extract(totals, r * nr + c), e.offset(pointer, 4 * c))
 
-    for n_lower, n_upper, nr in _row_blocks(p.n, columns):
+    for n_lower, n_upper, nr in row_blocks(p.n, columns):
 
         def over_n(n0: Int, _: list[Reg], nr: int = nr) -> tuple[()]:
-            for m_lower, m_upper, mr in _row_blocks(p.m, rows):
+            for m_lower, m_upper, mr in row_blocks(p.m, rows):
 
                 def over_m(m0: Int, _: list[Reg], mr: int = mr) -> tuple[()]:
                     block(m0, n0, mr, nr)
@@ -166,6 +171,8 @@ def sum_each(ctx: Context, vectors: list[Reg]) -> Reg:
     while count < len(vectors):
         count *= 2
     zero = Reg("zeroinitializer", vectors[0].type, lanes)
+    add = e.op if vectors[0].type == "i32" else e.fop
+    opcode = "add" if vectors[0].type == "i32" else "fadd"
     current = vectors + [zero] * (count - len(vectors))
     group = lanes  # lanes that belong to one sum
     while group > 1:
@@ -175,8 +182,8 @@ def sum_each(ctx: Context, vectors: list[Reg]) -> Reg:
         if len(current) > 1:
             pairs = zip(current[::2], current[1::2], strict=True)
             current = [
-                e.fop(
-                    "fadd",
+                add(
+                    opcode,
                     e.shuffle(x, y, low + [i + lanes for i in low]),
                     e.shuffle(x, y, high + [i + lanes for i in high]),
                 )
@@ -184,7 +191,7 @@ def sum_each(ctx: Context, vectors: list[Reg]) -> Reg:
             ]
         else:
             (x,) = current
-            current = [e.fop("fadd", e.shuffle(x, None, low), e.shuffle(x, None, high))]
+            current = [add(opcode, e.shuffle(x, None, low), e.shuffle(x, None, high))]
             lanes //= 2
         group = half
     if len(current) > 1:
@@ -223,7 +230,7 @@ def outer(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
     for n_lower, n_upper, w in pieces(p.n, lanes):
         registers = max(1, w * p.out.bits // ctx.target.vector_bits)  # of one row of accumulators, and of b
         rows = max(1, min(8, (ctx.target.vectors - registers - 1) // registers))
-        for m_lower, m_upper, mr in _row_blocks(p.m, min(p.m, rows) or 1):
+        for m_lower, m_upper, mr in row_blocks(p.m, min(p.m, rows) or 1):
 
             def over_n(
                 n0: Int, _: list[Reg], w: int = w, mr: int = mr, m: tuple[int, int] = (m_lower, m_upper)
@@ -274,7 +281,7 @@ def panels(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets:
     for lower, upper, columns in panel_blocks(p.n):
 
         def over_n(c0: Int, _: list[Reg], columns: list[int] = columns) -> tuple[()]:
-            for m_lower, m_upper, mr in _row_blocks(p.m, rows):
+            for m_lower, m_upper, mr in row_blocks(p.m, rows):
 
                 def over_m(m0: Int, _: list[Reg], mr: int = mr) -> tuple[()]:
                     block(m0, c0, mr, columns)

@@ -1,8 +1,8 @@
 """Operands of products in scratch memory, as the micro-kernels want them.
 
-*Rows*: k-contiguous, row after row. *Columns*: (K, N). *Panels*: 16 columns at a time, for each two steps of k the 16
-pairs side by side. An operand that only some axes of the grid choose is packed once for consecutive programs that share
-those; one that lies in an array as rows already is not packed at all.
+*Rows*: k-contiguous, row after row. *Columns*: (K, N). *Panels*: 16 columns at a time, for each two steps of k (four, of
+bytes) the 16 pairs side by side, 32-bit words. An operand that only some axes of the grid choose is packed once for
+consecutive programs that share those; one that lies in an array as rows already is not packed at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zellige.backends.cpu.microkernels import PANEL, Form, Product, k_step, tran
 from zellige.backends.cpu.plan import is_unit_reshape, shape_of, shared_axes, size_of
 from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import all_true, step_lanes, versioned
-from zellige.ir import dtypes, ops
+from zellige.ir import ops
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import BinaryOp, Value
 from zellige.ir.types import Role
@@ -116,8 +116,9 @@ def pack_rows(ctx: Context, value: Value, product: Product, *, transpose: bool) 
         return ctx.packed[key]
     borrowed = _in_array(ctx, value, product, transpose=transpose) if exact else None
     row = borrowed.row if borrowed is not None else width
-    if tall and borrowed is None and row * 2 // _LINE % 2 == 0:
-        row += _LINE // 2  # an odd number of lines: neighbouring rows use different sets of the cache
+    size = product.packed.bits // 8
+    if tall and borrowed is None and row * size // _LINE % 2 == 0:
+        row += _LINE // size  # an odd number of lines: neighbouring rows use different sets of the cache
     extents = (*stored[:-2], height, row)
     pointer = ctx.scratch(math.prod(extents) * product.packed.bits // 8)
     rows = Buffer(pointer, product.packed, row_major(extents))
@@ -261,6 +262,7 @@ def _copy(ctx: Context, value: Value, target: Buffer) -> None:
 
         long = shape_of(value)[axis] >= LONG_ROW and ctx.target.vector_bits == 512
         nest(ctx, shape_of(value), axis, step, lanes, period, begin if long else None)
+        ctx.scales.clear()
         return []
 
     with ctx.region():
@@ -297,7 +299,7 @@ def pack_columns(ctx: Context, value: Value, product: Product) -> Buffer:
 
 
 def pack_panels(ctx: Context, value: Value, product: Product, *, transpose: bool) -> Buffer:
-    """b (…, K, N), or a (…, M, K) with ``transpose``, in panels of 16 columns: (…, N/16, K/2, 16, 2).
+    """b (…, K, N), or a (…, M, K) with ``transpose``, in panels of 16 columns: (…, N/16, K/2, 16, 2), of bytes (…, N/16, K/4, 16, 4).
 
     The strides of the result: …, of a panel, 1. k is padded by zeros; columns past the last are not initialised."""
     shape = shape_of(value)
@@ -307,7 +309,7 @@ def pack_panels(ctx: Context, value: Value, product: Product, *, transpose: bool
         return ctx.packed[key]
     depth = padded(k, k_step(ctx, product))
     extents = (*batch, padded(n, PANEL) // PANEL, depth * PANEL)
-    panels = Buffer(ctx.scratch(math.prod(extents) * 2), product.packed, row_major(extents))
+    panels = Buffer(ctx.scratch(math.prod(extents) * product.packed.bits // 8), product.packed, row_major(extents))
     along_k = contiguous_axis(ctx, value) == len(shape) - (1 if transpose else 2)
     rows = pack_rows(ctx, value, product, transpose=not transpose) if along_k else None
 
@@ -323,49 +325,52 @@ def pack_panels(ctx: Context, value: Value, product: Product, *, transpose: bool
 
 
 def _panels_of_rows(ctx: Context, rows: Buffer, panels: Buffer, batch: int, count: int, depth: int) -> None:
-    """16 rows at a time, 16 pairs of each: a transposition of 32-bit words."""
+    """16 rows at a time, 16 words of each: a transposition."""
     e = ctx.emitter
     line = 4 * PANEL
-    row = rows.strides[-2] * 2
+    size = rows.dtype.bits // 8
+    row = rows.strides[-2] * size
 
     def over_panels(i: Int, _: list[Reg]) -> tuple[()]:
         source = e.offset(rows.pointer, e.mul(i, PANEL * row))
-        target = e.offset(panels.pointer, e.mul(i, panels.strides[-2] * 2))
+        target = e.offset(panels.pointer, e.mul(i, panels.strides[-2] * size))
 
-        def over_k(pair: Int, _: list[Reg]) -> tuple[()]:
+        def over_k(word: Int, _: list[Reg]) -> tuple[()]:
             words = [
-                e.load(e.offset(source, e.add(e.mul(pair, 4), r * row)), "i32", PANEL, 2, ctx.scratch_metadata)
+                e.load(e.offset(source, e.add(e.mul(word, 4), r * row)), "i32", PANEL, size, ctx.scratch_metadata)
                 for r in range(PANEL)
             ]
-            place = e.offset(target, e.mul(pair, line))
+            place = e.offset(target, e.mul(word, line))
             for c, column in enumerate(transposed(ctx, words)):
                 e.store(column, e.offset(place, c * line), line, ctx.scratch_metadata)
             return ()
 
-        e.loop(0, depth // 2, PANEL, (), over_k)
+        e.loop(0, depth * size // 4, PANEL, (), over_k)
         return ()
 
     e.loop(0, batch * count, 1, (), over_panels)
 
 
 def _panels_of_columns(ctx: Context, value: Value, panels: Buffer, depth: int, *, transpose: bool) -> None:
-    """Vectors along the columns: two neighbours along k are put side by side in 32-bit words."""
+    """Vectors along the columns: neighbours along k are put side by side in 32-bit words."""
     e = ctx.emitter
     shape = shape_of(value)
     *batch, k, n = (*shape[:-2], shape[-1], shape[-2]) if transpose else shape
-    panel = panels.strides[-2] // 2  # in words
+    bits = panels.dtype.bits
+    together = 32 // bits  # elements of a word
+    panel = panels.strides[-2] // together  # in words
 
     def read(position: Position, row: Int) -> Reg:
-        """bf16 elements of one row of b."""
+        """Packed elements of one row of b."""
         *outer, _, column = position
         place = (*outer, column, row) if transpose else (*outer, row, column)
         lanes = lanes_of(position)
-        register = cast(e, ctx.value(value, place), value.type.dtype, dtypes.bf16, ctx.target)
+        register = cast(e, ctx.value(value, place), value.type.dtype, panels.dtype, ctx.target)
         return e.splat(register, lanes) if lanes else register
 
     def write(position: Position, words: Reg) -> None:
-        *outer, pair, column = position
-        assert not isinstance(pair, Lane)
+        *outer, word, column = position
+        assert not isinstance(word, Lane)
         base = column.base if isinstance(column, Lane) else column
         place: Int = 0
         for coordinate, extent in zip(outer, batch, strict=True):
@@ -373,39 +378,40 @@ def _panels_of_columns(ctx: Context, value: Value, panels: Buffer, depth: int, *
             place = e.add(e.mul(place, extent), coordinate)
         place = e.mul(place, padded(n, PANEL) // PANEL * panel)
         place = e.add(place, e.mul(e.udiv(base, PANEL), panel))
-        place = e.add(place, e.add(e.mul(pair, PANEL), e.urem(base, PANEL)))
+        place = e.add(place, e.add(e.mul(word, PANEL), e.urem(base, PANEL)))
         e.store(words, e.offset(panels.pointer, e.mul(place, 4)), 4, ctx.scratch_metadata)
 
-    def words(low: Reg, high: Reg | None) -> Reg:
-        found = e.convert("zext", low, "i32")
-        if high is None:
-            return found
-        sixteen = Reg("16", "i32")
-        shift = e.splat(sixteen, low.lanes) if low.lanes else sixteen
-        return e.op("or", found, e.op("shl", e.convert("zext", high, "i32"), shift))
+    def words(position: Position, first: Int, count: int) -> Reg:
+        """Elements first … first + count − 1 along k, the first lowest."""
+        found: Reg | None = None
+        for i in range(count):
+            part = e.convert("zext", read(position, e.add(first, i)), "i32")
+            shift = Reg(str(bits * i), "i32")
+            part = e.op("shl", part, e.splat(shift, part.lanes) if part.lanes else shift) if i else part
+            found = part if found is None else e.op("or", found, part)
+        assert found is not None
+        return found
 
     def step(position: Position) -> None:
-        pair = position[-2]
-        assert not isinstance(pair, Lane)
-        first = e.mul(pair, 2)
-        write(position, words(read(position, first), read(position, e.add(first, 1))))
+        write(position, words(position, e.mul(_whole(position[-2]), together), together))
 
     def last(position: Position) -> None:
-        write((*position[:-2], k // 2, position[-1]), words(read(position, k - 1), None))
+        count = k % together
+        write((*position[:-2], k // together, position[-1]), words(position, k - count, count))
 
     def rest(position: Position) -> None:
         lanes = lanes_of(position)
         write(
-            (*position[:-2], e.add(-(-k // 2), _whole(position[-2])), position[-1]),
+            (*position[:-2], e.add(-(-k // together), _whole(position[-2])), position[-1]),
             Reg("zeroinitializer" if lanes else "0", "i32", lanes),
         )
 
     def loops() -> list[Reg]:
         axis = len(shape) - 1
-        nest(ctx, (*batch, k // 2, n), axis, step, PANEL)
-        if k % 2:
+        nest(ctx, (*batch, k // together, n), axis, step, PANEL)
+        if k % together:
             nest(ctx, (*batch, 1, n), axis, last, PANEL)
-        nest(ctx, (*batch, depth // 2 - -(-k // 2), n), axis, rest, PANEL)
+        nest(ctx, (*batch, depth // together - -(-k // together), n), axis, rest, PANEL)
         return []
 
     with ctx.region():

@@ -120,7 +120,7 @@ def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
         array = ctx.arrays[op.array]
         layout = _layout(array)
         *rows, along = place
-        if layout.minimum is None or layout.factors is not None or mask_at(ctx, op.masks, place) != TRUE:
+        if _numbers(layout) == 1 or mask_at(ctx, op.masks, place) != TRUE:
             continue
         if not isinstance(along, Lane) or along.base != 0 or any(isinstance(row, Lane) for row in rows):
             continue
@@ -136,14 +136,25 @@ def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
         ctx.scales[load, _row_of(place)] = _converted(ctx, layout, start, count, array.load_metadata)
 
 
+def _numbers(layout: BlockLayout) -> int:
+    """How many scales and minima a block has, one of each for every group."""
+    return max(1, layout.groups) * (1 if layout.minimum is None else 2)
+
+
 def _converted(ctx: Context, layout: BlockLayout, start: Reg, count: int, metadata: str) -> Reg:
-    """The address of scale and minimum of each of `count` blocks from `start`, as f32."""
+    """The address of the scales and then the minima of each of `count` blocks from `start`, as f32."""
     e = ctx.emitter
-    room = ctx.scratch(8 * count)
-    for lower, upper, lanes in pieces(count, _GATHERED):
+    room = ctx.scratch(4 * _numbers(layout) * count)
+    for lower, upper, lanes in pieces(count, 1 if layout.group else _GATHERED):
 
         def some(first: Int, _: list[Reg], lanes: int = lanes) -> tuple[()]:
-            _convert(ctx, layout, start, room, first, lanes, metadata)
+            if layout.group:
+                block = _Block(ctx, layout, e.offset(start, e.mul(first, layout.bytes)), metadata, None)
+                at = e.offset(room, e.mul(first, 4 * _numbers(layout)))
+                for i, numbers in enumerate(block.by_group()):
+                    e.store(numbers, e.offset(at, 4 * i * layout.groups), 4, ctx.scratch_metadata)
+            else:
+                _convert(ctx, layout, start, room, first, lanes, metadata)
             return ()
 
         e.loop(lower, upper, lanes, (), some)
@@ -175,7 +186,9 @@ def _scales_at(ctx: Context, ready: Reg, layout: BlockLayout, position: Position
     e = ctx.emitter
     along = position[-1]
     base = along.base if isinstance(along, Lane) else along
-    return e.offset(ready, e.mul(e.udiv(base, layout.elements), 8))
+    first = along.position_in(layout.elements) if isinstance(along, Lane) else None
+    block = e.udiv(base if first is None else e.sub(base, first), layout.elements)
+    return e.offset(ready, e.mul(block, 4 * _numbers(layout)))
 
 
 # --- lanes whose place in the block is known
@@ -196,7 +209,7 @@ def _together(
     parts = []
     for number in range(lanes // size):
         start = _block_start(ctx, array, row, e.add(block, number), mask)
-        ready = None if scales is None else e.offset(scales, 8 * number)
+        ready = None if scales is None else e.offset(scales, 4 * _numbers(layout) * number)
         found = _Block(ctx, layout, start, array.load_metadata, ready)
         if to is dtypes.bf16 and found.in_words(first, size):
             parts.append(found.words(first))
@@ -249,13 +262,11 @@ class _Block:
     def _plane(self, plane: Plane, first: int, lanes: int, type_: str, place: int) -> Reg:
         """The bits of one plane, moved to bit `place`."""
         e = self.ctx.emitter
+        if plane.bits == 1:
+            one = e.splat(Reg(str(1 << place), type_), lanes)
+            return e.select(self._bits(plane, first, lanes), one, e.splat(Reg("0", type_), lanes))
         bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
         raw = self._bytes(list(bytes_))
-        if plane.bits == 1:
-            wanted = e.op("and", raw, _constants([1 << shift for shift in shifts], "i8"))
-            chosen = e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
-            one = e.splat(Reg(str(1 << place), type_), lanes)
-            return e.select(chosen, one, e.splat(Reg("0", type_), lanes))
         if type_ != "i8":
             raw = e.convert("zext", raw, type_)
         if any(shifts):
@@ -263,6 +274,18 @@ class _Block:
         if type_ != "i8" or any(shift + plane.bits < 8 for shift in shifts):
             raw = e.op("and", raw, e.splat(Reg(str((1 << plane.bits) - 1), type_), lanes))
         return e.op("shl", raw, e.splat(Reg(str(place), type_), lanes)) if place else raw
+
+    def _bits(self, plane: Plane, first: int, lanes: int) -> Reg:
+        """Whether the single bit of each integer is set."""
+        e = self.ctx.emitter
+        bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
+        if [8 * byte + shift for byte, shift in zip(bytes_, shifts, strict=True)] == list(
+            range(8 * bytes_[0], 8 * bytes_[0] + lanes)
+        ):  # one after the other, as a mask register has them
+            bits = e.load(e.offset(self.start, bytes_[0]), f"i{lanes}", 0, 1, self.metadata)
+            return e.inst(f"bitcast {bits} to <{lanes} x i1>", "i1", lanes)
+        wanted = e.op("and", self._bytes(list(bytes_)), _constants([1 << shift for shift in shifts], "i8"))
+        return e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
 
     def _bytes(self, wanted: list[int]) -> Reg:
         """The given bytes of the block, one a lane: one load of the range that they are from."""
@@ -278,23 +301,35 @@ class _Block:
     # --- scales
     def _affine(self, first: int, lanes: int) -> tuple[Reg, Reg | None]:
         """What multiplies each of some elements' codes, and what is then added, if anything."""
-        layout = self.layout
-        scale, minimum = self._halves()
-        low = None
-        if minimum is not None:
-            low = self._spread(minimum, layout.lows, first, lanes)
-            if layout.minimum_sign < 0:
-                low = self.ctx.emitter.inst(f"fneg {low}", "float", lanes)
-        return self._spread(scale, layout.factors, first, lanes), low
-
-    def _spread(self, one: Reg, factors: Integers | None, first: int, lanes: int) -> Reg:
-        """The number of the whole block in all lanes of `one`, times the factor of each element's group, for some elements."""
         e, layout = self.ctx.emitter, self.layout
-        if factors is None:
-            return e.shuffle(one, None, [0] * lanes)
-        numbers = e.convert("sitofp", self._integers(factors, 0, layout.groups, "i32"), "float")
-        product = e.fop("fmul", e.part(one, 0, layout.groups), numbers)
-        return e.shuffle(product, None, [i // layout.group for i in range(first, first + lanes)])
+        if not layout.group:
+            halves = self._halves()
+            return e.shuffle(halves[0], None, [0] * lanes), halves[1] and e.shuffle(halves[1], None, [0] * lanes)
+        if self.scales is not None:
+            wanted = range(first // layout.group, (first + lanes - 1) // layout.group + 1)
+            each = lanes // len(wanted)
+            spread = [
+                e.concatenate(
+                    [e.splat(e.load(e.offset(self.scales, 4 * (kind + g)), "float", 0, 4), each) for g in wanted]
+                )
+                for kind in range(0, _numbers(layout), layout.groups)
+            ]
+        else:
+            place = [i // layout.group for i in range(first, first + lanes)]
+            spread = [e.shuffle(numbers, None, place) for numbers in self.by_group()]
+        return spread[0], spread[1] if len(spread) > 1 else None
+
+    def by_group(self) -> list[Reg]:
+        """The scale of each group, and what is added to each group if anything is."""
+        e, layout = self.ctx.emitter, self.layout
+        found = []
+        for one, factors in zip(self._halves(), (layout.factors, layout.lows), strict=True):
+            if one is not None and factors is not None:
+                numbers = e.convert("sitofp", self._integers(factors, 0, layout.groups, "i32"), "float")
+                found.append(e.fop("fmul", e.part(one, 0, layout.groups), numbers))
+        if layout.minimum_sign < 0:
+            found[1] = e.inst(f"fneg {found[1]}", "float", layout.groups)
+        return found
 
     def _halves(self) -> tuple[Reg, Reg | None]:
         """The block's scale, and its minimum if it has one, as f32 in all of 16 lanes.
@@ -318,27 +353,33 @@ class _Block:
 
     # --- short codes by table
     def _looked_up(self, first: int, lanes: int) -> bool:
-        """True if 16 elements at a time share scale and low, and have a code that a permutation's index can be."""
+        """True if 16 elements at a time share scale and low, and have codes whose lowest 4 bits can index a permutation."""
         layout = self.layout
         return (
             self.ctx.target.vector_bits == 512
             and lanes % 16 == 0
-            and len(layout.codes.planes) == 1
             and layout.codes.planes[0].bits == 4
+            and all((plane.bits, plane.run) == (1, 1) for plane in layout.codes.planes[1:])
             and layout.codes.planes[0].run % 16 == 0
             and first % 16 == 0
             and layout.group % 16 == 0
         )
 
     def _by_table(self, first: int, scale: Reg, low: Reg | None) -> Reg:
-        """16 elements, looked up among the 16 values that a code can mean; the permutation reads the low 4 bits of an index."""
+        """16 elements, looked up among the 16 values that 4 bits can mean; the permutation reads the low 4 bits of an index.
+
+        A fifth bit adds 16 steps."""
         e, codes = self.ctx.emitter, self.layout.codes
         table = self._table(scale, low)
         byte, shift = codes.planes[0].place(first)
         index = e.convert("zext", e.load(e.offset(self.start, byte), "i8", 16, 1, self.metadata), "i32")
         if shift:
             index = e.op("lshr", index, e.splat(Reg(str(shift), "i32"), 16))
-        return e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
+        value = e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
+        if len(codes.planes) == 1:
+            return value
+        raised = e.fop("fadd", value, e.fop("fmul", scale, e.splat(float_literal(16.0, "float"), 16)))
+        return e.select(self._bits(codes.planes[1], first, 16), raised, value)
 
     def _table(self, scale: Reg, low: Reg | None) -> Reg:
         """The 16 values that a code can mean."""
@@ -349,9 +390,12 @@ class _Block:
 
     def in_words(self, first: int, lanes: int) -> bool:
         """True if ``words`` gives these elements: 32 with one scale, whose codes are in 16 bytes."""
-        if not (lanes == 32 and self.ctx.target.bf16_dot and not self.layout.group and self._looked_up(first, lanes)):
+        planes = self.layout.codes.planes
+        if lanes != 32 or len(planes) > 1 or self.layout.group or not self.ctx.target.bf16_dot:
             return False
-        plane = self.layout.codes.planes[0]
+        plane = planes[0]
+        if not self._looked_up(first, lanes):
+            return False
         return plane.place(first)[0] == plane.place(first + 16)[0]
 
     def words(self, first: int) -> Reg:

@@ -314,6 +314,7 @@ def _rows(
                 if lanes > 1 and size < lanes:
                     part = reducer.widened(part, lanes)
                 totals[r] = reducer.advance(totals[r], part)
+    ctx.scales.clear()
     return [reducer.finish(reducer.horizontal(t)) for t in totals]
 
 

@@ -1,6 +1,6 @@
-"""Products in matrix registers (AMX): 16×32 by 32×16 bf16 into 16×16 f32, one instruction.
+"""Products in matrix registers (AMX): 16×32 by 32×16 bf16 into 16×16 f32, or 16×64 by 64×16 i8 into i32, one instruction.
 
-The left operand's rows lie k-contiguous, the right one's pairs along k in panels of 16 columns. One configuration serves a
+The left operand's rows lie k-contiguous, the right one's pairs (or fours) along k in panels of 16 columns. One configuration serves a
 whole kernel: eight registers of 16 rows of 64 bytes. It is loaded at the kernel's start and released at its end, so that
 nobody else pays for saving them (Intel, Software Developer's Manual, volume 1, chapter 18).
 """
@@ -8,12 +8,11 @@ nobody else pays for saving them (Intel, Software Developer's Manual, volume 1, 
 from __future__ import annotations
 
 from zellige.backends.cpu.context import Buffer, Context
+from zellige.backends.cpu.convert import memory_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
-from zellige.backends.cpu.microkernels import PANEL, Form, Product, panel_blocks, put_some, transposed
+from zellige.backends.cpu.microkernels import PANEL, Form, Product, k_step, panel_blocks, put_some, transposed
 
 ROWS = 16
-STEP = 32
-"""Elements along k of one instruction."""
 _TILE_BYTES = 1024
 _CONFIGURATION = (
     "@zellige_tiles = internal constant <{ i8, i8, [14 x i8], [8 x i16], [8 x i16], [8 x i8], [8 x i8] }> <{ "
@@ -56,10 +55,11 @@ def tiles(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
     left, right = (b, a) if swapped else (a, b)
     left_offset, right_offset = (offsets[1], offsets[0]) if swapped else (offsets[0], offsets[1])
     extent, columns = (p.n, p.m) if swapped else (p.m, p.n)
-    row = left.strides[-2] * 2  # bytes
-    panel = right.strides[-2] * 2
-    left_at = e.offset(left.pointer, e.mul(left_offset, 2))
-    right_at = e.offset(right.pointer, e.mul(right_offset, 2))
+    size = p.packed.bits // 8
+    row, panel = left.strides[-2] * size, right.strides[-2] * size  # bytes
+    left_at = e.offset(left.pointer, e.mul(left_offset, size))
+    right_at = e.offset(right.pointer, e.mul(right_offset, size))
+    multiply = "tdpbf16ps" if p.out.is_float else "tdpbssd"
     room = ctx.scratch(4 * _TILE_BYTES)
 
     def block(r0: Int, c0: Int, heights: list[int], widths: list[int]) -> None:
@@ -72,14 +72,14 @@ def tiles(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
 
         def along(k: Int, _: list[Reg]) -> tuple[()]:
             for i, at in enumerate(rows):
-                _load(e, 4 + i, e.offset(at, e.mul(k, 2)), row)
+                _load(e, 4 + i, e.offset(at, e.mul(k, size)), row)
             for j, at in enumerate(places):
-                _load(e, 6 + j, e.offset(at, e.mul(k, 2 * PANEL)), 4 * PANEL)
+                _load(e, 6 + j, e.offset(at, e.mul(k, size * PANEL)), 4 * PANEL)
             for i, j, tile in sums:
-                _call(e, "tdpbf16ps", "i8, i8, i8", f"i8 {tile}, i8 {4 + i}, i8 {6 + j}")
+                _call(e, multiply, "i8, i8, i8", f"i8 {tile}, i8 {4 + i}, i8 {6 + j}")
             return ()
 
-        e.loop(0, p.k, STEP, (), along)
+        e.loop(0, p.k, k_step(ctx, p), (), along)
         for i, j, tile in sums:
             at_row, at_column = e.mul(e.add(r0, i), ROWS), e.mul(e.add(c0, j), PANEL)
             whole = heights[i] == ROWS and widths[j] == PANEL
@@ -88,7 +88,7 @@ def tiles(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
                 continue
             here = e.offset(room, tile * _TILE_BYTES)
             _store(e, tile, here, 4 * PANEL)
-            lines = [e.load(e.offset(here, 64 * r), "float", PANEL, 64) for r in range(ROWS)]
+            lines = [e.load(e.offset(here, 64 * r), memory_type(p.out), PANEL, 64) for r in range(ROWS)]
             if swapped:
                 for r, line in enumerate(transposed(ctx, lines)[: widths[j]]):
                     place = _place(ctx, p, out, offsets[2], e.add(at_column, r), at_row)

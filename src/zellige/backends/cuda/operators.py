@@ -70,6 +70,13 @@ UPDATE: dict[UpdateOp, str] = {
     UpdateOp.AND: "tl.atomic_and", UpdateOp.OR: "tl.atomic_or",
 }  # fmt: skip
 
+_ATOMIC_INTEGERS = ("i32", "i64", "u32", "u64")
+ATOMIC: dict[UpdateOp, tuple[str, ...]] = {
+    UpdateOp.ADD: (*_ATOMIC_INTEGERS, "f16", "bf16", "f32", "f64"), UpdateOp.MAX: (*_ATOMIC_INTEGERS, "f32", "f64"),
+    UpdateOp.MIN: (*_ATOMIC_INTEGERS, "f32", "f64"), UpdateOp.AND: _ATOMIC_INTEGERS, UpdateOp.OR: _ATOMIC_INTEGERS,
+}  # fmt: skip
+"""The types that each update exists for: what Triton compiles."""
+
 SUMMED_BY_THE_UNITS = 128
 """Products of fp8 numbers that the matrix units may add up before the sum goes to f32: on sm_90 they keep about 14 bits
 (DeepSeek-V3, 2024, section 3.3.2). cuBLASLt without fast accumulation and DeepGEMM do the same."""

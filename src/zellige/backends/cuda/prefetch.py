@@ -12,10 +12,11 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from zellige.backends.cuda.expressions import Term, expand
-from zellige.backends.cuda.intervals import is_index, point
 from zellige.ir import ops
 from zellige.ir.ops import Block, Op
 from zellige.ir.walk import operands, results, walk
+from zellige.passes.bounds import is_index
+from zellige.passes.intervals import point
 
 if TYPE_CHECKING:
     from zellige.backends.cuda.lowering import Lowering

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zellige.backends.cuda.expressions import Term
-from zellige.backends.cuda.intervals import Interval, of_extent
 from zellige.backends.cuda.padding import power_of_two, tile_extent
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import dtypes, ops
+from zellige.passes.intervals import Interval, of_extent
 
 if TYPE_CHECKING:
     from zellige.backends.cuda.lowering import Lowering

@@ -25,7 +25,12 @@ from zellige.ir.types import ArrayParam, ContractKind, Role
 @lowers
 def _grid(context: Context, *axes: object, order: object = None) -> object:
     if context.grid is not None:
-        refuse("ZL0110", "zl.grid is declared twice", context.span, "one zl.grid a kernel: give it all axes")
+        refuse(
+            "ZL0110",
+            "zl.grid is declared twice",
+            context.span,
+            "a kernel has one zl.grid, which takes all axes: i, j = zl.grid(M, N)",
+        )
     if context.depth:
         refuse(
             "ZL0110",
@@ -188,7 +193,10 @@ def _unroll(context: Context, iterable: object) -> object:
         return Unrolled(tuple(range(int(low), int(high), iterable.step)))
     if isinstance(iterable, tuple | list):
         return Unrolled(tuple(iterable))
-    refuse("ZL0111", f"zl.unroll takes a static range or tuple, not {describe(iterable)}", context.span)
+    if isinstance(iterable, zip | enumerate | reversed | map | filter):
+        return Unrolled(tuple(iterable))
+    refuse("ZL0111", f"zl.unroll takes a static range or tuple, not {describe(iterable)}", context.span,
+           "a loop over something known at run time is a plain for")  # fmt: skip
 
 
 @lowers

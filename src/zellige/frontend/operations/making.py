@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations.registry import dtype_of, lowers, shape_of
@@ -90,9 +92,15 @@ def _guard(context: Context, x: object, below: object) -> object:
     for mask in tile.masks:
         active = builder.broadcast(expand_mask(builder, mask, tile.rank), tile.shape)
         checked = builder.binary(BinaryOp.OR, checked, builder.unary(UnaryOp.NOT, active))
-    builder.emit(ops.Guard(condition=checked, message=f"index not below {below}", span=context.span))
+    builder.emit(ops.Guard(condition=checked, message=_guard_message(context, below), span=context.span))
     axes = tuple(range(tile.rank))
     return Tile(tile.value, tuple(dict.fromkeys((*tile.masks, Mask(low, axes), Mask(high, axes)))), tile.lanes)
+
+
+def _guard_message(context: Context, below: object) -> str:
+    """What is told after a launch in which the guard failed: it has no other way to show the line."""
+    place = f"{PurePath(context.span.file).name}:{context.span.line}"
+    return f"at {place}, {context.source_text()} met an index outside 0 … {below} - 1"
 
 
 @lowers
@@ -106,12 +114,13 @@ def _requires(context: Context, condition: object) -> object:
         )
     if isinstance(condition, bool):
         if not condition:
-            refuse("ZL0112", "this precondition is false for these static parameters", context.span)
+            refuse("ZL0112", "this precondition is false for these static parameters", context.span,
+                   "choose other static parameters")  # fmt: skip
         return None
     tile = context.scalar_of(condition)
     if not tile.dtype.is_bool or not tile.is_scalar:
         refuse("ZL0105", f"zl.requires takes a scalar bool, not {describe(tile)}", context.span)
-    context.builder.emit(ops.Require(condition=tile.value, text=context.source_text(), span=context.span))
+    context.builder.emit(ops.Require(condition=tile.value, text=context.argument_text(), span=context.span))
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 
+from zellige.frontend import habits
 from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
 from zellige.ir.dtypes import DType
@@ -30,7 +31,7 @@ def call(context: Context, name: str, arguments: Sequence[object], keywords: dic
         shape = ", ".join(
             str(p.replace(annotation=p.empty)) for p in inspect.signature(declaration).parameters.values()
         )
-        refuse("ZL0104", f"zl.{name}: {error}", context.span, f"zl.{name}({shape})")
+        refuse("ZL0104", f"zl.{name}: {error}", context.span, habits.CALLS.get(name, f"it is zl.{name}({shape})"))
     return LOWERINGS[name](context, *arguments, **keywords)
 
 
@@ -39,14 +40,15 @@ def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
     parts = shape if isinstance(shape, tuple | list) else (shape,)
     for part in parts:
         if not isinstance(part, int | Extent) or isinstance(part, bool):
-            refuse("ZL0106", f"{describe(part)} in a shape; extents of tiles are known at compile time", context.span)
+            refuse("ZL0106", f"{describe(part)} in a shape; extents of tiles are known at compile time", context.span,
+                   "use an int, a dim or a zl.Static; zl.tiles(n, size) goes over a length known at run time")  # fmt: skip
     return tuple(as_extent(p) for p in parts)
 
 
 def dtype_of(context: Context, dtype: object) -> DType:
     """An argument that must be a dtype."""
     if not isinstance(dtype, DType):
-        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, "zl.f32, zl.bf16, zl.i32, …")
+        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, habits.dtype_for(dtype, "use {}"))
     return dtype
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zellige.ir.dtypes import bf16, f32
+from zellige.ir.dtypes import bf16, f32, i32
 from zellige.kernels.batch import paged_prefill, prefill_attention
 from zellige.kernels.decode import argmax_combine, argmax_parts
 from zellige.kernels.embedding import embed, take_rows
@@ -23,59 +23,74 @@ from zellige.kernels.heads import (
     head_rope_append,
     head_rope_rows,
 )
-from zellige.llm.models.products import MULTIPROCESSORS, Memory, Products
+from zellige.kernels.moe import route
+from zellige.llm.models.products import Matrix, Memory, Products
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
 ARGMAX_BLOCK = 2048
-SOME = 16
-"""Tokens up to which each head of each token has a program to itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Weights of one block, bf16; ``qkv`` holds the rows of query, key and value projections, one after the other."""
+    """Weights of one block, bf16 or (matrices) fp8; ``qkv`` holds the rows of query, key and value projections, one after the other."""
 
     attention_norm: Tensor  # [D]
-    qkv: Tensor  # [(H + 2·HK)·HD, D]
-    output: Tensor  # [D, H·HD]
+    qkv: Matrix  # [(H + 2·HK)·HD, D]
+    output: Matrix  # [D, H·HD]
     ffn_norm: Tensor  # [D]
-    gate: Tensor  # [F, D]
-    up: Tensor  # [F, D]
-    down: Tensor  # [D, F]
+    gate: Matrix  # [F, D], or [E, F, D] where there are experts
+    up: Matrix  # [F, D] or [E, F, D]
+    down: Matrix  # [D, F] or [E, D, F]
     q_norm: Tensor | None = None  # [HD]
     k_norm: Tensor | None = None  # [HD]
     qkv_bias: Tensor | None = None  # [H + 2·HK, HD]
+    router: Tensor | None = None  # [E, D]
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All weights, bf16."""
+    """All weights; what is not a matrix of a layer is bf16."""
 
     embedding: Tensor  # [V, D]
     layers: tuple[Layer, ...]
     norm: Tensor  # [D]
     head: Tensor  # [V, D]
 
+    @property
+    def norms(self) -> list[Tensor]:
+        """The weights of the norms that blocks begin with, and of the last one."""
+        return [*(layer.attention_norm for layer in self.layers), self.norm]
+
     @classmethod
-    def made(cls, config: ModelConfig, make: Callable[[str, tuple[int, ...]], Tensor]) -> Weights:
-        """Weights from a function of name and shape; names are GGUF's, with ``attn_qkv`` for the joined projections."""
+    def made(
+        cls,
+        config: ModelConfig,
+        make: Callable[[str, tuple[int, ...]], Tensor],
+        matrix: Callable[[str, tuple[int, ...]], Matrix] | None = None,
+    ) -> Weights:
+        """Weights from a function of name and shape; names are GGUF's, with ``attn_qkv`` for the joined projections.
+
+        ``matrix`` makes the matrices of a layer, where those are not made as the rest is."""
+        matrix = matrix or make
         c = config
         heads = c.heads + 2 * c.kv_heads
+        stack, suffix = ((c.experts,), "_exps") if c.experts else ((), "")
 
         def layer(i: int) -> Layer:
             b = f"blk.{i}."
             return Layer(
                 make(b + "attn_norm.weight", (c.width,)),
-                make(b + "attn_qkv.weight", (heads * c.head_dim, c.width)),
-                make(b + "attn_output.weight", (c.width, c.heads * c.head_dim)),
+                matrix(b + "attn_qkv.weight", (heads * c.head_dim, c.width)),
+                matrix(b + "attn_output.weight", (c.width, c.heads * c.head_dim)),
                 make(b + "ffn_norm.weight", (c.width,)),
-                make(b + "ffn_gate.weight", (c.ffn_width, c.width)),
-                make(b + "ffn_up.weight", (c.ffn_width, c.width)),
-                make(b + "ffn_down.weight", (c.width, c.ffn_width)),
+                matrix(f"{b}ffn_gate{suffix}.weight", (*stack, c.ffn_width, c.width)),
+                matrix(f"{b}ffn_up{suffix}.weight", (*stack, c.ffn_width, c.width)),
+                matrix(f"{b}ffn_down{suffix}.weight", (*stack, c.width, c.ffn_width)),
                 make(b + "attn_q_norm.weight", (c.head_dim,)) if c.qk_norm else None,
                 make(b + "attn_k_norm.weight", (c.head_dim,)) if c.qk_norm else None,
                 make(b + "attn_qkv.bias", (heads, c.head_dim)) if c.qkv_bias else None,
+                make(b + "ffn_gate_inp.weight", (c.experts, c.width)) if c.experts else None,
             )
 
         embedding = make("token_embd.weight", (c.vocab_size, c.width))
@@ -126,31 +141,30 @@ def decode_step(
     cache: Caches,
     inputs: DecodeInputs,
     memory: Memory,
-    chunk: int | None = None,
+    splits: int | None = None,
+    products_of: type[Products] = Products,
 ) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
-    ``chunk``: positions of a context that one program of the attention covers (None: as suits the batch)."""
+    ``splits``: programs that share the attention over one context (None: as suits the batch)."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    context = inputs.table.shape[1] * cache.keys[0].shape[1]
-    chunk = chunk or attention_chunk(rows, c.kv_heads, context)
-    splits = -(-context // chunk)
+    products = products_of(rows, c.rms_eps, memory)
+    splits = splits or products.splits(c.kv_heads)
     states = (rows, c.kv_heads, splits, groups)
     part = memory.empty((*states, c.head_dim), f32)
     best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
-    products = Products(rows, c.rms_eps, memory)
     h: Any = embed(inputs.ids, w.embedding)
-    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+    for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
         paged_decode_partial(
             q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
-            part=part, best_of=best_of, total_of=total_of, CHUNK=chunk,
+            part=part, best_of=best_of, total_of=total_of, WAYS=splits,
         )  # fmt: skip
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
         paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
-        products.add(a, layer.output, h)
-        _feed_forward(layer, products, h)
+        products.add(a, layer.output, h, layer.ffn_norm)
+        _feed_forward(c, layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
     _likeliest(logits, inputs.ids, memory)
     return logits
@@ -174,6 +188,7 @@ def prefill_step(
     *,
     fresh: bool,
     buffers: dict[str, Tensor] | None = None,
+    products_of: type[Products] = Products,
 ) -> Tensor:
     """A pass over T rows: fills their slots of the cache; gives the logits of ``inputs.last``, f32 [R, V], and leaves their argmax in
     ``inputs.token``. ``fresh``: every sequence starts in this pass, so that attention need not look into the cache.
@@ -181,9 +196,9 @@ def prefill_step(
     c = config
     tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     tile = tokens // inputs.owner.shape[0]
-    products = Products(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
+    products = products_of(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
     h: Any = embed(inputs.ids, w.embedding)
-    for layer, keys, values in zip(w.layers, cache.keys, cache.values, strict=True):
+    for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
@@ -194,10 +209,10 @@ def prefill_step(
                 grouped, keys, values, inputs.table, inputs.length, inputs.owner, inputs.start, c.head_dim**-0.5,
                 out=out, BM=tile,
             )  # fmt: skip
-        products.add(a, layer.output, h)
-        _feed_forward(layer, products, h)
+        products.add(a, layer.output, h, layer.ffn_norm)
+        _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]
-    logits = Products(wanted, c.rms_eps, memory, products.buffers).normed(
+    logits = products_of(wanted, c.rms_eps, memory, products.buffers).normed(
         take_rows(h, inputs.last), w.norm, w.head, f32
     )
     _likeliest(logits, inputs.token, memory)
@@ -220,7 +235,7 @@ def _heads(
     q = products.buffer("q", (rows, c.heads, c.head_dim), bf16)
     keys, values = cached
     places = (inputs.position, inputs.slot, cache.cosine, cache.sine)
-    if rows <= SOME:
+    if products.by_head:
         if layer.q_norm is not None:
             head_norm_rope_append(qkv, layer.q_norm, layer.k_norm, *places, c.rms_eps, q=q, keys=keys, values=values)
         elif layer.qkv_bias is not None:
@@ -238,15 +253,14 @@ def _heads(
     return q, k, qkv
 
 
-def _feed_forward(layer: Layer, products: Products, h: Tensor) -> None:
-    """h += the feed-forward layer of rms_norm(h)."""
-    products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h)
-
-
-def attention_chunk(batch: int, kv_heads: int, context: int) -> int:
-    """Positions for one program of decode attention: about three programs a multiprocessor, none below 32 positions."""
-    splits = max(1, 3 * MULTIPROCESSORS // (batch * kv_heads))
-    chunk = 32
-    while chunk * 2 * splits <= context:
-        chunk *= 2
-    return chunk if splits > 1 else -(-context // 32) * 32
+def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
+    """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
+    if layer.router is None:
+        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h, then)
+        return
+    logits = products.normed(h, layer.ffn_norm, layer.router, f32)
+    choice = (products.rows, config.experts_used)
+    expert = products.buffer("expert", choice, i32)
+    weight = products.buffer("share", choice, f32)
+    route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
+    products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)

@@ -17,7 +17,8 @@ from zellige.llm.models import FAMILIES
 from zellige.llm.weights.config import ModelConfig, config_from_gguf
 from zellige.llm.weights.gguf_file import Tensor, read_gguf
 
-SUPPORTED_KINDS = ("F32", "F16", "BF16", *(dtype.name for dtype in BLOCKED))
+FP8 = "F8_E4M3"
+SUPPORTED_KINDS = ("F32", "F16", "BF16", FP8, *(dtype.name for dtype in BLOCKED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class ModelFile:
     def tensor(self, name: str) -> Tensor:
         """The weight called `name`; its presence, shape and kind were checked when the file was opened."""
         return self.tensors[name]
+
+    @property
+    def needs_fused(self) -> bool:
+        """Whether only the fused passes run it, also on the CPU: it has experts, or fp8 weights."""
+        return bool(self.config.experts) or any(tensor.kind == FP8 for tensor in self.tensors.values())
 
 
 def open_model(path: str | os.PathLike[str]) -> ModelFile:
@@ -140,6 +146,8 @@ def _check_tensors(model: ModelFile) -> None:
                 facts={"file": str(model.path), "supported": ", ".join(SUPPORTED_KINDS)},
                 help="choose a file of the model in one of the supported formats, such as Q8_0 or Q4_K_M",
             )
+        if tensor.kind == FP8:
+            _check_scale(model, name, shape)
     for name in (name for name in wanted if name.endswith(".ffn_gate.weight")):
         gate, up = model.tensors[name], model.tensors[name.replace("gate", "up")]
         if gate.kind != up.kind:  # one kernel reads both
@@ -149,3 +157,26 @@ def _check_tensors(model: ModelFile) -> None:
                 facts={"file": str(model.path)},
                 help=f"quantise the model again with one kind for both, such as {gate.kind}",
             )
+
+
+def scale_shapes(shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """How the scales of an fp8 matrix may be shaped: one for the whole, for each row, for each 128 × 128 weights."""
+    return {"whole": ((), (1,)), "rows": ((shape[0], 1), (shape[0],)), "blocks": (tuple(-(-n // 128) for n in shape),)}
+
+
+def _check_scale(model: ModelFile, name: str, shape: tuple[int, ...]) -> None:
+    scale, known = model.tensors.get(name.replace(".weight", ".scale")), scale_shapes(shape)
+    if scale is None:
+        raise ZelligeError(
+            "ZL0606",
+            f"tensor {name} is stored as {FP8}, but its scales are missing",
+            facts={"file": str(model.path)},
+            help="the file is incomplete: fetch it again, or convert the model again",
+        )
+    if len(shape) != 2 or all(scale.shape not in shapes for shapes in known.values()):
+        raise ZelligeError(
+            "ZL0607",
+            f"tensor {name} is {FP8} of shape {list(shape)}, its scales have shape {list(scale.shape)}",
+            facts={"file": str(model.path)},
+            help="supported: a matrix with one scale, one for each row, or one for each 128 × 128 weights",
+        )

@@ -24,7 +24,10 @@ from zellige.llm.weights.config import ModelConfig, RopeScaling, bad_config, che
 from zellige.llm.weights.gguf_file import Tensor, truncated
 from zellige.llm.weights.model_file import ModelFile
 
-_KINDS = {"F32": 4, "F16": 2, "BF16": 2}
+_KINDS = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1}
+_QUANTISERS = ("fp8", "compressed-tensors", "fbgemm_fp8")
+"""Those whose fp8 tensors come with scales to multiply by; what else they may store is refused by its element type."""
+_SCALES = {"weight_scale_inv": "scale", "weight_scale": "scale"}
 _ONLY = {
     "hidden_act": "silu", "mlp_bias": False, "attention_bias": False, "use_sliding_window": False, "decoder_sparse_step": 1,
     "mlp_only_layers": [],
@@ -68,6 +71,7 @@ def read_safetensors_dir(folder: Path) -> ModelFile:
 def gguf_name(name: str) -> str | None:
     """GGUF's name of a tensor that Hugging Face calls `name`; None for one that no supported model uses."""
     stem, _, kind = name.removeprefix("model.").rpartition(".")
+    kind = _SCALES.get(kind, kind)
     if stem == "lm_head":
         return f"output.{kind}"
     if stem in _TOP:
@@ -123,7 +127,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
                 "ZL0605",
                 f"tensor {name} is stored as {kind}, which is not supported",
                 facts={"file": str(path), "supported": ", ".join(_KINDS)},
-                help="use the model in BF16, F16 or F32, or a GGUF file of it",
+                help="use the model in BF16, F16, F32 or fp8, or a GGUF file of it",
             )
         row = (shape[-1] if shape else 1) * _KINDS[kind]
         size = row * int(np.prod(shape[:-1], dtype=np.int64))
@@ -165,10 +169,13 @@ def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: 
         tied_embeddings="output.weight" not in tensors or bool(settings.get("tie_word_embeddings")),
         qk_norm=family.qk_norm,
         qkv_bias=family.qkv_bias,
-        experts=int(read("num_experts")) if family.experts else 0,
+        experts=int(read("num_experts", settings.get("num_local_experts"))) if family.experts else 0,
         experts_used=int(read("num_experts_per_tok")) if family.experts else 0,
         renormalise=bool(settings.get("norm_topk_prob", not family.experts)),
     )
+    quantiser = (settings.get("quantization_config") or {}).get("quant_method")
+    if quantiser is not None and quantiser not in _QUANTISERS:
+        raise bad_config(file, "quantization_config.quant_method", quantiser, f"supported: {', '.join(_QUANTISERS)}")
     for key, supported in _ONLY.items():
         if settings.get(key, supported) not in (supported, None):
             raise bad_config(file, key, settings[key], f"only {supported} is supported")

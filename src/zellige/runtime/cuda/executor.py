@@ -25,7 +25,7 @@ from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
-from zellige.runtime.cuda.launch import Launch, LoadedKernel
+from zellige.runtime.cuda.launch import Launch, LoadedKernel, RepeatedLaunch
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
@@ -97,10 +97,10 @@ class CudaExecutor:
     asynchronous = False
     borrows = False
 
-    def __init__(self, device: Device | None, target: str | None = None, *, schedules: str = tuned.UNMEASURED) -> None:
-        """``schedules``: without a device, the name of the one whose schedules are compiled."""
+    def __init__(self, device: Device | None, target: str | None = None, *, schedules: str | None = None) -> None:
+        """``schedules``: the name of the device whose schedules are used, if not those of this one."""
         self.device = device
-        self.schedules = device.name if device else schedules
+        self.schedules = schedules or (device.name if device else tuned.UNMEASURED)
         self.target = target or (device.target if device else "sm_90")
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}
@@ -112,9 +112,9 @@ class CudaExecutor:
             self._staging = Staging(device, self.stream)
 
     @classmethod
-    def open(cls, ordinal: int = 0) -> CudaExecutor:
+    def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
         """An executor on a GPU of this machine. ZelligeError ZL0510 to ZL0512 if there is none."""
-        return cls(open_device(ordinal))
+        return cls(open_device(ordinal), schedules=schedules)
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
@@ -176,11 +176,16 @@ class CudaExecutor:
         return PreparedLaunch(instance, binding)
 
     def launch(self, instance: Instance, binding: Binding) -> None:
-        """Gives one launch to the stream and returns at once."""
-        ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
-        if ready is not None:
-            ready(self.stream)
-        note_writes(instance, binding)
+        """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
+        plan = binding.plan
+        if self not in plan.prepared:
+            ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
+            plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
+        plan.check_preconditions(binding.scalars)
+        repeated = plan.prepared[self]
+        if repeated is not None:
+            repeated(binding.held, binding.scalars)
+        note_writes(binding)
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""

@@ -1,133 +1,37 @@
-"""Bounds of index values, and which masks are always true.
+"""Bounds of integer values, for every lane, iteration and program, and which masks and comparisons they decide.
 
-The widths of index arithmetic and the masks that disappear come from here. Bounds hold for every lane and program, under
-the launch conditions that the architecture page lists (dims in [0, 2³¹)).
+They hold under the launch conditions that the architecture page lists (dims in [0, 2³¹)) and in verified functions. Exact on
+what frontends produce: ``pid·B + iota < M`` is decided when B is known to divide M. The widths of index arithmetic and the masks
+that disappear come from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import inf
 
 from zellige.ir import dtypes, ops
-from zellige.ir.dtypes import DType, Kind
-from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient, ceildiv
+from zellige.ir.extent import Const, Dim, Extent, Nary, ceildiv
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
-from zellige.ir.types import Contract, ContractKind
 from zellige.ir.walk import definitions, results
-
-DIM_LIMIT = (1 << 31) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """All integers from ``low`` to ``high``, either of which may be infinite."""
-
-    low: float
-    high: float
-
-    def union(self, other: Interval) -> Interval:
-        return Interval(min(self.low, other.low), max(self.high, other.high))
-
-    def within(self, other: Interval) -> bool:
-        return other.low <= self.low and self.high <= other.high
-
-    @property
-    def fits_32(self) -> bool:
-        return self.low >= -(1 << 31) and self.high < (1 << 31)
-
-    def __add__(self, other: Interval) -> Interval:
-        return Interval(self.low + other.low, self.high + other.high)
-
-    def __sub__(self, other: Interval) -> Interval:
-        return Interval(self.low - other.high, self.high - other.low)
-
-    def __mul__(self, other: Interval) -> Interval:
-        ends = [0 if 0 in (a, b) else a * b for a in (self.low, self.high) for b in (other.low, other.high)]
-        return Interval(min(ends), max(ends))
+from zellige.passes.intervals import ANY, Interval, of_binary, of_contract, of_dtype, of_extent, point
 
 
-EVERYTHING = Interval(-inf, inf)
-
-
-def point(value: int) -> Interval:
-    """The interval of one integer."""
-    return Interval(value, value)
-
-
-def of_extent(extent: Extent) -> Interval:
-    """Bounds of a dim expression."""
-    match extent:
-        case Const(value):
-            return point(value)
-        case Dim():
-            return Interval(0, DIM_LIMIT)
-        case Nary(op, terms):
-            total = of_extent(terms[0])
-            for term in terms[1:]:
-                other = of_extent(term)
-                total = _NARY[op](total, other)
-            return total
-        case Quotient(op, left, right):
-            return _quotient(op, of_extent(left), of_extent(right))
-    raise TypeError(extent)
-
-
-def _least(a: Interval, b: Interval) -> Interval:
-    return Interval(min(a.low, b.low), min(a.high, b.high))
-
-
-def _greatest(a: Interval, b: Interval) -> Interval:
-    return Interval(max(a.low, b.low), max(a.high, b.high))
-
-
-_NARY = {"add": Interval.__add__, "mul": Interval.__mul__, "min": _least, "max": _greatest}
-
-
-def _quotient(op: str, a: Interval, b: Interval) -> Interval:
-    if b.low <= 0 or a.low == -inf:
-        return EVERYTHING if op != "mod" or b.low < 0 else Interval(0, max(b.high - 1, 0))
-    if op == "mod":
-        return a if a.low >= 0 and a.high < b.low else Interval(0, b.high - 1)
-    if op == "ceildiv":
-        return Interval(min(-(-a.low // b.high) if b.high != inf else 0, -(-a.low // b.low)), _over(a.high, b, up=True))
-    low = a.low // b.low if a.low < 0 else (a.low // b.high if b.high != inf else 0)
-    return Interval(low, _over(a.high, b, up=False))
-
-
-def _over(high: float, b: Interval, *, up: bool) -> float:
-    """The largest quotient of a number up to ``high`` by one in ``b``."""
-    if high == inf:
-        return inf
-    divisor = b.low if high >= 0 else b.high
-    if divisor == inf:
-        return 0
-    return -(-high // divisor) if up else high // divisor
-
-
-def of_contract(contract: Contract) -> Interval:
-    """Bounds of integers that keep a contract."""
-    bound = of_extent(contract.bound).high
-    up_to = contract.kind in (ContractKind.UP_TO, ContractKind.OFFSETS)
-    return Interval(-1 if contract.optional else 0, bound if up_to else bound - 1)
-
-
-def of_dtype(dtype: DType) -> Interval:
-    """Bounds of a fixed-width integer type; of any other, everything."""
-    if dtype.kind in (Kind.SIGNED, Kind.UNSIGNED):
-        return Interval(*dtype.integer_range())
-    return Interval(0, 1) if dtype.is_bool else EVERYTHING
+def bounds_of_values(function: Function) -> dict[Value, Interval]:
+    """Bounds of every integer value of a function; those of bools are 0 and 1, floats are left out."""
+    return Bounds(function).known
 
 
 class Bounds:
     """Bounds of all integer values of a function."""
 
-    def __init__(self, function: Function, multiples: Mapping[str, int]) -> None:
+    def __init__(self, function: Function, multiples: Mapping[str, int] | None = None) -> None:
+        """``multiples``: dims that are known to be multiples of a number."""
         self._function = function
-        self._multiples = multiples
-        self._known: dict[Value, Interval] = {}
+        self._multiples = multiples or {}
+        self.known: dict[Value, Interval] = {}
+        """Of integers and bools; of no value, everything that its type holds."""
         self._defined = definitions(function.body)
         self._ranges: dict[Value, Extent] = {}
         """Positions that run over 0 … extent − 1."""
@@ -141,7 +45,7 @@ class Bounds:
 
     def of(self, value: Value) -> Interval:
         """Bounds of a value's lanes."""
-        return self._known.get(value, of_dtype(value.type.dtype))
+        return self.known.get(value, of_dtype(value.type.dtype))
 
     # --- forward analysis
     def _block(self, block: Block) -> None:
@@ -152,7 +56,10 @@ class Bounds:
         match op:
             case ops.For():
                 lower, upper = self.of(op.lower), self.of(op.upper)
-                self._known[op.body.params[0]] = Interval(lower.low, max(upper.high - 1, lower.low))
+                if op.step > 0:
+                    self.known[op.body.params[0]] = Interval(lower.low, max(upper.high - 1, lower.low))
+                else:
+                    self.known[op.body.params[0]] = Interval(min(upper.low + 1, lower.high), lower.high)
                 top = self._defined.get(op.upper)
                 if op.step == 1 and lower == point(0):
                     self._uppers[op.body.params[0]] = op.upper
@@ -161,7 +68,8 @@ class Bounds:
                 self._loop(op.init, [op.body], op.body.params[1:], op.body.yields, op.results)
             case ops.While():
                 for param, carried in zip(op.condition.params, op.body.params, strict=True):
-                    self._known[param] = self._known[carried] = EVERYTHING
+                    self._set(param, ANY)
+                    self._set(carried, ANY)
                 self._block(op.condition)
                 self._loop(op.init, [op.condition, op.body], op.body.params, op.body.yields, op.results)
             case ops.If():
@@ -169,14 +77,14 @@ class Bounds:
                     self._block(op.then)
                 self._block(op.orelse)
                 for result, a, b in zip(op.results, op.then.yields, op.orelse.yields, strict=True):
-                    self._known[result] = self.of(a).union(self.of(b))
+                    self._set(result, self.of(a).join(self.of(b)))
             case ops.Sort():
-                self._known[op.result] = self.of(op.x)
-                self._known[op.order] = _positions(op.x, op.x.type.rank - 1)
+                self._set(op.result, self.of(op.x))
+                self._set(op.order, _positions(op.x, op.x.type.rank - 1))
             case _:
                 for result in results(op):
-                    if result.type.dtype.is_integer:
-                        self._known[result] = self._pure(op, result)
+                    if _is_integral(result):
+                        self._set(result, self._pure(op, result))
 
     def _loop(
         self,
@@ -188,7 +96,7 @@ class Bounds:
     ) -> None:
         """Guesses that carried values keep their first bounds; those that do not are unbounded."""
         for param, first in zip(params, init, strict=True):
-            self._known[param] = self.of(first)
+            self._set(param, self.of(first))
         for _ in range(len(params) + 1):
             for block in blocks:
                 self._block(block)
@@ -196,9 +104,9 @@ class Bounds:
             if not loose:
                 break
             for param in loose:
-                self._known[param] = of_dtype(param.type.dtype)
+                self._set(param, ANY)
         for result, param in zip(out, params, strict=True):
-            self._known[result] = self.of(param)
+            self._set(result, self.of(param))
 
     def _pure(self, op: Op, result: Value) -> Interval:
         match op:
@@ -209,7 +117,7 @@ class Bounds:
             case ops.ScalarValue(param=name):
                 param = next(s for s in self._function.scalars if s.name == name)
                 bounds = of_dtype(param.dtype)
-                return _intersection(of_contract(param.contract), bounds) if param.contract else bounds
+                return of_contract(param.contract).common(bounds) if param.contract else bounds
             case ops.ProgramId(axis=axis):
                 programs = self._function.grid[axis].programs
                 self._ranges[result] = programs
@@ -221,49 +129,48 @@ class Bounds:
             case ops.Offsets(total=total):
                 return Interval(0, max(self.of(total).high, 0))
             case ops.Unary(op=UnaryOp.NEG, x=x):
-                return self._wrapped(point(0) - self.of(x), result)
+                return point(0) - self.of(x)
             case ops.Unary(op=UnaryOp.ABS, x=x):
                 bound = self.of(x)
-                return self._wrapped(Interval(0, max(abs(bound.low), abs(bound.high))), result)
+                return Interval(0, max(abs(bound.low), abs(bound.high)))
             case ops.Binary(op=operator, x=x, y=y):
-                return self._wrapped(_binary(operator, self.of(x), self.of(y)), result)
+                return of_binary(operator, self.of(x), self.of(y))
             case ops.Select(condition=condition, x=x, y=y):
-                return self.of(x) if self.always(condition) else self.of(x).union(self.of(y))
+                return self.of(x) if self.always(condition) else self.of(x).join(self.of(y))
             case ops.Reduce(op=ReduceOp.MIN, x=x) if (first := self.first_lane(x)) is not None:
                 return self.of(first)
             case ops.Cast(x=x):
-                return (
-                    self._wrapped(self.of(x), result)
-                    if x.type.dtype.is_integer or x.type.dtype.is_bool
-                    else of_dtype(result.type.dtype)
-                )
+                return self.of(x) if _is_integral(x) else ANY
             case ops.Broadcast(x=x) | ops.ExpandDims(x=x) | ops.Reshape(x=x) | ops.Transpose(x=x) | ops.Gather(x=x):
                 return self.of(x)
-            case ops.Reduce(op=ReduceOp.MAX | ReduceOp.MIN, x=x) | ops.Scan(op=ReduceOp.MAX | ReduceOp.MIN, x=x):
+            case ops.Reduce(op=ReduceOp.MAX | ReduceOp.MIN, x=x, axis=axis):
+                return self.of(x) if of_extent(x.type.shape[axis]).low > 0 else ANY
+            case ops.Scan(op=ReduceOp.MAX | ReduceOp.MIN, x=x):
                 return self.of(x)
             case ops.Reduce(op=ReduceOp.ARGMAX | ReduceOp.ARGMIN, x=x, axis=axis):
                 return _positions(x, axis)
-            case ops.Reduce(op=ReduceOp.SUM, x=x, axis=axis) | ops.Scan(op=ReduceOp.SUM, x=x, axis=axis):
-                lanes = Interval(0, of_extent(x.type.shape[axis]).high)
-                return self._wrapped(self.of(x).union(point(0)) * lanes, result)
+            case ops.Reduce(op=ReduceOp.SUM, x=x, axis=axis):
+                return self.of(x) * of_extent(x.type.shape[axis])
+            case ops.Scan(op=ReduceOp.SUM, x=x, axis=axis):
+                return self.of(x) * Interval(1, max(of_extent(x.type.shape[axis]).high, 1))
             case ops.Load(array=name, pad=pad):
                 array = self._function.array(name)
                 bounds = of_dtype(array.dtype)
                 if array.contract:
-                    bounds = _intersection(of_contract(array.contract), bounds)
-                return bounds.union(point(int(pad))) if op.masks else bounds
-        return of_dtype(result.type.dtype)
+                    bounds = of_contract(array.contract).common(bounds)
+                return bounds.join(point(int(pad))) if op.masks else bounds
+        return ANY
 
-    @staticmethod
-    def _wrapped(bounds: Interval, result: Value) -> Interval:
-        """Bounds of a fixed-width result, which wraps when they leave its range."""
-        full = of_dtype(result.type.dtype)
-        return bounds if bounds.within(full) else full
+    def _set(self, value: Value, bounds: Interval) -> None:
+        """Notes bounds; a fixed-width result that may leave its range wraps, and has only its type's."""
+        if _is_integral(value):
+            full = of_dtype(value.type.dtype)
+            self.known[value] = bounds if bounds.within(full) else full
 
     @contextmanager
     def assuming(self, condition: Value) -> Iterator[None]:
         """Inside the ``with``, values that a scalar condition compares are known to fulfil it."""
-        before = dict(self._known)
+        before = dict(self.known)
         narrowed: set[Value] = set()
         self._assume(condition, narrowed)
         try:
@@ -271,20 +178,20 @@ class Bounds:
         finally:
             for value in narrowed:
                 if value in before:
-                    self._known[value] = before[value]
+                    self.known[value] = before[value]
                 else:
-                    del self._known[value]
+                    del self.known[value]
 
     @contextmanager
     def at_iteration(self, loop: ops.For, number: int) -> Iterator[None]:
         """Inside the ``with``, bounds are those of one iteration of a loop."""
-        before = dict(self._known)
-        self._known[loop.body.params[0]] = point(number)
+        before = dict(self.known)
+        self.known[loop.body.params[0]] = point(number)
         self._block(loop.body)
         try:
             yield
         finally:
-            self._known = before
+            self.known = before
 
     def _assume(self, condition: Value, narrowed: set[Value]) -> None:
         op = self._defined.get(condition)
@@ -312,9 +219,9 @@ class Bounds:
     def _narrow(self, value: Value, to: Interval, narrowed: set[Value]) -> None:
         if value.type.rank or not value.type.dtype.is_integer:
             return
-        kept = _intersection(self.of(value), to)
+        kept = self.of(value).common(to)
         if kept.low <= kept.high:
-            self._known[value] = kept
+            self.known[value] = kept
             narrowed.add(value)
 
     # --- masks
@@ -446,35 +353,12 @@ class Bounds:
         return value
 
 
-def _intersection(a: Interval, b: Interval) -> Interval:
-    return Interval(max(a.low, b.low), min(a.high, b.high))
-
-
 def _positions(value: Value, axis: int) -> Interval:
     return Interval(0, max(of_extent(value.type.shape[axis]).high - 1, 0))
 
 
-def _binary(op: BinaryOp, a: Interval, b: Interval) -> Interval:
-    match op:
-        case BinaryOp.ADD:
-            return a + b
-        case BinaryOp.SUB:
-            return a - b
-        case BinaryOp.MUL:
-            return a * b
-        case BinaryOp.MIN:
-            return _least(a, b)
-        case BinaryOp.MAX:
-            return _greatest(a, b)
-        case BinaryOp.FLOORDIV:
-            return _quotient("floordiv", a, b)
-        case BinaryOp.MOD:
-            return _quotient("mod", a, b)
-        case BinaryOp.AND if a.low >= 0 and b.low >= 0:
-            return Interval(0, min(a.high, b.high))
-        case BinaryOp.SHR if a.low >= 0 and b.low >= 0:
-            return Interval(0, a.high)
-    return EVERYTHING
+def _is_integral(value: Value) -> bool:
+    return value.type.dtype.is_integer or value.type.dtype.is_bool
 
 
 def is_index(value: Value) -> bool:

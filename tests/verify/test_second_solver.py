@@ -1,0 +1,26 @@
+"""cvc5 agrees with z3 on every query of the library and the examples."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from tests.verify.second_solver import PATHS, Answers, answer, compared, contradict, emitted, status
+
+UNDECIDED = 0
+"""Of the queries that z3 proves, how many cvc5 may give up on. They count as not confirmed."""
+
+
+def test_cvc5_confirms_every_proof_of_the_library_and_the_examples() -> None:
+    answers: Answers = Counter()
+    for query, first, second in compared(emitted(PATHS)):
+        assert not contradict(first, second), f"z3 says {first}, cvc5 {second}:\n{query}"
+        answers[first, second] += 1
+    assert answers["unsat", "unsat"] >= 200, "so few proofs are asked that this says nothing"
+    assert answers["unsat", "unknown"] <= UNDECIDED, answers
+
+
+def test_a_proof_that_lacks_an_assumption_is_contradicted() -> None:
+    proofs = [q for q in emitted(PATHS[:1]) if status(q) == "unsat"]
+    weakened = (re.sub(r"\(assert\n (?:.*\n)*?(?=\(assert|\(check-sat)", "", q, count=1) for q in proofs)
+    assert any(contradict("unsat", answer(query)) for query in weakened)
