@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: chat test test-fast lint check clean help
+.PHONY: chat test test-fast golden lint check clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ test: $(DEV_READY)  ## all tests
 
 test-fast: $(DEV_READY)  ## tests that take under a minute together
 	$(BIN)/python -m pytest -m "not slow and not model"
+
+golden: $(DEV_READY)  ## put the texts of all messages on record as they are now; read the difference before you commit it
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/diagnostics/test_messages.py tests/examples/test_museum.py tests/frontend/test_habits.py \
+		tests/examples/test_documentation.py tests/language
 
 lint: $(DEV_READY)  ## style and types
 	$(BIN)/ruff check src tests benchmarks examples

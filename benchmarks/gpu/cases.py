@@ -47,6 +47,11 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    from case_models import model_cases
+    from case_products import product_cases
+
+    yield from product_cases()
+    yield from model_cases()
 
 
 def _gemm() -> Iterator[Case]:
@@ -97,24 +102,33 @@ def _copy() -> Any:
 
 
 def _thin() -> Iterator[Case]:
-    from zellige.kernels import gpu_linear
+    from zellige.ir.dtypes import bf16
+    from zellige.kernels import batch
 
+    chained = dict(pdl=True, constant=frozenset("w"))
+    tiles = ((64, 128, 4, 4), (64, 256, 4, 3), (32, 256, 4, 3), (32, 128, 4, 5), (16, 256, 4, 4), (16, 512, 4, 3))
     for n, k in THIN_SHAPES:
         for m in (8, 64):
-            rows = max(m, 16)
-            for bn, bk, warps, stages in (
-                (64, 128, 4, 4),
-                (64, 256, 4, 3),
-                (32, 256, 4, 3),
-                (32, 128, 4, 5),
-                (16, 256, 2, 4),
-                (16, 512, 4, 3),
-            ):
-                for boxes in (frozenset(), frozenset("xw")):
-                    yield Case(
-                        "thin", f"{m}x{n}x{k}", f"{bn}-{bk}-w{warps}-s{stages}{'-tma' if boxes else ''}", gpu_linear.thin_linear,
-                        dict(BM=rows, BN=bn, BK=bk), dict(M=m, N=n, K=k), Options(num_warps=warps, num_stages=stages, descriptors=boxes),
-                    )  # fmt: skip
+            row, rows = f"{m}x{n}x{k}", max(m, 16)
+            for bn, bk, warps, stages in tiles:
+                statics, dims, name = dict(BM=rows, BN=bn, BK=bk), dict(T=m, N=n, K=k), f"{bn}-{bk}-w{warps}-s{stages}"
+                options = Options(num_warps=warps, num_stages=stages)
+                yield Case("thin", row, name, batch.linear_few, statics, dims, options, {"Y": bf16})
+                options = Options(num_warps=warps, num_stages=stages, **chained)
+                yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
+            if n > 8192:
+                continue
+            for parts in (2, 4):
+                depth = -(-k // parts // 256) * 256
+                dims = dict(T=m, N=n, K=k, PARTS=-(-k // depth))
+                for bn, bk, stages in ((64, 128, 4), (64, 256, 3)):
+                    statics, options = dict(BM=rows, BN=bn, BK=bk, DEPTH=depth), Options(num_stages=stages, **chained)
+                    name = f"parts{parts}-{bn}-{bk}-s{stages}-pdl"
+                    yield Case("thin", row, name, batch.linear_parts, statics, dims, options)
+                whole, options = dict(T=m, N=n, PARTS=dims["PARTS"]), Options(num_warps=2, pdl=True)
+                yield Case(
+                    "thin", row, f"sum {dims['PARTS']}", batch.sum_parts, dict(BN=512), whole, options, {"Y": bf16}
+                )
 
 
 def _rows() -> Iterator[Case]:
@@ -125,8 +139,9 @@ def _rows() -> Iterator[Case]:
         for name, streamed in (("", frozenset()), ("-first", frozenset("xy")), ("-first-in", frozenset("x"))):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "copy", f"{bn}-w{warps}{name}", rows.copy, dict(BN=bn), dict(N=t * d), options)
-        options = Options(num_warps=warps, streamed=frozenset(("gate", "up")))
-        yield Case("rows", "swiglu", f"{bn}-w{warps}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
+        for name, streamed in (("", frozenset(("gate", "up"))), ("-last", frozenset())):
+            options = Options(num_warps=warps, streamed=streamed)
+            yield Case("rows", "swiglu", f"{bn}-w{warps}{name}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
     for warps in (4, 8):
         for name, streamed in (("", frozenset()), ("-first", frozenset(("x", "h", "y")))):
             options = Options(num_warps=warps, streamed=streamed)
@@ -159,25 +174,17 @@ def _decode() -> Iterator[Case]:
     from zellige.kernels import gpu_attention
 
     for b, context in DECODE:
-        for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
-            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4)):
-                splits = context // chunk
-                dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
+        for splits in {64: (1, 2), 8: (4, 8, 16), 1: (32, 64)}[b]:
+            dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
+            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4), (64, 2, 3), (128, 4, 3)):
                 yield Case(
-                    "decode", f"{b}x{context}", f"{chunk}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
-                    dict(CHUNK=chunk, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
+                    "decode", f"{b}x{context}", f"{splits}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
+                    dict(WAYS=splits, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
                 )  # fmt: skip
-        for chunk in {64: (2048, 4096), 8: (512, 1024), 1: (128, 64)}[b]:
-            dims = dict(HK=8, G=4, HD=128, B=b, SPLITS=context // chunk)
+            combined = dict(HK=8, G=4, HD=128, B=b, SPLITS=splits)
             yield Case(
-                "combine",
-                f"{b}x{context}",
-                f"{chunk}",
-                gpu_attention.paged_decode_combine,
-                {},
-                dims,
-                Options(num_warps=2),
-            )
+                "combine", f"{b}x{context}", f"{splits}", gpu_attention.paged_decode_combine, {}, combined, Options(num_warps=2)
+            )  # fmt: skip
 
 
 MODELS = {"0.6B": (1024, 16, 3072), "4B": (2560, 32, 9728), "8B": (4096, 32, 12288)}
@@ -188,10 +195,12 @@ def _step() -> Iterator[Case]:
     """Kernels of one decode step, by model and schedule, as they run in it: dependent launches, weights prefetched."""
     from zellige.ir.dtypes import bf16, f32
     from zellige.kernels import decode, gpu_attention
+    from zellige.kernels.heads import head_norm_rope_append
 
     tiles = (
         (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8),
         (4, 512, 4), (4, 512, 8), (4, 1024, 8), (8, 512, 8),
+        (1, 4096, 4), (1, 4096, 8), (2, 4096, 8), (4, 1024, 4), (4, 2048, 8), (8, 1024, 8),
     )  # fmt: skip
     for model, (d, heads, f) in MODELS.items():
         qkv, hd = (heads + 16) * 128, heads * 128
@@ -228,33 +237,32 @@ def _step() -> Iterator[Case]:
                 pdl=True,
                 constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
             )
-            yield Case("step", f"{model} rope", f"w{warps}", decode.head_norm_rope_append, {}, cache, options)
-        for chunk in (32, 64, 128):
-            sized = {**cache, "SPLITS": 1024 // chunk}
-            for bs, warps, stages in ((32, 1, 2), (32, 2, 3), (64, 2, 2), (64, 4, 2)):
-                if bs <= chunk:
-                    options = Options(
-                        num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length"))
-                    )
-                    statics = dict(CHUNK=chunk, BS=bs)
-                    yield Case(
-                        "step",
-                        f"{model} attend",
-                        f"{chunk}-{bs}-w{warps}-s{stages}",
-                        gpu_attention.paged_decode_partial,
-                        statics,
-                        sized,
-                        options,
-                    )
+            yield Case("step", f"{model} rope", f"w{warps}", head_norm_rope_append, {}, cache, options)
+        for splits in (32, 64):
+            sized = {**cache, "SPLITS": splits}
+            for bs, warps, stages in (
+                (16, 1, 2),
+                (16, 2, 2),
+                (32, 1, 2),
+                (32, 2, 2),
+                (32, 2, 3),
+                (64, 2, 2),
+                (64, 4, 2),
+            ):
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length")))
+                statics = dict(WAYS=splits, BS=bs)
+                name = f"{splits}-{bs}-w{warps}-s{stages}"
+                yield Case("step", f"{model} attend", name, gpu_attention.paged_decode_partial, statics, sized, options)
             for warps in (1, 2, 4):
+                options = Options(num_warps=warps, pdl=True)
                 yield Case(
                     "step",
                     f"{model} combine",
-                    f"{chunk}-w{warps}",
+                    f"{splits}-w{warps}",
                     gpu_attention.paged_decode_combine,
                     {},
                     sized,
-                    Options(num_warps=warps, pdl=True),
+                    options,
                 )
     for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
         dims = dict(B=1, V=151936, PARTS=-(-151936 // block))
@@ -273,7 +281,8 @@ def _step() -> Iterator[Case]:
 def _batch() -> Iterator[Case]:
     """Products of batched decode and prefill, by model, tokens and schedule."""
     from zellige.ir.dtypes import bf16, f32
-    from zellige.kernels import batch, gpu_linear
+    from zellige.kernels import batch
+    from zellige.kernels.heads import head_norm_rope_rows
 
     few = (
         (16, 64, 128, 4, 4), (16, 32, 256, 4, 4), (16, 64, 256, 4, 3), (16, 32, 128, 4, 6),
@@ -312,13 +321,53 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
-                if name == "qkv" and tokens <= 64:
-                    for bn, bk, stages in ((64, 256, 3), (64, 128, 4)):
-                        options = Options(num_warps=4, num_stages=stages, pdl=True, constant=frozenset(weights))
+                if name in ("qkv", "head") and tokens <= 64:
+                    for bn, bk, warps, stages in (
+                        (64, 256, 4, 3),
+                        (64, 128, 4, 4),
+                        (64, 512, 4, 2),
+                        (128, 128, 4, 3),
+                        (128, 128, 8, 3),
+                    ):
+                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
                         statics = dict(BM=max(16, tokens), BN=bn, BK=bk)
-                        thin = dict(M=tokens, N=dims["N"], K=dims["K"])
+                        thin = sized
                         yield Case(
-                            "batch", row, f"thin-{bn}-{bk}-s{stages}", gpu_linear.thin_linear, statics, thin, options
+                            "batch",
+                            row,
+                            f"thin-{bn}-{bk}-w{warps}-s{stages}",
+                            batch.linear_few,
+                            statics,
+                            thin,
+                            options,
+                            dtypes,
+                        )
+                if tokens == 256 and name == "up":
+                    for bm, bn, bk, warps, stages in (
+                        (128, 64, 64, 8, 4),
+                        (128, 64, 64, 4, 4),
+                        (256, 64, 64, 8, 3),
+                        (64, 64, 64, 4, 6),
+                    ):
+                        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
+                        statics = dict(BM=bm, BN=bn, BK=bk)
+                        yield Case(
+                            "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
+                        )
+                if tokens >= 256:
+                    inputs = frozenset(("x", *weights))
+                    wide = 128 if name == "up" else 256
+                    for bm, bn, stages in ((128, wide, 3), (128, wide, 4), (128, wide // 2, 4)):
+                        options = Options(num_warps=8, num_stages=stages, descriptors=inputs, pdl=True)
+                        yield Case(
+                            "batch",
+                            row,
+                            f"boxes-{bm}-{bn}-s{stages}",
+                            kernel,
+                            dict(BM=bm, BN=bn, BK=64),
+                            sized,
+                            options,
+                            dtypes,
                         )
                 if tokens == 8192:
                     boxes = frozenset(("x", "y", *weights))
@@ -345,7 +394,7 @@ def _batch() -> Iterator[Case]:
                             )
         for tokens in (128, 8192):
             for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (32, 64, 4, 3)):
-                sized = dict(T=tokens, HK=8, G=heads // 8, HD=128, NB=512, P=16, PAGES=512)
+                sized = dict(T=tokens, TILES=tokens // bm, B=1, HK=8, G=heads // 8, HD=128, NB=512, P=16, PAGES=512)
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
                 yield Case(
                     "batch",
@@ -356,17 +405,14 @@ def _batch() -> Iterator[Case]:
                     sized,
                     options,
                 )
-    for tokens, parts in ((8, 4), (64, 4)):
-        for bn, warps in ((512, 4), (1024, 4), (256, 2)):
-            yield Case(
-                "batch",
-                f"T{tokens} sum_parts",
-                f"{bn}-w{warps}",
-                batch.sum_parts_add,
-                dict(BN=bn),
-                dict(T=tokens, N=2560, PARTS=parts),
-                Options(num_warps=warps, pdl=True),
-            )
+    for d, parts in ((1024, 4), (2560, 4), (4096, 4)):
+        for tokens in (8, 64, 256):
+            for warps in (2, 4, 8):
+                sized, options = (
+                    dict(T=tokens, D=d, PARTS=parts),
+                    Options(num_warps=warps, pdl=True, constant=frozenset("g")),
+                )
+                yield Case("batch", f"T{tokens} sum_norm {d}", f"w{warps}", batch.sum_parts_norm, {}, sized, options)
     for d in (1024, 4096):
         for warps in (2, 4, 8):
             yield Case(
@@ -381,7 +427,7 @@ def _batch() -> Iterator[Case]:
     for model, (_, heads, _) in MODELS.items():
         for tokens in (128, 8192):
             for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (128, 128, 8, 3)):
-                sized = dict(T=tokens, HK=8, G=heads // 8, HD=128)
+                sized = dict(T=tokens, TILES=tokens // bm, HK=8, G=heads // 8, HD=128)
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
                 name, statics = f"{bm}-{bs}-w{warps}-s{stages}", dict(BM=bm, BS=bs)
                 yield Case("fresh", f"{model} T{tokens} attend", name, batch.prefill_attention, statics, sized, options)
@@ -390,7 +436,13 @@ def _batch() -> Iterator[Case]:
                 sized = dict(T=tokens, H=heads, HK=8, HALF=64, C=8192, NB=1024, P=16)
                 options = Options(num_warps=warps, pdl=True)
                 yield Case(
-                    "fresh", f"{model} T{tokens} heads", f"{bt}-w{warps}", batch.head_rows, dict(BT=bt), sized, options
+                    "fresh",
+                    f"{model} T{tokens} heads",
+                    f"{bt}-w{warps}",
+                    head_norm_rope_rows,
+                    dict(BT=bt),
+                    sized,
+                    options,
                 )
         d, f = MODELS[model][0], MODELS[model][2]
         for name, depth in (("o", heads * 128), ("down", f)):

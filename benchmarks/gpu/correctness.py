@@ -1,7 +1,8 @@
 """Every GPU kernel at awkward sizes against the reference interpreter, and what single-threaded meaning needs on a GPU.
 
     python benchmarks/gpu/correctness.py                         on a machine with a GPU (about a minute)
-    compute-sanitizer --tool memcheck python benchmarks/gpu/correctness.py --quick
+    python benchmarks/gpu/sanitize.py                            the same under compute-sanitizer
+    python benchmarks/gpu/correctness.py --compile-only          fills the kernel cache on a machine without a GPU
 
 Outputs are poisoned before each run. Inputs are drawn anew each time; the seed is printed and can be given.
 """
@@ -13,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,17 +23,26 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import zellige as zl
-from zellige import bf16, f32
-from zellige.backends.cuda.compiler import compile
+from zellige import bf16, f32, u32
+from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.backends.reference.launch import run
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, ContractKind, Role
-from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear
+from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, gpu_quantised, sampling
+from zellige.kernels.heads import (
+    head_bias_rope_append,
+    head_bias_rope_rows,
+    head_norm_rope_append,
+    head_norm_rope_rows,
+    head_rope_append,
+    head_rope_rows,
+)
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
+from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import numpy_dtype
 
 N, M = zl.dims("N M")
@@ -52,6 +61,17 @@ class Check:
     scalars: dict[str, float] = field(default_factory=dict)
     dtypes: dict[str, Any] = field(default_factory=dict)
     bound: float = 1e-2
+    zero: frozenset[str] = frozenset()
+    """Inputs that are 0 instead of random."""
+
+    @property
+    def function(self) -> Function:
+        return self.kernel.lower({**self.kernel.signature.statics, **self.statics}, {"KV": bf16, **self.dtypes})
+
+    @property
+    def known(self) -> dict[str, int]:
+        """Dims that are known when it is compiled."""
+        return self.dims if self.fixed is None else {name: self.dims[name] for name in self.fixed}
 
 
 def checks() -> Iterator[Check]:
@@ -62,6 +82,7 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_linear.matmul, sizes, small)
         yield Check(gpu_linear.matmul, sizes, small, fixed=())
         yield Check(gpu_linear.linear, sizes, small, options=Options(persistent=1))
+        yield Check(gpu_linear.linear_two_widths, sizes, dict(BM=32, BN=32, BX=16, BK=16))
         if k % 8 == 0 and n % 8 == 0:
             for more in ({}, {"persistent": 1}, {"persistent": 1, "flatten": True}, {"last_first": True, "group": 3}):
                 yield Check(
@@ -74,13 +95,12 @@ def checks() -> Iterator[Check]:
         yield Check(
             gpu_linear.matvec, dict(N=n, K=k), dict(BN=2, BK=16), options=Options(pdl=True, constant=frozenset("w"))
         )
-        yield Check(gpu_linear.thin_linear, sizes, dict(BM=16, BN=32, BK=16))
         rows = dict(T=m, N=n, K=k)
         yield Check(batch.linear_rows, rows, small, dtypes={"Y": bf16})
         yield Check(batch.linear_rows_add, rows, small, options=Options(pdl=True, constant=frozenset("w")))
+        yield Check(batch.linear_few, rows, dict(BM=16, BN=32, BK=16), dtypes={"Y": f32})
         yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), small)
         yield Check(batch.linear_parts, dict(**rows, PARTS=-(-k // 32)), dict(BM=16, BN=32, BK=16, DEPTH=32))
-        yield Check(batch.sum_parts_add, dict(T=m, N=n, PARTS=3), dict(BN=64), bound=1e-5)
         yield Check(
             decode.norm_linear, dict(T=2, N=n, D=k), dict(BN=2, BK=32), dtypes={"Y": f32}, scalars={"eps": 1e-6}
         )
@@ -91,6 +111,7 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_elementwise.add_rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.softmax, dict(T=5, D=d))
         yield Check(batch.norm_rows, dict(T=5, D=d), scalars={"eps": 1e-6})
+        yield Check(batch.sum_parts_norm, dict(T=5, D=d, PARTS=3), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.copy, dict(N=d), fixed=(), bound=0.0)
         yield Check(gpu_elementwise.swiglu, dict(N=d), fixed=())
     heads = dict(HK=2, G=3, HD=32)
@@ -105,31 +126,73 @@ def checks() -> Iterator[Check]:
                 scalars={"scale": 0.2},
                 bound=2e-2,
             )
-        paged = dict(T=s, NB=40, P=4, PAGES=40, **heads)
-        for start in (0, 5, 27):
-            yield Check(
-                batch.paged_prefill, paged, dict(BM=32, BS=16), scalars={"scale": 0.2, "start": start}, bound=2e-2
-            )
+    for tiles, tile in ((1, 16), (3, 16), (2, 64), (5, 32)):
+        rows = dict(T=tiles * tile, TILES=tiles, **heads)
+        paged = dict(B=3, NB=40, P=4, PAGES=40, **rows)
+        for kernel, dims in ((batch.paged_prefill, paged), (batch.prefill_attention, rows)):
+            # a tile begins after its sequence does: here all are of the sequence that begins at row 0
+            tiles_of = dict(BM=tile, BS=16)
+            yield Check(kernel, dims, tiles_of, scalars={"scale": 0.2}, bound=2e-2, zero=frozenset(("base",)))
     for splits in (1, 4):
         cache = dict(B=3, NB=50, P=4, PAGES=16, SPLITS=splits, **heads)
         yield Check(
             gpu_attention.paged_decode_partial,
             cache,
-            dict(CHUNK=64 // splits, BS=16),
+            dict(WAYS=splits, BS=16),
             scalars={"scale": 0.2},
             bound=2e-2,
         )
         yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
     for tokens in (5, 33):
         rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
-        yield Check(batch.head_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
-        yield Check(
-            batch.prefill_attention, dict(T=tokens, **heads), dict(BM=16, BS=16), scalars={"scale": 0.2}, bound=2e-2
-        )
+        yield Check(head_norm_rope_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
+        yield Check(head_rope_rows, rows, dict(BT=16))
+        yield Check(head_bias_rope_rows, rows, dict(BT=16))
+    yield from ragged_checks()
+    yield from eight_bit_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
-    yield Check(decode.head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
+    yield Check(head_rope_append, append)
+    yield Check(head_bias_rope_append, append)
     yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
     yield Check(decode.argmax_combine, dict(B=3, V=1000, PARTS=5), bound=0.0)
+    row = dict(B=3, V=1000, PARTS=4)
+    yield Check(sampling.row_parts, row, dict(BLOCK=256))
+    yield Check(sampling.altered, row | dict(A=5), dict(BLOCK=256))
+    yield Check(sampling.token_logprob, row)
+    yield Check(sampling.count_tokens, dict(B=3, V=100, A=5), bound=0.0)
+    yield Check(sampling.keep_tokens, dict(B=3, V=100, A=5), bound=0.0)
+    yield Check(sampling.pick_tokens, dict(B=9, V=100, A=5), bound=0.0)
+
+
+def ragged_checks() -> Iterator[Check]:
+    """Segments: few and many, empty and long, in both kinds of search."""
+    tiles = dict(BM=16, BN=32, BK=16)
+    for pairs, experts in ((1, 1), (40, 5), (200, 128), (300, 1), (700, 1500)):
+        sizes = dict(PAIRS=pairs, E=experts, N=40, K=48)
+        yield Check(gpu_moe.grouped_linear, sizes, tiles)
+        yield Check(gpu_moe.grouped_linear, sizes, tiles, fixed=())
+        boxes = Options(descriptors=frozenset("w"), persistent=1)
+        yield Check(gpu_moe.grouped_linear, sizes, dict(BM=64, BN=64, BK=32), options=boxes)
+    for tokens, experts in ((5, 8), (33, 16)):
+        sizes = dict(T=tokens, C=3, E=experts, K=48)
+        pdl = Options(pdl=True, constant=frozenset(("gate", "up", "w", "start")))
+        yield Check(gpu_moe.expert_swiglu, dict(F=40, **sizes), tiles, options=pdl, bound=2e-2)
+        yield Check(gpu_moe.expert_down, dict(N=40, **sizes), tiles, options=pdl)
+        yield Check(gpu_moe.align, dict(PAIRS=tokens * 3, E=experts), bound=0.0)
+        yield Check(gpu_moe.combine_add, dict(T=tokens, C=3, N=40), bound=1e-5)
+
+
+def eight_bit_checks() -> Iterator[Check]:
+    """fp8 and int8 products; the matrix units' sums of fp8 products are inexact within 128 of them."""
+    for m, n, k in ((1, 16, 16), (17, 48, 80), (100, 144, 208), (130, 272, 400)):
+        sizes = dict(M=m, N=n, K=k)
+        for options in (Options(), Options(num_warps=8, descriptors=frozenset("xw"), persistent=1)):
+            tiles = dict(BM=64, BN=64, BK=64)
+            yield Check(gpu_quantised.scaled_linear, sizes, tiles, options=options)
+            yield Check(gpu_quantised.scaled_linear_int8, sizes, tiles, options=options)
+            yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
+    yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
 
 
 class Machine:
@@ -155,8 +218,7 @@ class Machine:
         return made
 
     def load(self, function: Function, dims: Mapping[str, int], options: Options) -> LoadedKernel:
-        used = {name: size for name, size in dims.items() if name in function.dims()}
-        return LoadedKernel(compile(function, used, self.device.target, options), self.device)
+        return LoadedKernel(compiled(function, dims, options, self.device.target), self.device)
 
     def draw(self, array: ArrayParam, dims: Mapping[str, int]) -> Array:
         """Contents for one argument: random for inputs, keeping the contract; poison for outputs."""
@@ -164,15 +226,27 @@ class Machine:
         if array.role is Role.OUT:
             return np.full(shape, -7 if np.issubdtype(dtype, np.integer) else np.nan, dtype)
         if array.contract is None:
+            if np.issubdtype(dtype, np.integer):
+                return self.random.integers(-100, 100, shape).astype(dtype)
             return self.random.standard_normal(shape).astype(dtype)
         bound, count = array.contract.bound.evaluate(dims), int(np.prod(shape))
-        if array.contract.distinct:
+        if array.contract.kind is ContractKind.OFFSETS:
+            cuts = np.sort(self.random.integers(0, bound + 1, count))
+            cuts[0], cuts[-1] = 0, bound
+            return cuts.astype(dtype)
+        if array.contract.distinct or array.contract.kind is ContractKind.PERMUTATION:
             values = self.random.permutation(bound)[:count]
         else:
             values = self.random.integers(0, bound + (array.contract.kind is ContractKind.UP_TO), count)
         if array.contract.optional:
             values = np.where(self.random.random(count) < 0.3, -1, values)
         return values.reshape(shape).astype(dtype)
+
+
+def compiled(function: Function, dims: Mapping[str, int], options: Options, target: str = "sm_90") -> CompiledKernel:
+    """From the kernel cache, if it is there."""
+    used = {name: size for name, size in dims.items() if name in function.dims()}
+    return compile(function, used, target, options, cache_dir("cuda"))
 
 
 def difference(got: Array, want: Array) -> float:
@@ -185,12 +259,13 @@ def difference(got: Array, want: Array) -> float:
 
 def check(machine: Machine, c: Check) -> str | None:
     """Runs one check; what is wrong, or None."""
-    function = c.kernel.lower({**c.kernel.signature.statics, **c.statics}, c.dtypes)
+    function = c.function
     arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}
+    for name in c.zero & arrays.keys():
+        arrays[name][...] = 0
     expected = {name: array.copy() for name, array in arrays.items()}
     run(function, c.dims, expected, c.scalars, check=False)
-    fixed = c.dims if c.fixed is None else {name: c.dims[name] for name in c.fixed}
-    kernel = machine.load(function, fixed, c.options)
+    kernel = machine.load(function, c.known, c.options)
     blocks = machine.upload(arrays)
     addresses = {name: block.address for name, block in blocks.items()}
     launch = kernel.prepare(machine.stream, addresses, c.scalars, c.dims)
@@ -214,9 +289,19 @@ def turned(*, x: zl.Mut[f32, N, M]) -> None:
 
 
 @zl.kernel
-def doubled(x: zl.In[f32, N], *, y: zl.Out[f32, N], BN: zl.Static = 1024) -> None:
+def slow(x: zl.In[u32, N], *, y: zl.Out[u32, N], BN: zl.Static = 1024, ROUNDS: zl.Static = 200_000) -> None:
+    """Many steps of a linear congruential generator (Numerical Recipes) before anything is stored."""
     i = zl.grid(N.tiles(BN))
-    y[i] = x[i] * 2.0
+    value = x[i]
+    for _ in range(ROUNDS):
+        value = value * 1664525 + 1013904223
+    y[i] = value
+
+
+@zl.kernel
+def successor(y: zl.In[u32, N], *, z: zl.Out[u32, N], BN: zl.Static = 1024) -> None:
+    i = zl.grid(N.tiles(BN))
+    z[i] = y[i] + 1
 
 
 def barriers(machine: Machine) -> list[str]:
@@ -243,32 +328,36 @@ def barriers(machine: Machine) -> list[str]:
 
 
 def dependence(machine: Machine) -> list[str]:
-    """A chain of dependent launches, each reading what the one before wrote, with the waits and without.
+    """A dependent launch reads what the one before it writes, with the wait first and with the wait last.
 
-    Every other launch runs its programs backwards, so that it begins with what the one before wrote last."""
-    function, size = doubled.lower({"BN": 1024}, {}), 1 << 22
-    start = machine.random.integers(-1000, 1000, size).astype(np.float32)
+    The first kernel lets the second one start as soon as it runs, and stores only after some 0.5 ms of arithmetic; both fit
+    on the device together. So without its wait the second reads what was there before."""
+    size = 32 * 1024
+    start = machine.random.integers(0, 1 << 32, size, dtype=np.uint32)
+    want = start
+    for _ in range(200_000):
+        want = want * np.uint32(1664525) + np.uint32(1013904223)
+    first = machine.load(slow.lower({"BN": 1024, "ROUNDS": 200_000}, {}), {"N": size}, Options(pdl=True))
+    function = successor.lower({"BN": 1024}, {})
 
-    def wrong() -> int:
-        kernels = [
-            machine.load(function, {"N": size}, Options(pdl=True, last_first=backwards)) for backwards in (False, True)
-        ]
+    def wrong(second: LoadedKernel) -> int:
         bad = 0
         for _ in range(5):
-            blocks = [machine.allocator.allocate(start.nbytes) for _ in range(9)]
-            machine.staging.upload(start, blocks[0])
+            x, y, z = (machine.allocator.allocate(start.nbytes) for _ in range(3))
+            machine.staging.upload(start, x)
+            machine.staging.upload(np.zeros_like(start), y)
             machine.stream.sync()
             launches: list[Launch | None] = [
-                kernels[n % 2].prepare(machine.stream, {"x": a.address, "y": b.address})
-                for n, (a, b) in enumerate(pairwise(blocks))
+                first.prepare(machine.stream, {"x": x.address, "y": y.address}),
+                second.prepare(machine.stream, {"y": y.address, "z": z.address}),
             ]
             LaunchGraph(machine.device, launches)(machine.stream)
-            bad += not np.array_equal(machine.download({"y": blocks[-1]}, {"y": start})["y"], start * 256.0)
+            bad += not np.array_equal(machine.download({"z": z}, {"z": start})["z"], want + np.uint32(1))
         return bad
 
-    good = wrong()
+    good = wrong(machine.load(function, {"N": size}, Options(pdl=True)))
     with mock.patch("zellige.backends.cuda.lowering.Lowering._touches_shared", lambda *_: False):  # the wait comes last
-        without = wrong()
+        without = wrong(machine.load(function, {"N": size}, Options(pdl=True)))
     print(f"dependent launches: {good} of 5 runs wrong with the wait first, {without} of 5 with the wait last")
     return ["a dependent launch reads too early"] if good else []
 
@@ -285,7 +374,7 @@ def repeatable(machine: Machine) -> list[str]:
             scalars={"scale": 0.1},
         ),
     ):
-        function = c.kernel.lower({**c.kernel.signature.statics, **c.statics}, {})
+        function = c.function
         arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}
         blocks = machine.upload(arrays)
         launch = machine.load(function, c.dims, c.options).prepare(
@@ -329,19 +418,24 @@ def main() -> None:
     """Runs all checks; exits with 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100000)
-    parser.add_argument("--quick", action="store_true", help="every fourth check, for compute-sanitizer")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th check, and none of the demonstrations")
+    parser.add_argument("--compile-only", action="store_true")
     options = parser.parse_args()
+    if options.compile_only:
+        for c in checks():
+            compiled(c.function, c.known, c.options)
+        return
     machine = Machine(options.seed)
     print(f"{machine.device.name}, seed {options.seed}")
     problems: list[str] = []
-    every = list(checks())[:: 4 if options.quick else 1]
+    every = list(checks())[:: options.every]
     for c in every:
         problem = check(machine, c)
         if problem:
             problems.append(problem)
             print(f"WRONG {problem}", flush=True)
     print(f"{len(every)} checks", flush=True)
-    if not options.quick:
+    if options.every == 1:
         for part in (barriers, dependence, repeatable, large):
             problems += part(machine)
     for problem in problems:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
-def matvec(x, w, y, N, K, BN: tl.constexpr, BK: tl.constexpr):
+def matvec(x, w, y, N, K, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr = False):
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
     rows = tl.program_id(0) * BN + tl.arange(0, BN)
     acc = tl.zeros((BN, BK), tl.float32)
     for start in range(0, K, BK):
@@ -44,4 +48,108 @@ def matmul(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexp
     columns = column * BN + tl.arange(0, BN)
     tl.store(
         c + rows[:, None] * N + columns[None, :], acc.to(tl.bfloat16), mask=(rows[:, None] < M) & (columns[None, :] < N)
+    )
+
+
+@triton.jit
+def thin_linear(x, w, y, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PDL: tl.constexpr = False):
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    rows = tl.arange(0, BM)
+    k = tl.arange(0, BK)
+    left = w + columns[:, None] * K + k[None, :]
+    right = x + rows[None, :] * K + k[:, None]
+    acc = tl.zeros((BN, BM), tl.float32)
+    for i in range(0, tl.cdiv(K, BK)):
+        a = tl.load(left, mask=(columns[:, None] < N) & (k[None, :] < K - i * BK), other=0.0)
+        b = tl.load(right, mask=(rows[None, :] < M) & (k[:, None] < K - i * BK), other=0.0)
+        acc = tl.dot(a, b, acc)
+        left += BK
+        right += BK
+    tl.store(
+        y + rows[None, :] * N + columns[:, None], acc.to(tl.bfloat16), mask=(rows[None, :] < M) & (columns[:, None] < N)
+    )
+
+
+@triton.jit
+def rms_norm(x, w, y, D, eps, BD: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * D
+    d = tl.arange(0, BD)
+    row = tl.load(x + at + d, mask=d < D, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(row * row) / D + eps)
+    tl.store(y + at + d, (row * scale * tl.load(w + d, mask=d < D).to(tl.float32)).to(tl.bfloat16), mask=d < D)
+
+
+@triton.jit
+def softmax(x, y, D, BD: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * D
+    d = tl.arange(0, BD)
+    row = tl.load(x + at + d, mask=d < D, other=float("-inf")).to(tl.float32)
+    grown = tl.exp(row - tl.max(row))
+    tl.store(y + at + d, (grown / tl.sum(grown)).to(tl.bfloat16), mask=d < D)
+
+
+@triton.jit
+def swiglu(gate, up, y, N, BN: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
+    g = tl.load(gate + i, mask=i < N).to(tl.float32)
+    u = tl.load(up + i, mask=i < N).to(tl.float32)
+    tl.store(y + i, (g * tl.sigmoid(g) * u).to(tl.bfloat16), mask=i < N)
+
+
+@triton.jit
+def _attend(
+    query,
+    keys,
+    values,
+    start,
+    rows,
+    S,
+    best,
+    total,
+    acc,
+    steep,
+    HD: tl.constexpr,
+    BS: tl.constexpr,
+    DIAGONAL: tl.constexpr,
+):
+    pos = start + tl.arange(0, BS)
+    d = tl.arange(0, HD)
+    k = tl.load(keys + pos[:, None] * HD + d[None, :], mask=pos[:, None] < S, other=0.0)
+    v = tl.load(values + pos[:, None] * HD + d[None, :], mask=pos[:, None] < S, other=0.0)
+    score = tl.dot(query, k.T)
+    if DIAGONAL:
+        score = tl.where(pos[None, :] <= rows[:, None], score, -1e30)
+    top = tl.maximum(best, tl.max(score, 1))
+    weight = tl.exp2(score * steep - (top * steep)[:, None])
+    fix = tl.exp2((best - top) * steep)
+    total = total * fix + tl.sum(weight, 1)
+    return top, total, tl.dot(weight.to(tl.bfloat16), v, acc * fix[:, None])
+
+
+@triton.jit
+def attention_causal(q, k, v, out, scale, S, G: tl.constexpr, HD: tl.constexpr, BM: tl.constexpr, BS: tl.constexpr):
+    """One tile of queries of one head, the last tiles (which have the most work) first; BS divides BM."""
+    heads = tl.num_programs(0) // tl.cdiv(S, BM)
+    pid = tl.num_programs(0) - 1 - tl.program_id(0)
+    first = pid // heads * BM
+    head = (pid % heads).to(tl.int64)
+    rows = first + tl.arange(0, BM)
+    d = tl.arange(0, HD)
+    query = tl.load(q + head * S * HD + rows[:, None] * HD + d[None, :], mask=rows[:, None] < S, other=0.0)
+    best = tl.full((BM,), -1e30, tl.float32)
+    total = tl.zeros((BM,), tl.float32)
+    acc = tl.zeros((BM, HD), tl.float32)
+    steep = scale * 1.4426950408889634
+    keys, values = k + head // G * S * HD, v + head // G * S * HD
+    for start in tl.range(0, first, BS):
+        best, total, acc = _attend(query, keys, values, start, rows, S, best, total, acc, steep, HD, BS, False)
+    for start in tl.range(first, tl.minimum(first + BM, S), BS):
+        best, total, acc = _attend(query, keys, values, start, rows, S, best, total, acc, steep, HD, BS, True)
+    tl.store(
+        out + head * S * HD + rows[:, None] * HD + d[None, :],
+        (acc / total[:, None]).to(tl.bfloat16),
+        mask=rows[:, None] < S,
     )

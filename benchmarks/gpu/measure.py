@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ class Variant:
     kernel: LoadedKernel
     arrays: dict[str, tuple[str, tuple[int, ...]]]
     """Element type and shape of each array parameter."""
+    schedule: dict[str, Any]
+    """Kernel, dims, statics and options, as `choose.py` wants them."""
 
     def call(
         self,
@@ -71,7 +74,8 @@ def variants(table: str) -> dict[str, list[Variant]]:
         if entry["table"] == table:
             kernel = LoadedKernel(CompiledKernel.load(PACK / "kernels" / entry["folder"]), device)
             arrays = {name: (dtype, tuple(shape)) for name, (dtype, shape) in entry["arrays"].items()}
-            variant = Variant(entry["variant"], entry["statics"], kernel, arrays)
+            schedule = {name: entry.get(name) for name in ("kernel", "dims", "statics", "options")}
+            variant = Variant(entry["variant"], entry["statics"], kernel, arrays, schedule)
             found.setdefault(entry["row"], []).append(variant)
     return found
 
@@ -146,6 +150,24 @@ def poisoned(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
 def random(*shape: int, scale: float = 1.0) -> torch.Tensor:
     """Normal bf16 data."""
     return (torch.randn(*shape, device="cuda") * scale).bfloat16()
+
+
+def saved(table: str, row: str, values: dict[str, float]) -> None:
+    """Adds a row to ``$OUT/TABLE.json`` (``OUT``: an environment variable; nothing is written without it)."""
+    folder = os.environ.get("OUT")
+    if not folder:
+        return
+    path = Path(folder) / f"{table}.json"
+    rows = json.loads(path.read_text()) if path.exists() else {"device": torch.cuda.get_device_name(), "rows": {}}
+    rows["rows"][row] = {name: round(value, 3) for name, value in values.items()}
+    path.write_text(json.dumps(rows, indent=1))
+
+
+def save(name: str, values: Any) -> None:
+    """Writes ``$OUT/NAME.json``; nothing without ``OUT``."""
+    folder = os.environ.get("OUT")
+    if folder:
+        (Path(folder) / f"{name}.json").write_text(json.dumps(values))
 
 
 def header(title: str) -> None:

@@ -1,4 +1,4 @@
-"""One table per name: launch gemm attention rows gemv thin decode step batch. ``run.py gemv rows`` runs two, no name runs all."""
+"""One table per name (TABLES below). ``run.py gemv rows`` runs two, no name runs all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import importlib
 import sys
 import time
 import traceback
+from pathlib import Path
 
-TABLES = ("launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+TABLES = (
+    "launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch", "fp8", "prefill", "experts",
+    "twins", "fp8_step", "experts_step",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from measure import check, header, microseconds, poisoned, random, variants
+from measure import check, header, microseconds, poisoned, random, saved, variants
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -48,6 +48,7 @@ def main() -> None:
         times = microseconds(contestants, rounds=10, least_calls=6)
         work = 4 * 32 * 128 * (s * (s + 1) / 2)
         rate = {name: work / us / 1e6 for name, us in times.items()}
+        saved("attention", row, rate)
         for name, r in sorted(rate.items(), key=lambda item: -item[1]):
             print(f"S {s:>6} {name:>20} {r:7.1f}", flush=True)
 

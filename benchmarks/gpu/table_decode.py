@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from measure import check, header, microseconds, poisoned, random, variants
+from measure import check, header, microseconds, poisoned, random, saved, variants
 
 
 def main() -> None:
@@ -22,9 +22,8 @@ def main() -> None:
         dims = {"B": b, "NB": blocks, "PAGES": context // 16}
         contestants = {}
         for variant in found:
-            chunk = variant.statics["CHUNK"]
-            splits = context // chunk
-            combine = next(c for c in combines[row] if c.name == str(chunk))
+            splits = variant.statics["WAYS"]
+            combine = next(c for c in combines[row] if c.name == str(splits))
             part = poisoned(b, 8, splits, 4, 128, dtype=torch.float32)
             best, total = poisoned(b, 8, splits, 4, dtype=torch.float32), poisoned(b, 8, splits, 4, dtype=torch.float32)
             out = poisoned(b, 8, 4, 128)
@@ -70,6 +69,7 @@ def main() -> None:
             contestants[variant.name] = calls
         times = microseconds(contestants, least_calls=20)
         size = 2 * 2 * b * context * 8 * 128
+        saved("decode", row, times)
         for name, us in sorted(times.items(), key=lambda item: item[1]):
             print(f"{row:>10} {name:>20} {size / us / 1e3:7.0f} GB/s  {us:8.1f} µs", flush=True)
 

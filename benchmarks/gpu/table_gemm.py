@@ -7,13 +7,13 @@ from functools import partial
 import torch
 import triton
 from handwritten import matmul
-from measure import check, header, microseconds, poisoned, random, variants
+from measure import check, header, microseconds, poisoned, random, saved, variants
 
 
-def main() -> None:
+def main(table: str = "gemm") -> None:
     """Prints the table; each row lists every schedule."""
     header("GEMM bf16, TFLOP/s")
-    for row, found in variants("gemm").items():
+    for row, found in variants(table).items():
         n = int(row)
         pairs = [(random(n, n), random(n, n), poisoned(n, n)) for _ in range(3)]
         reference = pairs[0][0].float() @ pairs[0][1].float()
@@ -33,6 +33,7 @@ def main() -> None:
             contestants[variant.name] = calls
         times = microseconds(contestants, rounds=10, least_calls=12 if n <= 4096 else 3)
         rate = {name: 2 * n**3 / t / 1e6 for name, t in times.items()}
+        saved(table, row, rate)
         for name, r in sorted(rate.items(), key=lambda item: -item[1]):
             print(f"{n:>6}³ {name:>24} {r:7.1f}  {r / rate['cublas']:.3f} × cuBLAS", flush=True)
 

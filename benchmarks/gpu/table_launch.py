@@ -1,15 +1,25 @@
-"""Host time of one launch of a tiny kernel, µs: bare cuda-core, ours, Triton's launcher."""
+"""Host time of one launch of a tiny kernel, µs: bare cuda-core, ours, Triton's launcher.
+
+``ours, a call`` is the public one, with all checks of arguments: layouts, ownership (nothing exclusive shares memory), what is
+initialised, what the launch writes and which contracts hold afterwards."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+import ml_dtypes
+import numpy as np
 import torch
 import triton
 import triton.language as tl
 from cuda.core import LaunchConfig, launch
-from measure import header, poisoned, random, stream, variants
+from measure import header, poisoned, random, saved, stream, variants
+
+import zellige as zl
+from zellige import bf16
+from zellige.kernels import gpu_elementwise
+from zellige.runtime.cuda.executor import CudaExecutor
 
 
 @triton.jit
@@ -45,10 +55,25 @@ def main() -> None:
         raise SystemExit("WRONG: the tiny copy did not copy")
     config, kernel = LaunchConfig(grid=1, block=32), found.kernel._kernel
     plain = [x.data_ptr(), y.data_ptr(), 0, 0]
-    print(f"bare cuda-core launch      {_host(lambda: launch(here, config, kernel, *plain)):6.2f}")
-    print(f"ours, prepared             {_host(lambda: prepared(here)):6.2f}")
-    print(f"ours, prepared every time  {_host(lambda: found.kernel.prepare(here, arrays)(here)):6.2f}")
-    print(f"Triton's launcher          {_host(lambda: tiny[(1,)](x, y, 128, 128, num_warps=1)):6.2f}")
+    ways: dict[str, Callable[[], object]] = {
+        "bare cuda-core launch": lambda: launch(here, config, kernel, *plain),
+        "ours, prepared": lambda: prepared(here),
+        "ours, prepared every time": lambda: found.kernel.prepare(here, arrays)(here),
+        "Triton's launcher": lambda: tiny[(1,)](x, y, 128, 128, num_warps=1),
+    }
+    executor = CudaExecutor.open()
+    with zl.using(executor):
+        a, b = executor.tensor(np.ones(128, ml_dtypes.bfloat16), bf16), executor.zeros((128,), bf16)
+        call = gpu_elementwise.copy
+        call(a, y=b, BN=128)
+        if not np.array_equal(b.numpy(), a.numpy()):
+            raise SystemExit("WRONG: a call of copy did not copy")
+        ways["ours, a call"] = lambda: call(a, y=b, BN=128)
+        ways["ours, a call that allocates"] = lambda: call(a, BN=128)
+        times = {name: min(_host(way) for _ in range(3)) for name, way in ways.items()}
+    saved("launch", "µs", times)
+    for name, us in times.items():
+        print(f"{name:>28} {us:6.2f}  {us / times['bare cuda-core launch']:.2f} ×")
 
 
 if __name__ == "__main__":

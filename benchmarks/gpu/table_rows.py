@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from measure import check, direct_microseconds, header, poisoned, random, variants
+from measure import check, direct_microseconds, header, poisoned, random, saved, variants
 
 
 def main() -> None:
@@ -62,6 +62,7 @@ def main() -> None:
             for s in sets:
                 s[1].copy_(random(t, d))
         rate = {name: moved[row if name != "copy" else "copy"] * 2 * t * d / us / 1e3 for name, us in times.items()}
+        saved("rows", row, rate)
         ours = ", ".join(f"{name} {r:.0f}" for name, r in rate.items() if name != "copy")
         best = max(r for name, r in rate.items() if name != "copy" or len(rate) == 1)
         print(

@@ -1,53 +1,53 @@
-"""Decode speed of Qwen3 with random weights on one GPU, and its error against a plain float32 forward pass in torch.
+"""Decode speed with random weights on one GPU, and the error against a plain float32 forward pass in torch.
 
-    python benchmarks/llm/decode.py 0.6B 4B 8B            on the GPU machine
-    python benchmarks/llm/decode.py --compile-only 0.6B   anywhere: prove and compile every kernel for sm_90
+    python benchmarks/llm/decode.py Qwen3-0.6B Qwen2.5-7B Qwen3-30B-A3B     on the GPU machine
+    python benchmarks/llm/decode.py --compile-only Qwen3-0.6B               anywhere: prove and compile every kernel for sm_90
 
 Without a solver on the GPU machine, run the second form first and take the cache folder along (ZELLIGE_CACHE_DIR).
-Floor: every weight read once a token, at the 3028 GB/s that a copy reaches on an H100.
+Floor: every weight that a step needs read once, at the rate of a copy in the same run; of a mixture of experts, the
+distinct experts that so many tokens choose if each choice is as likely.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 
 import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.kernels.random import fill_uniform
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, Weights, decode_step
+from zellige.llm.models.fused import Caches, DecodeInputs, Weights, decode_step
+from zellige.llm.models.loading import random_matrix, random_weight
+from zellige.llm.models.products import Scaled
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.known import known_config
 from zellige.runtime.contracts import Fact
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
-SIZES = {
-    "0.6B": (28, 1024, 16, 3072, True), "1.7B": (28, 2048, 16, 6144, True), "4B": (36, 2560, 32, 9728, True),
-    "8B": (36, 4096, 32, 12288, False), "tiny": (2, 256, 4, 512, True),
-}  # fmt: skip
-"""Layers, width, query heads, FFN width, tied embeddings."""
-PAGE, BANDWIDTH = 16, 3028e9
-
-
-def config_of(size: str) -> ModelConfig:
-    layers, width, heads, ffn, tied = SIZES[size]
-    vocabulary, kv_heads = (151936, 8) if size != "tiny" else (1000, 2)
-    return ModelConfig("qwen3", vocabulary, width, layers, heads, kv_heads, 128, ffn, 40960, 1e-6, 1e6, "halves",
-                       tied_embeddings=tied, qk_norm=True)  # fmt: skip
+PAGE = 16
 
 
 class Decoder:
     """A model with random weights and its recorded decode step for ``batch`` sequences."""
 
     def __init__(
-        self, executor: CudaExecutor, config: ModelConfig, batch: int, context: int, chunk: int | None
+        self,
+        executor: CudaExecutor,
+        config: ModelConfig,
+        batch: int,
+        context: int,
+        splits: int | None,
+        dtype: str = "bf16",
     ) -> None:
         self.executor, self.config, self.batch, self.context = executor, config, batch, context
         self.pages = -(-context // PAGE)
         with zl.using(executor):
-            self.weights = Weights.made(config, self._random)
+            matrix = random_matrix if dtype == "fp8" else random_weight
+            self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
             shape = (batch * self.pages, PAGE, config.kv_heads, config.head_dim)
             angles = np.arange(context)[:, None] * config.inverse_frequencies()[None, :]
             self.cache = Caches(
@@ -66,18 +66,11 @@ class Decoder:
                 np.random.default_rng(0).permutation(batch * self.pages).astype(np.int32).reshape(batch, self.pages)
             )
             self.inputs.table.write(self.table)
+            distinct = np.random.default_rng(1).integers(0, config.vocab_size, batch)
+            self.inputs.ids.write(distinct.astype(np.int32))  # rows that are alike would share their experts
             with zl.record() as self.graph:
-                self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, chunk)
+                self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, splits)
             executor.synchronise()
-
-    def _random(self, name: str, shape: tuple[int, ...]) -> zl.Tensor:
-        made = self.executor.empty(shape, bf16)
-        if "norm" in name:
-            made.write(np.ones(shape, np.float32))
-            return made
-        seed = abs(hash(name)) % (1 << 32)
-        fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
-        return made
 
     def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:
         made = self.executor.empty(shape, i32)
@@ -92,10 +85,16 @@ class Decoder:
         self.inputs.slot.write(self.table[:, position // PAGE] * PAGE + position % PAGE)
         self.graph.replay()
 
-    def weight_bytes(self) -> int:
+    def weight_bytes(self) -> float:
         """Bytes of weights that one step reads."""
-        layers = sum(int(getattr(layer, f).storage.nbytes) for layer in self.weights.layers for f in layer.__slots__)
-        return layers + int(self.weights.head.storage.nbytes)
+        c, found = self.config, float(self.weights.head.storage.nbytes)
+        chosen = 1 - (1 - c.experts_used / c.experts) ** self.batch if c.experts else 1.0
+        for layer in self.weights.layers:
+            for name in layer.__slots__:
+                held = getattr(layer, name)
+                size = 0 if held is None else held.nbytes if isinstance(held, Scaled) else held.storage.nbytes
+                found += size * (chosen if name in ("gate", "up", "down") else 1.0)
+        return found
 
 
 def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
@@ -104,8 +103,18 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
 
     c = decoder.config
 
-    def t(x: zl.Tensor) -> torch.Tensor:
-        return torch.from_numpy(x.numpy().astype(np.float32)).cuda()
+    def t(x: zl.Tensor | Scaled, part: int | None = None) -> torch.Tensor:
+        """In float32, of a stack only one part; read where it is."""
+        if isinstance(x, Scaled):
+            return t(x.values) * t(x.scale)
+        integer, kind = {
+            "bf16": ("<i2", torch.bfloat16), "f32": ("<i4", torch.float32), "f8e4m3": ("|u1", torch.float8_e4m3fn)
+        }[x.dtype.name]  # fmt: skip
+        description = {"shape": x.shape, "typestr": integer, "data": (x.storage.address, False), "version": 3}
+        held = torch.as_tensor(type("View", (), {"__cuda_array_interface__": description})(), device="cuda").view(kind)
+        return (held if part is None else held[part]).float()
+
+    decoder.executor.synchronise()
 
     def norm(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c.rms_eps) * g
@@ -117,18 +126,35 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
         a, b = x[..., :half], x[..., half:]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
+    def swiglu(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        return (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ down.T
+
     h = t(decoder.weights.embedding)[torch.tensor(tokens)]
     mask = torch.full((n, n), float("-inf"), device="cuda").triu(1)
     for layer in decoder.weights.layers:
-        x = norm(h, t(layer.attention_norm)) @ t(layer.qkv).T
-        q, k, v = x.view(n, -1, c.head_dim).split([c.heads, c.kv_heads, c.kv_heads], 1)
-        q, k = rope(norm(q, t(layer.q_norm))), rope(norm(k, t(layer.k_norm)))
+        x = (norm(h, t(layer.attention_norm)) @ t(layer.qkv).T).view(n, -1, c.head_dim)
+        if layer.qkv_bias is not None:
+            x = x + t(layer.qkv_bias)
+        q, k, v = x.split([c.heads, c.kv_heads, c.kv_heads], 1)
+        if layer.q_norm is not None:
+            q, k = norm(q, t(layer.q_norm)), norm(k, t(layer.k_norm))
+        q, k = rope(q), rope(k)
         k, v = (y.repeat_interleave(c.heads // c.kv_heads, 1) for y in (k, v))
         score = torch.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + mask
         a = torch.einsum("hqk,khd->qhd", score.softmax(-1), v).reshape(n, -1)
         h = h + a @ t(layer.output).T
         x = norm(h, t(layer.ffn_norm))
-        h = h + (torch.nn.functional.silu(x @ t(layer.gate).T) * (x @ t(layer.up).T)) @ t(layer.down).T
+        if layer.router is None:
+            h = h + swiglu(x, t(layer.gate), t(layer.up), t(layer.down))
+            continue
+        share = (x @ t(layer.router).T).softmax(-1)
+        share, expert = share.topk(c.experts_used, -1)
+        if c.renormalise:
+            share = share / share.sum(-1, keepdim=True)
+        for e in expert.unique().tolist():
+            row, choice = (expert == e).nonzero(as_tuple=True)
+            out = swiglu(x[row], *(t(w, e) for w in (layer.gate, layer.up, layer.down)))
+            h = h.index_add(0, row, share[row, choice][:, None] * out)
     return (norm(h, t(decoder.weights.norm)) @ t(decoder.weights.head).T).cpu().numpy()
 
 
@@ -155,6 +181,8 @@ def check(decoder: Decoder, count: int = 12) -> str:
 
 def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:
     """(wall seconds a step with host work, seconds a step of bare graph replays)."""
+    distinct = np.random.default_rng(1).integers(0, decoder.config.vocab_size, decoder.batch)
+    decoder.inputs.ids.write(distinct.astype(np.int32))  # rows that are alike would share their experts
     for position in range(start, start + 8):
         decoder.step(position)
     decoder.executor.synchronise()
@@ -170,30 +198,54 @@ def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:
     return wall, (time.perf_counter() - begun) / steps
 
 
+def copy_bandwidth() -> float:
+    """Bytes a second that a copy on the device reads and writes, by torch; the best of ten."""
+    import torch
+
+    source = torch.ones(1 << 30, dtype=torch.bfloat16, device="cuda")
+    target = torch.empty_like(source)
+    best = 0.0
+    for _ in range(10):
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        target.copy_(source)
+        ended.record()
+        ended.synchronize()
+        best = max(best, 2 * source.nbytes / begun.elapsed_time(ended) * 1e3)
+    return best
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sizes", nargs="*", default=["0.6B"], choices=list(SIZES))
+    parser.add_argument("models", nargs="*", default=["Qwen3-0.6B"])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--context", type=int, default=1024)
-    parser.add_argument("--chunk", type=int, default=None, help="positions a program of the attention covers")
+    parser.add_argument("--splits", type=int, default=None, help="programs that share the attention over one context")
     parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
+    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--no-check", action="store_true")
     options = parser.parse_args()
-    for size in options.sizes:
+    bandwidth = 1.0 if options.compile_only else copy_bandwidth()
+    for model in options.models:
         begun = time.perf_counter()
-        executor = CudaExecutor(None, "sm_90") if options.compile_only else CudaExecutor.open()
-        decoder = Decoder(executor, config_of(size), options.batch, options.context, options.chunk)
+        executor = (
+            CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
+        )
+        decoder = Decoder(executor, known_config(model), options.batch, options.context, options.splits, options.dtype)
         made = time.perf_counter() - begun
         if options.compile_only:
-            print(f"{size}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")
+            print(f"{model}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")
             continue
         checked = "" if options.no_check else check(decoder)
         wall, bare = measure(decoder, options.start, 200)
-        floor = decoder.weight_bytes() / BANDWIDTH
+        floor = decoder.weight_bytes() / bandwidth
         print(
-            f"{size} batch {options.batch}: {options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
-            f"floor {floor * 1e3:.3f} ms = {100 * floor / wall:.0f} %; ready in {made:.1f} s; {checked}", flush=True,
+            f"{model} {options.dtype} batch {options.batch}: "
+            f"{options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
+            f"floor {floor * 1e3:.3f} ms at {bandwidth / 1e9:.0f} GB/s = {100 * floor / wall:.0f} %; "
+            f"ready in {made:.1f} s; {checked}", flush=True,
         )  # fmt: skip
         del decoder, executor
 

@@ -4,21 +4,26 @@ What happened (vllm-project/vllm#31841, vllm-ascend#12079): token ids of a step 
 device asynchronously. The host went on and prepared the next step in the same buffer; under load the copy had not yet
 happened, and step N ran with ids of step N + 1, sometimes past the end of the embedding table.
 
-What Zellige says: what a launch reads is borrowed by it, and what it writes belongs to it alone. The nearest thing that one can
-write is a step that reads the ids and fills the same buffer for the next one: AliasError, ZL0503, before anything runs, whatever
-the timing. From the host, ``write`` changes a tensor between steps, and checks the contract of its contents first: ids that the
-embedding table does not hold are refused, and the old ones stay.
+What Zellige says: a buffer belongs to its copy until the copy has ended, so ``write`` waits for it; step N runs with its own ids
+whatever the timing. What one can write is a step that reads the ids and fills the same buffer for the next one: AliasError,
+ZL0503, before anything runs. And ids that the embedding table does not hold are refused where they are written, ZL0505.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from exhibit import refusal, show
+from exhibit import Gate, in_another_thread, refusal, show
 
 import zellige as zl
 from zellige import f32
 
 T, V, D = zl.dims("T V D")
+
+
+@zl.kernel
+def embed(ids: zl.In[zl.Index[V], T], table: zl.In[f32, V, D], *, x: zl.Out[f32, T, D]):
+    t = zl.grid(T)
+    x[t, :] = table[ids[t], :]
 
 
 @zl.kernel
@@ -47,10 +52,20 @@ def wrong_ids() -> str:
 
 
 def right() -> None:
-    now, later = zl.tensor(FIRST), zl.empty((3,), zl.i32)
-    x = embed_and_prepare(now, SECOND, TABLE, staging=later)
+    s, table = zl.stream("step"), zl.tensor(TABLE)
+    staging, ids = zl.index(FIRST, below=10), zl.empty((3,), zl.i32)
+    gate = Gate(s)  # the device is busy: the copy has not happened when the host prepares the next step
+    s.copy(staging, ids)
+    with s:
+        x = embed(ids, table)
+    writer = in_another_thread(lambda: staging.write(SECOND))
+    assert not writer.done(), "the buffer was rewritten under its copy"
+    gate.open()
+    writer.result()
     np.testing.assert_array_equal(x.numpy(), TABLE[FIRST])
-    x = embed_and_prepare(later, FIRST, TABLE, staging=now)
+    s.copy(staging, ids)
+    with s:
+        x = embed(ids, table)
     np.testing.assert_array_equal(x.numpy(), TABLE[SECOND])
 
 

@@ -6,13 +6,13 @@ already launched, that step still read them, while a newly admitted request wrot
 What Zellige says: the pool lends pages, and knows the steps in flight. ``release`` during a step *retires* a page: it is not free,
 and ``allocate`` does not hand it out, until ``complete_step`` of the last step that could read it. So the mistake cannot be
 written; the nearest thing is to ask at once for the pages that were just released, and to get nothing. A page that is
-released twice, or shared after its release, is an error that says so.
+released twice, or shared after its release, is an error that says so. A step on a stream completes by its event, whenever that is.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from exhibit import show
+from exhibit import Gate, show
 
 import zellige as zl
 from zellige import f32
@@ -48,14 +48,19 @@ def wrong() -> str:
 
 
 def right() -> None:
-    pool = PagePool(num_pages=2, page_size=4)
+    pool, s = PagePool(num_pages=2, page_size=4), zl.stream("step")
     cache = zl.tensor(np.zeros((2, 4), np.float32))
     pages = pool.allocate(2)
     append(np.ones(8, np.float32), np.arange(8, dtype=np.int32), pages=cache)
     step = pool.begin_step()
+    gate = Gate(s)  # the step is in flight
+    with s:
+        result = total(cache, np.array(pages, np.int32))
+    s.event().then(lambda: pool.complete_step(step))
     pool.release(pages)
-    result = total(cache, np.array(pages, np.int32))
-    pool.complete_step(step)
+    assert pool.allocate(1) is None
+    gate.open()
+    s.synchronize()
     (page,) = pool.allocate(1)
     append(np.full(4, 9, np.float32), page * 4 + np.arange(4, dtype=np.int32), pages=cache)
     np.testing.assert_array_equal(result.numpy(), [4, 4])

@@ -24,6 +24,7 @@ def align(
 ):
     """Pairs sorted by expert, and where each expert's pairs start among them: both contracts are proved here, so that the next
     kernel relies on them without a check."""
+    zl.requires(E >= 1)
     zl.grid(1)
     _, order[:] = zl.sort(expert[:])
     count = zl.sum((expert[:][None, :] == zl.arange(E)[:, None]).to(i32), axis=1)

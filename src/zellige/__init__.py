@@ -12,6 +12,11 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import (
     Q4_0,
     Q4_1,
+    Q4_K,
+    Q5_0,
+    Q5_1,
+    Q5_K,
+    Q6_K,
     Q8_0,
     bf16,
     bool_,
@@ -72,6 +77,7 @@ from zellige.lang.operations import (
     minimum,
     offsets,
     only,
+    popcount,
     prod,
     random_bits,
     random_normal,
@@ -149,13 +155,12 @@ def __getattr__(name: str) -> Any:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Acc", "In", "Index", "Mut", "Offsets", "Out", "Permutation", "Q4_0", "Q4_1", "Q8_0", "Static", "UpTo", "ZelligeError",
-    "abs", "all", "any", "arange", "argmax", "argmin", "bf16", "bitcast", "bool_", "bounded", "broadcast_to", "ceil", "ceildiv",
-    "clamp", "cos", "cummax", "cummin", "cumprod", "cumsum", "flip", "histogram", "join",
-    "random_normal", "reduce", "scan", "split", "top_k",
-    "dims", "distinct", "dot", "dtypes", "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3", "f8e5m2",
-    "floor", "fma", "full", "gather", "grid", "grouped", "guard", "i16", "i32", "i64", "i8", "inf", "inline", "log", "log2",
-    "max", "maximum", "mean", "min", "minimum", "offsets", "only", "optional", "prod", "random_bits", "random_uniform", "requires",
-    "reshape", "round", "rsqrt", "sigmoid", "sin", "sort", "sqrt", "sum", "tanh", "tiles", "transpose", "u16", "u32", "u64", "u8",
+    "Acc", "In", "Index", "Mut", "Offsets", "Out", "Permutation", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0",
+    "Static", "UpTo", "ZelligeError", "abs", "all", "any", "arange", "argmax", "argmin", "bf16", "bitcast", "bool_", "bounded",
+    "broadcast_to", "ceil", "ceildiv", "clamp", "cos", "cummax", "cummin", "cumprod", "cumsum", "dims", "distinct", "dot", "dtypes",
+    "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3", "f8e5m2", "flip", "floor", "fma", "full", "gather", "grid", "grouped", "guard",
+    "histogram", "i16", "i32", "i64", "i8", "inf", "inline", "join", "log", "log2", "max", "maximum", "mean", "min", "minimum", "offsets",
+    "only", "optional", "popcount", "prod", "random_bits", "random_normal", "random_uniform", "reduce", "requires", "reshape", "round",
+    "rsqrt", "scan", "sigmoid", "sin", "sort", "split", "sqrt", "sum", "tanh", "tiles", "top_k", "transpose", "u16", "u32", "u64", "u8",
     "unroll", "unsafe", "where", "zeros", *_LAZY,
 ]  # fmt: skip

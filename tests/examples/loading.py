@@ -1,15 +1,13 @@
-"""Example files as modules (their names start with digits), and golden texts beside the tests."""
+"""Example files as modules (their names start with digits)."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def load(path: Path) -> ModuleType:
@@ -23,13 +21,3 @@ def load(path: Path) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
     return module
-
-
-def assert_golden(name: str, text: str) -> None:
-    """``text`` is what golden/``name`` holds. With UPDATE_GOLDEN=1 in the environment, writes it instead."""
-    shown = text.replace(f"{ROOT}/", "").rstrip() + "\n"
-    path = GOLDEN / name
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(shown)
-    assert shown == path.read_text(), f"the message changed; if it is better, rerun with UPDATE_GOLDEN=1 ({path.name})"

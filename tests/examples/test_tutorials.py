@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
+
 import pytest
 
 import zellige as zl
 from tests.examples.loading import ROOT, load
+from zellige.ir.walk import specialise
+from zellige.runtime.instances import Instance
 from zellige.verify import verify
 
 TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
@@ -32,6 +38,38 @@ def test_every_kernel_is_proved_in_every_variant(tutorial):
             verdict = verify(kernel.lower(statics, dtypes))
             assert verdict.proved, "\n".join(str(finding) for finding in verdict.findings)
             assert not verdict.unsafe
+
+
+def lines_of(kernel: zl.Kernel) -> int:
+    """Lines of code: without blank lines, comments and docstrings."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kernel.function))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    documented = isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant)
+    prose = tree.body[0].end_lineno - tree.body[0].lineno + 1 if documented else 0
+    text = [line.strip() for line in inspect.getsource(kernel.function).splitlines()]
+    return sum(bool(line) and not line.startswith("#") for line in text) - prose
+
+
+def test_every_kernel_lowers_for_gpus(tutorial):
+    from zellige.backends.cuda.lowering import lower
+    from zellige.backends.cuda.options import Options
+
+    for kernel in vars(tutorial).values():
+        if isinstance(kernel, zl.Kernel):
+            function = kernel.lower(*next(kernel.variants()))
+            sizes = {dim: 64 for dim in Instance(function).tile_dims}
+            assert f"def {kernel.name}_kernel(" in lower(specialise(function, sizes), Options()).text
+
+
+def test_the_table_of_kernels_is_up_to_date():
+    rows = []
+    for path in TUTORIALS:
+        found = [value for value in vars(load(path)).values() if isinstance(value, zl.Kernel)]
+        kernels = ", ".join(f"`{kernel.name}` {lines_of(kernel)}" for kernel in found)
+        rows.append(f"| [{path.stem.replace('_', ' ')}](tutorials/{path.name}) | {kernels} |")
+    page = (ROOT / "examples" / "README.md").read_text()
+    table = "| | kernels, and their lines of code |\n|---|---|\n" + "\n".join(rows)
+    assert table in page, f"put this table into examples/README.md:\n{table}"
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

@@ -24,6 +24,7 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 @zl.kernel
 def cut(lengths: zl.In[i32, S], marker: zl.In[f32, T], *, offsets: zl.Out[zl.Offsets[T], S + 1]):
+    zl.requires(S >= 1)
     offsets[:] = zl.offsets(lengths[:], total=T)
 
 

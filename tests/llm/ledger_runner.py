@@ -8,12 +8,12 @@ who knows the prompt, can predict what must come out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from zellige.diagnostics import ZelligeError
-from zellige.llm.protocol import StepBatch, StepResult, check_step_batch
+from zellige.llm.protocol import UNKNOWN, StepBatch, StepResult, check_step_batch
 
 
 def next_token(tokens: Sequence[int], vocab_size: int) -> int:
@@ -30,22 +30,49 @@ def continuation(prompt: Sequence[int], count: int, vocab_size: int) -> list[int
 
 
 class LedgerRunner:
-    """Implements `zellige.llm.protocol.Runner`. `fail_next` makes the next step raise."""
+    """Implements `zellige.llm.protocol.Runner`. `fail_next` makes the next step that is started raise, at the latest when its
+    results are asked for. With `lookahead` a step is computed then, too."""
 
-    def __init__(self, *, num_pages: int, page_size: int = 4, vocab_size: int = 50, max_context: int = 64) -> None:
+    lanes = 64
+
+    def __init__(
+        self,
+        *,
+        num_pages: int,
+        page_size: int = 4,
+        vocab_size: int = 50,
+        max_context: int = 64,
+        lookahead: bool = False,
+    ) -> None:
+        self.lookahead = lookahead
+        self.last = np.zeros(self.lanes, np.int32)
         self.num_pages, self.page_size = num_pages, page_size
         self.vocab_size, self.max_context = vocab_size, max_context
         self.slots = np.full(num_pages * page_size, -1, dtype=np.int64)
         self.batches: list[StepBatch] = []
         self.fail_next = False
+        self.error: type[BaseException] | None = None  # raised once, in place of the next step's result
 
-    def step(self, batch: StepBatch) -> StepResult:
+    def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         check_step_batch(batch, page_size=self.page_size, num_pages=self.num_pages, vocab_size=self.vocab_size)
+        assert self.lookahead or np.all(batch.token_ids >= 0)
         self.batches.append(batch)
+        fails, self.fail_next = self.fail_next, False
+        if self.lookahead:
+            return lambda: self.step(batch, fails)
+        result = self.step(batch, fails)
+        return lambda: result
+
+    def step(self, batch: StepBatch, fails: bool) -> StepResult:
+        unknown = np.flatnonzero(batch.token_ids == UNKNOWN)
+        ids = batch.token_ids.copy()
+        ids[unknown] = self.last[batch.lanes[np.searchsorted(batch.offsets, unknown, side="right") - 1]]
         present = batch.slots >= 0
-        self.slots[batch.slots[present]] = batch.token_ids[present]
-        if self.fail_next:
-            self.fail_next = False
+        self.slots[batch.slots[present]] = ids[present]
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        if fails:
             raise ZelligeError("ZL0501", "the device failed")
         token_ids = np.full(batch.sequences, -1, np.int32)
         logprobs = np.full(batch.sequences, np.nan, np.float32)
@@ -56,7 +83,7 @@ class LedgerRunner:
             held = self.slots[batch.block_table[b, at // self.page_size] * self.page_size + at % self.page_size]
             assert not np.any(held < 0), "a slot is read that nobody wrote"
             if batch.sample[b] is not None:
-                token_ids[b] = next_token(held, self.vocab_size)
+                token_ids[b] = self.last[batch.lanes[b]] = next_token(held, self.vocab_size)
                 logprobs[b] = -float(len(held))
             for row in range(batch.offsets[b], batch.offsets[b + 1]):
                 argmax[row] = next_token(held[: batch.positions[row] + 1], self.vocab_size)

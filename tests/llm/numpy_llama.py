@@ -5,12 +5,16 @@ It shares no code with the kernels; weights are dequantised by the `gguf` packag
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
-from zellige.llm.protocol import SampleSpec, StepBatch, StepResult, check_step_batch
+from zellige.llm.protocol import UNKNOWN, SampleSpec, StepBatch, StepResult, check_step_batch
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import not_finite
 from zellige.llm.weights.model_file import ModelFile
 
 
@@ -25,9 +29,24 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 
 class NumpyLlama:
-    """Implements `zellige.llm.protocol.Runner`; checks the contracts of every batch it is given."""
+    """Implements `zellige.llm.protocol.Runner`; checks the contracts of every batch it is given.
 
-    def __init__(self, model: ModelFile, *, num_pages: int = 256, page_size: int = 16, max_context: int | None = None):
+    With `lookahead` a step is computed when its results are asked for."""
+
+    lanes = 64
+
+    def __init__(
+        self,
+        model: ModelFile,
+        *,
+        num_pages: int = 256,
+        page_size: int = 16,
+        max_context: int | None = None,
+        lookahead: bool = False,
+    ):
+        self.model, self.lookahead = model, lookahead
+        self.last = np.full(self.lanes, -1, np.int32)
+        self.histories: dict[int, tuple[set[int], list[int]]] = {}  # by lane: ids of the prompt, the answer so far
         config = self.config = model.config
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size = config.vocab_size
@@ -41,9 +60,21 @@ class NumpyLlama:
         self.keys, self.values = np.full(pool, np.nan, np.float32), np.full(pool, np.nan, np.float32)
         self.batches: list[StepBatch] = []
 
-    def step(self, batch: StepBatch) -> StepResult:
+    def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         check_step_batch(batch, page_size=self.page_size, num_pages=self.num_pages, vocab_size=self.vocab_size)
+        assert self.lookahead or np.all(batch.token_ids >= 0)
         self.batches.append(batch)
+        if self.lookahead:
+            return lambda: self.step(batch)
+        result = self.step(batch)
+        return lambda: result
+
+    def step(self, batch: StepBatch) -> StepResult:
+        unknown = np.flatnonzero(batch.token_ids == UNKNOWN)
+        owners = batch.lanes[np.searchsorted(batch.offsets, unknown, side="right") - 1]
+        ids = batch.token_ids.copy()
+        ids[unknown] = self.last[owners]
+        batch = replace(batch, token_ids=ids)
         hidden = self._forward(batch)
         head = self.weights.get("output.weight", self.weights["token_embd.weight"])
         token_ids = np.full(batch.sequences, -1, np.int32)
@@ -51,7 +82,14 @@ class NumpyLlama:
         for b, spec in enumerate(batch.sample):
             if spec is not None:
                 logits = head @ hidden[batch.offsets[b + 1] - 1]
-                token_ids[b] = draw(logits, spec)
+                if np.isnan(logits).any():
+                    raise not_finite(self.model)
+                lane, position = int(batch.lanes[b]), int(batch.context_lengths[b])
+                if b in batch.histories:
+                    self.histories[lane] = set(batch.histories[b].prompt), list(batch.histories[b].answer)
+                prompt, answer = self.histories[lane] if spec.alters else (set(), [])
+                token_ids[b] = self.last[lane] = draw(logits, spec, position, prompt, answer)
+                answer.append(int(token_ids[b]))
                 logprobs[b] = log_softmax(logits)[token_ids[b]]
         if batch.targets is None:
             return StepResult(token_ids, logprobs)
@@ -118,11 +156,17 @@ def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, config: ModelConfig)
     return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
 
-def draw(logits: np.ndarray, spec: SampleSpec) -> int:
+def draw(logits: np.ndarray, spec: SampleSpec, position: int, prompt: set[int], answer: list[int]) -> int:
     """One token as `SampleSpec` states it."""
     logits = logits.astype(np.float64)
-    seen = logits[spec.penalised]
-    logits[spec.penalised] = np.where(seen > 0, seen / spec.repetition_penalty, seen * spec.repetition_penalty)
+    for token in prompt | set(answer):
+        logits[token] = (
+            logits[token] / spec.repetition_penalty if logits[token] > 0 else logits[token] * spec.repetition_penalty
+        )
+    for token in set(answer):
+        logits[token] -= spec.presence_penalty + spec.frequency_penalty * answer.count(token)
+    for token, value in spec.bias:
+        logits[token] += value
     if spec.temperature == 0:
         return int(logits.argmax())
     order = np.argsort(-logits, kind="stable")
@@ -135,5 +179,5 @@ def draw(logits: np.ndarray, spec: SampleSpec) -> int:
     p = np.where(keep, p, 0) / p[keep].sum()
     keep &= p >= spec.min_p * p[0]
     p = np.where(keep, p, 0) / p[keep].sum()
-    uniform = np.random.Generator(np.random.Philox(key=spec.seed, counter=spec.step)).random()
+    uniform = np.random.Generator(np.random.Philox(key=spec.seed, counter=position)).random()
     return int(order[min(np.searchsorted(np.cumsum(p), uniform, side="right"), keep.sum() - 1)])

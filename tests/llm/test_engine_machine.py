@@ -34,9 +34,10 @@ class EngineMachine(RuleBasedStateMachine):
         cache=st.sampled_from([True, True, False]),
         sequences=st.sampled_from([4, 3, 2, 1]),
         extra=st.sampled_from([30, 8, 3, 1]),
+        lookahead=st.booleans(),
     )
-    def start(self, pages: int, cache: bool, sequences: int, extra: int) -> None:
-        self.runner = LedgerRunner(num_pages=pages, vocab_size=VOCAB, max_context=40)
+    def start(self, pages: int, cache: bool, sequences: int, extra: int, lookahead: bool) -> None:
+        self.runner = LedgerRunner(num_pages=pages, vocab_size=VOCAB, max_context=40, lookahead=lookahead)
         self.engine = Engine(
             self.runner, max_sequences=sequences, max_step_tokens=sequences + extra, prefix_cache=cache
         )
@@ -46,9 +47,19 @@ class EngineMachine(RuleBasedStateMachine):
         self.scores: dict[int, list[int]] = {}
         self.got: dict[int, list[int]] = {}
 
-    @rule(target=requests, batch=batches)
-    def ask(self, batch: list[tuple[list[int], int]]) -> Any:
-        return multiple(*(self.submit(prompt, count) for prompt, count in batch))
+    @rule(target=requests, batch=batches, priority=st.sampled_from([0, 0, 0, 1, -1]))
+    def ask(self, batch: list[tuple[list[int], int]], priority: int) -> Any:
+        return multiple(*(self.submit(prompt, count, priority) for prompt, count in batch))
+
+    @rule(target=requests, prompt=prompts, after=st.integers(1, 6))
+    def ask_with_a_stop(self, prompt: list[int], after: int) -> Any:
+        """An answer that ends by what it says, which a step that runs ahead cannot know."""
+        whole = continuation(prompt, after, VOCAB)
+        if len(prompt) + after > self.engine.context_limit:
+            return multiple()
+        number = self.submit(prompt, 25, stop=(whole[-1],))
+        self.expected[number] = whole[: whole.index(whole[-1]) + 1]
+        return number
 
     @rule(target=requests, index=st.integers(0, 5), tail=st.lists(st.integers(0, 2), max_size=5))
     def go_on(self, index: int, tail: list[int]) -> Any:
@@ -60,8 +71,9 @@ class EngineMachine(RuleBasedStateMachine):
             return multiple()
         return self.submit(prompt, 2)
 
-    def submit(self, prompt: list[int], count: int) -> int:
-        number = self.engine.submit(GenerateRequest(tuple(prompt), SamplingParams(max_tokens=count)))
+    def submit(self, prompt: list[int], count: int, priority: int = 0, stop: tuple[int, ...] = ()) -> int:
+        params = SamplingParams(max_tokens=count, stop_token_ids=stop)
+        number = self.engine.submit(GenerateRequest(tuple(prompt), params, priority))
         self.prompts[number] = prompt
         self.expected[number] = continuation(prompt, min(count, self.engine.context_limit - len(prompt)), VOCAB)
         self.got[number] = []
@@ -84,20 +96,22 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def fail(self) -> None:
+        """The step that is started next fails; one in flight before it does not."""
         self.runner.fail_next = True
-        events = self.engine.step()
-        failed = {e.request for e in events if isinstance(e, FinishEvent) and e.reason == "error"}
-        assert bool(events) == bool(failed)
+        for _ in range(3):
+            events = self.engine.step()
+            failed = {e.request for e in events if isinstance(e, FinishEvent) and e.reason == "error"}
+            for request in failed:
+                self.expected.pop(request, None)
+                self.scores.pop(request, None)
+            self.receive(event for event in events if event.request not in failed)
         self.runner.fail_next = False
-        for request in failed:
-            self.expected.pop(request, None)
-            self.scores.pop(request, None)
 
     @rule()
     def drain(self) -> None:
         """Nobody starves: what is left takes a bounded number of steps."""
         waiting = sum(len(v) for v in self.expected.values()) + sum(len(v) for v in self.scores.values())
-        bound = 60 + 12 * (waiting + 40 * (len(self.expected) + len(self.scores)))
+        bound = 60 + 20 * (waiting + 40 * (len(self.expected) + len(self.scores)))
         for _ in range(bound):
             if not self.engine.busy:
                 break
@@ -118,7 +132,7 @@ class EngineMachine(RuleBasedStateMachine):
                     self.got[request].append(token)
                     assert self.got[request] == self.expected[request][: len(self.got[request])]
                 case FinishEvent(request=request, reason=reason):
-                    assert reason == "length" and self.got[request] == self.expected.pop(request)
+                    assert reason in ("length", "stop") and self.got[request] == self.expected.pop(request)
                     self.finished.append(self.prompts[request] + self.got[request])
                 case ScoreEvent(request=request, logprobs=logprobs, argmax=argmax):
                     ids = self.scores.pop(request)
@@ -133,7 +147,10 @@ class EngineMachine(RuleBasedStateMachine):
         assert len(cached) == len(set(cached))
         for page in range(pool.num_pages):
             assert pool.references(page) == holders.count(page) + cached.count(page)
-        assert pool.free + pool.held == pool.num_pages and pool.retiring == 0
+        assert pool.free + pool.held + pool.retiring == pool.num_pages
+        assert pool.retiring == 0 or self.engine._flight is not None
+        lanes = [sequence.lane for sequence in scheduler.running]
+        assert sorted(lanes + scheduler._lanes) == list(range(len(lanes) + len(scheduler._lanes)))
         assert all(not sequence.pages for sequence in scheduler.waiting)
 
     @invariant()
@@ -142,7 +159,7 @@ class EngineMachine(RuleBasedStateMachine):
         content: dict[int, tuple[int, ...]] = {}
         for sequence in self.engine._scheduler.running:
             for index, page in enumerate(sequence.pages):
-                if (index + 1) * size <= sequence.computed:
+                if (index + 1) * size <= sequence.stored:
                     tokens = tuple(sequence.tokens[: (index + 1) * size])
                     assert content.setdefault(page, tokens) == tokens
         if self.engine._cache is not None:
@@ -152,10 +169,12 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def order_of_arrival_is_kept(self) -> None:
         scheduler = self.engine._scheduler
-        running = [s.arrival for s in scheduler.running]
-        waiting = [s.arrival for s in scheduler.waiting]
+        running = [(-s.priority, s.arrival) for s in scheduler.running]
+        waiting = [(-s.priority, s.arrival) for s in scheduler.waiting]
         assert running == sorted(running) and waiting == sorted(waiting)
-        assert not running or not waiting or max(running) < min(waiting)
+        for priority in {turn[0] for turn in running + waiting}:  # among equals, who came first runs first
+            ran, waits = ([t for t in turns if t[0] == priority] for turns in (running, waiting))
+            assert not ran or not waits or max(ran) < min(waits)
 
 
 def _tree(cache) -> list[tuple[int, tuple[int, ...]]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.products import Scaled
 from zellige.llm.requests import GenerateRequest, ScoreRequest
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.config import ModelConfig
@@ -15,17 +18,46 @@ from zellige.runtime.execution import executor_named
 CONFIG = ModelConfig("qwen3", 199, 64, 2, 4, 2, 32, 96, 512, 1e-6, 1e6, "halves", tied_embeddings=True, qk_norm=True)
 
 
+RUNNERS = {
+    "qwen3": (CONFIG, "bf16"),
+    "llama": (replace(CONFIG, architecture="llama", qk_norm=False), "bf16"),
+    "qwen2": (replace(CONFIG, architecture="qwen2", qk_norm=False, qkv_bias=True), "bf16"),
+    "fp8": (CONFIG, "fp8"),
+}
+
+
+def made(kind: str) -> FusedRunner:
+    config, dtype = RUNNERS[kind]
+    return FusedRunner(
+        None, config, num_pages=64, page_size=8, max_context=128, dtype=dtype, executor=executor_named("cpu")
+    )
+
+
 @pytest.fixture(scope="module")
 def runner():
-    return FusedRunner(None, CONFIG, num_pages=64, page_size=8, max_context=128, executor=executor_named("cpu"))
+    return made("qwen3")
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def every(request: pytest.FixtureRequest) -> FusedRunner:
+    """A runner of each family, and of fp8 weights."""
+    return made(request.param)
 
 
 def log_probabilities(runner: FusedRunner, ids: list[int]) -> np.ndarray:
-    """Log-probabilities after each token, f64 [T, V], by NumPy from the runner's own weights."""
+    """Log-probabilities after each token, f64 [T, V]."""
+    logits = logits_after(runner, ids)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def logits_after(runner: FusedRunner, ids: list[int]) -> np.ndarray:
+    """Logits after each token, f64 [T, V], by NumPy from the runner's own weights."""
     c, w = runner.config, runner.weights
     t, half = len(ids), c.head_dim // 2
 
     def f(tensor):
+        if isinstance(tensor, Scaled):
+            return f(tensor.values) * f(tensor.scale)
         return tensor.numpy().astype(np.float64)
 
     def norm(x, g):
@@ -40,8 +72,12 @@ def log_probabilities(runner: FusedRunner, ids: list[int]) -> np.ndarray:
     h = f(w.embedding)[ids]
     for layer in w.layers:
         qkv = (norm(h, f(layer.attention_norm)) @ f(layer.qkv).T).reshape(t, -1, c.head_dim)
+        if c.qkv_bias:
+            qkv = qkv + f(layer.qkv_bias)
         q, k, v = np.split(qkv, [c.heads, c.heads + c.kv_heads], 1)
-        q, k = rope(norm(q, f(layer.q_norm))), rope(norm(k, f(layer.k_norm)))
+        if c.qk_norm:
+            q, k = norm(q, f(layer.q_norm)), norm(k, f(layer.k_norm))
+        q, k = rope(q), rope(k)
         k, v = (np.repeat(x, c.heads // c.kv_heads, 1) for x in (k, v))
         score = np.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + np.triu(np.full((t, t), -np.inf), 1)
         weight = np.exp(score - score.max(-1, keepdims=True))
@@ -50,8 +86,7 @@ def log_probabilities(runner: FusedRunner, ids: list[int]) -> np.ndarray:
         x = norm(h, f(layer.ffn_norm))
         g = x @ f(layer.gate).T
         h = h + (g / (1 + np.exp(-g)) * (x @ f(layer.up).T)) @ f(layer.down).T
-    logits = norm(h, f(w.norm)) @ f(w.head).T
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return norm(h, f(w.norm)) @ f(w.head).T
 
 
 def test_scores_agree_with_numpy(runner):
@@ -66,28 +101,33 @@ def test_scores_agree_with_numpy(runner):
     np.testing.assert_allclose(ours, want[np.arange(36), ids[1:]], atol=0.05)
 
 
+def steps(engine):
+    """All events to the end; an error of a request is an error of the test."""
+    while engine.busy:
+        for event in engine.step():
+            if getattr(event, "error", None) is not None:
+                raise event.error
+            yield event
+
+
 def generate(runner, prompts, count=6, **options):
     """Token ids for each prompt, all run together."""
     engine = Engine(runner, None, max_sequences=16, max_step_tokens=64)
     params = SamplingParams(max_tokens=count, temperature=0.0, ignore_eos=True, **options)
     numbers = [engine.submit(GenerateRequest(tuple(p), params)) for p in prompts]
     out = {n: [] for n in numbers}
-    open_requests = set(numbers)
-    while open_requests:
-        for event in engine.step():
-            if hasattr(event, "token_id") and event.token_id >= 0:
-                out[event.request].append(event.token_id)
-            if hasattr(event, "reason"):
-                open_requests.discard(event.request)
+    for event in steps(engine):
+        if hasattr(event, "token_id"):
+            out[event.request].append(event.token_id)
     return [out[n] for n in numbers]
 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 17, 3], [9] * 6])
-def test_greedy_tokens_are_the_argmax_where_the_margin_allows(runner, lengths):
+def test_greedy_tokens_are_the_argmax_where_the_margin_allows(every, lengths):
     rng = np.random.default_rng(2)
     prompts = [rng.integers(0, 199, n).tolist() for n in lengths]
-    for prompt, tokens in zip(prompts, generate(runner, prompts), strict=True):
-        want = log_probabilities(runner, prompt + tokens)[len(prompt) - 1 : -1]
+    for prompt, tokens in zip(prompts, generate(every, prompts), strict=True):
+        want = log_probabilities(every, prompt + tokens)[len(prompt) - 1 : -1]
         chosen = want[np.arange(len(tokens)), tokens]
         assert np.all(chosen >= want.max(-1) - 0.05)
 
@@ -97,11 +137,11 @@ def test_running_ahead_changes_no_token(runner, lengths):
     rng = np.random.default_rng(4)
     prompts = [rng.integers(0, 199, n).tolist() for n in lengths]
     ahead = generate(runner, prompts, count=20)
-    runner.overlap = False
+    runner.lookahead = False
     try:
         assert generate(runner, prompts, count=20) == ahead
     finally:
-        runner.overlap = True
+        runner.lookahead = True
 
 
 def test_a_step_run_ahead_for_a_finished_sequence_disturbs_nobody(runner):
@@ -123,3 +163,99 @@ def test_a_step_run_ahead_for_a_finished_sequence_disturbs_nobody(runner):
                 done = done or (event.request == number and hasattr(event, "reason"))
         out.append(tokens)
     assert out[1] == alone[0]
+
+
+KINDS = {
+    "greedy": {},
+    "sampled": {"temperature": 0.9, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "seed": 3},
+    "penalised": {"repetition_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.2},
+    "biased and sampled": {"temperature": 1.2, "logit_bias": {5: 4.0, 7: -100.0}, "frequency_penalty": 0.5, "seed": 8},
+    "with log-probabilities": {"temperature": 0.7, "seed": 1, "logprobs": True},
+}
+
+
+def mixed(runner, *, together: bool, pages: int | None = None):
+    """Requests of all kinds and many lengths: ids and log-probabilities of each, run together or one by one."""
+    rng = np.random.default_rng(6)
+    requests = [
+        GenerateRequest(
+            tuple(rng.integers(0, 199, n).tolist()),
+            SamplingParams(max_tokens=count, ignore_eos=True, **KINDS[kind]),
+        )
+        for n, count, kind in zip([5, 1, 17, 30, 9, 8, 3], [9, 20, 3, 12, 1, 17, 16], [*KINDS, *KINDS], strict=False)
+    ]
+    answers: dict[int, list] = {}
+    for batch in [requests] if together else [[request] for request in requests]:
+        engine = Engine(runner, None, max_sequences=4, max_step_tokens=24, prefix_cache=False)
+        numbers = [engine.submit(request) for request in batch]
+        found = {number: [] for number in numbers}
+        for event in steps(engine):
+            if hasattr(event, "token_id"):
+                found[event.request].append((event.token_id, event.logprob))
+        answers |= {len(answers) + i: found[number] for i, number in enumerate(numbers)}
+    return answers
+
+
+def same(left, right, margin=0.0):
+    assert left.keys() == right.keys()
+    for number in left:
+        assert [token for token, _ in left[number]] == [token for token, _ in right[number]]
+        for (_, a), (_, b) in zip(left[number], right[number], strict=True):
+            assert (a is None) == (b is None) and (a is None or abs(a - b) <= margin)
+
+
+def test_running_ahead_changes_no_request_of_any_kind(runner):
+    ahead = mixed(runner, together=True)
+    runner.lookahead = False
+    try:
+        same(mixed(runner, together=True), ahead)
+    finally:
+        runner.lookahead = True
+    assert any(chance is not None for answer in ahead.values() for _, chance in answer)
+
+
+def test_penalties_on_the_device_know_every_token_so_far(runner):
+    """Replayed by NumPy from the model's own log-probabilities: the chosen id has the best altered logit, within a margin."""
+    rng = np.random.default_rng(8)
+    prompt = rng.integers(0, 199, 12).tolist()
+    options = {"repetition_penalty": 1.5, "presence_penalty": 1.0, "frequency_penalty": 0.7, "logit_bias": {3: 2.0}}
+    tokens = generate(runner, [prompt], count=24, **options)[0]
+    plain = generate(runner, [prompt], count=24)[0]
+    assert tokens != plain and len(set(tokens)) > len(set(plain))
+    logits = logits_after(runner, prompt + tokens)
+    for i, token in enumerate(tokens):
+        row = logits[len(prompt) - 1 + i].copy()
+        answer = tokens[:i]
+        for t in {*prompt, *answer}:
+            row[t] = row[t] / 1.5 if row[t] > 0 else row[t] * 1.5
+        for t in set(answer):
+            row[t] -= 1.0 + 0.7 * answer.count(t)
+        row[3] += 2.0
+        assert row[token] >= row.max() - 0.05
+
+
+def test_log_probabilities_are_of_the_plain_logits(runner):
+    rng = np.random.default_rng(9)
+    prompt = tuple(rng.integers(0, 199, 6).tolist())
+    params = SamplingParams(
+        max_tokens=10, temperature=0.8, top_k=5, repetition_penalty=1.2, seed=4, ignore_eos=True, logprobs=True
+    )
+    engine = Engine(runner, None, max_sequences=2, max_step_tokens=64)
+    engine.submit(GenerateRequest(prompt, params))
+    events = [event for event in steps(engine) if hasattr(event, "token_id")]
+    tokens = [event.token_id for event in events]
+    want = log_probabilities(runner, [*prompt, *tokens])[len(prompt) - 1 : -1]
+    np.testing.assert_allclose([e.logprob for e in events], want[np.arange(10), tokens], atol=0.05)
+
+
+def test_scores_and_answers_share_a_step(runner):
+    rng = np.random.default_rng(10)
+    ids, prompt = (tuple(rng.integers(0, 199, n).tolist()) for n in (21, 7))
+    params = SamplingParams(max_tokens=8, ignore_eos=True)
+    engine = Engine(runner, None, max_sequences=4, max_step_tokens=64, prefix_cache=False)
+    answer, score = engine.submit(GenerateRequest(prompt, params)), engine.submit(ScoreRequest(ids))
+    events = list(steps(engine))
+    tokens = [event.token_id for event in events if event.request == answer and hasattr(event, "token_id")]
+    found = next(event for event in events if event.request == score)
+    assert [tokens] == generate(runner, [list(prompt)], count=8)
+    np.testing.assert_allclose(found.logprobs, log_probabilities(runner, list(ids))[np.arange(20), ids[1:]], atol=0.05)

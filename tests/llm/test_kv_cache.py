@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,22 @@ def test_a_page_released_during_a_step_is_reused_only_after_that_step() -> None:
     assert pool.allocate(1) is None and pool.retiring == 1
     pool.complete_step(step)
     assert pool.allocate(1) == [0]
+
+
+def test_a_page_that_only_the_cache_held_is_free_at_once_though_a_step_is_in_flight() -> None:
+    pool = PagePool(2, 4)
+    before, during = pool.allocate(1), pool.allocate(1)
+    for pages in (before, during):
+        pool.share(pages[0])  # the cache's
+    pool.release(before)
+    step = pool.begin_step()
+    pool.release(during)
+    pool.drop(before[0])
+    pool.drop(during[0])
+    assert pool.free == 1 and pool.retiring == 1
+    assert pool.allocate(1) == before
+    pool.complete_step(step)
+    assert pool.allocate(1) == during
 
 
 def test_a_page_waits_for_the_last_of_several_steps_in_flight() -> None:
@@ -113,3 +131,47 @@ def test_a_match_has_the_tokens_that_were_put_in(prompts: list[list[int]]) -> No
         cache.insert(tokens, pages)
         pool.release(pages)
         assert pool.held == cache.pages
+
+
+def oldest_unused_leaf(pool: PagePool, cache: PrefixCache) -> int | None:
+    """What must go next, by looking at every node."""
+    leaves = [n for n in cache._nodes.values() if not n.children and pool.references(n.page) == 1]
+    return min(((n.used, n.page) for n in leaves), default=(0, None))[1]
+
+
+operations = st.one_of(
+    st.tuples(st.just("use"), st.lists(st.integers(0, 1), min_size=1, max_size=9)),
+    st.tuples(st.just("end"), st.integers(0, 5)),
+    st.tuples(st.just("evict"), st.integers(1, 3)),
+)
+
+
+@given(steps=st.lists(operations, max_size=60))
+def test_eviction_order_is_that_of_a_walk_over_the_whole_tree(steps: list[tuple[str, Any]]) -> None:
+    pool = PagePool(400, 2)
+    cache = PrefixCache(pool)
+    running: list[list[int]] = []
+    for what, value in steps:
+        if what == "use":
+            pages = cache.match(value)
+            pages += pool.allocate(pool.pages_for(len(value)) - len(pages)) or []
+            cache.insert(value, pages)
+            running.append(pages)
+        elif what == "end" and running:
+            pool.release(running.pop(value % len(running)))
+        elif what == "evict":
+            for _ in range(value):
+                wanted = oldest_unused_leaf(pool, cache)
+                before = set(cache._nodes)
+                assert cache.evict(1) == (wanted is not None)
+                assert before - set(cache._nodes) == ({wanted} if wanted is not None else set())
+        assert len(cache._evictable) <= 4 * cache.pages + 65
+
+
+def test_a_hot_prefix_does_not_grow_the_list_of_what_can_go() -> None:
+    pool = PagePool(8, 2)
+    cache = PrefixCache(pool)
+    filled(pool, cache, [1, 2, 3, 4])
+    for _ in range(1000):
+        pool.release(cache.match([1, 2, 3, 4, 5]))
+    assert len(cache._evictable) < 100

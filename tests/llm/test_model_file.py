@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import gguf
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from tiny_model import WIDTH, tensor_shapes, vocabulary, write_tiny_gguf
 
 from zellige.diagnostics import ZelligeError
+from zellige.kernels.finite import count_not_finite
+from zellige.llm.api import LLM
+from zellige.llm.sampling import SamplingParams
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.gguf_file import read_gguf
-from zellige.llm.weights.model_file import ModelFile, open_model
+from zellige.llm.weights.model_file import SUPPORTED_KINDS, ModelFile, open_model
 
 
 def assert_reads_like_the_gguf_package(path: Path) -> None:
@@ -38,9 +42,9 @@ def assert_reads_like_the_gguf_package(path: Path) -> None:
         np.testing.assert_array_equal(mine.data.reshape(-1), np.asarray(tensor.data).reshape(-1).view(np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0"])
+@pytest.mark.parametrize("kind", SUPPORTED_KINDS)
 def test_every_supported_kind_reads_like_the_gguf_package(tmp_path: Path, kind: str) -> None:
-    path = write_tiny_gguf(tmp_path / "m.gguf", kind=kind)
+    path = write_tiny_gguf(tmp_path / "m.gguf", kind=kind, width=256, ffn=256)
     assert_reads_like_the_gguf_package(path)
     assert open_model(path).tensor("blk.1.ffn_up.weight").kind == kind
 
@@ -91,12 +95,22 @@ def test_an_unknown_architecture_is_named_with_those_supported(tmp_path: Path, r
 
 
 def test_an_unsupported_quantisation_is_named_with_those_supported(tmp_path: Path, refused) -> None:
-    path = write_tiny_gguf(tmp_path / "m.gguf", kind="Q5_0")
+    path = write_tiny_gguf(tmp_path / "m.gguf", kind="MXFP4")
     with refused("ZL0605") as caught:
         open_model(path)
-    assert "Q5_0" in caught.value.message
-    for kind in ("F32", "F16", "BF16", "Q8_0", "Q4_1"):
+    assert "MXFP4" in caught.value.message
+    for kind in SUPPORTED_KINDS:
         assert kind in caught.value.facts["supported"]
+
+
+def test_gate_and_up_of_two_kinds_are_refused_by_name(tmp_path: Path, refused) -> None:
+    path = write_tiny_gguf(tmp_path / "m.gguf", kind=lambda name: "Q8_0" if name == "blk.1.ffn_up.weight" else "Q4_1")
+    with refused("ZL0605") as caught:
+        open_model(path)
+    assert (
+        "blk.1.ffn_gate.weight is Q4_1" in caught.value.message
+        and "blk.1.ffn_up.weight is Q8_0" in caught.value.message
+    )
 
 
 def test_missing_tensors_are_counted_and_named(tmp_path: Path, refused) -> None:
@@ -162,3 +176,26 @@ def test_a_folder_with_one_gguf_file_and_nothing_else_is_that_file(tiny_path: Pa
     with refused("ZL0601") as caught:
         resolve_model(tmp_path)
     assert "only.gguf, second.gguf" in caught.value.facts["GGUF files"]
+
+
+def test_a_weight_that_is_not_a_number_is_named(tmp_path: Path, refused) -> None:
+    llm = LLM(write_tiny_gguf(tmp_path / "poisoned.gguf", poison=["blk.1.ffn_up.weight"]))
+    with refused("ZL0611") as caught:
+        llm.generate([[1, 2, 3]], SamplingParams(max_tokens=2))
+    assert "blk.1.ffn_up.weight" in caught.value.message
+    assert caught.value.facts["how many"] == 1 and caught.value.facts["first"] == "nan at (0, 2)"
+
+
+@pytest.mark.parametrize("name", ["blk.1.ffn_down.weight", "token_embd.weight", "output_norm.weight"])
+def test_fused_passes_refuse_it_when_it_is_loaded(tmp_path: Path, refused, name: str) -> None:
+    with refused("ZL0611") as caught:
+        LLM(write_tiny_gguf(tmp_path / "poisoned.gguf", poison=[name]), batch_invariant=True)
+    assert name in caught.value.message
+    LLM(write_tiny_gguf(tmp_path / "sound.gguf"), batch_invariant=True)
+
+
+def test_every_nan_and_infinity_counts() -> None:
+    x = np.ones(5000, ml_dtypes.bfloat16)
+    x[[0, 700, 4999]] = np.nan, np.inf, -np.inf
+    x[1:4] = 3.3e38, -0.0, 1e-40
+    assert count_not_finite(x, PARTS=5, DEPTH=1024, BLOCK=256).numpy().tolist() == [2, 0, 0, 0, 1]

@@ -76,3 +76,36 @@ def test_the_cpu_kernels_keep_to_the_log_probabilities_of_transformers(
 
 
 _BITS: dict[str, np.ndarray] = {}
+
+
+@pytest.fixture(scope="module")
+def fused(smollm2: ModelFile) -> LLM:
+    """The model's weights in bf16, through the passes that GPUs run, on the CPU."""
+    from zellige.llm.fused_runner import FusedRunner
+    from zellige.runtime.execution import executor_named
+
+    sizes: dict[str, Any] = {"num_pages": 64, "page_size": 16, "max_context": 512}
+    return LLM(smollm2.path, runner=lambda m: FusedRunner(m, m.config, **sizes, executor=executor_named("cpu")))
+
+
+def test_the_fused_passes_keep_to_the_log_probabilities_of_transformers(fused: LLM, reference: list[Any]) -> None:
+    """Weights and activations in bf16: mean difference at most 0.02, largest 0.2."""
+    differences = []
+    for case in reference:
+        scores = fused.score(case["ids"] + case["greedy"])
+        begin = len(case["ids"]) - 1
+        differences.append(np.abs(np.array(scores.logprobs[begin:]) - case["logprob"]))
+        sure = np.array(case["margin"]) > 0.1
+        assert np.array_equal(np.array(scores.argmax[begin:])[sure], np.array(case["greedy"])[sure])
+    found = np.concatenate(differences)
+    assert found.mean() < 0.02
+    assert found.max() < 0.2
+
+
+def test_the_fused_passes_answer_as_transformers_does_where_it_is_sure(fused: LLM, reference: list[Any]) -> None:
+    for case in (case for case in reference if "messages" in case):
+        done = fused.chat(case["messages"], SamplingParams(max_tokens=len(case["greedy"])))
+        assert list(done.prompt_ids) == case["ids"]
+        unsure = [i for i, margin in enumerate(case["margin"]) if margin < 0.05]
+        sure = min(unsure, default=len(case["greedy"]))
+        assert list(done.token_ids)[:sure] == case["greedy"][:sure]

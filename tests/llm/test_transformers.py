@@ -19,6 +19,8 @@ FIXTURES = Path(__file__).parent.parent / "data" / "transformers"
 NAMES = sorted(folder.name for folder in FIXTURES.iterdir())
 BF16 = 0.1
 """What rounding activations to bf16 moves log-probabilities by, in models of random weights."""
+ROUTER = 0.1
+"""What it moves a router's logits by; a token whose last expert leads by less may go to another one."""
 SIZES = {"num_pages": 32, "page_size": 16, "max_context": 128}
 
 
@@ -38,24 +40,37 @@ def check(model: ModelFile, runner: Runner, tolerance: float) -> None:
     expected = np.load(model.path / "expected.npz")
     ids, want = expected["ids"], expected["logprobs"][:-1]
     logprobs, best = scores(runner, ids)
-    np.testing.assert_allclose(logprobs, want[np.arange(len(ids) - 1), ids[1:]], atol=tolerance)
+    same_experts = expected["router_margin"][:-1] > ROUTER if "router_margin" in expected else np.ones(len(want), bool)
+    assert same_experts.mean() > 0.6
+    wanted = want[np.arange(len(ids) - 1), ids[1:]]
+    np.testing.assert_allclose(logprobs[same_experts], wanted[same_experts], atol=tolerance)
     top = np.sort(want, axis=1)
-    clear = top[:, -1] - top[:, -2] > 2 * tolerance
+    clear = same_experts & (top[:, -1] - top[:, -2] > 2 * tolerance)
     assert clear.sum() > 10
     np.testing.assert_array_equal(best[clear], want.argmax(1)[clear])
 
 
 def test_every_family_has_a_fixture():
-    assert {"llama", "llama3-rope", "qwen3", "qwen3-yarn"} <= set(NAMES)
+    assert {
+        "llama",
+        "llama3-rope",
+        "smollm2",
+        "qwen2",
+        "qwen2-yarn",
+        "qwen3",
+        "qwen3-yarn",
+        "qwen3-moe",
+        "qwen3-fp8",
+    } <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith(("moe", "fp8"))])
 def test_the_cpu_runner_agrees_with_transformers(name: str):
     model = open_model(FIXTURES / name)
     check(model, KernelRunner(model, model.config, **SIZES), BF16)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("qwen3")])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_fused_runner_agrees_with_transformers(name: str):
     model = open_model(FIXTURES / name)
     check(model, FusedRunner(model, model.config, **SIZES, executor=executor_named("cpu")), BF16)

@@ -15,7 +15,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.ops import Function, Value
 from zellige.ir.walk import operands, results, walk
 from zellige.passes.affine import Affine, affine
-from zellige.passes.intervals import intervals
+from zellige.passes.bounds import bounds_of_values
 
 M, N, K = zl.dims("M N K")
 
@@ -55,7 +55,7 @@ def watch(function: Function, dims: Any, arrays: Any, scalars: Any) -> int:
     made = {s.name: np.array(scalars[s.name]) for s in function.scalars}
     grid = tuple(a.programs.evaluate(dims) for a in function.grid)
     machine = Watcher(function, dims, arrays, made, grid, None)
-    machine.forms, machine.bounds = affine(function), intervals(function)
+    machine.forms, machine.bounds = affine(function), bounds_of_values(function)
     with np.errstate(all="ignore"):
         for number in range(int(np.prod(grid))):
             machine.run_program(number)

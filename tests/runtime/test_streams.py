@@ -345,3 +345,26 @@ def test_three_ways_to_run_have_one_meaning():
         again.replay()
     for other in (later, recorded, on_stream):
         np.testing.assert_array_equal(other.numpy(), now.numpy())
+
+
+def test_an_array_given_to_a_copy_is_the_callers_again_at_once():
+    s = zl.stream()
+    staging, device = ints(1, 1, 1), zl.empty((3,), i32)
+    gate = Gate(s)
+    s.copy(staging, device)
+    staging[:] = 2
+    gate.open()
+    np.testing.assert_array_equal(device.numpy(), [1, 1, 1])
+
+
+def test_a_part_of_a_tensor_is_not_written_under_its_reader():
+    a, b = zl.stream(), zl.stream()
+    cache = vector(8).reshape(2, 4)
+    gate = Gate(a)
+    with a:
+        y = double(cache[0])
+    with b:
+        add_one(y=cache[0])  # the next owner of the page
+    assert not b.event().wait(0.05)
+    gate.open()
+    np.testing.assert_array_equal(y.numpy(), [0, 2, 4, 6])

@@ -85,6 +85,8 @@ def drawn(choice: Choice, sizes: tuple[str, ...], seed: int) -> Drawing:
     if fixed:
         title += f" · {', '.join(f'{k} = {v}' for k, v in fixed.items())}"
     subtitle = f"refused: {finding.code}, {finding.message}" if finding else "proved for all sizes"
+    if finding and given and (found := finding.facts.get("sizes")):  # the finding's numbers are not the picture's
+        subtitle += f" (at {found})"
     return Drawing(title, subtitle, touched.panels, touched.programs, touched.stopped)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from zellige.diagnostics import ZelligeError
 from zellige.llm.weights.config import ModelConfig
-from zellige.llm.weights.model_file import expected_tensors, open_model
+from zellige.llm.weights.model_file import expected_tensors, has_split_experts, open_model
+from zellige.runtime.cpu import CpuExecutor
 
 KV_BYTES = 2
 """Of one element of the KV cache (f16 on the CPU, bf16 on the GPU)."""
@@ -30,6 +30,8 @@ class Footprint:
     parameters: int
     embedding: int
     """Bytes of the token embedding, of which a step reads a row a token, unless it is the output head as well."""
+    experts: int = 0
+    """Bytes of all experts."""
 
     @property
     def kv_per_token(self) -> int:
@@ -37,10 +39,13 @@ class Footprint:
         c = self.config
         return 2 * c.layers * c.kv_heads * c.head_dim * KV_BYTES
 
-    def step_bytes(self, contexts: int) -> int:
-        """What one decode step must read: every weight once, and keys and values of ``contexts`` tokens in all."""
-        unread = 0 if self.config.tied_embeddings else self.embedding
-        return self.weights - unread + contexts * self.kv_per_token
+    def step_bytes(self, contexts: int, batch: int = 1) -> int:
+        """What one decode step of ``batch`` sequences must read: every weight once, of experts those that are chosen, and keys and
+        values of ``contexts`` tokens in all. Choices are taken to be independent and equally likely."""
+        c = self.config
+        unread = 0 if c.tied_embeddings else self.embedding
+        idle = (1 - c.experts_used / c.experts) ** batch if c.experts else 0.0
+        return self.weights - unread - round(idle * self.experts) + contexts * self.kv_per_token
 
     def working(self, device: str) -> int:
         """Activations of the longest forward pass and logits of 64 sequences: an estimate."""
@@ -52,35 +57,31 @@ class Footprint:
 def footprint(path: Path) -> Footprint:
     """Of a model's file, opened but not read beyond its header. ZelligeError ZL06xx."""
     model = open_model(path)
-    wanted = [model.tensors[name] for name, _ in expected_tensors(model.config)]
+    names = expected_tensors(model.config, split_experts=has_split_experts(model))
+    wanted = [model.tensors[name] for name, _ in names]
     kinds: dict[str, int] = {}
     for tensor in wanted:
         kinds[tensor.kind] = kinds.get(tensor.kind, 0) + tensor.nbytes
     by_kind = dict(sorted(kinds.items(), key=lambda item: -item[1]))
     parameters = sum(prod(tensor.shape) for tensor in wanted)
     embedding = model.tensors["token_embd.weight"].nbytes
-    return Footprint(path.name, model.config, sum(kinds.values()), by_kind, parameters, embedding)
+    experts = sum(tensor.nbytes for tensor in wanted if "_exps" in tensor.name)
+    return Footprint(path.name, model.config, sum(kinds.values()), by_kind, parameters, embedding, experts)
 
 
 def footprint_of(name: str, config: ModelConfig) -> Footprint:
     """Of a known configuration in bf16, without any file."""
     shapes = dict(expected_tensors(config))
     parameters = sum(map(prod, shapes.values()))
-    return Footprint(
-        name, config, 2 * parameters, {"BF16": 2 * parameters}, parameters, 2 * prod(shapes["token_embd.weight"])
-    )
+    experts = 2 * sum(prod(shape) for tensor, shape in shapes.items() if "_exps" in tensor)
+    embedding = 2 * prod(shapes["token_embd.weight"])
+    return Footprint(name, config, 2 * parameters, {"BF16": 2 * parameters}, parameters, embedding, experts)
 
 
 def free_memory() -> int:
     """Bytes of main memory that can be had without swapping. ZelligeError ZL0134 if the system does not say."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return CpuExecutor.default().free_bytes()
     except (ValueError, OSError, AttributeError):
         raise ZelligeError("ZL0134", "this system does not say how much memory is free", help="--memory 16GB") from None
 
@@ -117,9 +118,9 @@ def parse_size(text: str) -> int:
     try:
         size = float(number) * units[unit]
     except (ValueError, KeyError):
-        raise ZelligeError("ZL0134", f"{text} is not a size of memory", help="--memory 16GB") from None
+        raise ZelligeError("ZL0134", f"--memory {text!r} is not a size of memory", help="--memory 16GB") from None
     if not 0 < size < 2**60:
-        raise ZelligeError("ZL0134", f"{text} is not a size of memory", help="--memory 16GB")
+        raise ZelligeError("ZL0134", f"--memory {text!r} is not a size of memory", help="--memory 16GB")
     return int(size)
 
 

@@ -92,7 +92,7 @@ class Bench:
             first.append(min(c.timings.prefill_s for c in done))  # others are read, and timed, after the first
         roofline = None
         if self.bandwidth is not None:
-            roofline = batch * self.bandwidth / self.need.step_bytes(batch * (prompt + tokens // 2))
+            roofline = batch * self.bandwidth / self.need.step_bytes(batch * (prompt + tokens // 2), batch)
         middle = statistics.median(rates)
         return Row("decode", batch, prompt, middle, statistics.median(first) * 1e3, _spread(rates), roofline)
 

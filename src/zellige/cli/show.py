@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from zellige.cli.kernel_choice import KERNEL_HELP, choose, kernel_options, pairs, read_size
 from zellige.diagnostics import ZelligeError
 from zellige.diagnostics.render import render
+from zellige.diagnostics.span import Span
 from zellige.ir.ops import Function
-from zellige.ir.printer import text
+from zellige.ir.printer import listing
 from zellige.ir.walk import specialise
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
 from zellige.verify import Verdict, VerdictCache
 
-if TYPE_CHECKING:
-    from zellige.backends.cpu.compile import CompiledKernel
-
 STAGES = ("ir", "obligations", "llvm", "asm", "triton", "ptx")
+_SOURCE_WIDTH = 36
+"""Characters of source beside an obligation."""
 _LANGUAGE = {"llvm": "llvm", "asm": "gas", "triton": "python", "ptx": "ptx"}
 
 
@@ -48,7 +49,7 @@ _LANGUAGE = {"llvm": "llvm", "asm": "gas", "triton": "python", "ptx": "ptx"}
 @kernel_options
 @click.option("--stage", type=click.Choice(STAGES), default="ir", show_default=True, help="What to show.")
 @click.option("--dims", multiple=True, metavar="M=128", help="Compile for this extent; others stay symbolic.")
-@click.option("--target", help="Instruction set (host, generic, avx2, avx512, avx512bf16) or GPU (sm_90).")
+@click.option("--target", help="Instruction set (host, avx2, amx, aarch64-i8mm, …) or GPU (sm_90).")
 def show(
     kernel: str,
     statics: tuple[str, ...],
@@ -61,7 +62,7 @@ def show(
     sizes = pairs(dims, "--dims", function.dims(), read_size)
     match stage:
         case "ir":
-            shown = text(specialise(function, sizes) if sizes else function)
+            shown = listing(specialise(function, sizes) if sizes else function)
         case "obligations":
             shown = obligations(VerdictCache(cache_dir("verdicts")).verify(function))
         case "llvm" | "asm":
@@ -73,12 +74,15 @@ def show(
 
 def obligations(verdict: Verdict) -> str:
     """What was to be proved of a kernel, as a table in source order, and what could not be."""
-    rows = sorted(
-        ((r.kind, r.span, r.what, r.how) for r in verdict.records), key=lambda r: (r[1].line, r[1].column, r[0])
-    )
-    cells = [("kind", "line", "what", "how"), *((kind, str(span.line), what, how) for kind, span, what, how in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(4)]
-    lines = [f"{k:{widths[0]}}  {line:>{widths[1]}}  {what:{widths[2]}}  {how}" for k, line, what, how in cells]
+    rows = sorted(verdict.records, key=lambda r: (r.span.line, r.span.column, r.kind))
+    counted = Counter((r.kind, str(r.span.line), _source(r.span), r.what, r.how) for r in rows)
+    cells = [("kind", "line", "source", "what", "how")]
+    cells += [(*row[:4], f"{row[4]} ({count} times)" if count > 1 else row[4]) for row, count in counted.items()]
+    widths = [max(len(row[i]) for row in cells) for i in range(5)]
+    lines = [
+        f"{k:{widths[0]}}  {line:>{widths[1]}}  {source:{widths[2]}}  {what:{widths[3]}}  {how}".rstrip()
+        for k, line, source, what, how in cells
+    ]
     lines.insert(1, "  ".join("─" * width for width in widths))
     how = ", ".join(f"{count} by {name}" for name, count in sorted(verdict.how().items()))
     state = "proved for all sizes" if verdict.proved else f"refused, {len(verdict.findings)} found"
@@ -87,6 +91,13 @@ def obligations(verdict: Verdict) -> str:
     for finding in verdict.findings:
         lines += ["", render(finding)]
     return "\n".join(lines)
+
+
+def _source(span: Span) -> str:
+    """The beginning of what a span covers."""
+    line = linecache.getline(span.file, span.line).rstrip("\n")
+    text = line[span.column : span.end_column if span.end_line == span.line else None].strip()
+    return text if len(text) <= _SOURCE_WIDTH else f"{text[: _SOURCE_WIDTH - 1]}…"
 
 
 def _needs(function: Function, sizes: Mapping[str, int]) -> None:
@@ -100,16 +111,11 @@ def _needs(function: Function, sizes: Mapping[str, int]) -> None:
 
 
 def _cpu(function: Function, sizes: Mapping[str, int], stage: str, target: str) -> str:
-    from zellige.backends.cpu.compile import compile
-    from zellige.backends.cpu.target import target as named
+    from zellige.backends.cpu.compile import listing
 
     verified = Instance.verified(function).function
     _needs(function, sizes)
-    try:
-        chosen = named(target)
-    except KeyError as error:
-        raise ZelligeError("ZL0132", str(error.args[0]), help="--target host") from None
-    made: CompiledKernel = compile(verified, sizes, chosen)
+    made = listing(verified, sizes, target)
     if stage == "llvm":
         return made.llvm_text
     noise = ("\t.cfi_", "\t.file", "\t.section", "\t.addrsig", "\t.ident")

@@ -188,7 +188,7 @@ class _Canvas:
         self.y += 34
         x, limit = float(_PAGE), max(self.right, 640.0)
         shown = list(self.drawing.programs.items())[:16]
-        self.write(x, self.y + 11, "programs", fill=_GREY)
+        self.write(x, self.y + 12, "programs", fill=_GREY)
         x += 70
         if not shown:
             self.write(x, self.y + 11, "none")

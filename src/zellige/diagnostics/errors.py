@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zellige.diagnostics.layout import layout
 from zellige.diagnostics.span import Span
 
 
@@ -37,13 +38,8 @@ class ZelligeError(Exception):
 
     def render(self) -> str:
         """The error as one block of plain text: headline, place, facts, help."""
-        lines = [f"error[{self.code}]: {self.message}"]
-        if self.span is not None:
-            lines.append(f"  --> {self.span}")
-        lines += [f"  {name}: {value}" for name, value in self.facts.items()]
-        if self.help:
-            lines.append(f"  help: {self.help}")
-        return "\n".join(lines)
+        facts = [(name, str(value)) for name, value in self.facts.items()]
+        return layout(f"error[{self.code}]: {self.message}", self.span, "", (), facts, (("help", self.help or ""),))
 
     def as_dict(self) -> dict[str, Any]:
         """The error as JSON-ready data."""
@@ -51,7 +47,8 @@ class ZelligeError(Exception):
         return {"code": self.code, "message": self.message, "facts": self.facts, "help": self.help, "span": place}
 
     def __str__(self) -> str:
-        return f"[{self.code}] {self.message}"
+        """All of it: in a traceback there is nothing else to read."""
+        return self.render()
 
 
 class InternalError(Exception):

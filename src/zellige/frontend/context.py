@@ -6,11 +6,13 @@ import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from zellige.diagnostics.span import Span
 from zellige.frontend.errors import refuse
 from zellige.frontend.values import (
     ArrayRef,
+    BoundMethod,
     Lanes,
     Mask,
     RaggedRange,
@@ -23,11 +25,20 @@ from zellige.frontend.values import (
     merge_lanes,
 )
 from zellige.ir import dtypes
-from zellige.ir.builder import Builder, broadcast_shape
-from zellige.ir.dtypes import DType
+from zellige.ir.builder import Builder, ShapeError, broadcast_shape
+from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Extent
-from zellige.ir.ops import BinaryOp, GridAxis, Unsafe, Value
+from zellige.ir.ops import BinaryOp, GridAxis, ReduceOp, UnaryOp, Unsafe, UpdateOp, Value
+from zellige.ir.spec import domain
 from zellige.ir.types import ArrayParam
+
+SYMBOLS = {
+    BinaryOp.ADD: "+", BinaryOp.SUB: "-", BinaryOp.MUL: "*", BinaryOp.DIV: "/", BinaryOp.FLOORDIV: "//", BinaryOp.MOD: "%",
+    BinaryOp.MIN: "zl.minimum", BinaryOp.MAX: "zl.maximum", BinaryOp.AND: "&", BinaryOp.OR: "|", BinaryOp.XOR: "^",
+    BinaryOp.SHL: "<<", BinaryOp.SHR: ">>", BinaryOp.LT: "<", BinaryOp.LE: "<=", BinaryOp.GT: ">", BinaryOp.GE: ">=",
+    BinaryOp.EQ: "==", BinaryOp.NE: "!=",
+}  # fmt: skip
+"""Operators as the author writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,14 @@ class SourceText:
         shift = self.first_line - 1
         return Span(self.file, line + shift, column + self.indent, end_line + shift, end_column + self.indent)
 
+    def parameter(self, name: str) -> Span:
+        """The span of a parameter, with its annotation; of the function if it has no such parameter."""
+        arguments = self.tree.args
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            if argument.arg == name:
+                return self.span(argument)
+        return self.span(self.tree)
+
 
 @dataclass(slots=True)
 class Context:
@@ -62,6 +81,8 @@ class Context:
     group: int = 1
     busy: Value | None = None
     """Set by a ragged grid: whether this program has a tile. One without ends right after the grid."""
+    stored_span: Span | None = None
+    """Where the value of the current assignment stands: what is wrong with a stored value is shown there."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
     unsafe: list[Unsafe] = field(default_factory=list)
@@ -87,51 +108,104 @@ class Context:
         lines[-1] = lines[-1][: self.span.end_column]
         return " ".join([lines[0][self.span.column :], *lines[1:]]) if len(lines) > 1 else lines[0][self.span.column :]
 
+    def argument_text(self) -> str:
+        """The source of the only argument of the call at the current node."""
+        call = ast.parse(self.source_text().strip(), mode="eval").body
+        assert isinstance(call, ast.Call)
+        return ast.unparse([*call.args, *(k.value for k in call.keywords)][0])
+
     # --- values
     def scalar_of(self, value: object, dtype: DType | None = None) -> Tile:
         """A compile-time number or extent as a scalar tile. Ints become ``index`` and floats f32 unless told otherwise."""
         match value:
             case Tile():
                 return value
-            case bool():
-                return Tile(self.builder.constant(value, dtype or dtypes.bool_))
-            case int():
-                if dtype is not None and dtype.is_float:
-                    value = float(value)
-                return Tile(self.builder.constant(value, dtype or dtypes.index))
-            case float():
-                return Tile(self.builder.constant(value, dtype or dtypes.f32))
+            case bool() | int() | float():
+                default = (
+                    dtypes.bool_ if isinstance(value, bool) else dtypes.index if isinstance(value, int) else dtypes.f32
+                )
+                kind = dtype or default
+                number = self.literal(value, kind)
+                if _is_fp8(kind):
+                    return self.cast(self.scalar_of(number, dtypes.f32), kind)
+                return Tile(self.builder.constant(number, kind))
             case Extent():
                 made = Tile(self.builder.extent(value))
                 return made if dtype in (None, dtypes.index) else self.cast(made, dtype)
-        help = None
-        if isinstance(value, ArrayRef):
-            help = f"load a tile of it first: {value.param.name}[{', '.join(':' * len(value.param.shape))}]"
-        refuse("ZL0105", f"{describe(value)} is not a number or a tile", self.span, help)
+        refuse("ZL0105", f"{describe(value)} is not a number or a tile", self.span, _as_operand(value))
+
+    def literal(self, value: bool | int | float, dtype: DType) -> bool | int | float:
+        """A number as a dtype holds it. LanguageError ZL0105 if it does not: nothing is rounded to an integer, or wraps."""
+        if dtype.is_block:
+            refuse("ZL0105", f"{value} as {dtype}, which is read only", self.span, "quantise on the host")
+        if dtype.is_float:
+            return float(value)
+        if isinstance(value, float) or (dtype.is_bool and value not in (0, 1)):
+            refuse("ZL0105", f"{value} is not a value of {dtype}", self.span, f"write {self._near(value, dtype)}")
+        if dtype.is_bool:
+            return bool(value)
+        low, high = (-(1 << 63), (1 << 63) - 1) if dtype is dtypes.index else dtype.integer_range()
+        if not low <= value <= high:
+            refuse("ZL0105", f"{value} is not a value of {dtype}, which is from {low} to {high}", self.span,
+                   "convert the tile to a wider type first, such as .to(zl.i64)")  # fmt: skip
+        return int(value)
+
+    @staticmethod
+    def _near(value: float, dtype: DType) -> str:
+        """An integer (or bool) to write in place of a float."""
+        if dtype.is_bool or dtype is dtypes.index or value != value:
+            return "an integer" if not dtype.is_bool else "True or False"
+        low, high = dtype.integer_range()
+        return str(int(max(low, min(high, value))))
 
     def cast(self, tile: Tile, dtype: DType) -> Tile:
         """Conversion by value."""
         if tile.dtype is dtype:
             return tile
         if dtype.is_block:
-            refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span)
+            refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span, "quantise on the host")
+        if (_is_fp8(dtype) and not tile.dtype.is_float) or (_is_fp8(tile.dtype) and dtype is not dtypes.f32):
+            # the same number: every fp8 is an f32, and integers that f32 rounds are beyond the largest fp8
+            tile = self.cast(tile, dtypes.f32)
         keeps_zero = tile.zero_padded or tile.dtype.is_block
         return plain(tile).with_value(self.builder.cast(tile.value, dtype), zero_padded=keeps_zero and tile.zero_padded)
 
     def binary(self, op: BinaryOp, x: object, y: object) -> Tile:
         """An elementwise operation with promotion of numbers and broadcasting."""
         left, right = self.promoted(x, y)
+        self.check(op, SYMBOLS[op], left)
         try:
             broadcast_shape(left.shape, right.shape)
-        except ValueError as error:
+        except ShapeError as error:
             refuse(
                 "ZL0106",
-                f"operands of '{op.value}' do not fit: {error}",
+                f"operands of '{SYMBOLS[op]}' do not fit: {error}",
                 self.span,
-                "add an axis with [:, None] or [None, :]",
+                "shapes broadcast from the right; x[:, None] adds an axis",
             )
-        result = self.builder.binary(op, left.value, right.value)
-        return self.combined(result, left, right)
+        own = left.dtype
+        left, right = self.computable(left), self.computable(right)
+        result = self.combined(self.builder.binary(op, left.value, right.value), left, right)
+        return result if op.is_comparison else self.cast(result, own)
+
+    def computable(self, tile: Tile) -> Tile:
+        """``tile`` in a type that has arithmetic: fp8 is computed with in f32, and rounded after each operation."""
+        return self.cast(tile, dtypes.f32) if _is_fp8(tile.dtype) else tile
+
+    def check(self, op: UnaryOp | BinaryOp | ReduceOp | UpdateOp, name: str, tile: Tile) -> None:
+        """LanguageError ZL0105 if an operation, which the author knows as ``name``, is not defined on the tile's dtype."""
+        kinds = domain(op)
+        if tile.dtype.kind in kinds:
+            return
+        if tile.dtype.is_block:
+            help = "unpack it with .to(f32) first"
+        elif tile.dtype.is_bool:
+            help = "convert with .to(zl.i32)"
+        elif kinds == (Kind.FLOAT,):
+            help = "use // or convert with .to(f32)" if op is BinaryOp.DIV else "convert it with .to(f32)"
+        else:
+            help = "compare it first" if Kind.BOOL in kinds else "it is for integers; .to(zl.i32) converts"
+        refuse("ZL0105", f"{name if name.startswith('zl.') else repr(name)} of {describe(tile)}", self.span, help)
 
     def combined(self, result: Value, *tiles: Tile) -> Tile:
         """``result`` on the lanes and under the masks of all ``tiles``."""
@@ -146,7 +220,13 @@ class Context:
     def promoted(self, x: object, y: object) -> tuple[Tile, Tile]:
         """Two operands brought to one dtype. Numbers take the other's; narrower floats widen; integers index as they are."""
         if not isinstance(x, Tile) and not isinstance(y, Tile):
-            return self.scalar_of(x), self.scalar_of(y)
+            kinds = {isinstance(v, bool) for v in (x, y)}
+            if len(kinds) > 1:
+                refuse(
+                    "ZL0105", f"{describe(x)} meets {describe(y)}", self.span, "write numbers or bools in both places"
+                )
+            dtype = dtypes.f32 if isinstance(x, float) or isinstance(y, float) else None
+            return self.scalar_of(x, dtype), self.scalar_of(y, dtype)
         if not isinstance(x, Tile):
             right = self._beside(x, y)
             return self._number_like(x, right), right
@@ -193,6 +273,27 @@ class Context:
         return self.cast(tile, dtypes.index)
 
 
+def _is_fp8(dtype: DType) -> bool:
+    return dtype.is_float and dtype.bits == 8
+
+
+def _as_operand(value: object) -> str | None:
+    """What to write in place of something that is no operand."""
+    if isinstance(value, ArrayRef):
+        return f"load a tile of it first: {loaded(value)}"
+    if type(value).__module__ == "numpy":
+        shape = getattr(value, "shape", None)
+        return f"write {value.item()!r}" if shape == () else "pass it as an argument, zl.In[dtype, dims…]"  # type: ignore[attr-defined]
+    if isinstance(value, tuple):
+        return "name its parts, and use each alone"
+    return "kernels compute with tiles, numbers, bools and extents"
+
+
+def loaded(array: ArrayRef) -> str:
+    """How the whole of an array is loaded."""
+    return f"{array.param.name}[{', '.join(':' * len(array.param.shape))}]"
+
+
 def plain(tile: Tile) -> Tile:
     """A span as an ordinary tile."""
     return (
@@ -226,6 +327,10 @@ def describe(value: object) -> str:
             return f"the string {value!r}"
         case bool() | int() | float():
             return f"the number {value!r}" if not isinstance(value, bool) else repr(value)
+    if isinstance(value, BoundMethod):
+        return f"the method '.{value.name}', which is not called"
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     return f"{value!r} ({type(value).__name__})"

@@ -7,10 +7,11 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from functools import reduce
+from typing import NoReturn, Protocol
 
 from zellige.frontend import habits, indexing, operations
-from zellige.frontend.context import Context, describe, plain
+from zellige.frontend.context import SYMBOLS, Context, describe, loaded, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise, grids, making, shape
 from zellige.frontend.values import (
@@ -28,6 +29,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, as_extent, ceildiv
 from zellige.ir.ops import BinaryOp, UnaryOp
 from zellige.ir.types import ArrayParam
+from zellige.lang.dtype_names import dtype_for
 
 BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]] = {
     ast.Add: (operator.add, BinaryOp.ADD),
@@ -118,7 +120,9 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
     if isinstance(value, Extent):
         if isinstance(op, ast.USub):
             return as_extent(0) - value
-        refuse("ZL0105", f"{describe(value)} has no such operator", context.span)
+        refuse(
+            "ZL0105", f"{describe(value)} has no such operator", context.span, "extents have + - * // % and comparisons"
+        )
     table: dict[type[ast.unaryop], Callable[..., object]] = {
         ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_, ast.Invert: operator.invert,
     }  # fmt: skip
@@ -127,10 +131,21 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
 
 def static(context: Context, function: Callable[..., object], *arguments: object) -> object:
     """A compile-time Python computation, its errors shown at the user's line."""
+    for argument in arguments:
+        if isinstance(argument, ArrayRef):
+            _in_memory(context, argument)
+        if isinstance(argument, Tile):
+            refuse("ZL0114", f"{describe(argument)} is known at run time only, and this is computed at compile time", context.span,
+                   "use arithmetic, comparisons and zl functions on tiles; zl.any(x == value) for 'in'")  # fmt: skip
     try:
         return function(*arguments)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError, KeyError, IndexError) as error:
-        refuse("ZL0114", f"at compile time: {error}", context.span)
+        refuse("ZL0114", f"at compile time: {error}", context.span, "this is ordinary Python on static values")
+
+
+def _in_memory(context: Context, array: ArrayRef) -> NoReturn:
+    refuse("ZL0105", f"{describe(array)} is in memory and has no arithmetic", context.span,
+           f"load a tile of it first: {loaded(array)}")  # fmt: skip
 
 
 def binary(context: Context, op: type[ast.operator], x: object, y: object) -> object:
@@ -140,15 +155,14 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
     python, lowered = BINARY[op]
     for operand in (x, y):
         if isinstance(operand, ArrayRef):
-            refuse("ZL0105", f"{describe(operand)} is in memory and has no arithmetic", context.span,
-                   f"load a tile of it first: {operand.param.name}[{', '.join(':' * len(operand.param.shape))}]")  # fmt: skip
+            _in_memory(context, operand)
     if not isinstance(x, Tile) and not isinstance(y, Tile):
         if isinstance(x, Extent) or isinstance(y, Extent):
             if op not in (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod):
                 if isinstance(x, float) or isinstance(y, float) or op is ast.Div:
                     a, b = (context.scalar_of(v, dtypes.f32) for v in (x, y))
                     return context.binary(lowered, a, b)
-                refuse("ZL0105", f"extents have no operator '{lowered.value}'", context.span)
+                refuse("ZL0105", f"extents have no operator '{SYMBOLS[lowered]}'", context.span, "they have + - * // %")
             if isinstance(x, float) or isinstance(y, float):
                 a, b = (context.scalar_of(v, dtypes.f32) for v in (x, y))
                 return context.binary(lowered, a, b)
@@ -156,7 +170,6 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
     if op is ast.Pow:
         return _power(context, x, y)
     left, right = context.promoted(x, y)
-    _check_operator(context, lowered, left)
     result = context.binary(lowered, left, right)
     if lowered is BinaryOp.AND and result.dtype.is_bool:
         implied = dict.fromkeys(m for t in (left, right) for m in lift_masks(t.implies, result.rank - t.rank))
@@ -165,27 +178,16 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
     return result
 
 
-def _check_operator(context: Context, op: BinaryOp, tile: Tile) -> None:
-    if tile.dtype.is_block:
-        refuse(
-            "ZL0105",
-            f"a tile of block type {tile.dtype} has no arithmetic",
-            context.span,
-            "unpack it with .to(f32) first",
-        )
-    if op is BinaryOp.DIV and not tile.dtype.is_float:
-        refuse("ZL0105", f"'/' of integers ({tile.dtype})", context.span, "use // or convert with .to(f32)")
-    if op in (BinaryOp.FLOORDIV, BinaryOp.MOD, BinaryOp.SHL, BinaryOp.SHR, BinaryOp.XOR) and not tile.dtype.is_integer:
-        refuse("ZL0105", f"'{op.value}' of {tile.dtype}", context.span, "it is for integers")
-    if op in (BinaryOp.AND, BinaryOp.OR) and tile.dtype.is_float:
-        refuse("ZL0105", f"'{op.value}' of {tile.dtype}", context.span, "compare first, or use zl.bitcast")
-    if tile.dtype.is_bool and op in (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL):
-        refuse("ZL0105", f"'{op.value}' of bools", context.span, "convert with .to(zl.i32)")
-
-
 def _power(context: Context, x: object, y: object) -> object:
     if not isinstance(y, int) or y < 1 or y > 8:
-        refuse("ZL0105", "'**' takes a small static int exponent", context.span, "use zl.exp2(y * zl.log2(x))")
+        roots = {0.5: "zl.sqrt(x)", -0.5: "zl.rsqrt(x)", -1: "1.0 / x", 0: "1.0"}
+        help = roots.get(y) if isinstance(y, int | float) else None
+        refuse(
+            "ZL0105",
+            "'**' takes a small static int exponent",
+            context.span,
+            help or "for x > 0: zl.exp2(y * zl.log2(x))",
+        )
     result = x
     for _ in range(y - 1):
         result = context.binary(BinaryOp.MUL, result, x)
@@ -213,8 +215,12 @@ def _compare(context: Context, scope: Scope, node: ast.Compare) -> object:
 def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> object:
     """A comparison: a Python bool for static operands, else a bool tile."""
     python, lowered = COMPARE[op]
+    for operand in (x, y):
+        if isinstance(operand, ArrayRef):
+            _in_memory(context, operand)
     dynamic = isinstance(x, Tile) or isinstance(y, Tile)
-    if not dynamic and isinstance(x, Extent | int) and isinstance(y, Extent | int):
+    booleans = isinstance(x, bool) or isinstance(y, bool)
+    if not dynamic and not booleans and isinstance(x, Extent | int) and isinstance(y, Extent | int):
         a, b = as_extent(x), as_extent(y)
         if a.constant is not None and b.constant is not None:
             return python(a.constant, b.constant)
@@ -222,13 +228,6 @@ def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> obje
     if not dynamic:
         return static(context, python, x, y)
     left, right = context.promoted(x, y)
-    if left.dtype.is_block:
-        refuse(
-            "ZL0105",
-            f"a tile of block type {left.dtype} has no comparisons",
-            context.span,
-            "unpack it with .to(f32) first",
-        )
     return context.binary(lowered, left, right)
 
 
@@ -288,7 +287,8 @@ def attribute(context: Context, value: object, name: str) -> object:
         case Tile() if name in TILE_METHODS:
             return BoundMethod(value, name)
         case Tile():
-            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span, habits.in_place_of(name))
+            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span,
+                   habits.in_place_of(name) or "tiles have .to(dtype), .T, .shape, .dtype, .active and .sum(axis), …")  # fmt: skip
         case ArrayRef() if name == "shape":
             return value.param.shape
         case ArrayRef() if name == "dtype":
@@ -296,19 +296,18 @@ def attribute(context: Context, value: object, name: str) -> object:
         case ArrayRef() if name in ("load", "tiles") or name in indexing.UPDATES:
             return BoundMethod(value, name)
         case ArrayRef():
-            refuse(
-                "ZL0116",
-                f"array '{value.param.name}' has no attribute '{name}'",
-                context.span,
-                "index it to get a tile",
-            )
+            if name in TILE_METHODS or name in ("T", "active", "present", "start"):
+                help: str | None = f"load a tile of it first: {loaded(value)}.{name}"
+            else:
+                help = habits.in_place_of(name) or "index it to get a tile"
+            refuse("ZL0116", f"array '{value.param.name}' has no attribute '{name}'", context.span, help)
         case Extent() if name == "tiles":
             return BoundMethod(value, name)
-        case int() if name == "tiles":
+        case int() if name == "tiles" and not isinstance(value, bool):
             return BoundMethod(Const(value), name)
     if not hasattr(value, name):
-        message, help = habits.missing_attribute(value, name)
-        refuse("ZL0114", message, context.span, help)
+        message, suggested = habits.missing_attribute(value, name)
+        refuse("ZL0114", message, context.span, suggested)
     return getattr(value, name)
 
 
@@ -324,7 +323,8 @@ def _subscript(context: Context, value: object, key: object) -> object:
         return static(context, operator.getitem, value, key)
     if hasattr(type(value), "__getitem__") and not isinstance(key, Tile):
         return static(context, operator.getitem, value, key)
-    refuse("ZL0108", f"{describe(value)} cannot be subscripted", context.span)
+    refuse("ZL0108", f"{describe(value)} cannot be subscripted", context.span,
+           "arrays take an index for each axis, tiles only ':' and None")  # fmt: skip
 
 
 def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
@@ -372,8 +372,9 @@ def apply(
         return operations.call(context, "sum", arguments, {})
     if function is range:
         return _range(context, arguments)
-    if function in (min, max) and any(isinstance(a, Tile | Extent) for a in arguments) and len(arguments) == 2:
-        return operations.call(context, "minimum" if function is min else "maximum", arguments, {})
+    if function in (min, max) and any(isinstance(a, Tile | Extent) for a in arguments) and len(arguments) > 1:
+        chosen = "minimum" if function is min else "maximum"
+        return reduce(lambda a, b: operations.call(context, chosen, [a, b], {}), arguments)
     if function is abs and any(isinstance(a, Tile) for a in arguments):
         return operations.call(context, "abs", arguments, {})
     dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
@@ -401,14 +402,25 @@ def _is_static_function(function: object) -> bool:
 
 def _range(context: Context, arguments: list[object]) -> RuntimeRange:
     if not 1 <= len(arguments) <= 3:
-        refuse("ZL0104", f"range takes 1 to 3 arguments, not {len(arguments)}", context.span)
+        refuse(
+            "ZL0104",
+            f"range takes 1 to 3 arguments, not {len(arguments)}",
+            context.span,
+            "range(stop), range(start, stop) or range(start, stop, step)",
+        )
     lower, upper = (0, arguments[0]) if len(arguments) == 1 else arguments[:2]
     step = arguments[2] if len(arguments) == 3 else 1
     if not isinstance(step, int) or step < 1:
-        refuse("ZL0111", f"the step of a range is a static int ≥ 1, not {describe(step)}", context.span)
+        refuse("ZL0111", f"the step of a range is a static int ≥ 1, not {describe(step)}", context.span,
+               "to go backwards, for k in range(n): i = n - 1 - k")  # fmt: skip
     low, high = context.as_index(lower), context.as_index(upper)
     if not (low.is_scalar and high.is_scalar):
-        refuse("ZL0111", "the bounds of a range are scalars", context.span)
+        refuse(
+            "ZL0111",
+            "the bounds of a range are scalars",
+            context.span,
+            "a loop runs from one number to another; take a scalar such as length[b]",
+        )
     return RuntimeRange(low.value, high.value, step)
 
 
@@ -418,7 +430,8 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
             return operations.call(context, "tiles", [extent, *arguments], keywords)
         case Tile() as tile, "to":
             if len(arguments) != 1 or keywords or not isinstance(arguments[0], DType):
-                refuse("ZL0104", ".to takes one dtype", context.span, "x.to(zl.f32)")
+                refuse("ZL0104", ".to takes one dtype", context.span,
+                       dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
             return context.cast(tile, arguments[0])
         case Tile() as tile, "reshape":
             shape = arguments[0] if len(arguments) == 1 else tuple(arguments)
@@ -442,4 +455,4 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
                 refuse("ZL0104", f".{name} takes an index and a value", context.span, f"c.{name}((rows, cols), value)")
             indexing.update(context, indexing.UPDATES[name], param, arguments[0], arguments[1])
             return None
-    refuse("ZL0116", f"no method '{method.name}'", context.span)
+    refuse("ZL0116", f"no method '{method.name}'", context.span, "call it on a tile, an array or an extent")

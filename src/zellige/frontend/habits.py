@@ -8,6 +8,7 @@ from types import ModuleType
 from zellige.frontend.context import describe
 from zellige.frontend.values import ArrayRef, Tile
 from zellige.lang import operations as declared
+from zellige.lang.dtype_names import DTYPES
 
 _TRANSLATIONS = {
     "zeros": "zl.zeros(shape, zl.f32)", "ones": "zl.full(shape, 1, zl.f32)", "empty": "zl.zeros(shape, zl.f32)",
@@ -17,9 +18,9 @@ _TRANSLATIONS = {
     "cumsum": "zl.cumsum", "cumprod": "zl.cumprod", "relu": "zl.maximum(x, 0.0)", "softmax": "zl.exp(x - zl.max(x)), over its zl.sum",
     "expand_dims": "x[:, None]", "concatenate": "two stores, or zl.join", "concat": "two stores, or zl.join",
     "stack": "zl.join", "take": "zl.gather", "take_along_axis": "zl.gather", "swapaxes": "zl.transpose(x, (1, 0))",
-    "logical_and": "&", "logical_or": "|", "logical_not": "~", "clip": "zl.clamp(x, low, high)", "float32": "zl.f32",
-    "float16": "zl.f16", "bfloat16": "zl.bf16", "int32": "zl.i32", "int64": "zl.i64", "linspace": "zl.arange",
-    "var": "zl.mean((x - zl.mean(x)) * (x - zl.mean(x)))", "std": "zl.sqrt of the mean square", "dot": "zl.dot(a, b)",
+    "logical_and": "&", "logical_or": "|", "logical_not": "~", "clip": "zl.clamp(x, low, high)",
+    "linspace": "zl.arange",
+    "var": "zl.mean((x - zl.mean(x)) ** 2)", "std": "zl.sqrt(zl.mean((x - zl.mean(x)) ** 2))", "dot": "zl.dot(a, b)",
     "program_id": "zl.grid(…), which gives this program's span or index", "num_programs": "the extents themselves",
     "load": "x[index]", "store": "x[index] = value", "cdiv": "zl.ceildiv(a, b)", "constexpr": "a zl.Static parameter",
     "atomic_add": "c.add(index, value) of a zl.Acc array", "syncthreads": "nothing: programs share no memory",
@@ -27,10 +28,24 @@ _TRANSLATIONS = {
     "trans": "x.T", "len": "x.shape[0]", "print": "an output array to look at values", "int": "x.to(zl.i32)",
     "float": "x.to(zl.f32)", "bool": "x != 0", "enumerate": "range(n)", "zip": "one loop with an index", "sorted": "zl.sort(x)",
     "any": "zl.any(x)", "all": "zl.all(x)", "sum": "zl.sum(x)", "round": "zl.round(x)", "astype": ".to(dtype)", "item": "x itself",
-    "copy": "x itself: tiles are values", "view": "zl.bitcast(x, dtype), or zl.reshape", "flatten": "zl.reshape(x, (n,))",
-    "ravel": "zl.reshape(x, (n,))", "size": "a product of x.shape", "ndim": "len of x.shape, which is static", "float_": "zl.f32",
+    "copy": "x itself: tiles are values", "view": "zl.bitcast(x, dtype), or zl.reshape", "flatten": "x.reshape(-1)",
+    "size": "a product of x.shape", "ndim": "len of x.shape, which is static",
     "unsqueeze": "x[:, None]", "squeeze": "zl.reshape", "permute": "zl.transpose(x, order)", "contiguous": "x itself",
+    "add": "a + b", "subtract": "a - b", "multiply": "a * b", "divide": "a / b", "true_divide": "a / b",
+    "floor_divide": "a // b", "mod": "a % b", "remainder": "a % b", "negative": "-x", "square": "x * x", "equal": "a == b",
+    "not_equal": "a != b", "less": "a < b", "less_equal": "a <= b", "greater": "a > b", "greater_equal": "a >= b",
+    "bitwise_and": "a & b", "bitwise_or": "a | b", "bitwise_xor": "a ^ b", "invert": "~x", "left_shift": "a << b",
+    "right_shift": "a >> b", "reciprocal": "1.0 / x", "transpose": "x.T", "ravel": "x.reshape(-1)",
+    "append": "an output array, or zl.join: no sequence of a kernel grows", "isnan": "x != x", "rint": "zl.round(x)",
+    "log1p": "zl.log(1.0 + x)", "expm1": "zl.exp(x) - 1.0", "tan": "zl.sin(x) / zl.cos(x)", "gelu": "0.5 * x * (1.0 + zl.erf(x * 0.7071))",
 }  # fmt: skip
+
+CALLS = {
+    "arange": "zl.arange(n) is 0 … n - 1; of others write start + step * zl.arange(n)",
+    "clamp": "it is zl.clamp(x, low, high)",
+    "where": "it is zl.where(condition, x, y)",
+}
+"""What to write in place of a call that another library takes."""
 
 _NODES = {
     "Lambda": ("a lambda", "write a function decorated with @zl.inline, outside the kernel"),
@@ -76,7 +91,7 @@ def unknown_node(node: ast.AST) -> tuple[str, str]:
 
 def in_place_of(name: str) -> str | None:
     """What to write where someone used a name from NumPy, PyTorch, Triton or plain Python; None if it means nothing to us."""
-    known = _TRANSLATIONS.get(name)
+    known = _TRANSLATIONS.get(name) or DTYPES.get(name)
     if known is None and hasattr(getattr(declared, name, None), "__zl_operation__"):
         known = f"zl.{name}"
     return None if known is None else f"use {known}"
@@ -85,6 +100,11 @@ def in_place_of(name: str) -> str | None:
 def uncallable(function: object, arguments: list[object]) -> tuple[str, str]:
     """Message and help for a call that a kernel cannot make."""
     name = getattr(function, "__name__", None)
+    if type(function).__name__ == "Kernel":
+        return (
+            f"kernel '{name}' is called in a kernel",
+            "share code by functions decorated with @zl.inline; launch kernels one after the other",
+        )
     if name is None:
         return f"{describe(function)} cannot be called", "call zl functions, or functions decorated with @zl.inline"
     module = (getattr(function, "__module__", None) or "").split(".")[0]
@@ -103,8 +123,10 @@ def missing_attribute(owner: object, name: str) -> tuple[str, str | None]:
     """Message and help for an attribute that a compile-time object has not."""
     shown = owner.__name__ if isinstance(owner, ModuleType) else describe(owner)
     if shown == "zellige":
-        return f"zl has no operation '{name}'", in_place_of(name) or _close(name)
-    return f"{shown} has no attribute '{name}'", None
+        return f"zl has no operation '{name}'", in_place_of(name) or _close(name) or "docs/language.md lists them all"
+    return f"{shown} has no attribute '{name}'", in_place_of(
+        name
+    ) or "it is known when the kernel is compiled, and is no tile"
 
 
 def _close(name: str) -> str | None:

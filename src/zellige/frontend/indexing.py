@@ -8,9 +8,9 @@ from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
 from zellige.frontend.values import Lanes, Mask, Tile, expand_mask, fresh_lanes, lift_masks
 from zellige.ir import dtypes
-from zellige.ir.extent import Const, Extent
+from zellige.ir.extent import Const, Extent, ceildiv
 from zellige.ir.ops import UpdateOp, Value
-from zellige.ir.types import ArrayParam, Role
+from zellige.ir.types import ArrayParam, Role, TileType
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ def resolve(context: Context, array: ArrayParam, subscript: object) -> Access:
     """
     parts = subscript if isinstance(subscript, tuple) else (subscript,)
     if len(parts) != len(array.shape):
+        counted = "1 axis" if len(array.shape) == 1 else f"{len(array.shape)} axes"
         refuse(
-            "ZL0108", f"'{array.name}' has {len(array.shape)} axes but is indexed with {len(parts)}", context.span,
+            "ZL0108", f"'{array.name}' has {counted} but is indexed with {len(parts)}", context.span,
             "index every axis; ':' takes a whole one", shape=f"({', '.join(map(str, array.shape))})",
         )  # fmt: skip
     components = [_component(context, part, extent) for part, extent in zip(parts, array.shape, strict=True)]
@@ -53,7 +54,12 @@ def resolve(context: Context, array: ArrayParam, subscript: object) -> Access:
             elif shape[axis] == Const(1):
                 shape[axis] = extent
             elif extent not in (shape[axis], Const(1)):
-                refuse("ZL0106", f"index lanes of extents {shape[axis]} and {extent} cannot be zipped", context.span)
+                refuse(
+                    "ZL0106",
+                    f"index lanes of extents {shape[axis]} and {extent} cannot be zipped",
+                    context.span,
+                    "make both from one span, or take indices of one extent",
+                )
             lanes[axis] |= own
             axes.append(axis)
         if axes != sorted(set(axes)):
@@ -83,20 +89,23 @@ def _component(context: Context, part: object, extent: Extent) -> Tile:
     match part:
         case slice(start=None, stop=None, step=None):
             return Tile(builder.iota(extent), (), (fresh_lanes(),))
-        case slice(start=start, stop=stop, step=None):
-            return _slice(context, start, stop, extent)
-        case slice():
-            refuse("ZL0108", "a slice with a step", context.span, "index with base + step * zl.arange(n)")
+        case slice(start=start, stop=stop, step=step):
+            return _slice(context, start, stop, step, extent)
         case Tile() if not part.dtype.is_integer:
             refuse("ZL0105", f"an index is an integer, not {part.dtype}", context.span, "convert it with .to(zl.i32)")
         case Tile() | int() | Extent() if not isinstance(part, bool):
             return context.as_index(part)
-    refuse("ZL0108", f"{describe(part)} cannot index an array", context.span)
+    refuse("ZL0108", f"{describe(part)} cannot index an array", context.span,
+           "an index is a span of zl.grid or tiles, an integer, an index tile, ':' or a slice with static bounds")  # fmt: skip
 
 
-def _slice(context: Context, start: object, stop: object, extent: Extent) -> Tile:
+def _slice(context: Context, start: object, stop: object, step: object, extent: Extent) -> Tile:
     low = 0 if start is None else start
     high = extent if stop is None else stop
+    every = 1 if step is None else step
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        refuse("ZL0108", f"a slice with the step {describe(step)}", context.span,
+               "a step is a static int ≥ 1; zl.flip(x) reverses a tile")  # fmt: skip
     if not isinstance(low, int | Extent) or not isinstance(high, int | Extent):
         refuse(
             "ZL0108",
@@ -104,7 +113,7 @@ def _slice(context: Context, start: object, stop: object, extent: Extent) -> Til
             context.span,
             "index with start + zl.arange(length), or with a span of zl.tiles(start, stop, size)",
         )
-    length = high - low
+    length = ceildiv(high - low, every)
     if isinstance(length, int):
         length = Const(length)
     if length.constant is not None and length.constant <= 0:
@@ -112,6 +121,8 @@ def _slice(context: Context, start: object, stop: object, extent: Extent) -> Til
             "ZL0108", f"an empty slice [{low}:{high}]", context.span, "negative bounds do not count from the end here"
         )
     lanes = context.builder.iota(length)
+    if every > 1:
+        lanes = context.builder.mul(lanes, context.builder.extent(every))
     return Tile(context.builder.add(lanes, context.scalar_of(low).value), (), (fresh_lanes(),))
 
 
@@ -123,6 +134,15 @@ def load(context: Context, array: ArrayParam, subscript: object, pad: int | floa
                "make it zl.Mut if its old contents are wanted, else keep the value in a variable")  # fmt: skip
     access = resolve(context, array, subscript)
     dtype = dtypes.index if array.contract else array.dtype
+    if not dtype.is_block:
+        context.literal(pad, dtype)
+    elif pad != 0:
+        refuse(
+            "ZL0105",
+            f"inactive lanes of {dtype} are 0, not {pad}",
+            context.span,
+            "zl.where(span.active, x.to(f32), pad)",
+        )
     value = context.builder.load(array.name, access.index, access.mask_values(context), pad, dtype, access.shape)
     return Tile(value, access.masks, access.lanes, zero_padded=pad == 0)
 
@@ -142,6 +162,7 @@ def update(context: Context, op: UpdateOp, array: ArrayParam, subscript: object,
         refuse("ZL0109", f"'{array.name}' is {array.role.value}; only Acc arrays have updates", context.span,
                f"declare it zl.Acc(init=0)[{array.dtype}, …]")  # fmt: skip
     access = resolve(context, array, subscript)
+    context.check(op, f"zl.Acc.{op.value}", Tile(Value(TileType(array.dtype))))
     stored = _stored(context, array, access, value)
     masks = access.mask_values(context)
     if isinstance(value, Tile):
@@ -152,21 +173,21 @@ def update(context: Context, op: UpdateOp, array: ArrayParam, subscript: object,
 
 def _stored(context: Context, array: ArrayParam, access: Access, value: object) -> Value:
     """``value`` with the dtype and shape that a store to ``array`` takes."""
+    place = context.stored_span or context.span
     wanted = dtypes.index if array.contract else array.dtype
     tile = context.scalar_of(value, None if isinstance(value, Tile) else wanted)
     if array.contract and tile.dtype.is_integer:
         tile = context.cast(tile, dtypes.index)
     if tile.dtype is not wanted:
-        refuse("ZL0105", f"a value of {tile.dtype} is stored to '{array.name}', which holds {wanted}", context.span,
+        refuse("ZL0105", f"a value of {tile.dtype} is stored to '{array.name}', which holds {wanted}", place,
                f"convert it with .to({wanted})")  # fmt: skip
     rank = len(access.shape)
-    if tile.rank > rank:
-        refuse("ZL0106", f"a value of shape ({', '.join(map(str, tile.shape))}) is stored to '{array.name}' lanes of shape "
-                         f"({', '.join(map(str, access.shape))})", context.span)  # fmt: skip
-    for own, target in zip(reversed(tile.shape), reversed(access.shape), strict=False):
-        if own not in (target, Const(1)):
-            refuse("ZL0106", f"a value of shape ({', '.join(map(str, tile.shape))}) is stored to '{array.name}' lanes of shape "
-                             f"({', '.join(map(str, access.shape))})", context.span)  # fmt: skip
+    pairs = zip(reversed(tile.shape), reversed(access.shape), strict=False)
+    if tile.rank > rank or any(own not in (target, Const(1)) for own, target in pairs):
+        lanes = ", ".join(map(str, access.shape))
+        squeezed = [e for e in tile.shape if e != Const(1)] == [e for e in access.shape if e != Const(1)]
+        refuse("ZL0106", f"a value of shape ({', '.join(map(str, tile.shape))}) is stored to '{array.name}' lanes of shape ({lanes})",
+               place, f"write .reshape({lanes})" if squeezed else "give the value that shape, or one that broadcasts")  # fmt: skip
     return context.builder.broadcast(tile.value, access.shape)
 
 

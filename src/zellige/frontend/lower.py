@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,10 @@ def read_source(function: Callable[..., Any]) -> SourceText:
     text = "".join(lines)
     dedented = textwrap.dedent(text)
     tree = ast.parse(dedented).body[0]
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        span = Span(code.co_filename, first, 0, first, 1 << 16)
+        what = "an async function" if isinstance(tree, ast.AsyncFunctionDef) else "a lambda"
+        refuse("ZL0114", f"{what} is no kernel", span, "write it as a function: def")
     indent = len(lines[0]) - len(lines[0].lstrip())
     return SourceText(inspect.getsourcefile(function) or code.co_filename, first, indent, tree, text)
 
@@ -60,7 +63,12 @@ def lower(
         if array.dtype.is_block and array.role is not Role.IN:
             refuse(
                 "ZL0305", f"'{array.name}' is {array.role.value} and holds blocks of {array.dtype}, whose elements share bytes",
-                context.span, "store f16 or bf16, and quantise on the host",
+                source.parameter(array.name), "store f16 or bf16, and quantise on the host",
+            )  # fmt: skip
+        if array.contract and array.role is Role.ACC:
+            refuse(
+                "ZL0405", f"'{array.name}' is an Acc array with the contract {array.contract}, which no single update can keep",
+                source.parameter(array.name), f"declare it zl.Acc[{array.dtype}, …], and check the contract with zl.index(…) afterwards",
             )  # fmt: skip
     builder.span = context.span
     with builder.block() as body:
@@ -91,6 +99,8 @@ class Frame:
         closure = inspect.getclosurevars(function)
         self.outer: dict[str, object] = {**closure.builtins, **function.__globals__, **closure.nonlocals}
         self.result: object = None
+        self.assigned_at: dict[str, Span] = {}
+        """Where each name got its present value."""
 
     # --- names
     def lookup(self, name: str) -> object:
@@ -104,7 +114,8 @@ class Frame:
             if isinstance(value, Extent):
                 self._known(name, value)
             return value
-        refuse("ZL0115", f"'{name}' is not defined", self.context.span, _similar(name, [*self.names, *self.outer]))
+        close = _similar(name, [*self.names, *self.outer])
+        refuse("ZL0115", f"'{name}' is not defined", self.context.span, close or "give it a value before this line")
 
     def _known(self, name: str, extent: Extent) -> None:
         """A dim has its value from an argument's shape."""
@@ -124,7 +135,7 @@ class Frame:
         try:
             bound = inspect.signature(function).bind(*arguments, **keywords)
         except TypeError as error:
-            refuse("ZL0104", f"{name}: {error}", context.span)
+            refuse("ZL0104", f"{name}: {error}", context.span, f"it is {name}{inspect.signature(function)}")
         bound.apply_defaults()
         source = read_source(function)
         caller_source, caller_span = context.source, context.span
@@ -155,7 +166,11 @@ class Frame:
                             self.context.span,
                             "compute a condition and use zl.where or if",
                         )
+                    if statement.value is not None and not self.context.inline_stack:
+                        refuse("ZL0111", "a kernel returns a value", self.context.span,
+                               "store it to an output, which the call returns: y[i] = value")  # fmt: skip
                     self.result = None if statement.value is None else self.evaluate(statement.value)
+                    self.names[_RESULT] = self.result
                     return True
                 if isinstance(statement, ast.If):
                     if self._if(statement, statements[position + 1 :], top=top):
@@ -178,8 +193,10 @@ class Frame:
         match statement:
             case ast.Assign(targets, value):
                 result = self.evaluate(value)
+                context.stored_span = context.source.span(value)
                 for target in targets:
                     self._assign(target, result)
+                context.stored_span = None
             case ast.AnnAssign(target, _, value) if value is not None:
                 self._assign(target, self.evaluate(value))
             case ast.AugAssign(target, op, value):
@@ -202,7 +219,15 @@ class Frame:
                     refuse("ZL0114", "an assert on a run-time value", context.span, "use zl.requires or zl.guard")
                 if not holds:
                     text = "" if message is None else f": {self.evaluate(message)}"
-                    refuse("ZL0112", f"a static assertion fails{text}", context.span)
+                    known = {n.id: self.lookup(n.id) for n in ast.walk(test) if isinstance(n, ast.Name)}
+                    numbers = {name: v for name, v in known.items() if isinstance(v, int | float | str | DType)}
+                    refuse(
+                        "ZL0112",
+                        f"a static assertion fails{text}",
+                        context.span,
+                        "choose other static parameters",
+                        **numbers,
+                    )
             case _:
                 what, help = habits.unknown_node(statement)
                 refuse("ZL0114", f"a kernel cannot contain {what}", context.span, help)
@@ -221,9 +246,11 @@ class Frame:
                     if isinstance(value, Tile) and not value.value.name:
                         value.value.name = name
                     self.names[name] = value
+                    self.assigned_at[name] = self.context.span
                 case ast.Tuple(targets) | ast.List(targets):
                     if not isinstance(value, tuple) or len(value) != len(targets):
-                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span)
+                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span,
+                               "give as many values as names")  # fmt: skip
                     for part, item in zip(targets, value, strict=True):
                         self._assign(part, item)
                 case ast.Subscript(array, key):
@@ -233,7 +260,8 @@ class Frame:
                                "use zl.where to build a changed tile")  # fmt: skip
                     indexing.store(self.context, owner.param, self.evaluate(key), value)
                 case _:
-                    refuse("ZL0114", "this cannot be assigned to", self.context.span)
+                    refuse("ZL0114", "this cannot be assigned to", self.context.span,
+                           "assign to a name, or store to an array: y[i] = value")  # fmt: skip
 
     def _unsafe(self, call: ast.Call, body: Sequence[ast.stmt]) -> None:
         function = self.evaluate(call.func)
@@ -272,7 +300,9 @@ class Frame:
                 pass
             case _:
                 refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
-                       "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
+                       f"loop over an index: for n in range(len({iterable.param.name})): … {iterable.param.name}[n]"
+                       if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1
+                       else "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
         counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
         carried = self._carried(body, exclude=target)
         before = dict(self.names)
@@ -315,7 +345,8 @@ class Frame:
             ) if getattr(self.evaluate(function), "__zl_operation__", None) == "bounded":
                 pass
             case _:
-                refuse("ZL0111", "a while loop without a bound", context.span, "while zl.bounded(condition, limit):")
+                refuse("ZL0111", "a while loop without a bound", context.span,
+                       f"while zl.bounded({ast.unparse(test)}, limit=1000): with a limit that suits")  # fmt: skip
         limit = context.as_index(self.evaluate(limit_node)).value
         carried = self._carried(body, exclude=None)
         before = dict(self.names)
@@ -355,13 +386,25 @@ class Frame:
             value = self.names.get(name)
             if name in hidden or value is None or isinstance(value, Missing):
                 continue
-            if isinstance(value, Tile):
-                found[name] = plain(value)
-            elif isinstance(value, int | float | Extent):
-                found[name] = self.context.scalar_of(value)
-            else:
-                refuse("ZL0111", f"'{name}' is {describe(value)} before the loop and rebound inside", self.context.span,
-                       "loops carry tiles and numbers only")  # fmt: skip
+            for key, part in _parts(name, value):
+                if isinstance(part, Tile):
+                    found[key] = plain(part)
+                elif isinstance(part, int | float | Extent):
+                    found[key] = self.context.scalar_of(part)
+                else:
+                    refuse("ZL0111", f"'{name}' is {describe(value)} before the loop and rebound inside", self.context.span,
+                           "loops carry tiles, numbers and tuples of them")  # fmt: skip
+        return found
+
+    def _now(self, carried: Mapping[str, Tile]) -> dict[str, object]:
+        """The present values of carried names, part by part. LanguageError ZL0119 if a tuple has other parts than before."""
+        found: dict[str, object] = {}
+        for name in dict.fromkeys(key.partition(".")[0] for key in carried):
+            parts = dict(_parts(name, self.names[name]))
+            if parts.keys() != {key for key in carried if key.partition(".")[0] == name}:
+                refuse("ZL0119", f"'{name}' is {describe(self.names[name])} after an iteration, and was another tuple before the loop",
+                       self.assigned_at.get(name, self.context.span), "keep as many parts")  # fmt: skip
+            found |= parts
         return found
 
     def _enter_loop(self, carried: Mapping[str, Tile]) -> tuple[Value, ...]:
@@ -374,8 +417,9 @@ class Frame:
         """``carried`` with the masks that an iteration adds and that exist outside the loop: the body is lowered with those."""
         defined_here = self.context.builder.defined_in_innermost
         widened = dict(carried)
+        now = self._now(carried)
         for name, start in carried.items():
-            new = self.names[name]
+            new = now[name]
             if isinstance(new, Tile) and new.rank == start.rank:
                 added = [m for m in new.masks if m not in start.masks and not defined_here(m.value)]
                 if added:
@@ -383,15 +427,19 @@ class Frame:
         return widened
 
     def _bind_carried(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> None:
-        for (name, tile), param in zip(carried.items(), params, strict=True):
-            self.names[name] = Tile(param, tile.masks, tile.lanes)
+        bound = {
+            key: Tile(param, tile.masks, tile.lanes) for (key, tile), param in zip(carried.items(), params, strict=True)
+        }
+        for name in dict.fromkeys(key.partition(".")[0] for key in carried):
+            self.names[name] = _rebuilt(name, self.names[name], bound)
 
     def _yields(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> tuple[Value, ...]:
         """The values that the next iteration gets. A lane that was inactive in this iteration keeps its old value."""
         builder = self.context.builder
         yields = []
+        now = self._now(carried)
         for (name, start), param in zip(carried.items(), params, strict=True):
-            new = self.names[name]
+            new = now[name]
             if isinstance(new, Missing):
                 refuse("ZL0115", f"'{name}' {new.reason}", self.context.span, "give it a value on every path")
             tile = self.context.scalar_of(new, param.type.dtype if not isinstance(new, Tile) else None)
@@ -401,9 +449,13 @@ class Frame:
             if value.type != param.type and not (
                 tile.is_scalar and param.type.rank and value.type.dtype is param.type.dtype
             ):
+                shape = ", ".join(map(str, value.type.shape))
                 refuse(
-                    "ZL0119", f"'{name}' is {param.type} before the loop and {value.type} after an iteration", self.context.span,
-                    "a loop-carried name keeps its dtype and shape: start it with zl.zeros or zl.full, convert with .to(dtype)",
+                    "ZL0119", f"'{name}' is {param.type} before the loop and {value.type} after an iteration",
+                    self.assigned_at.get(name, self.context.span),
+                    "a name that a loop carries keeps its dtype and shape: "
+                    + (f"convert it with .to({param.type.dtype})" if value.type.shape == param.type.shape
+                       else f"start it with zl.zeros(({shape}{',' if value.type.rank == 1 else ''}), {param.type.dtype})"),
                 )  # fmt: skip
             value = builder.broadcast(value, param.type.shape)
             for mask in tile.masks:
@@ -434,23 +486,31 @@ class Frame:
                 "ZL0120",
                 f"an if on {describe(condition)}",
                 self.context.span,
-                "use zl.where for tiles; if takes a scalar bool",
+                f"to choose lane by lane, zl.where({ast.unparse(statement.test)}, …, …); an if takes a scalar bool",
             )
         body, orelse = list(statement.body), list(statement.orelse)
         returns = [bool(b) and isinstance(b[-1], ast.Return) for b in (body, orelse)]
         if any(returns):
-            for branch in (body, orelse):
-                if branch and isinstance(branch[-1], ast.Return):
-                    if branch[-1].value is not None or not top or self.context.inline_stack:
-                        refuse("ZL0111", "a return inside a run-time branch", self.context.span,
-                               "a program may return early without a value, outside loops and device functions")  # fmt: skip
-                    branch.pop()
+            if not top:
+                refuse(
+                    "ZL0111", "a return inside a loop", self.context.span, "compute a condition and use zl.where or if"
+                )
             if not all(returns):
                 (orelse if returns[0] else body).extend(rest)
             self._branch(condition.value, body, orelse, top=top)
+            self._join_results()
             return True
         self._branch(condition.value, body, orelse, top=False)
         return False
+
+    def _join_results(self) -> None:
+        """After branches that return: what the device function returns on both paths."""
+        if not self.context.inline_stack:
+            return
+        self.result = self.names.get(_RESULT)
+        if isinstance(self.result, Missing):
+            refuse("ZL0115", f"device function '{self.context.inline_stack[-1]}' returns a value on one path of an if only",
+                   self.context.span, "return a value at its end, too")  # fmt: skip
 
     def _branch(self, condition: Value, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], *, top: bool) -> None:
         context, builder = self.context, self.context.builder
@@ -458,8 +518,7 @@ class Frame:
         before = dict(self.names)
         ends: list[dict[str, object]] = []
         opened: list[Block] = []
-        changed = [n for n in dict.fromkeys((*_assigned(body), *_assigned(orelse)))]
-        merged: list[str] = []
+        changed = list(dict.fromkeys((*_assigned(body), *_assigned(orelse))))
         for statements in (body, orelse):
             self.names = dict(before)
             with builder.block() as block:
@@ -468,6 +527,8 @@ class Frame:
                 context.depth -= 1
                 opened.append(block)
                 ends.append(self.names)
+        if any(_RESULT in end for end in ends) and context.inline_stack:
+            changed.append(_RESULT)
         self.names = dict(before)
         yields: tuple[list[Value], list[Value]] = ([], [])
         results: list[Value] = []
@@ -479,18 +540,27 @@ class Frame:
             if any(isinstance(v, Missing) for v in values):
                 self.names[name] = Missing("is assigned on one path of an if only")
                 continue
-            tiles = self._merge(name, values, opened)
-            result = Value(tiles[0].value.type, name)
-            for side, tile in zip(yields, tiles, strict=True):
-                side.append(tile.value)
-            kept = tuple(m for m in tiles[0].masks if m in tiles[1].masks and builder.in_scope(m.value))
-            if set(tiles[0].masks) | set(tiles[1].masks) != set(kept):
-                refuse("ZL0121", f"'{name}' leaves an if with lanes that are inactive on one path only", span,
-                       "give them a value with zl.where(span.active, x, pad)")  # fmt: skip
-            lanes = tuple(a | b for a, b in zip(tiles[0].lanes, tiles[1].lanes, strict=True))
-            self.names[name] = Tile(result, kept, lanes)
-            results.append(result)
-            merged.append(name)
+            parts = [dict(_parts(name, value)) for value in values]
+            if parts[0].keys() != parts[1].keys():
+                refuse("ZL0119", f"'{name}' is {describe(values[0])} on one path of an if and {describe(values[1])} on the other",
+                       span, "give it as many parts on both")  # fmt: skip
+            joined: dict[str, object] = {}
+            for key in parts[0]:
+                if parts[0][key] is parts[1][key]:
+                    joined[key] = parts[0][key]
+                    continue
+                tiles = self._merge(name, [parts[0][key], parts[1][key]], opened)
+                result = Value(tiles[0].value.type, name.strip("<>"))
+                for side, tile in zip(yields, tiles, strict=True):
+                    side.append(tile.value)
+                kept = tuple(m for m in tiles[0].masks if m in tiles[1].masks and builder.in_scope(m.value))
+                if set(tiles[0].masks) | set(tiles[1].masks) != set(kept):
+                    refuse("ZL0121", f"'{name}' leaves an if with lanes that are inactive on one path only", span,
+                           "give them a value with zl.where(span.active, x, pad)")  # fmt: skip
+                lanes = tuple(a | b for a, b in zip(tiles[0].lanes, tiles[1].lanes, strict=True))
+                joined[key] = Tile(result, kept, lanes)
+                results.append(result)
+            self.names[name] = _rebuilt(name, values[0], joined)
         opened[0].yields, opened[1].yields = tuple(yields[0]), tuple(yields[1])
         builder.emit(ops.If(condition=condition, then=opened[0], orelse=opened[1], results=tuple(results), span=span))
 
@@ -510,11 +580,32 @@ class Frame:
                     "ZL0119",
                     f"'{name}' is {describe(value)} on one path of an if on a run-time condition",
                     context.span,
+                    "an if on a run-time condition chooses between tiles, numbers and tuples of them",
                 )
         if tiles[0].value.type != tiles[1].value.type:
             refuse("ZL0119", f"'{name}' is {tiles[0].value.type} on one path of an if and {tiles[1].value.type} on the other",
                    context.span, "convert one with .to(dtype)")  # fmt: skip
         return tiles[0], tiles[1]
+
+
+_RESULT = "<result>"
+"""What a device function returns, among its names."""
+
+
+def _parts(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """A value, or the parts of a tuple with their paths: ``state.0``, ``state.1.0``."""
+    if isinstance(value, tuple):
+        for k, part in enumerate(value):
+            yield from _parts(f"{name}.{k}", part)
+    else:
+        yield name, value
+
+
+def _rebuilt(name: str, like: object, parts: Mapping[str, object]) -> object:
+    """``parts`` put together as ``like`` is."""
+    if isinstance(like, tuple):
+        return tuple(_rebuilt(f"{name}.{k}", part, parts) for k, part in enumerate(like))
+    return parts[name]
 
 
 def _assigned(statements: Sequence[ast.stmt]) -> list[str]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zellige.diagnostics.span import Span
+from zellige.frontend.context import SourceText
 from zellige.frontend.errors import refuse
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.types import ArrayParam, Role, ScalarParam
+from zellige.lang.dtype_names import DTYPES
 from zellige.lang.params import ArrayType, DTypeVar, Element, Static
 
 
@@ -64,12 +65,13 @@ class Signature:
         return tuple(params)
 
 
-def read_signature(function: Callable[..., Any], span: Span) -> Signature:
+def read_signature(function: Callable[..., Any], source: SourceText) -> Signature:
     """The signature of a kernel function. LanguageError ZL0102 if an annotation is not a parameter type."""
     try:
         annotations = inspect.get_annotations(function, eval_str=True)
     except NameError as error:
-        refuse("ZL0102", f"an annotation of kernel '{function.__name__}' names something undefined: {error}", span)
+        refuse("ZL0102", f"an annotation of kernel '{function.__name__}' names something undefined: {error}",
+               source.span(source.tree), "define it before the kernel, as dims by zl.dims and dtypes by zl.f32, zl.bf16, …")  # fmt: skip
     arrays: dict[str, ArrayType] = {}
     scalars: dict[str, ScalarParam] = {}
     statics: dict[str, Any] = {}
@@ -79,7 +81,10 @@ def read_signature(function: Callable[..., Any], span: Span) -> Signature:
         keyword_only = parameter.kind is parameter.KEYWORD_ONLY
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             refuse(
-                "ZL0102", f"kernel '{function.__name__}' has a variadic parameter '{name}'", span, "name each parameter"
+                "ZL0102",
+                f"kernel '{function.__name__}' has a variadic parameter '{name}'",
+                source.span(source.tree),
+                "name each parameter",
             )
         match annotation:
             case ArrayType(role=Role.IN):
@@ -98,21 +103,43 @@ def read_signature(function: Callable[..., Any], span: Span) -> Signature:
                 statics[name] = parameter.default
                 wrong = not keyword_only
             case _:
-                shown = "no annotation" if annotation is None else f"the annotation {annotation!r}"
+                shown = getattr(annotation, "__name__", repr(annotation))
+                what = "has no annotation" if annotation is None else f"is {shown}, which is not a type of kernels"
                 refuse(
-                    "ZL0102", f"parameter '{name}' of kernel '{function.__name__}' has {shown}", span,
-                    "annotate it with zl.In[dtype, dims…], zl.Out[…], zl.Mut[…], zl.Acc[…], a dtype (a scalar) or zl.Static",
+                    "ZL0102", f"parameter '{name}' of kernel '{function.__name__}' {what}", source.parameter(name),
+                    _annotation_for(name, shown),
                 )  # fmt: skip
         if wrong:
-            rule = "inputs and scalars come before '*', outputs and statics after it"
+            what = "a static" if name in statics else "a scalar" if name in scalars else f"an {arrays[name].role.value}"
             refuse(
-                "ZL0103", f"parameter '{name}' of kernel '{function.__name__}' is on the wrong side of '*'", span, rule
-            )
+                "ZL0103", f"parameter '{name}' of kernel '{function.__name__}' is on the wrong side of '*'", source.parameter(name),
+                f"'{name}' is {what}: move it {'before' if keyword_only else 'after'} the '*'",
+            )  # fmt: skip
         if not keyword_only:
             positional.append(name)
     for name, array in arrays.items():
         if array.element is dtypes.index:
             refuse(
-                "ZL0102", f"array '{name}' has element type index, which no memory holds", span, "use zl.Index[extent]"
+                "ZL0102",
+                f"array '{name}' has element type index, which no memory holds",
+                source.parameter(name),
+                "use zl.Index[extent]",
             )
     return Signature(arrays, scalars, statics, tuple(positional))
+
+
+_SPELLED = {
+    "int": "zl.i32, or zl.Static if it is known when the kernel is compiled",
+    "bool": "zl.bool_, or zl.Static if it is known when the kernel is compiled", "str": "zl.Static",
+    "ndarray": "zl.In[dtype, dims…]", "Tensor": "zl.In[dtype, dims…]", "In": "zl.In[dtype, dims…]",
+    "Out": "zl.Out[dtype, dims…]", "Mut": "zl.Mut[dtype, dims…]", "Acc": "zl.Acc[dtype, dims…]",
+}  # fmt: skip
+"""What people annotate with, where it is no plain dtype, and how it is said here."""
+
+
+def _annotation_for(name: str, shown: str) -> str:
+    """The edit for a parameter whose annotation means nothing."""
+    spelled = _SPELLED.get(shown) or DTYPES.get(shown)
+    if spelled is not None:
+        return f"write {name}: {spelled}"
+    return "annotate it with zl.In[dtype, dims…], zl.Out[…], zl.Mut[…], zl.Acc[…], a dtype (a scalar) or zl.Static"

@@ -7,8 +7,10 @@ be cast, which unpacks it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from zellige.ir.block_layout import LAYOUTS, BlockLayout
 
 
 class Kind(Enum):
@@ -31,6 +33,8 @@ class DType:
     bits: int
     block: int = 1
     """Elements that are stored together: 1, or the group size of a block-quantised type."""
+    layout: BlockLayout | None = field(default=None, compare=False, repr=False)
+    """Where a block-quantised type has what; it follows from the name."""
 
     @property
     def is_float(self) -> bool:
@@ -85,17 +89,26 @@ f8e4m3 = DType("f8e4m3", Kind.FLOAT, 8)
 f8e5m2 = DType("f8e5m2", Kind.FLOAT, 8)
 index = DType("index", Kind.INDEX, 64)
 
-# GGML block formats (https://github.com/ggml-org/ggml, ggml-common.h): 32 elements a block.
-Q8_0 = DType("Q8_0", Kind.BLOCK, 8 * 34, 32)
-"""f16 scale d, then 32 signed bytes q: element = d·q."""
-Q4_0 = DType("Q4_0", Kind.BLOCK, 8 * 18, 32)
-"""f16 scale d, then 16 bytes; element i is the low nibble of byte i, element i+16 its high nibble: d·(q − 8)."""
-Q4_1 = DType("Q4_1", Kind.BLOCK, 8 * 20, 32)
-"""f16 scale d, f16 minimum m, then 16 bytes with nibbles placed as in Q4_0: element = d·q + m."""
+
+def _blocked(name: str) -> DType:
+    layout = LAYOUTS[name]
+    return DType(name, Kind.BLOCK, 8 * layout.bytes, layout.elements, layout)
+
+
+# GGML block formats: `block_layout` describes each.
+Q8_0 = _blocked("Q8_0")
+Q4_0 = _blocked("Q4_0")
+Q4_1 = _blocked("Q4_1")
+Q5_0 = _blocked("Q5_0")
+Q5_1 = _blocked("Q5_1")
+Q4_K = _blocked("Q4_K")
+Q5_K = _blocked("Q5_K")
+Q6_K = _blocked("Q6_K")
+BLOCKED = (Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)
 
 ALL: dict[str, DType] = {
     t.name: t
     for t in (
-        bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, f8e4m3, f8e5m2, index, Q8_0, Q4_0, Q4_1,
+        bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, f8e4m3, f8e5m2, index, *BLOCKED,
     )
 }  # fmt: skip

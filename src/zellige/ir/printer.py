@@ -17,6 +17,7 @@ as the content key of a cache. One operation a line::
 from __future__ import annotations
 
 import json
+import linecache
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ from zellige.ir.walk import results
 def text(function: Function, *, spans: bool = False) -> str:
     """The canonical text of a function; with ``spans``, every operation's place in the source and the source itself."""
     return _Printer(spans).function(function)
+
+
+def listing(function: Function) -> str:
+    """The text for people: before the operations of each source line, the line itself."""
+    return _Listing(spans=False).function(function)
 
 
 class _Printer:
@@ -124,6 +130,20 @@ class _Printer:
         """``array[indices] if masks``."""
         condition = f" if {self.all(masks)}" if masks else ""
         return f"{array}[{self.all(index)}]{condition}"
+
+
+class _Listing(_Printer):
+    """Interleaves the source."""
+
+    line = ("", 0)
+
+    def op(self, op: Op, depth: int) -> None:
+        here = (op.span.file, op.span.line)
+        source = linecache.getline(*here).strip()
+        if source and here != self.line:
+            self.line = here
+            self.lines += ["", f"{'  ' * depth}# {here[1]}: {source}"]
+        super().op(op, depth)
 
 
 def _axis(axis: GridAxis) -> str:

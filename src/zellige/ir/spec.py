@@ -238,18 +238,31 @@ def _iota(c: _Checker, op: ops.Iota) -> None:
 # --- elementwise
 
 _INTEGERS = (Kind.SIGNED, Kind.UNSIGNED, Kind.INDEX)
+_NUMBERS = (*_INTEGERS, Kind.FLOAT)
+
+
+def domain(op: UnaryOp | BinaryOp | ReduceOp | UpdateOp) -> tuple[Kind, ...]:
+    """The kinds of dtypes that an operation is defined on."""
+    match op:
+        case BinaryOp.DIV:
+            return (Kind.FLOAT,)
+        case BinaryOp.FLOORDIV | BinaryOp.MOD | BinaryOp.SHL | BinaryOp.SHR:
+            return _INTEGERS
+        case UnaryOp.NOT | BinaryOp.AND | BinaryOp.OR | BinaryOp.XOR | UpdateOp.AND | UpdateOp.OR:
+            return (Kind.BOOL, *_INTEGERS)
+        case BinaryOp.EQ | BinaryOp.NE:
+            return (Kind.BOOL, *_NUMBERS)
+        case ReduceOp.ANY | ReduceOp.ALL:
+            return (Kind.BOOL,)
+        case UnaryOp() if op not in (UnaryOp.NEG, UnaryOp.ABS):
+            return (Kind.FLOAT,)
+    return _NUMBERS
 
 
 @_rule
 def _unary(c: _Checker, op: ops.Unary) -> None:
     c.has_type("the result", op.result, op.x.type)
-    match op.op:
-        case UnaryOp.NOT:
-            c.number(op.x, Kind.BOOL, *_INTEGERS)
-        case UnaryOp.NEG | UnaryOp.ABS:
-            c.number(op.x)
-        case _:
-            c.number(op.x, Kind.FLOAT)
+    c.number(op.x, *domain(op.op))
 
 
 @_rule
@@ -257,17 +270,7 @@ def _binary(c: _Checker, op: ops.Binary) -> None:
     c.types("the operands' types", [op.y.type], [op.x.type])
     dtype = dtypes.bool_ if op.op.is_comparison else op.x.type.dtype
     c.has_type("the result", op.result, TileType(dtype, op.x.type.shape))
-    match op.op:
-        case BinaryOp.DIV:
-            c.number(op.x, Kind.FLOAT)
-        case BinaryOp.FLOORDIV | BinaryOp.MOD | BinaryOp.SHL | BinaryOp.SHR:
-            c.number(op.x, *_INTEGERS)
-        case BinaryOp.AND | BinaryOp.OR | BinaryOp.XOR:
-            c.number(op.x, Kind.BOOL, *_INTEGERS)
-        case BinaryOp.EQ | BinaryOp.NE:
-            c.number(op.x, Kind.BOOL, Kind.FLOAT, *_INTEGERS)
-        case _:
-            c.number(op.x)
+    c.number(op.x, *domain(op.op))
 
 
 @_rule
@@ -371,10 +374,7 @@ def _transpose(c: _Checker, op: ops.Transpose) -> None:
 def _reduce(c: _Checker, op: ops.Reduce) -> None:
     c.axis(op.x, op.axis)
     dtype = op.x.type.dtype
-    if op.op in (ReduceOp.ANY, ReduceOp.ALL):
-        c.number(op.x, Kind.BOOL)
-    else:
-        c.number(op.x)
+    c.number(op.x, *domain(op.op))
     if op.op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN):
         dtype = dtypes.index
     shape = op.x.type.shape
@@ -461,10 +461,7 @@ def _store(c: _Checker, op: ops.Store) -> None:
 @_rule
 def _update(c: _Checker, op: ops.Update) -> None:
     array = c.access(op.array, op.index, op.masks, op.value.type, Role.ACC)
-    if op.op in (UpdateOp.AND, UpdateOp.OR):
-        c.require(array.dtype.kind in (Kind.BOOL, Kind.SIGNED, Kind.UNSIGNED), f"no {op.op.value} of {array.dtype}")
-    else:
-        c.number(op.value)
+    c.require(array.dtype.kind in domain(op.op), f"no {op.op.value} of {array.dtype}")
 
 
 @_rule

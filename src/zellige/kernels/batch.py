@@ -6,11 +6,13 @@ The residual stream is f32 [T, D]; products read bf16 and sum in f32.
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f8e4m3, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
 
-T, D, N, K, F, H, HK, G, HD, HALF, C, NB, P, PAGES, PARTS = zl.dims("T D N K F H HK G HD HALF C NB P PAGES PARTS")
+T, D, N, K, F, HK, G, HD = zl.dims("T D N K F HK G HD")
+B, NB, P, PAGES, PARTS, TILES = zl.dims("B NB P PAGES PARTS TILES")
 Y = zl.dtypes("Y", bf16, f32)
+KV = zl.dtypes("KV", bf16, f8e4m3)
 
 
 @zl.kernel
@@ -103,6 +105,24 @@ def linear_parts(
 
 
 @zl.kernel
+def linear_few(
+    x: zl.In[bf16, T, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[Y, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """``linear_rows`` for few tokens: the weights are the left operand, so that their rows fill the matrix units. Same shapes."""
+    cols, rows = zl.grid(N.tiles(BN), T.tiles(BM))
+    acc = zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
+    y[rows, cols] = acc.T.to(y.dtype)
+
+
+@zl.kernel
 def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Static = 512):
     """y = Σₚ part[p]. part f32 [PARTS, T, N]; y [T, N]."""
     t, cols = zl.grid(T, N.tiles(BN))
@@ -113,51 +133,59 @@ def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Stati
 
 
 @zl.kernel
-def sum_parts_add(part: zl.In[f32, PARTS, T, N], *, h: zl.Mut[f32, T, N], BN: zl.Static = 512):
-    """h += Σₚ part[p]. part f32 [PARTS, T, N]; h f32 [T, N]."""
-    t, cols = zl.grid(T, N.tiles(BN))
-    acc = h[t, cols]
+def sum_parts_norm(
+    part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[bf16, T, D]
+):
+    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x bf16 [T, D]."""
+    t = zl.grid(T)
+    row = h[t, :]
     for p in range(PARTS):
-        acc = acc + part[p, t, cols]
-    h[t, cols] = acc
+        row = row + part[p, t, :]
+    h[t, :] = row
+    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
 
 
 @zl.kernel
 def paged_prefill(
     q: zl.In[bf16, T, HK, G, HD],
-    keys: zl.In[bf16, NB, P, HK, HD],
-    values: zl.In[bf16, NB, P, HK, HD],
-    table: zl.In[zl.Index[NB], PAGES],
-    start: zl.UpTo[PAGES * P],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    owner: zl.In[zl.Index[B], TILES],
+    start: zl.In[zl.UpTo[PAGES * P], TILES],
     scale: f32,
     *,
     out: zl.Out[bf16, T, HK, G, HD],
     BM: zl.Static = 64,
     BS: zl.Static = 64,
 ):
-    """Causal attention of T consecutive tokens of one sequence, the first at position ``start``, over the paged cache.
+    """Causal attention of several sequences' next tokens over the paged cache, which holds their keys and values already.
 
-    q, out bf16 [T, HK, G, HD]; keys, values bf16 [NB, P, HK, HD]; table Index[NB] [PAGES]; start + T ≤ PAGES·P."""
-    zl.requires(start + T <= PAGES * P)
-    tile, h, g = zl.grid(zl.ceildiv(T, BM), HK, G)
-    first = tile * BM
-    rows = first + zl.arange(BM)
-    rows = zl.only(rows, rows < T)
+    Rows come in tiles of BM = T / TILES; tile i has consecutive tokens of sequence owner[i], the first at position
+    start[i], and may be filled up with rows that nobody reads. q, out bf16 [T, HK, G, HD]; keys, values bf16
+    or f8e4m3 [NB, P, HK, HD]; table Index[NB] [B, PAGES]; length [B]: tokens of each sequence, those of this pass included."""
+    zl.requires(TILES * BM == T)
+    tile, h, g = zl.grid(TILES, HK, G)
+    b, first = owner[tile], start[tile]
+    lane = zl.arange(BM)
+    rows = tile * BM + lane
     query = q[rows, h, g, :]
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
     steep = scale * LOG2E
-    seen_by_all = (start + first) // BS * BS
+    end = zl.minimum(first + BM, length[b])
+    seen_by_all = zl.minimum(first, end) // BS * BS
     for pos in zl.tiles(seen_by_all, BS):
-        page, row = table[pos // P], pos % P
-        k, v = keys[page, row, h, :], values[page, row, h, :]
+        page, row = table[b, pos // P], pos % P
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
-    for more in zl.tiles(zl.minimum(first + BM, T) + start - seen_by_all, BS):
+    for more in zl.tiles(end - seen_by_all, BS):
         pos = more + seen_by_all
-        page, row = table[pos // P], pos % P
-        k, v = keys[page, row, h, :], values[page, row, h, :]
-        seen = more.active[None, :] & (pos[None, :] <= (rows + start)[:, None])
+        page, row = table[b, pos // P], pos % P
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        seen = more.active[None, :] & (pos[None, :] <= (lane + first)[:, None])
         best, total, acc = attend(query, k, v, best, total, acc, steep, seen)
-    out[rows, h, g, :] = (acc / total[:, None]).to(bf16)
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
 
 
 @zl.kernel
@@ -165,77 +193,33 @@ def prefill_attention(
     q: zl.In[bf16, T, HK, G, HD],
     k: zl.In[bf16, T, HK, HD],
     qkv: zl.In[bf16, T, HK * G + 2 * HK, HD],
+    base: zl.In[zl.Index[T], TILES],
     scale: f32,
     *,
     out: zl.Out[bf16, T, HK, G, HD],
     BM: zl.Static = 64,
     BS: zl.Static = 64,
 ):
-    """Causal attention of a whole prompt over its own keys and values, where no cached ones come before it.
+    """Causal attention of whole prompts over their own keys and values, where no cached ones come before them.
 
-    q, out bf16 [T, HK, G, HD]; k bf16 [T, HK, HD], rotated; the values are the last HK heads of qkv."""
-    tile, h, g = zl.grid(zl.ceildiv(T, BM), HK, G)
+    Rows come in tiles of BM = T / TILES; the prompt that tile i belongs to begins at row base[i]. q, out bf16
+    [T, HK, G, HD]; k bf16 [T, HK, HD], rotated; the values are the last HK heads of qkv."""
+    zl.requires(TILES * BM == T)
+    tile, h, g = zl.grid(TILES, HK, G)
     first = tile * BM
+    begin = zl.minimum(base[tile], first)
     rows = first + zl.arange(BM)
-    rows = zl.only(rows, rows < T)
     query = q[rows, h, g, :]
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
     steep = scale * LOG2E
-    seen_by_all = first // BS * BS
-    for pos in zl.tiles(seen_by_all, BS):
+    seen_by_all = (first - begin) // BS * BS
+    for lane in zl.tiles(seen_by_all, BS):
+        pos = lane + begin
         value = qkv[pos, HK * G + HK + h, :]
-        best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, pos.active[None, :])
-    for more in zl.tiles(zl.minimum(first + BM, T) - seen_by_all, BS):
-        pos = more + seen_by_all
+        best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, lane.active[None, :])
+    for lane in zl.tiles(first + BM - begin - seen_by_all, BS):
+        pos = lane + (begin + seen_by_all)
         value = qkv[pos, HK * G + HK + h, :]
-        seen = more.active[None, :] & (pos[None, :] <= rows[:, None])
+        seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
-    out[rows, h, g, :] = (acc / total[:, None]).to(bf16)
-
-
-@zl.inline
-def turned_rows(x, t, head, g, eps, c, s, half):
-    """The two halves of a head of many tokens after its norm and rotation, f32 [BT, HALF] each."""
-    i = zl.arange(half)
-    a, b = x[t, head, i].to(f32), x[t, head, i + half].to(f32)
-    scale = zl.rsqrt((zl.sum(a * a, axis=1) + zl.sum(b * b, axis=1)) / (2 * half) + eps)[:, None]
-    a, b = a * scale * g[i].to(f32)[None, :], b * scale * g[i + half].to(f32)[None, :]
-    return i, a * c - b * s, b * c + a * s
-
-
-@zl.kernel
-def head_rows(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[bf16, 2 * HALF],
-    k_norm: zl.In[bf16, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    eps: f32,
-    *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    k: zl.Out[bf16, T, HK, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    BT: zl.Static = 16,
-):
-    """``head_norm_rope_append`` for many tokens, BT a program; keys also go to k bf16 [T, HK, HD], in the order of tokens."""
-    zl.requires(P >= 1)
-    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
-    at, s = position[t], slot[t]
-    s = zl.only(s, s >= 0)
-    i = zl.arange(HALF)
-    c, sn = cosine[at, i], sine[at, i]
-    if j < H:
-        i, first, second = turned_rows(qkv, t, j, q_norm, eps, c, sn, HALF)
-        q[t, j, i] = first.to(bf16)
-        q[t, j, i + HALF] = second.to(bf16)
-    elif j < H + HK:
-        i, first, second = turned_rows(qkv, t, j, k_norm, eps, c, sn, HALF)
-        k[t, j - H, i] = first.to(bf16)
-        k[t, j - H, i + HALF] = second.to(bf16)
-        keys[s // P, s % P, j - H, i] = first.to(bf16)
-        keys[s // P, s % P, j - H, i + HALF] = second.to(bf16)
-    else:
-        values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)

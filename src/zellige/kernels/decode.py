@@ -8,7 +8,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import bf16, f32
 
-T, D, N, F, H, HK, HALF, C, NB, P, B, V, PARTS = zl.dims("T D N F H HK HALF C NB P B V PARTS")
+T, D, N, F, B, V, PARTS = zl.dims("T D N F B V PARTS")
 Y = zl.dtypes("Y", bf16, f32)
 
 
@@ -72,51 +72,6 @@ def linear_residual(
     for d in D.tiles(BK):
         acc = acc + w[cols, d].to(f32) * x[t, d].to(f32)[None, :]
     h[t, cols] = h[t, cols] + zl.sum(acc, axis=1)
-
-
-@zl.inline
-def turned(x, t, head, g, eps, cosine, sine, at, half):
-    """The two halves of a head after its norm and rotation (Qwen3: norm, then rotary pairs (i, i + HALF))."""
-    i = zl.arange(half)
-    a, b = x[t, head, i].to(f32), x[t, head, i + half].to(f32)
-    scale = zl.rsqrt((zl.sum(a * a) + zl.sum(b * b)) / (2 * half) + eps)
-    a, b = a * scale * g[i].to(f32), b * scale * g[i + half].to(f32)
-    c, s = cosine[at, i], sine[at, i]
-    return i, a * c - b * s, b * c + a * s
-
-
-@zl.kernel
-def head_norm_rope_append(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[bf16, 2 * HALF],
-    k_norm: zl.In[bf16, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    eps: f32,
-    *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-):
-    """Norm and rotation of query and key heads; keys and values go to their slots of the paged cache.
-
-    qkv bf16 [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q bf16 [T, H, HD]."""
-    t, j = zl.grid(T, H + 2 * HK)
-    at, s = position[t], slot[t]
-    if j < H:
-        i, first, second = turned(qkv, t, j, q_norm, eps, cosine, sine, at, HALF)
-        q[t, j, i] = first.to(bf16)
-        q[t, j, i + HALF] = second.to(bf16)
-    elif j < H + HK:
-        if s.present:
-            i, first, second = turned(qkv, t, j, k_norm, eps, cosine, sine, at, HALF)
-            keys[s // P, s % P, j - H, i] = first.to(bf16)
-            keys[s // P, s % P, j - H, i + HALF] = second.to(bf16)
-    else:
-        if s.present:
-            values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
 
 
 @zl.kernel

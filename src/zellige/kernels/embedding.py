@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import f32
+from zellige.kernels.weights import W
 
 T, D, V, B, S = zl.dims("T D V B S")
-W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_0, zl.Q4_1)
 
 
 @zl.kernel

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f8e4m3, f32
 
 B, HK, G, S, HD, NB, P, PAGES, SPLITS = zl.dims("B HK G S HD NB P PAGES SPLITS")
+KV = zl.dtypes("KV", bf16, f8e4m3)
 
 LOG2E = 1.4426950408889634
 
@@ -55,8 +56,8 @@ def attention_causal(
 @zl.kernel
 def paged_decode_partial(
     q: zl.In[bf16, B, HK, G, HD],
-    keys: zl.In[bf16, NB, P, HK, HD],
-    values: zl.In[bf16, NB, P, HK, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
     length: zl.In[zl.UpTo[PAGES * P], B],
     scale: f32,
@@ -64,25 +65,25 @@ def paged_decode_partial(
     part: zl.Out[f32, B, HK, SPLITS, G, HD],
     best_of: zl.Out[f32, B, HK, SPLITS, G],
     total_of: zl.Out[f32, B, HK, SPLITS, G],
-    CHUNK: zl.Static = 128,
+    WAYS: zl.Static = 16,
     BS: zl.Static = 64,
 ):
-    """Decode attention over one chunk of each context: unnormalised sums, and the soft-max state to combine them by.
+    """Decode attention over every SPLITS-th tile of BS positions of each context: unnormalised sums, and the soft-max state to
+    combine them by. How a context is divided depends on its own length alone.
 
-    q bf16 [B, HK, G, HD]; keys, values bf16 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]; SPLITS·CHUNK ≥ PAGES·P."""
-    zl.requires(SPLITS * CHUNK >= PAGES * P)
+    q bf16 [B, HK, G, HD]; keys, values bf16 or f8e4m3 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]."""
+    zl.requires(SPLITS == WAYS)
     b, h, s = zl.grid(B, HK, SPLITS)
     query = q[b, h, :, :]
     best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
     steep = scale * LOG2E
-    start = s * CHUNK
-    count = zl.minimum(zl.maximum(length[b] - start, 0), CHUNK)
-    for lane in zl.tiles(count, BS):
-        pos = lane + start
+    count = length[b]
+    for tile in range(s, (count + BS - 1) // BS, WAYS):
+        pos = tile * BS + zl.arange(BS)
+        pos = zl.only(pos, pos < count)
         page, row = table[b, pos // P], pos % P
-        best, total, acc = attend(
-            query, keys[page, row, h, :], values[page, row, h, :], best, total, acc, steep, lane.active[None, :]
-        )
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
     part[b, h, s, :, :] = acc
     best_of[b, h, s, :] = best * steep
     total_of[b, h, s, :] = total

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f32
+from zellige.kernels.weights import W
 
 T, N, K = zl.dims("T N K")
-W = zl.dtypes("W", zl.f32, zl.f16, zl.bf16, zl.Q8_0, zl.Q4_0, zl.Q4_1)
 
 TILES = [{"BM": 64, "BN": 64}, {"BM": 64, "BN": 32}, {"BM": 16, "BN": 32}, {"BM": 8, "BN": 32}]
 """Tiles of the ``*_matrix`` schedules: large ones for many tokens, thin ones where a few tokens share the weights."""
@@ -20,6 +20,13 @@ TILES = [{"BM": 64, "BN": 64}, {"BM": 64, "BN": 32}, {"BM": 16, "BN": 32}, {"BM"
 def silu(x):
     """x · sigmoid(x)."""
     return x * zl.sigmoid(x)
+
+
+@zl.kernel
+def add_bias(bias: zl.In[f32, N], *, y: zl.Mut[f32, T, N]):
+    """y += bias. bias f32 [N]; y f32 [T, N]."""
+    t = zl.grid(T)
+    y[t, :] = y[t, :] + bias[:]
 
 
 @zl.kernel

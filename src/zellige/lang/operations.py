@@ -212,6 +212,11 @@ def fma(x: Any, y: Any, z: Any) -> Any:
     """x·y + z (a backend may fuse it into one rounding)."""
 
 
+@operation
+def popcount(x: Any) -> Any:
+    """How many bits of an integer are 1, of a negative one in two's complement: i32."""
+
+
 # --- across lanes
 @operation
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -1,18 +1,23 @@
 """The engine core: takes requests, yields events. Knows nothing of HTTP, terminals, files or kernels.
 
-One `step` is: the scheduler picks tokens, `build_step` makes arrays of them, the runner computes, and each sequence
-whose tokens are all computed gets one more token, or ends. The caller owns the loop.
+One step is: the scheduler picks tokens, `StepBuilder` makes arrays of them, the runner computes, and each sequence whose
+tokens are all computed gets one more token, or ends. The caller owns the loop.
+
+Where the runner allows it, a step is started before the results of the one before are there, on the assumption that no
+answer ends by what it says: the device works while the host turns tokens to text. What is computed for a sequence that did
+end is dropped; its pages are leased until that step has run.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from zellige.diagnostics import ZelligeError
+from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.kv_cache import PagePool
 from zellige.llm.prefix_cache import PrefixCache
-from zellige.llm.protocol import Runner, StepResult
+from zellige.llm.protocol import Runner, StepBatch, StepResult
 from zellige.llm.requests import (
     Event,
     FinishEvent,
@@ -24,7 +29,7 @@ from zellige.llm.requests import (
 )
 from zellige.llm.scheduler import Scheduler, Work
 from zellige.llm.sequence import Sequence
-from zellige.llm.step_builder import build_step
+from zellige.llm.step_builder import StepBuilder
 from zellige.llm.stop_strings import StopMatcher
 from zellige.llm.tokenizer import TextDecoder, Tokenizer
 
@@ -48,6 +53,22 @@ class _Output:
 
     decoder: TextDecoder | None
     matcher: StopMatcher
+    ends: frozenset[int]
+    """Ids that end the answer."""
+
+    def push(self, token: int) -> tuple[str, bool]:
+        """The text that `token` makes safe to show, and whether a stop string occurred."""
+        return self.matcher.push(self.decoder.push(token)) if self.decoder is not None else ("", False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step that was started."""
+
+    number: int
+    work: list[Work]
+    batch: StepBatch
+    wait: Callable[[], StepResult]
 
 
 class Engine:
@@ -66,11 +87,16 @@ class Engine:
         max_step_tokens: int = 512,
         prefix_cache: bool = True,
     ) -> None:
+        if max_sequences > runner.lanes:
+            raise InternalError(f"{max_sequences} sequences at once, but the runner has {runner.lanes} lanes")
         self._runner = runner
         self._tokenizer = tokenizer
         self._pool = PagePool(runner.num_pages, runner.page_size)
         self._cache = PrefixCache(self._pool) if prefix_cache else None
         self._scheduler = Scheduler(self._pool, self._cache, max_sequences=max_sequences, max_tokens=max_step_tokens)
+        self._builder = StepBuilder(runner.page_size, self._pool.pages_for(runner.max_context))
+        self._flight: _Flight | None = None
+        self._limit = min(runner.max_context, runner.num_pages * runner.page_size)
         self._ids = itertools.count()
         self._active: dict[int, tuple[Sequence, _Output]] = {}
         self._steps = self._computed_tokens = self._cached_tokens = 0
@@ -78,7 +104,7 @@ class Engine:
     @property
     def context_limit(self) -> int:
         """The most tokens that one request may have, prompt and answer: what model and KV cache allow."""
-        return min(self._runner.max_context, self._runner.num_pages * self._runner.page_size)
+        return self._limit
 
     @property
     def busy(self) -> bool:
@@ -104,11 +130,14 @@ class Engine:
         """
         self._check(request)
         if isinstance(request, GenerateRequest):
-            request = GenerateRequest(request.prompt_ids, request.params.seeded())
+            request = replace(request, params=request.params.seeded())
         number = next(self._ids)
-        sequence = Sequence(number, request, arrival=number)
+        sequence = Sequence(number, request, limit=self._limit)
         decoder = self._tokenizer.stream() if self._tokenizer is not None and not sequence.scores else None
-        self._active[number] = (sequence, _Output(decoder, StopMatcher(sequence.params.stop)))
+        ends = frozenset(sequence.params.stop_token_ids)
+        if self._tokenizer is not None and not sequence.params.ignore_eos:
+            ends |= self._tokenizer.eos_ids
+        self._active[number] = (sequence, _Output(decoder, StopMatcher(sequence.params.stop), ends))
         self._scheduler.add(sequence)
         return number
 
@@ -119,45 +148,74 @@ class Engine:
         return [self._finish(self._active[request][0], "cancelled")]
 
     def step(self) -> list[Event]:
-        """One forward pass; returns what came of it. Without unfinished requests: nothing happens."""
+        """Finish one forward pass; returns what came of it. Without unfinished requests: nothing happens.
+
+        An error that is no `ZelligeError` (an interrupt, a defect) is raised; the requests of that pass are over then, and
+        the engine can go on with the others."""
+        flight = self._flight or self._start()
+        if flight is None:
+            return []
+        self._flight = self._start() if self._runner.lookahead else None
+        try:
+            result = flight.wait()
+        except ZelligeError as error:
+            return self._fail(flight, error)
+        except BaseException:
+            self._fail(flight, None)
+            raise
+        finally:
+            self._pool.complete_step(flight.number)
+        self._steps += 1
+        self._computed_tokens += flight.batch.tokens
+        return self._collect(flight, result)
+
+    def _fail(self, flight: _Flight, error: ZelligeError | None) -> list[Event]:
+        """End what is unfinished of a pass that did not come to its end."""
+        failed = [item.sequence for item in flight.work if item.sequence.request_id in self._active]
+        return [self._finish(sequence, "error", error=error) for sequence in failed]
+
+    def _start(self) -> _Flight | None:
+        """Give the next step to the runner; None if there is nothing to compute before another one has completed."""
         work = self._scheduler.schedule()
         if not work:
-            return []
-        batch = build_step(work, page_size=self._pool.page_size)
+            return None
+        batch = self._builder.build(work)
         number = self._pool.begin_step()
+        self._scheduler.started(work)
         try:
-            result = self._runner.step(batch)
-        except ZelligeError as error:
-            return [self._finish(item.sequence, "error", error=error) for item in work]
-        finally:
-            self._pool.complete_step(number)
-        self._steps += 1
-        self._computed_tokens += batch.tokens
+            return _Flight(number, work, batch, self._runner.start(batch))
+        except BaseException as error:  # raised in its turn, when the passes before it have been awaited
+            return _Flight(number, work, batch, _raising(error))
+
+    def _collect(self, flight: _Flight, result: StepResult) -> list[Event]:
         events: list[Event] = []
-        for b, item in enumerate(work):
-            first = int(batch.offsets[b])
-            self._scheduler.computed(item)
-            if item.sequence.scores:
-                events += self._score(item, result, first)
-            elif batch.sample[b] is not None:
-                events += self._append(item.sequence, int(result.token_ids[b]), float(result.logprobs[b]))
+        active, completed = self._active, self._scheduler.completed
+        tokens, logprobs = result.token_ids.tolist(), result.logprobs.tolist()
+        for b, item in enumerate(flight.work):
+            sequence = item.sequence
+            entry = active.get(sequence.request_id)
+            if entry is None:
+                continue  # it ended or was cancelled after this step had been started
+            completed(item)
+            if sequence.scores:
+                if not item.stale:
+                    events += self._score(item, result, int(flight.batch.offsets[b]))
+            elif item.completes:
+                self._append(sequence, entry[1], tokens[b], logprobs[b], events)
         return events
 
-    def _append(self, sequence: Sequence, token: int, logprob: float) -> list[Event]:
+    def _append(self, sequence: Sequence, output: _Output, token: int, logprob: float, events: list[Event]) -> None:
         params = sequence.params
-        output = self._active[sequence.request_id][1]
         if sequence.generated == 0:
             self._cached_tokens += sequence.cached_tokens or 0
+        sequence.drawing -= 1
         sequence.tokens.append(token)
-        text, stopped = output.matcher.push(output.decoder.push(token) if output.decoder else "")
-        chance = logprob if params.logprobs else None
-        events: list[Event] = [TokenEvent(sequence.request_id, token, text, chance)]
-        ends = self._tokenizer.eos_ids if self._tokenizer is not None and not params.ignore_eos else frozenset()
-        if stopped or token in ends or token in params.stop_token_ids:
+        text, stopped = output.push(token)
+        events.append(TokenEvent(sequence.request_id, token, text, logprob if params.logprobs else None))
+        if stopped or token in output.ends:
             events.append(self._finish(sequence, "stop", drop_text=stopped))
-        elif sequence.generated == params.max_tokens or len(sequence.tokens) >= self.context_limit:
+        elif len(sequence.tokens) >= sequence.limit:
             events.append(self._finish(sequence, "length"))
-        return events
 
     def _score(self, item: Work, result: StepResult, first: int) -> list[Event]:
         sequence = item.sequence
@@ -165,9 +223,9 @@ class Engine:
         rows = slice(first, first + min(item.count, len(sequence.tokens) - 1 - len(sequence.logprobs)))
         sequence.logprobs += result.row_logprobs[rows].tolist()
         sequence.argmax += result.row_argmax[rows].tolist()
-        if sequence.remaining:
+        if sequence.stored < len(sequence.tokens):
             return []
-        self._active.pop(sequence.request_id)
+        del self._active[sequence.request_id]
         self._scheduler.remove(sequence)
         return [ScoreEvent(sequence.request_id, tuple(sequence.logprobs), tuple(sequence.argmax))]
 
@@ -202,7 +260,8 @@ class Engine:
             raise ZelligeError("ZL0704", "the prompt is empty", help="give at least one token")
         vocab = self._runner.vocab_size
         stops = request.params.stop_token_ids if isinstance(request, GenerateRequest) else ()
-        for where, tokens in (("prompt", ids), ("stop_token_ids", stops)):
+        biased = tuple(request.params.logit_bias) if isinstance(request, GenerateRequest) else ()
+        for where, tokens in (("prompt", ids), ("stop_token_ids", stops), ("logit_bias", biased)):
             for index, token in enumerate(tokens):
                 if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
                     raise ZelligeError(
@@ -225,3 +284,10 @@ class Engine:
             )
         if generate and request.params.stop and self._tokenizer is None:  # type: ignore[union-attr]
             raise ZelligeError("ZL0701", "stop strings need a tokenizer", help="use stop_token_ids")
+
+
+def _raising(error: BaseException) -> Callable[[], StepResult]:
+    def wait() -> StepResult:
+        raise error
+
+    return wait

@@ -1,27 +1,33 @@
-"""Runs forward passes of Qwen3 in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
+"""Runs forward passes in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
 
-Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device.
-Prefill passes are rounded up as well; the first of a conversation is a graph, later ones are launched one by one, since
-their start is part of the launches.
+Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device:
+in place while the batch stays the same, else through `lanes.Lanes`. The host waits for nothing but what it shows.
+Prefill passes are graphs as well, one for each shape (`packing.Shape`); each holds the prompts of as many sequences as fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from zellige.diagnostics import ZelligeError
-from zellige.ir.dtypes import bf16, f32, i32
+from zellige.diagnostics import InternalError, ZelligeError
+from zellige.ir.dtypes import bf16, f8e4m3, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.kernels.random import fill_uniform
 from zellige.kernels.sampling import log_probability
-from zellige.llm.draw import draw
-from zellige.llm.models.qwen3 import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
-from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
+from zellige.llm import packing
+from zellige.llm.draw import Draws, Sampler
+from zellige.llm.lanes import Drawn, Lanes
+from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
+from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, random_weight
+from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
+from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
@@ -30,123 +36,104 @@ from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of recorded decode steps."""
-CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-"""Sizes of prefill passes."""
 SCORED = 128
 """Most tokens of a pass whose every row gets logits."""
-ATTENTION_CHUNKS = {1: 64, 2: 64, 4: 128, 8: 256, 16: 512}
-"""Positions that one program of decode attention covers, by batch; larger batches cover the whole context."""
 
 
 @dataclass(slots=True)
 class _Decode:
-    """A recorded decode step."""
+    """A recorded decode step; it leaves the tokens that it draws where it reads them."""
 
     graph: Graph
     inputs: DecodeInputs
     logits: Tensor
-    table: Int32Array
-    """What the device's block table holds."""
-
-
-@dataclass(slots=True)
-class _Rows:
-    """The inputs of a decode step on the host, padded to the size of its graph; ``count`` sequences are real."""
-
-    count: int
-    ids: Int32Array
-    position: Int32Array
-    slot: Int32Array
-    length: Int32Array
-    table: Int32Array
-
-    def equal(self, other: _Rows) -> bool:
-        """Whether both ask for the same step."""
-        return self.count == other.count and all(
-            np.array_equal(getattr(self, name), getattr(other, name))
-            for name in ("ids", "position", "slot", "length", "table")
-        )
-
-    def following(self, page_size: int) -> _Rows | None:
-        """The next step if every sequence goes on, its tokens not known yet; None if one needs another page for that."""
-        n = self.count
-        if np.any((self.position[:n] + 1) % page_size == 0) or np.any(self.slot[:n] < 0):
-            return None
-        grow = np.zeros_like(self.position)
-        grow[:n] = 1
-        return _Rows(n, np.zeros_like(self.ids), self.position + grow, self.slot + grow, self.length + grow, self.table)
-
-
-@dataclass(slots=True)
-class _Ahead:
-    """A decode step that runs on a guess."""
-
-    todo: _Decode
-    rows: _Rows
-    arriving: Callable[[], Any]
+    draws: Draws
+    drawn: Drawn
+    known: Int32Array | None = None
+    """The block table of the batch that the device has, if it is all of it: the same object is sent once."""
 
 
 @dataclass(slots=True)
 class _Prefill:
-    """Input tensors of a prefill pass, and its graph for start 0."""
+    """A recorded prefill pass."""
 
+    graph: Graph
     inputs: PrefillInputs
-    graph: Graph | None = None
-    logits: Tensor | None = None
+    logits: Tensor
+    draws: Draws
+    drawn: Drawn
 
 
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    Errors: ZL0604 (another architecture), ZL0506 (memory)."""
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
+    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
+    on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the KV cache, or a function that says how
+    many of so many bytes, asked once the weights are there.
+
+    Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
     def __init__(
         self,
         model: ModelFile | None,
         config: ModelConfig,
         *,
-        num_pages: int,
+        num_pages: int | Callable[[int], int],
         page_size: int,
         max_context: int,
         executor: Executor,
-        overlap: bool = True,
+        dtype: DType = "auto",
+        kv_dtype: KVDType = "bf16",
+        lanes: int = 1024,
+        lookahead: bool = True,
+        invariant: bool = False,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if not config.qk_norm or config.rope_pairs != "halves" or config.qkv_bias:
+        if invariant and (config.experts or dtype == "fp8"):
             raise ZelligeError(
-                "ZL0604",
-                f"architecture '{config.architecture}' has no fused kernels yet",
-                help="supported: qwen3; or device='cpu'",
+                "ZL0701",
+                "batch_invariant is not there for mixtures of experts and fp8 weights yet",
+                help="leave batch_invariant out, or use dtype='bf16'",
             )
-        self.page_size, self.num_pages = page_size, num_pages
+        if invariant:
+            dtype = "bf16"
+        if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
+            raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
+        self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
         self.executor = executor
-        self._pages = -(-(max_context + CHUNKS[0]) // page_size)
+        self._pages = -(-(max_context + 1) // page_size)  # a step ahead may look one position too far
         with using(self.executor):
-            self.weights = Weights.made(
-                config, self._random if model is None else _loader(model, self.executor, progress)
-            )
-            self._cache = self._new_cache()
+            if model is None:
+                matrix = random_matrix if dtype == "fp8" else random_weight
+                self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
+                factors = None
+            else:
+                loader = Loader(model, executor, dtype, progress)
+                self.weights = Weights.made(config, loader.weight, loader.matrix)
+                factors = loader.rope_factors()
+                check_weights(model, self.weights.tensors(), executor)
+            page_bytes = config.kv_bytes(page_size) // (2 if kv_dtype == "fp8" else 1)
+            self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(page_bytes)
+            self._cache = self._new_cache(factors, kv_dtype)
         self._decodes: dict[int, _Decode] = {}
-        self._prefills: dict[tuple[int, bool], _Prefill] = {}
-        self._ahead: _Ahead | None = None
-        self.overlap = overlap
+        self._prefills: dict[packing.Shape, _Prefill] = {}
+        self._buffers: dict[str, Tensor] = {}
+        self.lanes, self.lookahead = lanes, lookahead
+        self._invariant = invariant
+        self._products = InvariantProducts if invariant else Products
+        self._lanes = Lanes(executor, lanes, config.vocab_size)
+        self._sampler = Sampler(executor, config.vocab_size)
+        self._held: Drawn | None = None
+        """Of the last decode pass, if its tokens are not in the lanes yet."""
 
-    def _random(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        made = self.executor.empty(shape, bf16)
-        if "norm" in name:
-            made.write(np.ones(shape, np.float32))
-        else:
-            seed = int.from_bytes(name.encode()[-8:], "little")
-            fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
-        return made
-
-    def _new_cache(self) -> Caches:
+    def _new_cache(self, factors: Float32Array | None, kv_dtype: KVDType) -> Caches:
         c, make = self.config, self.executor
-        shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
-        angles = np.arange(self.max_context + CHUNKS[-1])[:, None] * c.inverse_frequencies()[None, :]
-        keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
+        shape, held = (self.num_pages, self.page_size, c.kv_heads, c.head_dim), {"bf16": bf16, "fp8": f8e4m3}[kv_dtype]
+        angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies(factors)[None, :]
+        keys, values = (tuple(make.zeros(shape, held) for _ in range(c.layers)) for _ in range(2))
         return Caches(
             keys,
             values,
@@ -179,172 +166,198 @@ class FusedRunner:
             length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
-            chunk = ATTENTION_CHUNKS.get(size, self._pages * self.page_size)
             with using(self.executor), record() as graph:
-                logits = decode_step(self.config, self.weights, self._cache, inputs, self.executor, chunk)
-            self._decodes[size] = _Decode(graph, inputs, logits, np.zeros((size, self._pages), np.int32))
+                logits = decode_step(
+                    self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
+                )
+            draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
+            self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn)
         return self._decodes[size]
 
-    def _prefill_pass(self, tokens: int, *, every_row: bool) -> _Prefill:
-        size = next(c for c in CHUNKS if c >= tokens)
-        if (size, every_row) not in self._prefills:
-            ids, position, slot = self._row_inputs(size)
-            pages = self._pages + -(-size // self.page_size)
-            table = self._integers((pages,), ContractKind.INDEX, self.num_pages)
-            last = self._integers((size if every_row else 1,), ContractKind.INDEX, size)
-            token = self._integers(last.shape, ContractKind.INDEX, self.vocab_size)
-            self._prefills[size, every_row] = _Prefill(PrefillInputs(ids, position, slot, table, last, token, 0))
-        return self._prefills[size, every_row]
+    def prefill_pass(self, shape: packing.Shape) -> _Prefill:
+        """The recorded prefill pass of that shape (made on first use)."""
+        if shape not in self._prefills:
+            rows, positions = shape.rows, self._pages * self.page_size
+            ids, position, slot = self._row_inputs(rows)
+            index, up_to = ContractKind.INDEX, ContractKind.UP_TO
+            tiles = (rows // shape.tile,)
+            inputs = PrefillInputs(
+                ids,
+                position,
+                slot,
+                table=self._integers((shape.sequences, self._pages), index, self.num_pages),
+                length=self._integers((shape.sequences,), up_to, positions),
+                owner=self._integers(tiles, index, shape.sequences),
+                start=self._integers(tiles, up_to, positions),
+                base=self._integers(tiles, index, rows),
+                last=self._integers((shape.wanted,), index, rows),
+                token=self._integers((shape.wanted,), index, self.vocab_size),
+            )
+            with using(self.executor), record() as graph:
+                logits = prefill_step(
+                    self.config,
+                    self.weights,
+                    self._cache,
+                    inputs,
+                    self.executor,
+                    fresh=shape.fresh,
+                    buffers=self._buffers,
+                    products_of=self._products,
+                )
+            draws, drawn = Draws(self._sampler, shape.wanted, recorded=True), self._lanes.drawn(inputs.token)
+            self._prefills[shape] = _Prefill(graph, inputs, logits, draws, drawn)
+        return self._prefills[shape]
 
-    def prepare(self, *, sequences: tuple[int, ...] = (), tokens: tuple[int, ...] = ()) -> int:
-        """Records decode steps for these numbers of sequences and prefill passes for these lengths, before they are needed.
+    def prepare(
+        self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = (), sampled: bool = False
+    ) -> int:
+        """Records decode steps for these numbers of sequences and prefill passes of these shapes, before they are needed.
 
-        Gives the number of launches."""
-        launches = sum(len(self.decode_pass(n).graph) for n in sequences)
-        return launches + sum(len(self._recorded(self._prefill_pass(n, every_row=False))[0]) for n in tokens)
+        ``sampled``: and draws with filters from their logits. Gives the number of launches."""
+        passes: list[_Decode | _Prefill] = [self.decode_pass(n) for n in sequences]
+        passes += [self.prefill_pass(shape) for shape in prefills]
+        launches = sum(len(todo.graph) for todo in passes)
+        for todo in passes:
+            self._lanes.prepare(todo.drawn)
+            if sampled:
+                logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
+                launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
+        return launches
 
     # --- one step
-    def step(self, batch: StepBatch) -> StepResult:
-        """One forward pass; results are on the host when it returns."""
-        tokens = np.full(batch.sequences, -1, np.int32)
-        logprobs = np.full(batch.sequences, np.nan, np.float32)
+    def start(self, batch: StepBatch) -> Callable[[], StepResult]:
+        """Gives one forward pass to the device; what is given back waits for its results (but score mode waits at once)."""
         row_logprobs = row_argmax = None
+        scored: set[int] = set()
         if batch.targets is not None:
             row_logprobs, row_argmax = np.full(batch.tokens, np.nan, np.float32), np.zeros(batch.tokens, np.int32)
+            scored = {b for b in range(batch.sequences) if np.any(batch.targets[slice(*batch.offsets[b : b + 2])] >= 0)}
+            self._score(batch, sorted(scored), row_logprobs, row_argmax)
         sizes = np.diff(batch.offsets)
-        singles = np.flatnonzero(sizes == 1) if batch.targets is None else np.zeros(0, np.int64)
+        singles = np.array([b for b in np.flatnonzero(sizes == 1).tolist() if b not in scored], np.int64)
+        prompts = [b for b in np.flatnonzero(sizes > 1).tolist() if b not in scored]
         for first in range(0, len(singles), BATCHES[-1]):
-            self._run_singles(batch, singles[first : first + BATCHES[-1]], tokens, logprobs)
-        for b in np.flatnonzero(sizes > 1) if batch.targets is None else range(batch.sequences):
-            self._run_sequence(batch, int(b), tokens, logprobs, row_logprobs, row_argmax)
-        return StepResult(tokens, logprobs, row_logprobs, row_argmax)
+            self._decode(batch, singles[first : first + BATCHES[-1]])
+        if prompts:
+            self._release()  # before a prompt gets a lane that one of an earlier step had
+        most = MOST_WITH_EXPERTS if self.config.experts else packing.ROWS[-1]
+        for pieces in packing.passes(batch, prompts, most):
+            self._prefill(batch, pieces)
+        arriving = self._fetch(batch, singles if len(singles) == batch.sequences <= BATCHES[-1] else None)
 
-    def _run_singles(self, batch: StepBatch, which: Any, tokens: Int32Array, logprobs: Float32Array) -> None:
-        """Sequences with one token each, together.
+        def wait() -> StepResult:
+            return StepResult(*arriving(), row_logprobs, row_argmax)
 
-        While the host waits for the tokens of a greedy step, the device runs the next one already, on the guess that all
-        sequences go on. A wrong guess costs a step's time and nothing else: what it wrote to the cache lies behind the end
-        of its sequence, in that sequence's own page, and whoever gets the page later writes after it, on the same stream.
-        """
+        return wait
+
+    def _decode(self, batch: StepBatch, which: Any) -> None:
+        """Sequences with one token each, together. Their next tokens stay in ``_held``."""
         todo = self.decode_pass(len(which))
-        rows = _rows(batch, which, todo)
-        places = [i for i, b in enumerate(which) if batch.sample[b] is not None]
-        wanted = [int(which[i]) for i in places]
-        specs = [spec for b in which if (spec := batch.sample[b]) is not None]
-        greedy = all(_greedy(spec) for spec in specs)
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.todo is todo and ahead.rows.equal(rows):
-            arriving = ahead.arriving
-        else:
-            arriving = self._start(todo, rows, known_ids=None)
-        if greedy and len(places) == len(which) and self.overlap:
-            after = rows.following(self.page_size)
-            if after is not None:
-                self._ahead = _Ahead(todo, after, self._start(todo, after, known_ids=True))
-        if greedy:
-            ids = arriving()
-            if self._ahead is not None:
-                self._ahead.rows.ids[: len(which)] = ids[: len(which)]
-            tokens[wanted] = ids[places]
-            return
-        self._draw(todo.logits.numpy()[places], specs, wanted, tokens, logprobs)
-
-    def _start(self, todo: _Decode, rows: _Rows, *, known_ids: bool | None) -> Callable[[], Any]:
-        """Gives a decode step to the device; what is given back waits for its tokens. ``known_ids``: they are there already."""
-        inputs = todo.inputs
-        if not known_ids:
-            inputs.ids.write(rows.ids)
-        inputs.position.write(rows.position)
-        inputs.slot.write(rows.slot)
-        inputs.length.write(rows.length)
-        if not np.array_equal(rows.table, todo.table):
-            inputs.table.write(rows.table)
-            todo.table = rows.table
+        inputs, size = todo.inputs, todo.inputs.ids.shape[0]
+        lanes, ids = _padded(batch.lanes[which], size, -1), batch.token_ids[batch.offsets[which]]
+        stay = self._held is todo.drawn and np.array_equal(lanes, todo.drawn.lanes) and bool(np.all(ids == UNKNOWN))
+        if not stay:
+            self._release()
+            todo.drawn.set_lanes(lanes)
+            self._lanes.pick(todo.drawn, ids)
+        first = batch.offsets[which]
+        inputs.position.write(_padded(batch.positions[first], size))
+        inputs.slot.write(_padded(batch.slots[first], size, -1))
+        inputs.length.write(_padded(batch.context_lengths[which], size))
+        if batch.block_table is not todo.known or len(which) < batch.sequences:
+            table = np.zeros((size, self._pages), np.int32)
+            known = batch.block_table[which, : self._pages]
+            table[: len(which), : known.shape[1]] = known
+            inputs.table.write(table)
+            todo.known = batch.block_table if len(which) == batch.sequences else None
         with using(self.executor):
             todo.graph.replay()
-        return self.executor.fetch(inputs.ids)
+        specs = [batch.sample[b] for b in which]
+        todo.drawn.logprobs = None
+        if not all(spec is None or spec.greedy for spec in specs):
+            histories = {i: batch.histories[b] for i, b in enumerate(which.tolist()) if b in batch.histories}
+            todo.drawn.logprobs = todo.draws.draw(
+                todo.logits, inputs.length, inputs.ids, specs, batch.lanes[which], histories
+            )
+        self._held = todo.drawn
 
-    def _run_sequence(
-        self,
-        batch: StepBatch,
-        b: int,
-        tokens: Int32Array,
-        logprobs: Float32Array,
-        row_logprobs: Float32Array | None,
-        row_argmax: Int32Array | None,
+    def _release(self) -> None:
+        """Puts the tokens of the last decode pass into the lanes, before something else needs them or their place."""
+        if self._held is not None:
+            self._lanes.keep(self._held)
+            self._held = None
+
+    def _prefill(self, batch: StepBatch, pieces: list[packing.Piece]) -> None:
+        """One pass over the prompts of several sequences; draws the tokens of those that are complete, into their lanes."""
+        todo = self._replay(batch, pieces, self._shape_of(batch, pieces))
+        ends = [p.first + p.count == batch.offsets[p.sequence + 1] for p in pieces]
+        specs = [batch.sample[p.sequence] if end else None for p, end in zip(pieces, ends, strict=True)]
+        if all(spec is None for spec in specs):
+            return
+        lanes = batch.lanes[[p.sequence for p in pieces]]
+        todo.drawn.logprobs = None
+        if not all(spec is None or spec.greedy for spec in specs):
+            histories = {
+                i: batch.histories[p.sequence]
+                for i, p in enumerate(pieces)
+                if ends[i] and p.sequence in batch.histories
+            }
+            todo.drawn.logprobs = todo.draws.draw(
+                todo.logits, todo.inputs.length, todo.inputs.token, specs, lanes, histories
+            )
+        todo.drawn.set_lanes(np.where([spec is None for spec in specs], np.int32(-1), lanes))
+        self._lanes.keep(todo.drawn)
+
+    def _fetch(self, batch: StepBatch, decoded: Any) -> Callable[[], tuple[Int32Array, Float32Array]]:
+        """Starts to copy the tokens of a batch and their log-probabilities; ``decoded``: all of them are in ``_held``."""
+        logprobs = any(spec is not None and spec.want_logprob for spec in batch.sample)
+        if decoded is not None and self._held is not None:
+            places, tokens = decoded, self.executor.fetch(self._held.tokens)
+            chances = self.executor.fetch(self._held.logprobs) if self._held.logprobs is not None else None
+        else:
+            self._release()
+            places = batch.lanes
+            tokens, chances = self._lanes.fetch(logprobs=logprobs)
+        absent = np.array([spec is None for spec in batch.sample])
+
+        def wait() -> tuple[Int32Array, Float32Array]:
+            found = np.where(absent, np.int32(-1), tokens()[places])
+            if chances is None:
+                return found, np.full(len(found), np.nan, np.float32)
+            wanted = [spec is not None and spec.want_logprob for spec in batch.sample]
+            return found, np.where(wanted, chances()[places], np.float32(np.nan))
+
+        return wait
+
+    def _score(
+        self, batch: StepBatch, sequences: list[int], row_logprobs: Float32Array, row_argmax: Int32Array
     ) -> None:
-        """Several tokens of one sequence, in passes of at most the largest chunk."""
-        most = CHUNKS[-1] if row_logprobs is None else SCORED
-        begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
-        logits: Tensor | None = None
-        for first in range(begin, end, most):
-            rows = np.arange(first, min(first + most, end))
-            logits = self._run_chunk(batch, b, rows, every_row=row_logprobs is not None)
-            if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
+        """Log-probabilities of the given next tokens, a stretch of one sequence at a time."""
+        assert batch.targets is not None
+        for b in sequences:
+            for first in range(int(batch.offsets[b]), int(batch.offsets[b + 1]), SCORED):
+                piece = packing.Piece(b, first, min(SCORED, int(batch.offsets[b + 1]) - first))
+                shape = self._shape_of(batch, [piece])
+                todo = self._replay(batch, [piece], replace(shape, wanted=shape.rows))
+                rows = slice(first, first + piece.count)
                 wanted = batch.targets[rows]
-                found, best = log_probability(logits.numpy()[: len(rows)], wanted)
+                found, best = log_probability(todo.logits.numpy()[: piece.count], wanted)
                 row_logprobs[rows] = np.where(wanted >= 0, found.numpy(), np.nan)
                 row_argmax[rows] = best.numpy()
-        spec = batch.sample[b]
-        if spec is not None and _greedy(spec):
-            tokens[b] = self._prefill_pass(len(rows), every_row=False).inputs.token.numpy()[0]
-        elif spec is not None and logits is not None:
-            self._draw(logits.numpy()[:1], [spec], [b], tokens, logprobs)
 
-    def _run_chunk(self, batch: StepBatch, b: int, rows: Any, *, every_row: bool) -> Tensor:
-        todo = self._prefill_pass(len(rows), every_row=every_row)
-        inputs, size, start = todo.inputs, todo.inputs.ids.shape[0], int(batch.positions[rows[0]])
-        inputs.ids.write(_padded(batch.token_ids[rows], size))
-        inputs.position.write(np.arange(start, start + size, dtype=np.int32))
-        inputs.slot.write(_padded(batch.slots[rows], size, -1))
-        inputs.table.write(_padded(batch.block_table[b], inputs.table.shape[0]))
-        last = np.arange(size, dtype=np.int32) if every_row else np.asarray([len(rows) - 1], np.int32)
-        inputs.last.write(last)
+    def _shape_of(self, batch: StepBatch, pieces: list[packing.Piece]) -> packing.Shape:
+        shape = packing.shape_of(batch, pieces)
+        return replace(shape, tile=TILE, fresh=False) if self._invariant else shape
+
+    def _replay(self, batch: StepBatch, pieces: list[packing.Piece], shape: packing.Shape) -> _Prefill:
+        """Writes a prefill pass's inputs and gives it to the device."""
+        todo = self.prefill_pass(shape)
+        laid = packing.lay(batch, pieces, shape, self._pages)
+        for field in fields(laid):
+            getattr(todo.inputs, field.name).write(getattr(laid, field.name))
         with using(self.executor):
-            if start:
-                moved = replace(inputs, start=start)
-                return prefill_step(self.config, self.weights, self._cache, moved, self.executor)
-            graph, logits = self._recorded(todo)
-            graph.replay()
-        return logits
-
-    def _recorded(self, todo: _Prefill) -> tuple[Graph, Tensor]:
-        """The graph of a prefill pass that starts a sequence, and its logits."""
-        if todo.graph is None or todo.logits is None:
-            with using(self.executor), record() as todo.graph:
-                todo.logits = prefill_step(self.config, self.weights, self._cache, todo.inputs, self.executor)
-        return todo.graph, todo.logits
-
-    def _draw(
-        self,
-        logits: Float32Array,
-        specs: list[SampleSpec],
-        sequences: list[int],
-        tokens: Int32Array,
-        logprobs: Float32Array,
-    ) -> None:
-        """Draws on the host from downloaded logits."""
-        with using("cpu"):
-            drawn, found = draw(np.ascontiguousarray(logits), specs)
-        tokens[sequences] = drawn
-        if found is not None:
-            logprobs[sequences] = found
-
-
-def _rows(batch: StepBatch, which: Any, todo: _Decode) -> _Rows:
-    """The inputs of a decode step for some sequences of a batch."""
-    first, size = batch.offsets[which], todo.inputs.ids.shape[0]
-    table = np.zeros_like(todo.table)
-    table[: len(which), : batch.block_table.shape[1]] = batch.block_table[which]
-    return _Rows(
-        len(which), _padded(batch.token_ids[first], size), _padded(batch.positions[first], size),
-        _padded(batch.slots[first], size, -1), _padded(batch.context_lengths[which], size), table,
-    )  # fmt: skip
-
-
-def _greedy(spec: SampleSpec) -> bool:
-    plain = spec.repetition_penalty == 1.0 or not len(spec.penalised)
-    return spec.temperature == 0.0 and plain and not spec.want_logprob
+            todo.graph.replay()
+        return todo
 
 
 def _padded(values: Any, size: int, rest: int = 0) -> Int32Array:
@@ -352,38 +365,3 @@ def _padded(values: Any, size: int, rest: int = 0) -> Int32Array:
     whole = np.full(size, rest, np.int32)
     whole[: len(values)] = values
     return whole
-
-
-def _loader(
-    model: ModelFile, executor: Executor, progress: Callable[[int, int | None], None]
-) -> Callable[[str, tuple[int, ...]], Tensor]:
-    """Reads weights of a file as bf16 on the device; unpacks those that are packed."""
-    total = sum(t.nbytes for t in model.tensors.values())
-    done = 0
-
-    def host(name: str) -> Any:
-        nonlocal done
-        weight = model.tensor(name)
-        done += weight.nbytes
-        progress(done, total)
-        return _as_bf16(weight)
-
-    def make(name: str, shape: tuple[int, ...]) -> Tensor:
-        if "attn_qkv" in name:
-            values = np.concatenate([host(name.replace("attn_qkv", part)) for part in ("attn_q", "attn_k", "attn_v")])
-        else:
-            values = host(name)
-        return executor.tensor(values.reshape(shape), bf16)
-
-    return make
-
-
-def _as_bf16(weight: Any) -> Any:
-    import ml_dtypes
-
-    plain = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-    if weight.kind in plain:
-        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(ml_dtypes.bfloat16)
-    import gguf
-
-    return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(ml_dtypes.bfloat16)

@@ -11,7 +11,10 @@ from zellige.diagnostics import ZelligeError
 from zellige.llm.default_model import default_model
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+)?")
-_PREFERRED = ("Q8_0", "Q4_1", "Q4_0", "BF16", "F16", "F32")  # of several GGUF files in one repository
+_PREFERRED = (
+    "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "BF16", "F16", "F32",
+)  # fmt: skip
+"""Of several GGUF files in one repository, by what is in their names: mixes of the K formats have names of their own."""
 _FOLDER_FILES = [
     "*.safetensors",
     "*.safetensors.index.json",

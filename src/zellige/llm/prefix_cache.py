@@ -31,7 +31,15 @@ class PrefixCache:
         self._pool = pool
         self._root = _Node((), -1, None)
         self._clock = 0
-        self.pages = 0
+        self._nodes: dict[int, _Node] = {}  # by page
+        self._evictable: list[tuple[int, int]] = []
+        """A heap of (last use, page) of every leaf that no sequence holds; may hold entries that are so no longer."""
+        pool.watch(self._released)
+
+    @property
+    def pages(self) -> int:
+        """How many pages the tree holds."""
+        return len(self._nodes)
 
     def _keys(self, tokens: Sequence[int], count: int) -> Iterator[tuple[int, ...]]:
         size = self._pool.page_size
@@ -66,26 +74,28 @@ class PrefixCache:
             child = node.children.get(key)
             if child is None:
                 self._pool.share(page)
-                child = node.children[key] = _Node(key, page, node)
-                self.pages += 1
+                child = node.children[key] = self._nodes[page] = _Node(key, page, node)
             child.used = self._clock
             node = child
 
     def evict(self, count: int) -> int:
-        """Drop up to `count` pages that no sequence holds; returns how many were dropped."""
-        candidates = [(node.used, node.page, node) for node in self._leaves() if self._unused(node)]
-        heapq.heapify(candidates)
+        """Drop up to `count` pages that no sequence holds; returns how many were dropped. Costs O(log pages) a page."""
         dropped = 0
-        while candidates and dropped < count:
-            _, page, node = heapq.heappop(candidates)
+        while self._evictable and dropped < count:
+            used, page = heapq.heappop(self._evictable)
+            node = self._nodes.get(page)
+            if node is None or not self._unused(node):
+                continue
+            if node.used != used:
+                heapq.heappush(self._evictable, (node.used, page))
+                continue
             parent = node.parent
-            assert parent is not None  # the root is no leaf candidate
-            del parent.children[node.key]
-            self._pool.release([page])
-            self.pages -= 1
+            assert parent is not None  # the root has no page
+            del parent.children[node.key], self._nodes[page]
+            self._pool.drop(page)
             dropped += 1
-            if parent is not self._root and not parent.children and self._unused(parent):
-                heapq.heappush(candidates, (parent.used, parent.page, parent))
+            if parent is not self._root and self._unused(parent):
+                self._offer(parent)
         return dropped
 
     def clear(self) -> None:
@@ -93,13 +103,17 @@ class PrefixCache:
         self.evict(self.pages)
 
     def _unused(self, node: _Node) -> bool:
-        return self._pool.references(node.page) == 1
+        return not node.children and self._pool.references(node.page) == 1
 
-    def _leaves(self) -> Iterator[_Node]:
-        stack = [self._root]
-        while stack:
-            node = stack.pop()
-            if node.children:
-                stack.extend(node.children.values())
-            elif node is not self._root:
-                yield node
+    def _released(self, page: int) -> None:
+        """Somebody let go of `page` and one holder is left: if that is the tree, the page can go when it is a leaf."""
+        node = self._nodes.get(page)
+        if node is not None and not node.children:
+            self._offer(node)
+
+    def _offer(self, node: _Node) -> None:
+        if len(self._evictable) > 4 * len(self._nodes) + 64:  # mostly entries that are out of date
+            self._evictable = [(n.used, n.page) for n in self._nodes.values() if self._unused(n)]
+            heapq.heapify(self._evictable)
+        else:
+            heapq.heappush(self._evictable, (node.used, node.page))

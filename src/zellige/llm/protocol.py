@@ -7,6 +7,7 @@ contracts stated here, which the engine's builder establishes and `check_step_ba
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,18 +19,20 @@ from zellige.diagnostics import InternalError
 Int32Array = NDArray[np.int32]
 Float32Array = NDArray[np.float32]
 
-_NO_IDS = np.zeros(0, dtype=np.int32)
+UNKNOWN = -1
+"""In `StepBatch.token_ids`: the token that the sequence drew last, which only the runner knows yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SampleSpec:
-    """How one sequence draws its next token from the logits of its last row.
+    """How the sequences of one request draw tokens from the logits (float32 [V]) of a row; the same in every step.
 
-    Order of operations on the logits (float32 [V]): repetition penalty (each id of `penalised`: divided by
-    `repetition_penalty` where positive, multiplied where negative), then temperature, then top-k, top-p and min-p
-    filters, each on the renormalised rest, then one draw. `temperature == 0` is argmax after the penalty, ties to the
-    smallest id. The draw is a function of (`seed`, `step`) alone: a counter-based generator, never a running state, so
-    that a request is reproducible whatever its neighbours are and survives preemption.
+    Order of operations: of ids in prompt or answer, positive logits are divided by `repetition_penalty` and negative ones
+    multiplied; of ids in the answer, `presence_penalty` + `frequency_penalty` · occurrences is taken off; `bias` is added; then
+    temperature; then top-k, top-p and min-p filters, each on the renormalised rest; then one draw. `temperature == 0` is argmax
+    after penalties and bias, ties to the smallest id. The draw is a function of (`seed`, position of the token in its sequence) alone: a
+    counter-based generator, never a running state, so that a request is reproducible whatever its neighbours are and
+    survives preemption.
     """
 
     temperature: float = 0.0
@@ -37,10 +40,31 @@ class SampleSpec:
     top_p: float = 1.0  # 1: off
     min_p: float = 0.0  # 0: off
     repetition_penalty: float = 1.0  # 1: off
-    penalised: Int32Array = field(default_factory=lambda: _NO_IDS)  # distinct ids in [0, V), sorted; empty when off
+    presence_penalty: float = 0.0  # 0: off
+    frequency_penalty: float = 0.0  # 0: off
+    bias: tuple[tuple[int, float], ...] = ()  # (id in [0, V), what is added to its logit)
     seed: int = 0  # in [0, 2**64)
-    step: int = 0  # which generated token of its request this is, from 0
     want_logprob: bool = False
+
+    @property
+    def alters(self) -> bool:
+        """Whether logits change before the draw, so that the runner has to keep counts of tokens."""
+        return (
+            self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0 or bool(self.bias)
+        )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the token is the argmax of the plain logits, and nothing else is wanted."""
+        return self.temperature == 0 and not self.alters and not self.want_logprob
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a sequence consists of when it draws its first token in a lane: the ids of its prompt, and of its answer so far."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +76,21 @@ class StepBatch:
     present (`slot = page * page_size + row`, -1: write nothing); `block_table` entries are below `num_pages`, those
     past a sequence's last page are 0 and never read; `context_lengths` count this step's tokens and are at most
     PAGES * page_size. Keys and values of this step's tokens are appended before attention reads them.
+
+    `lanes` are distinct; a lane is a place where the runner keeps what belongs to a sequence while it runs: the token drawn
+    last, which a later step may ask for by the id UNKNOWN (its sequence's only token in that step), and counts of tokens.
+    `histories` has an entry for each row whose sequence draws for the first time in its lane with a spec that `alters`.
     """
 
-    token_ids: Int32Array  # [T], in [0, V)
+    token_ids: Int32Array  # [T], in [0, V), or UNKNOWN
     positions: Int32Array  # [T]
     slots: Int32Array  # [T]
     offsets: Int32Array  # [B + 1]
     block_table: Int32Array  # [B, PAGES]
     context_lengths: Int32Array  # [B]
+    lanes: Int32Array  # [B], in [0, LANES)
     sample: tuple[SampleSpec | None, ...]  # [B]; None while a prompt is unfinished, and in score mode
+    histories: Mapping[int, History] = field(default_factory=dict)
     targets: Int32Array | None = None  # [T], score mode: the id that follows each row, -1 where nobody asks
 
     @property
@@ -93,16 +123,20 @@ class StepResult:
 class Runner(Protocol):
     """Runs forward passes of one model over a KV cache of `num_pages` pages of `page_size` tokens.
 
-    `step` returns when its results are on the host. It may raise `ZelligeError` (a device fault, a guard that fired);
-    the engine then fails the requests of that batch and goes on with the others.
+    `start` begins a pass; what it gives back waits for the results. Passes run in the order in which they were started.
+    `lookahead`: `start` returns before the pass has run and knows UNKNOWN tokens, so that the engine may start the next
+    pass before it has the results of this one. Both may raise `ZelligeError` (a device fault, a guard that fired); the
+    engine then fails the requests of that batch and goes on with the others.
     """
 
     page_size: int
     num_pages: int
     vocab_size: int
     max_context: int
+    lanes: int
+    lookahead: bool
 
-    def step(self, batch: StepBatch) -> StepResult: ...
+    def start(self, batch: StepBatch) -> Callable[[], StepResult]: ...
 
 
 def check_step_batch(batch: StepBatch, *, page_size: int, num_pages: int, vocab_size: int) -> None:
@@ -118,11 +152,14 @@ def check_step_batch(batch: StepBatch, *, page_size: int, num_pages: int, vocab_
     require(batch.context_lengths.shape == (count,), "context_lengths has B entries")
     require(batch.block_table.ndim == 2 and batch.block_table.shape[0] == count, "block_table has B rows")
     require(batch.targets is None or batch.targets.shape == (total,), "targets has T entries")
-    for name in ("token_ids", "positions", "slots", "offsets", "block_table", "context_lengths"):
+    for name in ("token_ids", "positions", "slots", "offsets", "block_table", "context_lengths", "lanes"):
         require(getattr(batch, name).dtype == np.int32, f"{name} is int32")
     require(count > 0 and batch.offsets[0] == 0 and batch.offsets[-1] == total, "offsets runs from 0 to T")
     require(bool(np.all(np.diff(batch.offsets) > 0)), "offsets rises strictly")
-    require(bool(np.all((batch.token_ids >= 0) & (batch.token_ids < vocab_size))), "token ids are below V")
+    require(bool(np.all((batch.token_ids >= UNKNOWN) & (batch.token_ids < vocab_size))), "token ids are below V")
+    require(batch.lanes.shape == (count,) and bool(np.all(batch.lanes >= 0)), "lanes has B entries")
+    require(len(np.unique(batch.lanes)) == count, "lanes are distinct")
+    require(all(0 <= b < count for b in batch.histories), "histories are of rows")
     require(bool(np.all((batch.block_table >= 0) & (batch.block_table < num_pages))), "pages are below NB")
     require(bool(np.all(batch.context_lengths <= batch.block_table.shape[1] * page_size)), "lengths fit the table")
     present = batch.slots[batch.slots >= 0]
@@ -132,6 +169,10 @@ def check_step_batch(batch: StepBatch, *, page_size: int, num_pages: int, vocab_
         begin, end = int(batch.offsets[b]), int(batch.offsets[b + 1])
         length = int(batch.context_lengths[b])
         require(length >= end - begin, f"sequence {b}: its length counts this step's tokens")
+        require(
+            end - begin == 1 or bool(np.all(batch.token_ids[begin:end] >= 0)),
+            f"sequence {b}: unknown tokens stand alone",
+        )
         positions = np.arange(length - (end - begin), length, dtype=np.int32)
         require(bool(np.array_equal(batch.positions[begin:end], positions)), f"sequence {b}: consecutive positions")
         slots = batch.block_table[b, positions // page_size] * page_size + positions % page_size

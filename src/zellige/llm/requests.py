@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from zellige.diagnostics import ZelligeError
 from zellige.llm.sampling import SamplingParams
@@ -13,10 +13,11 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """Continue `prompt_ids` as `params` say."""
+    """Continue `prompt_ids` as `params` say. Of waiting requests, those of higher `priority` run first."""
 
     prompt_ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,10 @@ class ScoreRequest:
     """The log-probability of each of `ids` given those before it; nothing is generated."""
 
     ids: tuple[int, ...]
+    priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEvent:
+class TokenEvent(NamedTuple):
     """One more token of request `request`. `text` is what it completes: possibly none (half a character, a stop string
     that may be beginning, a control token)."""
 

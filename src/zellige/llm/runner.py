@@ -7,6 +7,7 @@ resized afterwards; a step crosses Python a handful of times.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,15 @@ from zellige import i32
 from zellige.ir.dtypes import ALL
 from zellige.ir.types import ContractKind
 from zellige.kernels.embedding import take_rows
-from zellige.kernels.sampling import log_probability
-from zellige.llm.draw import draw
-from zellige.llm.models.llama import Cache, Inputs, Llama, Rotary, Schedule, schedule_for
-from zellige.llm.protocol import Float32Array, Int32Array, SampleSpec, StepBatch, StepResult
+from zellige.kernels.sampling import argmax, log_probability
+from zellige.llm.draw import Draws, Sampler
+from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, schedule_for
+from zellige.llm.protocol import Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import not_finite
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
+from zellige.runtime.execution import executor_named
 from zellige.runtime.graph import Graph, record
 from zellige.runtime.tensor import Tensor, borrow, zeros
 
@@ -69,6 +72,9 @@ class _Head:
 class KernelRunner:
     """Runs one model; see `protocol.Runner`."""
 
+    lookahead = False
+    lanes = 1 << 30  # none of its own: tokens come with each step
+
     def __init__(
         self,
         model: ModelFile,
@@ -81,14 +87,17 @@ class KernelRunner:
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self._pages = -(-max_context // page_size)
+        self._file = model
         tensors = {name: _weight(weight) for name, weight in model.tensors.items()}
         factors = tensors.get("rope_freqs.weight")
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
-        self._model = Llama(config, tensors.__getitem__, rotary, cache)
+        self._model = PackedDecoder(config, tensors.__getitem__, rotary, cache)
         self._decode: dict[int, _Pass] = {}
         self._prefill: dict[int, _Pass] = {}
         self._heads: dict[Any, _Head] = {}
+        self._sampler = Sampler(executor_named("cpu"), config.vocab_size)
+        self._draws: dict[int, Draws] = {}
 
     # --- recorded passes
     def _inputs(self, rows: int, *, own_tables: bool) -> Inputs:
@@ -136,8 +145,8 @@ class KernelRunner:
         return self._heads[key]
 
     # --- one step
-    def step(self, batch: StepBatch) -> StepResult:
-        """One forward pass; results are on the host when it returns."""
+    def start(self, batch: StepBatch) -> Callable[[], StepResult]:
+        """One forward pass; results are there when it returns."""
         tokens = np.full(batch.sequences, -1, np.int32)
         logprobs = np.full(batch.sequences, np.nan, np.float32)
         row_logprobs = row_argmax = None
@@ -149,7 +158,8 @@ class KernelRunner:
             self._run_singles(batch, singles[first : first + ROWS], tokens, logprobs, row_logprobs, row_argmax)
         for b in np.flatnonzero(sizes > 1):
             self._run_chunk(batch, int(b), tokens, logprobs, row_logprobs, row_argmax)
-        return StepResult(tokens, logprobs, row_logprobs, row_argmax)
+        result = StepResult(tokens, logprobs, row_logprobs, row_argmax)
+        return lambda: result
 
     def _run_singles(
         self,
@@ -178,7 +188,7 @@ class KernelRunner:
         wanted = [int(b) for b in which if batch.sample[b] is not None]
         if wanted:
             places = np.asarray([i for i, b in enumerate(which) if batch.sample[b] is not None], np.int32)
-            self._draw(todo, places, [batch.sample[b] for b in wanted], wanted, tokens, logprobs)  # type: ignore[misc]
+            self._draw(todo, places, batch, wanted, tokens, logprobs)
         if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
             self._score(todo, count, rows, batch.targets, row_logprobs, row_argmax)
 
@@ -208,9 +218,8 @@ class KernelRunner:
             todo.graph.replay()
             if row_logprobs is not None and row_argmax is not None and batch.targets is not None:
                 self._score(todo, count, rows, batch.targets, row_logprobs, row_argmax)
-        spec = batch.sample[b]
-        if spec is not None:
-            self._draw(todo, np.asarray([count - 1], np.int32), [spec], [b], tokens, logprobs)
+        if batch.sample[b] is not None:
+            self._draw(todo, np.asarray([count - 1], np.int32), batch, [b], tokens, logprobs)
 
     # --- from hidden state to tokens
     def _logits(self, source: _Pass, places: Int32Array) -> Tensor:
@@ -224,16 +233,32 @@ class KernelRunner:
         self,
         source: _Pass,
         places: Int32Array,
-        specs: list[SampleSpec],
+        batch: StepBatch,
         sequences: list[int],
         tokens: Int32Array,
         logprobs: Float32Array,
     ) -> None:
-        """One token for each row of ``places``."""
-        drawn, found = draw(self._logits(source, places).numpy()[: len(places)], specs)
-        tokens[sequences] = drawn
+        """One token for each row of ``places``, which belong to ``sequences`` of the batch."""
+        values = self._logits(source, places).numpy()[: len(places)]
+        if np.isnan(values.max(axis=1)).any():
+            raise not_finite(self._file)
+        logits = borrow(values)
+        specs = [batch.sample[b] for b in sequences]
+        if all(spec is None or spec.greedy for spec in specs):
+            tokens[sequences] = argmax(logits).numpy()
+            return
+        rows = len(places)
+        if rows not in self._draws:
+            self._draws[rows] = Draws(self._sampler, rows, recorded=False)
+        drawn = zeros((rows,), i32)
+        histories = {i: batch.histories[b] for i, b in enumerate(sequences) if b in batch.histories}
+        found = self._draws[rows].draw(
+            logits, borrow(batch.context_lengths[sequences]), drawn, specs, batch.lanes[sequences], histories
+        )
+        tokens[sequences] = drawn.numpy()
         if found is not None:
-            logprobs[sequences] = found
+            wanted = [spec is not None and spec.want_logprob for spec in specs]
+            logprobs[sequences] = np.where(wanted, found.numpy(), np.float32(np.nan))
 
     def _score(
         self,

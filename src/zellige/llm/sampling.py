@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zellige.diagnostics import ZelligeError
+from zellige.llm.protocol import SampleSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,9 @@ class SamplingParams:
     """Parameters of one request, checked when made (ZL0701).
 
     temperature: 0 is greedy. top_k: 0 is off. top_p, min_p: fractions; 1 and 0 are off. repetition_penalty: above 1
-    discourages every id of the prompt and the answer so far; 1 is off. seed: None draws one, so that it can be shown.
+    discourages every id of the prompt and the answer so far; 1 is off. presence_penalty, frequency_penalty: taken off the logits
+    of ids in the answer, once and for each occurrence; between -2 and 2, 0 is off. logit_bias: added to the logits of ids,
+    between -100 (practically never) and 100. seed: None draws one, so that it can be shown.
     max_tokens: None is up to the end of the context. stop: strings that end the answer and are not part of it.
     stop_token_ids: ids that do, besides the model's own. ignore_eos: go on over the model's own end. logprobs: also
     give the natural-log probability of each token.
@@ -27,6 +30,9 @@ class SamplingParams:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -38,12 +44,19 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", _strings(self.stop))
-        object.__setattr__(self, "stop_token_ids", _ids(self.stop_token_ids))
+        object.__setattr__(self, "stop_token_ids", _ids("stop_token_ids", self.stop_token_ids))
         _number("temperature", self.temperature, lambda v: 0 <= v < math.inf, "at least 0")
         _integer("top_k", self.top_k, 0, "0 (off) or more")
         _number("top_p", self.top_p, lambda v: 0 < v <= 1, "above 0 and at most 1")
         _number("min_p", self.min_p, lambda v: 0 <= v <= 1, "between 0 and 1")
         _number("repetition_penalty", self.repetition_penalty, lambda v: 0 < v < math.inf, "above 0")
+        for name in ("presence_penalty", "frequency_penalty"):
+            _number(name, getattr(self, name), lambda v: -2 <= v <= 2, "between -2 and 2")
+        if not isinstance(self.logit_bias, Mapping):
+            raise _invalid("logit_bias", self.logit_bias, "a mapping from token ids to numbers")
+        _ids("logit_bias", tuple(self.logit_bias))
+        for token, value in self.logit_bias.items():
+            _number(f"logit_bias[{token}]", value, lambda v: -100 <= v <= 100, "between -100 and 100")
         if self.seed is not None:
             _integer("seed", self.seed, 0, "between 0 and 2**64 - 1")
             if self.seed >= 1 << 64:
@@ -54,6 +67,21 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+    def spec(self) -> SampleSpec:
+        """The part that a runner needs; a missing seed is 0."""
+        return SampleSpec(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            bias=tuple(sorted((token, float(value)) for token, value in self.logit_bias.items())),
+            seed=self.seed or 0,
+            want_logprob=self.logprobs,
+        )
 
     def seeded(self) -> SamplingParams:
         """The same parameters with a definite seed."""
@@ -66,12 +94,12 @@ def _strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _ids(value: Any) -> tuple[int, ...]:
+def _ids(name: str, value: Any) -> tuple[int, ...]:
     plain = isinstance(value, Sequence) and all(
         isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in value
     )
     if not plain:
-        raise _invalid("stop_token_ids", value, "a list of token ids, 0 or more")
+        raise _invalid(name, value, "token ids, 0 or more")
     return tuple(value)
 
 

@@ -1,17 +1,21 @@
 """Decides what the next step computes: continuous batching with chunked prefill.
 
-Each step has a budget of tokens, given out in order of arrival: one token to each sequence that decodes, then to a
-prompt a chunk as large as the budget leaves. A sequence joins only when budget is left over, that is when all before it
-decode; so no answer stalls behind a long prompt, and no prompt behind answers, as the budget exceeds the number of
-sequences. When pages run out, cached prefixes go first, then the youngest sequence is preempted: it gives its pages
-up and is computed again later, ahead of those that still wait. The oldest sequence always gets its pages, so every
-request ends. Given the order of arrival, every decision is the same in every run.
+Each step has a budget of tokens, given out in order of priority, then of arrival: one token to each sequence that decodes,
+and to a prompt a chunk as large as the budget leaves beside one token for everybody else. A sequence joins only when budget
+is left over; so no answer stalls behind a long prompt, and no prompt behind answers, as the budget exceeds the number of
+sequences. When pages run out, cached prefixes go first, then the last sequence in that order is preempted: it gives its
+pages up and is computed again later, ahead of those of its priority that still wait. A request that waits and does not fit
+preempts those of lower priority. The first sequence always gets its pages, so every request ends unless ones of higher
+priority keep coming. Given the order of arrival, every decision is the same in every run.
+
+Steps may be scheduled before earlier ones have run: `started` notes what a step will have computed, `completed` what it has.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import heapq
+from bisect import insort
+from typing import NamedTuple
 
 from zellige.diagnostics import InternalError
 from zellige.llm.kv_cache import PagePool
@@ -19,17 +23,23 @@ from zellige.llm.prefix_cache import PrefixCache
 from zellige.llm.sequence import Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The next `count` uncomputed tokens of `sequence`; its pages have room for them."""
+class Work(NamedTuple):
+    """The next `count` uncomputed tokens of `sequence`; `pages`, its own when this was scheduled, have room for them."""
 
     sequence: Sequence
     count: int
+    completes: bool
+    """Whether the sequence has nothing left to compute after this, so that its next token is drawn."""
+    pages: list[int]
 
     @property
-    def completes(self) -> bool:
-        """Whether the sequence has nothing left to compute after this, so that its next token can be drawn."""
-        return self.count == self.sequence.remaining
+    def stale(self) -> bool:
+        """Whether the sequence has lost the pages since, so that they say nothing about it any more."""
+        return self.pages is not self.sequence.pages
+
+
+def _turn(sequence: Sequence) -> tuple[int, int]:
+    return -sequence.priority, sequence.arrival
 
 
 class Scheduler:
@@ -44,58 +54,81 @@ class Scheduler:
         self._cache = cache
         self._max_sequences = max_sequences
         self._max_tokens = max_tokens
-        self.waiting: deque[Sequence] = deque()  # by arrival
-        self.running: list[Sequence] = []  # by arrival, all before those that wait
+        self._lanes = list(range(max_sequences))  # free ones, a heap
+        self.waiting: list[Sequence] = []  # by priority, then arrival
+        self.running: list[Sequence] = []  # the same
         self.preemptions = 0
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence. Its whole length, answer included, must fit into the pool (the engine checks)."""
-        self.waiting.append(sequence)
+        insort(self.waiting, sequence, key=_turn)
 
     def schedule(self) -> list[Work]:
         """What the next step computes: empty when nothing can run before a step in flight completes."""
-        work: list[Work] = []
-        budget = self._max_tokens
         preemptions = self.preemptions
-        for sequence in list(self.running):
-            if sequence not in self.running:
-                break  # preempted for one before it, and so is every one after it
-            count = min(sequence.remaining, budget)
-            if count and self._make_room(sequence, count):
-                work.append(Work(sequence, count))
+        self._yield_to_urgent()
+        work: list[Work] = []
+        budget, running, size, at = self._max_tokens, self.running, self._pool.page_size, 0
+        while at < len(running):  # which preemption shortens from its end
+            sequence = running[at]
+            at += 1
+            remaining = sequence.remaining
+            count = min(remaining, budget - len(running) + at)
+            if count and (sequence.computed + count <= len(sequence.pages) * size or self._make_room(sequence, count)):
+                work.append(Work(sequence, count, count == remaining, sequence.pages))
                 budget -= count
         if self.preemptions > preemptions:
             return work  # pages are short: letting somebody in would only preempt again
-        return work + self._admit(budget)
+        if self.waiting:
+            work += self._admit(budget)
+        return work
+
+    def _yield_to_urgent(self) -> None:
+        """Preempt sequences of lower priority than the first that waits, until that fits or there are none."""
+        while self.waiting and self.running and self.waiting[0].priority > self.running[-1].priority:
+            first = self.waiting[0]
+            if first.drawing or (len(self.running) < self._max_sequences and self._may_fit(first, 0)):
+                return
+            self._preempt_last()
+
+    def _may_fit(self, sequence: Sequence, found: int) -> bool:
+        """Whether its tokens so far might get pages without taking any from others; `found` are its own already."""
+        cached = self._cache.pages if self._cache is not None else 0
+        whole = self._pool.pages_for(len(sequence.tokens)) - found
+        return whole <= self._pool.free + self._pool.retiring + cached
 
     def _admit(self, budget: int) -> list[Work]:
         work: list[Work] = []
         while self.waiting and budget and len(self.running) < self._max_sequences:
             sequence = self.waiting[0]
+            if sequence.drawing:
+                break  # a step in flight draws a token that has to be computed with the rest
             if self._cache is not None and not sequence.scores:
                 sequence.pages = self._cache.match(sequence.tokens)
-                sequence.computed = len(sequence.pages) * self._pool.page_size
-            count = min(sequence.remaining, budget)
-            whole = self._pool.pages_for(len(sequence.tokens)) - len(sequence.pages)
-            cached = self._cache.pages if self._cache is not None else 0
-            if whole > self._pool.free + cached or not self._grow(sequence, sequence.computed + count):
+                sequence.computed = sequence.stored = len(sequence.pages) * self._pool.page_size
+            remaining = sequence.remaining
+            count = min(remaining, budget)
+            fits = self._may_fit(sequence, len(sequence.pages))
+            if not fits or not self._grow(sequence, sequence.computed + count):
                 self._pool.release(sequence.pages)
                 sequence.restart()
                 break
-            self.waiting.popleft()
-            self.running.append(sequence)
+            del self.waiting[0]
+            insort(self.running, sequence, key=_turn)
+            sequence.running = True
+            sequence.lane = heapq.heappop(self._lanes)
             if sequence.cached_tokens is None:
                 sequence.cached_tokens = sequence.computed
-            work.append(Work(sequence, count))
+            work.append(Work(sequence, count, count == remaining, sequence.pages))
             budget -= count
         return work
 
     def _make_room(self, sequence: Sequence, count: int) -> bool:
-        """Give `sequence` pages for `count` more tokens, preempting younger sequences, at last itself, as needed."""
+        """Give `sequence` pages for `count` more tokens, preempting those after it, at last itself, as needed."""
         while not self._grow(sequence, sequence.computed + count):
             if self._pool.retiring:
                 return False  # pages come back when the step in flight completes: no need to preempt
-            if self._preempt_youngest() is sequence:
+            if self._preempt_last() is sequence:
                 return False
         return True
 
@@ -112,36 +145,47 @@ class Scheduler:
         sequence.pages.extend(pages)
         return True
 
-    def _preempt_youngest(self) -> Sequence:
-        """Take the pages of the running sequence that came last; it waits again, first in line."""
-        sequence = self.running.pop()
-        self._give_back(sequence)
+    def _preempt_last(self) -> Sequence:
+        """Take the pages of the running sequence whose turn is last; it waits again, ahead of those of its priority."""
+        sequence = self.running[-1]
+        self._leave(sequence)
         sequence.restart()
-        self.waiting.appendleft(sequence)
+        insort(self.waiting, sequence, key=_turn)
         self.preemptions += 1
         return sequence
 
-    def computed(self, work: Work) -> None:
-        """Note that a step computed `work`; a prompt that just got complete is shared from now on."""
-        sequence = work.sequence
-        decoding = sequence.computed >= sequence.prompt_tokens
-        sequence.computed += work.count
-        if not decoding and sequence.remaining == 0:
+    def started(self, work: list[Work]) -> None:
+        """Note that a step with `work` was given to the runner: what comes next may build on it."""
+        for sequence, count, completes, _ in work:
+            sequence.computed += count
+            if completes and not sequence.scores:
+                sequence.drawing += 1
+                sequence.drawn_in_lane = True
+
+    def completed(self, work: Work) -> None:
+        """Note that a step has computed `work`; a prompt that just got complete is shared from now on."""
+        if work.stale:
+            return
+        sequence, before = work.sequence, work.sequence.stored
+        sequence.stored = before + work.count
+        if before < sequence.prompt_tokens <= sequence.stored:
             self._remember(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence that is over, wherever it is. What it computed may serve others."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-            self._give_back(sequence)
+        if sequence.running:
+            self._leave(sequence)
         else:
             self.waiting.remove(sequence)
         sequence.pages = []
 
-    def _give_back(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: Sequence) -> None:
         self._remember(sequence)
         self._pool.release(sequence.pages)
+        self.running.remove(sequence)
+        sequence.running = False
+        heapq.heappush(self._lanes, sequence.lane)
 
     def _remember(self, sequence: Sequence) -> None:
         if self._cache is not None:
-            self._cache.insert(sequence.tokens[: sequence.computed], sequence.pages)
+            self._cache.insert(sequence.tokens[: sequence.stored], sequence.pages)

@@ -12,7 +12,8 @@ from zellige.ir import dtypes, ops
 from zellige.ir.extent import Const
 from zellige.ir.ops import BinaryOp, Block, Function, UnaryOp, Value
 from zellige.ir.walk import blocks, results
-from zellige.passes.intervals import Interval, intervals
+from zellige.passes.bounds import bounds_of_values
+from zellige.passes.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Affine:
 
 def affine(function: Function) -> dict[Value, Affine]:
     """The affine index values of a function. A scalar that is no sum of others stands for itself."""
-    analysis = _Analysis(intervals(function))
+    analysis = _Analysis(bounds_of_values(function))
     analysis.block(function.body)
     return analysis.known
 

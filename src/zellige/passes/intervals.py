@@ -1,21 +1,14 @@
-"""Bounds of integer values, for every lane, iteration and program, and which comparisons they decide.
-
-Exact on what frontends produce once dims are known: ``pid·B + iota < M`` is decided when B divides M.
-"""
+"""Intervals of integers: their arithmetic, and what dims, contracts and element types allow. ``bounds.py`` finds those of values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
-from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
-from zellige.ir.ops import BinaryOp, Block, Function, ReduceOp, UnaryOp, Value
+from zellige.ir.ops import BinaryOp
 from zellige.ir.types import Contract, ContractKind
-from zellige.ir.walk import results
 
 DIM_END = 1 << 31
 """Every dim is below this (a launch condition)."""
@@ -38,19 +31,36 @@ class Interval:
         """The only integer in it, or None."""
         return int(self.low) if self.low == self.high and abs(self.low) != inf else None
 
+    @property
+    def fits_32(self) -> bool:
+        """Whether 32-bit integers hold all of it."""
+        return self.low >= -(1 << 31) and self.high < 1 << 31
+
     def within(self, other: Interval) -> bool:
         """Whether ``other`` holds all of it."""
         return other.low <= self.low and self.high <= other.high
+
+    def common(self, other: Interval) -> Interval:
+        """What lies in both."""
+        return Interval(max(self.low, other.low), min(self.high, other.high))
+
+    def __add__(self, other: Interval) -> Interval:
+        return Interval(self.low + other.low, self.high + other.high)
+
+    def __sub__(self, other: Interval) -> Interval:
+        return Interval(self.low - other.high, self.high - other.low)
+
+    def __mul__(self, other: Interval) -> Interval:
+        ends = [0 if 0 in (x, y) else x * y for x in (self.low, self.high) for y in (other.low, other.high)]
+        return Interval(min(ends), max(ends))
 
 
 ANY = Interval(-inf, inf)
 
 
-def intervals(function: Function) -> dict[Value, Interval]:
-    """Bounds of every integer value of a function; those of bools are 0 and 1, floats are left out."""
-    analysis = _Analysis(function)
-    analysis.block(function.body)
-    return analysis.known
+def point(value: int) -> Interval:
+    """The interval of one integer."""
+    return Interval(value, value)
 
 
 def of_dtype(dtype: DType) -> Interval:
@@ -78,8 +88,7 @@ def of_extent(extent: Extent) -> Interval:
         case Quotient("floordiv", a, b):
             return _floordiv(of_extent(a), of_extent(b))
         case Quotient("ceildiv", a, b):
-            up = of_extent(a)
-            return _floordiv(Interval(-up.high, -up.low), of_extent(b), negated=True)
+            return _floordiv(point(0) - of_extent(a), of_extent(b), negated=True)
         case Quotient("mod", a, b):
             return _mod(of_extent(a), of_extent(b))
     return ANY
@@ -111,20 +120,7 @@ def decided(op: BinaryOp, a: Interval, b: Interval) -> bool | None:
     return None
 
 
-# --- interval arithmetic
-
-
-def _add(a: Interval, b: Interval) -> Interval:
-    return Interval(a.low + b.low, a.high + b.high)
-
-
-def _sub(a: Interval, b: Interval) -> Interval:
-    return Interval(a.low - b.high, a.high - b.low)
-
-
-def _mul(a: Interval, b: Interval) -> Interval:
-    ends = [0 if 0 in (x, y) else x * y for x in (a.low, a.high) for y in (b.low, b.high)]
-    return Interval(min(ends), max(ends))
+# --- arithmetic
 
 
 def _floordiv(a: Interval, b: Interval, *, negated: bool = False) -> Interval:
@@ -144,8 +140,8 @@ def _quotient(x: float, y: float) -> float:
 
 
 def _mod(a: Interval, b: Interval) -> Interval:
-    if b.low < 1:
-        return ANY
+    if b.low < 0:
+        return ANY  # (a divisor is not 0: that was proved)
     if a.low >= 0 and a.high < b.low:
         return a
     return Interval(0, min(b.high - 1, a.high) if a.low >= 0 else b.high - 1)
@@ -166,108 +162,24 @@ def _and(a: Interval, b: Interval) -> Interval:
     return Interval(0, b.high) if b.low >= 0 else Interval(0, a.high) if a.low >= 0 else ANY
 
 
-_NARY = {"add": _add, "mul": _mul, "min": _min, "max": _max}
+def _shr(a: Interval, b: Interval) -> Interval:
+    return Interval(0, a.high) if a.low >= 0 else ANY
+
+
+_NARY = {"add": Interval.__add__, "mul": Interval.__mul__, "min": _min, "max": _max}
 _BINARY = {
-    BinaryOp.ADD: _add, BinaryOp.SUB: _sub, BinaryOp.MUL: _mul, BinaryOp.FLOORDIV: _floordiv, BinaryOp.MOD: _mod,
-    BinaryOp.MIN: _min, BinaryOp.MAX: _max, BinaryOp.AND: _and,
+    BinaryOp.ADD: Interval.__add__, BinaryOp.SUB: Interval.__sub__, BinaryOp.MUL: Interval.__mul__,
+    BinaryOp.FLOORDIV: _floordiv, BinaryOp.MOD: _mod, BinaryOp.MIN: _min, BinaryOp.MAX: _max, BinaryOp.AND: _and,
+    BinaryOp.SHR: _shr,
 }  # fmt: skip
 
 
-class _Analysis:
-    """One walk in program order; loop-carried values are as wide as their type."""
-
-    def __init__(self, function: Function) -> None:
-        self.function = function
-        self.arrays = {a.name: a for a in function.arrays}
-        self.scalars: Mapping[str, Contract | None] = {s.name: s.contract for s in function.scalars}
-        self.known: dict[Value, Interval] = {}
-
-    def of(self, value: Value) -> Interval:
-        return self.known.get(value, of_dtype(value.type.dtype))
-
-    def block(self, block: Block) -> None:
-        for op in block.ops:
-            match op:
-                case ops.For():
-                    lower, upper = self.of(op.lower), self.of(op.upper)
-                    if op.step > 0:
-                        self.known[op.body.params[0]] = Interval(lower.low, max(upper.high - 1, lower.low))
-                    else:
-                        self.known[op.body.params[0]] = Interval(min(upper.low + 1, lower.high), lower.high)
-                    self.block(op.body)
-                case ops.While():
-                    self.block(op.condition)
-                    self.block(op.body)
-                case ops.If():
-                    self.block(op.then)
-                    self.block(op.orelse)
-                    for result, x, y in zip(op.results, op.then.yields, op.orelse.yields, strict=True):
-                        self.set(result, self.of(x).join(self.of(y)))
-                case _:
-                    for result in results(op):
-                        self.set(result, self.transfer(op, result))
-
-    def set(self, value: Value, interval: Interval) -> None:
-        """Records bounds; fixed-width arithmetic that may wrap has only its type's bounds."""
-        dtype = value.type.dtype
-        if dtype.is_integer or dtype.is_bool:
-            own = of_dtype(dtype)
-            self.known[value] = interval if interval.within(own) else own
-
-    def transfer(self, op: ops.Op, result: Value) -> Interval:
-        """Bounds of an operation's result."""
-        match op:
-            case ops.Constant(value=value) if not result.type.dtype.is_float:
-                return Interval(int(value), int(value))
-            case ops.ExtentValue(extent=extent):
-                return of_extent(extent)
-            case ops.ScalarValue(param=param):
-                contract = self.scalars[param]
-                return of_contract(contract) if contract else ANY
-            case ops.ProgramId(axis=axis):
-                return Interval(0, max(of_extent(self.function.grid[axis].programs).high - 1, 0))
-            case ops.Offsets(total=total):
-                return Interval(0, max(self.of(total).high, 0))
-            case ops.Iota() | ops.Sort():
-                if result.type.dtype is not dtypes.index:
-                    return ANY
-                return Interval(0, max(of_extent(result.type.shape[-1]).high - 1, 0))
-            case ops.Segment(array=name):
-                return Interval(0, max(of_extent(self.arrays[name].shape[0]).high - 2, 0))
-            case ops.Load(array=name, masks=masks, pad=pad):
-                contract = self.arrays[name].contract
-                if contract is None:
-                    return ANY
-                bounds = of_contract(contract)
-                return bounds.join(Interval(pad, pad)) if masks else bounds
-            case ops.Binary(op=operator, x=x, y=y):
-                return self.binary(operator, x, y)
-            case ops.Unary(op=UnaryOp.NEG, x=x):
-                return Interval(-self.of(x).high, -self.of(x).low)
-            case ops.Select(x=x, y=y):
-                return self.of(x).join(self.of(y))
-            case ops.Cast(x=x) if x.type.dtype.is_integer or x.type.dtype.is_bool:
-                return self.of(x)
-            case ops.Broadcast(x=x) | ops.ExpandDims(x=x) | ops.Reshape(x=x) | ops.Transpose(x=x) | ops.Gather(x=x):
-                return self.of(x)
-            case ops.Reduce(op=ReduceOp.ARGMAX | ReduceOp.ARGMIN, x=x, axis=axis):
-                return Interval(0, max(of_extent(x.type.shape[axis]).high - 1, 0))
-            case ops.Reduce(op=ReduceOp.MAX | ReduceOp.MIN, x=x, axis=axis):
-                return self.of(x) if of_extent(x.type.shape[axis]).low > 0 else ANY
-            case ops.Scan(op=ReduceOp.MAX | ReduceOp.MIN, x=x):
-                return self.of(x)
-            case ops.Reduce(op=ReduceOp.SUM, x=x, axis=axis):
-                return _mul(self.of(x), of_extent(x.type.shape[axis]))
-        return ANY
-
-    def binary(self, op: BinaryOp, x: Value, y: Value) -> Interval:
-        if not (x.type.dtype.is_integer or x.type.dtype.is_bool):
-            return ANY
-        a, b = self.of(x), self.of(y)
-        if op.is_comparison:
-            known = decided(op, a, b)
-            return Interval(0, 1) if known is None else Interval(int(known), int(known))
-        rule: Any = _BINARY.get(op)
-        if op is BinaryOp.OR and x.type.dtype.is_bool:
-            rule = _max
-        return rule(a, b) if rule is not None else ANY
+def of_binary(op: BinaryOp, a: Interval, b: Interval) -> Interval:
+    """Bounds of an operation on integers or bools, as if no width limited it."""
+    if op.is_comparison:
+        known = decided(op, a, b)
+        return Interval(0, 1) if known is None else point(int(known))
+    if op is BinaryOp.OR and a.within(Interval(0, 1)) and b.within(Interval(0, 1)):
+        return _max(a, b)
+    rule = _BINARY.get(op)
+    return rule(a, b) if rule is not None else ANY

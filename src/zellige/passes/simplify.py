@@ -9,7 +9,8 @@ from zellige.ir import dtypes, ops
 from zellige.ir.ops import BinaryOp, Block, Function, Op, Value
 from zellige.ir.types import TileType
 from zellige.ir.walk import Rewriter, blocks, operands, results, specialise
-from zellige.passes.intervals import Interval, intervals
+from zellige.passes.bounds import bounds_of_values
+from zellige.passes.intervals import Interval
 
 
 def simplify(function: Function, dims: Mapping[str, int] | None = None) -> Function:
@@ -18,7 +19,7 @@ def simplify(function: Function, dims: Mapping[str, int] | None = None) -> Funct
     Meant for functions that are proved safe: operations that could only fail (an unused load, say) may disappear."""
     if dims:
         function = specialise(function, dims)
-    folded = replace(function, body=_Folder(intervals(function)).block(function.body))
+    folded = replace(function, body=_Folder(bounds_of_values(function)).block(function.body))
     return replace(folded, body=without_dead_code(folded.body))
 
 

@@ -111,7 +111,7 @@ def _unwritten(plan: Plan, i: int) -> ZelligeError:
     return ZelligeError(
         "ZL0504",
         f"{plan.kernel} reads '{plan.names[i]}', to which nothing was written yet",
-        help="zl.zeros makes a cleared one",
+        help="zl.tensor(np.zeros(shape, dtype)) makes a cleared one",
     )
 
 

@@ -66,7 +66,7 @@ class Capture:
             if not self._is_written(held[i]):
                 raise ZelligeError(
                     "ZL0504", f"{plan.kernel} reads '{plan.names[i]}', to which nothing was written yet",
-                    help="zl.zeros makes a cleared one",
+                    help="zl.tensor(np.zeros(shape, dtype)) makes a cleared one",
                 )  # fmt: skip
         arrays = plan.instance.function.arrays
         links, inputs = [], []

@@ -7,6 +7,7 @@ import os
 from array import array as word_array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -33,8 +34,11 @@ class GuardError(ZelligeError):
     """A ``zl.guard`` failed on the device: an index was out of bounds, and the lanes that used it were inactive."""
 
 
+GUARD_HELP = "correct the indices that the call was given"
+
+
 def _guard_error(kernel: CompiledKernel, failed: int) -> GuardError:
-    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help="correct the index data")
+    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help=GUARD_HELP)
 
 
 class PreparedPlan:
@@ -70,7 +74,7 @@ class PreparedPlan:
         if self.programs == 1:  # not worth waking anybody
             self._entry(words.buffer_info()[0], 0, 1)
         elif self.programs:
-            pool.launch(self.kernel.entry_address, words, self.programs)
+            pool.launch(self.kernel.entry_address, words, self.programs, self.kernel.claims)
         return 0 if flag is None else flag.value
 
 
@@ -159,12 +163,22 @@ class CpuExecutor:
 
     @classmethod
     def default(cls) -> CpuExecutor:
-        """The executor on the process's own pool."""
+        """The executor on the process's own pool, for the instruction set that ZELLIGE_CPU_TARGET names, or the machine's."""
         if cls._default is None:
             from zellige.backends.cpu.pool import default_pool
 
-            cls._default = cls(default_pool())
+            cls._default = cls(default_pool(), os.environ.get("ZELLIGE_CPU_TARGET", "host"))
         return cls._default
+
+    def free_bytes(self) -> int:
+        """Main memory that can be had without swapping. OSError if the system does not say."""
+        try:
+            for line in Path("/proc/meminfo").read_text().splitlines():
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass  # not Linux
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""
@@ -289,7 +303,9 @@ class CpuRecording:
             self._reads, self._writes = [], []
         self._reads += reads
         self._writes += writes
-        return self.native.add(launch.entry_address, launch.slots, launch.programs, independent=independent)
+        return self.native.add(
+            launch.entry_address, launch.slots, launch.programs, independent=independent, claims=launch.kernel.claims
+        )
 
     def changed(self, position: int, launch: CompiledLaunch) -> None:
         """Takes over a launch's changed dims or scalars."""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
-from zellige.ir.types import Role
-from zellige.runtime.binding import Binding, fact_of
+from zellige.runtime.binding import Binding
 from zellige.runtime.completion import LOCK
 from zellige.runtime.instances import Instance
 from zellige.runtime.tensor import Tensor
@@ -97,14 +96,13 @@ def using(executor: Executor | str) -> Iterator[Executor]:
         leave(chosen)
 
 
-def note_writes(instance: Instance, binding: Binding) -> None:
+def note_writes(binding: Binding) -> None:
     """After a launch on a device that orders its work itself: what is written, and which contracts it is proved to keep."""
+    plan = binding.plan
     with LOCK:
-        for array in instance.function.arrays:
-            if array.role is Role.IN:
-                continue
-            held = binding.tensors[array.name]
-            held.forget()
-            held.memory.mark_written(held)
-            if array.contract is not None:
-                held.learn(fact_of(array.contract, binding.dims))
+        for held, exclusive in zip(binding.held, plan.exclusive, strict=True):
+            if exclusive:
+                held.forget()
+                held.memory.mark_written(held)
+        for i, fact in plan.establishes:
+            binding.held[i].learn(fact)

@@ -47,7 +47,10 @@ class Graph:
         self._executor = getattr(executor, "_executor", executor) if executor.asynchronous else executor
         if not hasattr(self._executor, "new_recording"):
             raise ZelligeError(
-                "ZL0521", f"{type(self._executor).__name__} cannot record launches", help="record on 'cpu' or 'cuda'"
+                "ZL0521",
+                "this backend cannot record launches",
+                facts={"executor": type(self._executor).__name__},
+                help="record on 'cpu' or 'cuda': with zl.using('cpu'), zl.record() as graph:",
             )
         self._recording = self._executor.new_recording()
         self._capture = Capture()

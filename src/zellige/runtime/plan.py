@@ -147,24 +147,35 @@ def _dims(
     name: str, signature: Signature, held: Sequence[Tensor | None], told: Mapping[str, int], variables: dict[str, DType]
 ) -> dict[str, int]:
     dims = dict(told)
+    places: dict[str, str] = {}
+    """Which axis told a dim first."""
     for (parameter, array), tensor in zip(signature.arrays.items(), held, strict=True):
         if tensor is None:
             if array.role is Role.OUT or array.init is not None:
                 continue  # allocated: what the launch writes whole, or clears first
-            raise ZelligeError("ZL0502", f"{name} needs the argument '{parameter}'")
+            raise ZelligeError(
+                "ZL0502",
+                f"{name} needs the argument '{parameter}'",
+                help=f"{name}({', '.join(signature.positional)}, …)",
+            )
         _check_dtype(name, parameter, array, tensor, variables)
         if len(tensor.shape) != len(array.shape):
             raise ZelligeError(
                 "ZL0502", f"{name}: '{parameter}' has {len(tensor.shape)} axes, not {len(array.shape)}",
                 facts={"shape": tensor.shape, "expected": f"({', '.join(map(str, array.shape))})"},
+                help="reshape it",
             )  # fmt: skip
         for axis, (extent, size) in enumerate(zip(array.shape, tensor.shape, strict=True)):
             dim, value = _told(extent, size)
-            if dim is not None and dims.setdefault(dim, value) != value:
+            if dim is None:
+                continue
+            place = f"axis {axis} of '{parameter}'"
+            if dims.setdefault(dim, value) != value:
                 raise ZelligeError(
-                    "ZL0502", f"{name}: dim {dim} is {dims[dim]} in one argument and {value} in '{parameter}' (axis {axis})",
-                    help="arguments that name one dim have one extent there",
+                    "ZL0502", f"{name}: dim {dim} is {dims[dim]} by {places.get(dim, 'keyword')} and {value} by {place}",
+                    help=f"the signature says {dim} in both places: give arrays that agree",
                 )  # fmt: skip
+            places.setdefault(dim, place)
     return dims
 
 
@@ -176,6 +187,13 @@ def _told(extent: Extent, size: int) -> tuple[str | None, int]:
         case Nary("add", (Dim(name), Const(more))):
             return name, size - more
     return None, 0
+
+
+def _conversion(parameter: str, dtype: DType) -> str:
+    """How an argument is brought to a dtype."""
+    if dtype.is_block:
+        return f"quantise it to {dtype} first"
+    return f"convert it: zl.tensor({parameter}, zl.{dtype}), or {parameter}.astype(…)"
 
 
 def _check_dtype(name: str, parameter: str, array: ArrayType, held: Tensor, variables: dict[str, DType]) -> None:
@@ -194,7 +212,9 @@ def _check_dtype(name: str, parameter: str, array: ArrayType, held: Tensor, vari
         case Element(storage, _) | (DType() as storage):
             if held.dtype is not storage:
                 raise ZelligeError(
-                    "ZL0501", f"{name}: '{parameter}' holds {held.dtype}, not {storage}", help="convert it first"
+                    "ZL0501",
+                    f"{name}: '{parameter}' holds {held.dtype}, not {storage}",
+                    help=_conversion(parameter, storage),
                 )
 
 
@@ -249,9 +269,11 @@ def check_scalar(name: str, scalar: ScalarParam, value: Any, dims: Mapping[str, 
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not a number") from None
+            raise ZelligeError(
+                "ZL0501", f"{name}: '{scalar.name}' is {value!r}, not a number", help="pass a float"
+            ) from None
     if not isinstance(value, int | np.integer | np.bool_):
-        raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not an integer")
+        raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not an integer", help="pass an int")
     if scalar.dtype is dtypes.bool_:
         return bool(value)
     low, high = scalar.dtype.integer_range()
@@ -260,7 +282,9 @@ def check_scalar(name: str, scalar: ScalarParam, value: Any, dims: Mapping[str, 
     if scalar.contract is not None:
         fact = fact_of(scalar.contract, dims)
         if broken(fact, np.asarray([value])):
-            raise ZelligeError("ZL0505", f"{name}: scalar '{scalar.name}' = {value} breaks {fact}")
+            raise ZelligeError(
+                "ZL0505", f"{name}: scalar '{scalar.name}' = {value} breaks {fact}", help="correct the value"
+            )
     return int(value)
 
 

@@ -33,10 +33,10 @@ def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Num
             if not known[op.condition]:
                 raise ZelligeError(
                     "ZL0507",
-                    f"{function.name} requires {op.text}",
+                    f"{function.name} requires {op.text}, which these arguments do not give",
                     facts={**dims, **scalars},
                     span=op.span,
-                    help="call it with other sizes",
+                    help="call it with other sizes or scalars",
                 )
             continue
         result = getattr(op, "result", None)

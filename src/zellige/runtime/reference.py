@@ -11,6 +11,7 @@ from zellige.ir.dtypes import DType
 from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
 from zellige.runtime.completion import Completion
+from zellige.runtime.cpu import GUARD_HELP, GuardError
 from zellige.runtime.instances import Instance
 from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
@@ -53,8 +54,10 @@ class ReferenceExecutor:
         try:
             admission.settle()
             arrays = {name: held.storage for name, held in binding.tensors.items()}
-            run(instance.function, plan.dims, arrays, binding.scalars)
+            report = run(instance.function, plan.dims, arrays, binding.scalars)
         except BaseException:
             admission.abandon()
             raise
         admission.completion.finish()
+        if report.guards:
+            raise GuardError("ZL0522", f"{plan.kernel}: {report.guards[0].message}", help=GUARD_HELP)

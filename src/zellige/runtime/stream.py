@@ -228,7 +228,7 @@ class Stream:
                 "ZL0523", f"stream '{self.name}' belongs to the parent process", help="make streams after the fork"
             )
         if not self._finalizer.alive:
-            raise ZelligeError("ZL0523", f"stream '{self.name}' is closed")
+            raise ZelligeError("ZL0523", f"stream '{self.name}' is closed", help="zl.stream() makes another")
         if self._worker.failure is not None:
             self._worker.failure.deliver()
 

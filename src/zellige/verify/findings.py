@@ -9,6 +9,7 @@ from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
+from zellige.verify.suggestions import suggestion
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Int
 
@@ -18,6 +19,7 @@ def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -
     large = claim.kind in (Kind.OVERFLOW, Kind.CAST)
     example = search(symbols, solver, claim, UNBOUNDED if large else SIZES)
     message, label, why, help = _words(symbols, claim, example)
+    help = suggestion(symbols.function, claim, example.facts if example else {}) or help
     others = tuple(Label(span, "the other access") for span in claim.others if span != claim.span)
     if example is None:
         facts = {"claim": claim.what}
@@ -94,6 +96,12 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
             return (
                 f"a value does not fit {claim.bound}", f"can exceed {claim.bound}",
                 "conversions to and from index are exact", f"bound it first with zl.clamp, or use a wider type than {claim.bound}",
+            )  # fmt: skip
+        case Kind.CONTRACT if claim.code == "ZL0406" and "elements" in claim.shown:
+            return (
+                f"of no lengths, the offsets in '{claim.array}' are one element, which cannot be both 0 and the total",
+                "there may be no lengths", f"{claim.bound} runs from 0 to its bound, and readers rely on it without checking",
+                "require a length at least, such as zl.requires(S >= 1) for an output of S + 1 offsets",
             )  # fmt: skip
         case Kind.CONTRACT if claim.code == "ZL0406" and claim.bound.startswith("Offsets"):
             return (

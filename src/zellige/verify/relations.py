@@ -3,7 +3,7 @@
 Three rules establish such a contract for an ``Out``:
 
 - *constructed*: one program stores a whole tile whose making implies it: ``zl.offsets`` is a running sum to its total, the
-  order of ``zl.sort`` holds every position once.
+  order of ``zl.sort`` holds every position once. A running sum of no lengths has one element, so that must be excluded.
 - *distinct values*: equal stored values go to equal elements. Then no two elements are equal; and N distinct numbers below N
   are a permutation. (Coverage shows that every element is one of the stored values.)
 - *ordered values*: what goes to a later element is not smaller, what goes to the first is 0, to the last the total; and there
@@ -52,6 +52,20 @@ def _keeps(made: dict[Value, Op], stored: Value, param: ArrayParam) -> bool:
             whole = contract.kind is ContractKind.INDEX or param.shape == (contract.bound,)
             return whole and stored is value.order
     return False
+
+
+def ends_claim(symbols: Symbols, param: ArrayParam, access: Access) -> Claim | None:
+    """Offsets made of no lengths are their total alone, which is also where they begin: it must be 0 then."""
+    contract, op = param.contract, access.op
+    assert contract is not None and isinstance(op, ops.Store)
+    if contract.kind is not ContractKind.OFFSETS:
+        return None
+    count, total = symbols.extent(param.shape[0]), symbols.extent(contract.bound)
+    return Claim(
+        Kind.CONTRACT, "ZL0406", op.span, (), terms.disjunction((terms.le(2, count), terms.le(total, 0))),
+        f"'{param.name}' begins at 0 and ends at {contract.bound}: it has two elements at least, or {contract.bound} is 0",
+        {"elements": count, "total": total}, (access.block,), (), param.name, str(contract),
+    )  # fmt: skip
 
 
 def by_distinct_values(param: ArrayParam) -> bool:

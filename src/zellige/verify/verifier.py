@@ -78,6 +78,9 @@ class _Run:
     def _relation(self, param: ArrayParam, stores: list[Access]) -> None:
         """The elements of a written array together keep its contract."""
         if param.role is Role.OUT and relations.constructed(self.function, param):
+            ends = relations.ends_claim(self.symbols, param, stores[0])
+            if ends is not None and not self._decide(ends):
+                return
             self._record(
                 Kind.CONTRACT,
                 stores[0].op.span,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import pytest
 import zellige as zl
 from tests.backends.cpu.differential import pool
 from zellige import f32
-from zellige.backends.cpu.compile import compile
+from zellige.backends.cpu.compile import compile, listing
 from zellige.backends.cpu.target import target
+from zellige.diagnostics import ZelligeError
 
 M = zl.dims("M")
 
@@ -80,15 +82,29 @@ def test_a_cache_path_that_is_a_file_is_no_error(tmp_path):
 
 def test_forced_targets_use_only_their_instructions():
     function = double.lower({"B": 64}, {})
-    texts = {name: compile(function, target=name, cache=None).asm_text for name in ("generic", "avx2", "avx512")}
+    texts = {name: listing(function, target=name).asm_text for name in ("generic", "avx2", "avx512")}
     assert "ymm" not in texts["generic"] and "zmm" not in texts["generic"]
     assert "ymm" in texts["avx2"] and "zmm" not in texts["avx2"]
     assert "zmm" in texts["avx512"]
 
 
 def test_an_unknown_target_is_refused():
-    with pytest.raises(KeyError, match="avx1024"):
+    with pytest.raises(ZelligeError, check=lambda error: error.code == "ZL0518") as caught:
         target("avx1024")
+    assert "avx1024" in caught.value.message and "avx512bf16" in caught.value.facts["known"]
+    assert "avx512" in caught.value.help
+
+
+def test_code_for_another_machine_is_listed_but_not_run():
+    function = double.lower({"B": 64}, {})
+    assert "fadd\tv" in listing(function, target="aarch64").asm_text
+    with pytest.raises(ZelligeError, check=lambda error: error.code == "ZL0518") as caught:
+        compile(function, target="aarch64", cache=None)
+    assert caught.value.facts["lacking"] == "another architecture"
+    rich = replace(target("avx2"), name="richer", needs=target("avx2").needs | {"avx4096"})
+    with pytest.raises(ZelligeError, check=lambda error: error.code == "ZL0518") as caught:
+        compile(function, target=rich, cache=None)
+    assert "avx4096" in caught.value.facts["lacking"]
 
 
 def test_a_shape_that_is_not_fixed_is_refused():
@@ -96,5 +112,6 @@ def test_a_shape_that_is_not_fixed_is_refused():
     def whole(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         y[:] = x[:]
 
-    with pytest.raises(ValueError, match="specialise dims"):
+    with pytest.raises(ZelligeError, check=lambda error: error.code == "ZL0519") as caught:
         compile(whole.lower({}, {}), {}, cache=None)
+    assert "depends on M" in caught.value.message

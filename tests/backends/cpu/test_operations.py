@@ -12,7 +12,7 @@ from zellige import bf16, f32, f64, i32, u32, u64
 
 M, N, K, L = zl.dims("M N K L")
 T = zl.dtypes("T", zl.f32, zl.f64, zl.f16, zl.bf16, zl.i8, zl.i16, zl.i32, zl.i64, zl.u8, zl.u16, zl.u32, zl.u64)
-TARGETS = ["host", "avx512", "avx2", "generic"]
+TARGETS = ["host", "avx512bf16", "avx512", "avx2", "generic"]
 SIZES = [1, 2, 3, 31, 33, 100]
 NUMPY = {
     "f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8, "i16": np.int16,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,22 @@ from typing import Any
 import pytest
 from tests.backends.cuda.interpreted import function_of
 
+import zellige as zl
+from zellige import kernels
 from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import ZelligeError
-from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear
+from zellige.kernels import (
+    batch,
+    decode,
+    gpu_attention,
+    gpu_elementwise,
+    gpu_linear,
+    gpu_moe,
+    gpu_quantised,
+    heads,
+    moe,
+)
 from zellige.runtime.cuda import tuned
 from zellige.runtime.kernel import Kernel
 
@@ -22,7 +36,7 @@ BOXES = frozenset(("a", "b", "c", "q", "k", "v", "out"))
 GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     (gpu_linear.matmul, {}, SQUARE, Options(num_warps=8)),
     (gpu_linear.linear, {}, {"N": 4096, "K": 4096}, Options(num_warps=8)),
-    (gpu_linear.thin_linear, {}, {"N": 4096, "K": 4096}, Options()),
+    (gpu_linear.linear_two_widths, {}, {"N": 2560, "K": 4096}, Options(num_warps=8)),
     (gpu_linear.matvec, {}, {"N": 4096, "K": 4096}, Options(num_warps=8)),
     (gpu_elementwise.copy, {}, {}, Options(multiples={"N": 16})),
     (gpu_elementwise.rms_norm, {}, {"D": 4096}, Options()),
@@ -38,7 +52,30 @@ GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     ),
     (gpu_attention.paged_decode_partial, {}, {"HK": 8, "G": 4, "HD": 128, "P": 16}, Options(num_warps=2)),
     (gpu_attention.paged_decode_combine, {}, {"HK": 8, "G": 4, "HD": 128, "SPLITS": 32}, Options()),
+    (gpu_moe.grouped_linear, {}, {"PAIRS": 1024, "E": 128, "N": 1536, "K": 2048}, Options(descriptors=frozenset("w"))),
+    (gpu_moe.expert_swiglu, {}, {"T": 128, "C": 8, "E": 128, "F": 768, "K": 2048}, Options()),
+    (gpu_moe.expert_down, {}, {"T": 128, "C": 8, "E": 128, "N": 2048, "K": 768}, Options(num_warps=8)),
+    (gpu_moe.combine_add, {}, {"C": 8, "N": 2048}, Options()),
+    (gpu_moe.align, {}, {"PAIRS": 1024, "E": 128}, Options(num_warps=16)),
+    (gpu_quantised.scaled_linear, {}, SQUARE, Options(num_warps=8)),
+    (gpu_quantised.scaled_linear_int8, {}, SQUARE, Options(num_warps=8)),
+    (gpu_quantised.block_scaled_linear, {}, SQUARE, Options(num_warps=8)),
+    (gpu_quantised.quantise_rows, {}, {"K": 4096}, Options(num_warps=8)),
 ]
+
+SPILL_BUDGET = {"sm_80": 0, "sm_90": 0, "sm_100": 64}
+"""Bytes of local memory per thread that a kernel of the library may use. Schedules are tuned on sm_90; on sm_100 a few kernels keep
+up to 10 words there."""
+
+
+def test_no_gpu_kernel_is_left_out() -> None:
+    """Every module of GPU kernels is compiled by a test of this file, and every kernel in it."""
+    tested = {id(kernel) for kernel, *_ in GPU_KERNELS} | {id(kernel) for kernel in QWEN_KERNELS}
+    for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
+        found = vars(importlib.import_module(module.name)).values()
+        if module.name.rsplit(".", 1)[1].startswith(("gpu_", "batch", "decode", "heads", "moe")):
+            left = [k.name for k in found if isinstance(k, Kernel) and id(k) not in tested]
+            assert not left, f"{module.name}: {left}"
 
 
 def compiled(
@@ -47,7 +84,7 @@ def compiled(
     return compile(function_of(kernel, **statics), dims, target, options)
 
 
-QWEN_KERNELS = [k for module in (batch, decode) for k in vars(module).values() if isinstance(k, Kernel)]
+QWEN_KERNELS = [k for module in (batch, decode, heads, moe) for k in vars(module).values() if isinstance(k, Kernel)]
 EIGHT_B = {"H": 32, "HK": 8, "G": 4, "HD": 128, "HALF": 64, "P": 16, "C": 1024, "D": 4096, "F": 12288, "V": 151936}
 """Extents of Qwen3-8B."""
 
@@ -59,7 +96,7 @@ EIGHT_B = {"H": 32, "HK": 8, "G": 4, "HD": 128, "HALF": 64, "P": 16, "C": 1024, 
 @pytest.mark.parametrize("kernel", QWEN_KERNELS, ids=lambda kernel: kernel.name)
 def test_every_kernel_of_the_engine_compiles_as_tuned(kernel: Any, tokens: int, target: str) -> None:
     """With the schedule that the tuned table gives, which was measured on sm_90 and must not spill there."""
-    dims = {**EIGHT_B, "T": tokens, "B": tokens, "N": 6144, "K": 4096, "PARTS": 4, "NB": 64, "PAGES": 64, "SPLITS": 1}
+    dims = {**EIGHT_B, "T": tokens, "B": tokens, "N": 6144, "K": 4096, "PARTS": 4, "NB": 64, "PAGES": 64, "SPLITS": 16}
     statics, dtypes = next(iter(kernel.variants()))
     function = kernel.lower({**statics, **tuned.statics(kernel.name, dims)}, dtypes)
     used = {name: size for name, size in dims.items() if name in function.dims()}
@@ -67,19 +104,24 @@ def test_every_kernel_of_the_engine_compiles_as_tuned(kernel: Any, tokens: int, 
     if target != "sm_90":
         options = replace(options, num_stages=2, descriptors=frozenset(), flatten=False)  # tuned for another chip
     made = compile(function, used, target, replace(options, pdl=True))
-    assert made.spilled_bytes == 0 or target != "sm_90"
+    assert made.spilled_bytes <= SPILL_BUDGET[target]
     assert "griddepcontrol.wait" in made.ptx
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("case", GPU_KERNELS, ids=lambda case: case[0].name)
-def test_every_gpu_kernel_compiles_without_spills(case: tuple[Any, ...], target: str) -> None:
+def test_every_gpu_kernel_compiles_within_the_spill_budget(case: tuple[Any, ...], target: str) -> None:
     kernel, statics, dims, options = case
     if target == "sm_80" and kernel in (gpu_linear.matmul, gpu_linear.linear, gpu_attention.attention_causal):
         statics = {name: min(size, 64) for name, size in kernel.signature.statics.items()}  # less shared memory there
         options = Options(num_warps=4, num_stages=2)
+    if target == "sm_80" and any(a.dtype is zl.f8e4m3 for a in function_of(kernel).arrays):
+        with pytest.raises(ZelligeError, match="fp8e4nv not supported") as caught:
+            compiled(kernel, statics, dims, options, target)
+        assert caught.value.code == "ZL0905"
+        return
     made = compiled(kernel, statics, dims, options, target)
-    assert made.spilled_bytes == 0
+    assert made.spilled_bytes <= SPILL_BUDGET[target]
     assert made.cubin[:4] == b"\x7fELF"
 
 

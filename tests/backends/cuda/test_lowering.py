@@ -33,6 +33,15 @@ def test_a_product_of_awkward_sizes_is_right(m: int, n: int, k: int) -> None:
     compare(function, {"M": m, "N": n, "K": k}, arrays, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(16, 48, 16), (17, 100, 40), (5, 33, 3)])
+def test_a_product_in_tiles_of_two_widths_is_right(m: int, n: int, k: int) -> None:
+    arrays = {"x": normal(m, k, dtype=bf16), "w": normal(n, k, dtype=bf16), "y": np.full((m, n), np.nan, bf16)}
+    function = function_of(gpu_linear.linear_two_widths, BM=16, BN=32, BX=16, BK=16)
+    for boxes in (frozenset(), frozenset("xw")):
+        options = Options(descriptors=boxes)
+        compare(function, {"M": m, "N": n, "K": k}, arrays, options=options, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("persistent", [0, 1])
 def test_boxes_cover_what_pointers_cover(persistent: int) -> None:
     m, n, k = 40, 48, 24
@@ -121,27 +130,24 @@ def test_a_persistent_kernel_may_call_a_variable_tile() -> None:
     compare(function, {"T": t, "F": f, "K": k}, arrays, options=Options(persistent=1), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize(("tokens", "start"), [(5, 0), (16, 3), (33, 15)])
-def test_prefill_attention_over_pages_agrees(tokens: int, start: int) -> None:
+@pytest.mark.parametrize("starts", [(0,), (0, 16, 0), (3, 19, 35, 0)])
+def test_prefill_attention_over_pages_agrees(starts: tuple[int, ...]) -> None:
+    """Two sequences; a tile that starts at 0 is the second's, the others are the first's; ends lie within tiles."""
     from zellige.kernels import batch
 
-    hk, g, hd, page, pages = 2, 2, 16, 4, 12
+    hk, g, hd, page, pages, tiles = 2, 2, 16, 4, 12, len(starts)
+    tokens = 16 * tiles
     arrays = {
-        "q": normal(tokens, hk, g, hd, dtype=bf16), "keys": normal(pages, page, hk, hd, dtype=bf16),
-        "values": normal(pages, page, hk, hd, dtype=bf16), "table": rng.permutation(pages).astype(np.int32),
+        "q": normal(tokens, hk, g, hd, dtype=bf16), "keys": normal(2 * pages, page, hk, hd, dtype=bf16),
+        "values": normal(2 * pages, page, hk, hd, dtype=bf16),
+        "table": rng.permutation(2 * pages).astype(np.int32).reshape(2, pages), "length": np.array([45, 11], np.int32),
+        "owner": np.array([start == 0 for start in starts], np.int32), "start": np.array(starts, np.int32),
         "out": np.full((tokens, hk, g, hd), np.nan, bf16),
     }  # fmt: skip
-    dims = {"T": tokens, "HK": hk, "G": g, "HD": hd, "NB": pages, "P": page, "PAGES": pages}
+    dims = {"T": tokens, "TILES": tiles, "B": 2, "HK": hk, "G": g, "HD": hd, "NB": 2 * pages, "P": page, "PAGES": pages}
     function = function_of(batch.paged_prefill, BM=16, BS=16)
-    compare(
-        function,
-        dims,
-        arrays,
-        {"start": start, "scale": 0.25},
-        fixed={"HK": hk, "G": g, "HD": hd, "P": page},
-        rtol=2e-2,
-        atol=2e-2,
-    )
+    fixed = {"HK": hk, "G": g, "HD": hd, "P": page}
+    compare(function, dims, arrays, {"scale": 0.25}, fixed=fixed, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize(("tokens", "width", "depth"), [(8, 48, 40), (20, 33, 96)])
@@ -177,22 +183,3 @@ def test_shifts_by_the_width_and_more_are_defined(signed: bool) -> None:
     x = np.array([-5, 7, -1, 123, -123, 9, -9, 2**31 - 1, 6, -6]).astype(kind)
     arrays = {"x": x, "by": by.astype(kind), "left": np.zeros(10, kind), "right": np.zeros(10, kind)}
     compare(function_of(shifts, {"WORD": dtype}), {"S": 10}, arrays)
-
-
-def test_ragged_segments_are_refused_with_a_reason() -> None:
-    from zellige.backends.cuda.lowering import lower
-    from zellige.diagnostics.errors import ZelligeError
-    from zellige.ir import dtypes, ops
-    from zellige.ir.builder import Builder
-    from zellige.ir.extent import Const
-    from zellige.ir.ops import Function, Value
-    from zellige.ir.types import TileType
-
-    builder = Builder()
-    with builder.block() as body:
-        lengths = builder.iota(4)
-        total = builder.constant(4, dtypes.index)
-        builder.emit(ops.Offsets(lengths=lengths, total=total, result=Value(TileType(dtypes.index, (Const(5),)))))
-    with pytest.raises(ZelligeError) as caught:
-        lower(Function("ragged", (), (), (), body), Options())
-    assert caught.value.code == "ZL0906"

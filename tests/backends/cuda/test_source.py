@@ -121,3 +121,13 @@ def test_lines_that_all_programs_share_are_not_prefetched_by_each() -> None:
     before = source[source.rindex("@triton.jit") :].split("gdc_wait()")[0]
     assert "w + " in before
     assert "g + " not in before
+
+
+def test_numbers_of_programs_have_32_bits_whatever_the_sizes() -> None:
+    """A launch has fewer than 2³¹ programs; bulk copies take no wider coordinates. A band of rows is never wider than the grid,
+    so that no product of a row's programs and the band's height can overflow."""
+    options = Options(num_warps=8, persistent=1, descriptors=frozenset("abc"), multiples={"M": 128, "N": 256, "K": 64})
+    source = text(gpu_linear.matmul, options=options)
+    assert ".to(tl.int64)).to(tl.int32)" in source
+    assert "// (tl.cdiv(N, 256) * tl.minimum(tl.cdiv(M, 128), 8))" in source
+    assert "a_box.load([" in source

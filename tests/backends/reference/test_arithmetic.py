@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.kernels.quantised import random_blocks
 from zellige.backends.reference import arithmetic, interpreter
 from zellige.backends.reference.report import Fault
 from zellige.ir import dtypes, ops
@@ -159,10 +160,10 @@ def test_philox_gives_the_published_words() -> None:
     assert int(arithmetic.philox(np.uint64(0), np.zeros(1, np.uint64))[0]) == 0x6627E8D5
 
 
-@pytest.mark.parametrize("dtype", [dtypes.Q8_0, dtypes.Q4_0, dtypes.Q4_1], ids=str)
+@pytest.mark.parametrize("dtype", dtypes.BLOCKED, ids=str)
 def test_blocks_unpack_as_the_gguf_library_does(dtype: DType) -> None:
     kind = gguf.GGMLQuantizationType[dtype.name]
-    x = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
-    packed = gguf.quants.quantize(x, kind)
-    assert packed.shape == arithmetic.storage_shape((3, 64), dtype)
+    assert gguf.GGML_QUANT_SIZES[kind] == (dtype.block, dtype.bits // 8)
+    packed = random_blocks(np.random.default_rng(1), 3, 512, dtype.name)
+    assert packed.shape == arithmetic.storage_shape((3, 512), dtype)
     np.testing.assert_array_equal(arithmetic.unpack(packed, dtype), gguf.quants.dequantize(packed, kind))

@@ -9,27 +9,30 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from zellige.backends.cpu import tiles
 from zellige.backends.cpu.context import Array, Context, row_major
 from zellige.backends.cpu.convert import register_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
 from zellige.backends.cpu.expression import evaluate, extent_int
 from zellige.backends.cpu.lower import Lowering
 from zellige.backends.cpu.objects import assembly, load, object_code, optimise
-from zellige.backends.cpu.plan import materialised_values
+from zellige.backends.cpu.plan import materialised_values, shares_operands
 from zellige.backends.cpu.pool import cache_folder
 from zellige.backends.cpu.target import Target
 from zellige.backends.cpu.target import target as named_target
+from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Extent
 from zellige.ir.ops import Function
 from zellige.ir.printer import text
 from zellige.ir.types import Role
-from zellige.ir.walk import definitions, walk
-from zellige.passes.intervals import intervals
+from zellige.ir.walk import definitions, results, walk
+from zellige.passes.bounds import bounds_of_values
 from zellige.passes.simplify import simplify
 
 _STACK_LIMIT = 1 << 20  # scratch beyond this is taken from the heap for each call
@@ -50,7 +53,7 @@ class Slot:
     dtype: DType | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CompiledKernel:
     """Machine code of one specialised function: `void entry(i64* slots, i64 program_begin, i64 program_end)`."""
 
@@ -63,6 +66,11 @@ class CompiledKernel:
     target: Target
     function: Function = field(repr=False)
     strided: frozenset[str] = frozenset()
+
+    @cached_property
+    def claims(self) -> int:
+        """How many times a thread should come for programs: less often where they share what one of them prepares."""
+        return 2 if shares_operands(self.function) else 8
 
     def num_programs(self, dims: Mapping[str, int] | None = None) -> int:
         """How many programs the grid has. KeyError if a run-time dim is missing."""
@@ -102,6 +110,20 @@ class CompiledKernel:
         return words
 
     @property
+    def listing(self) -> Listing:
+        """Its code as text."""
+        return Listing(self.function, self.target, self.strided)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The code of a specialised function as text, for any target, whether or not this machine runs it."""
+
+    function: Function
+    target: Target
+    strided: frozenset[str] = frozenset()
+
+    @property
     def llvm_text(self) -> str:
         """The generated LLVM module, before LLVM's own passes."""
         return _generate(self.function, self.target, self.strided)
@@ -115,6 +137,33 @@ class CompiledKernel:
     def asm_text(self) -> str:
         """The machine code as assembly."""
         return assembly(self.llvm_text, self.target)
+
+
+def listing(function: Function, dims: Mapping[str, int] | None = None, target: str | Target = "host") -> Listing:
+    """A verified `function` with `dims` fixed, as text for `target`.
+
+    Errors: ZL0518 (no such target), ZL0519 (a tile's shape depends on a dim that is not fixed).
+    """
+    chosen = named_target(target) if isinstance(target, str) else target
+    return Listing(_specialised(function, dims), chosen)
+
+
+def _specialised(function: Function, dims: Mapping[str, int] | None) -> Function:
+    """`function` with `dims` fixed. ZelligeError ZL0519 if that leaves a tile without a shape."""
+    found = simplify(function, dims)
+    open_: set[str] = set()
+    for op in walk(found.body):
+        for value in results(op):
+            open_ |= {dim for extent in value.type.shape for dim in extent.dims()}
+    if open_:
+        names = ", ".join(sorted(open_))
+        raise ZelligeError(
+            "ZL0519",
+            f"'{function.name}' has tiles whose shape depends on {names}: machine code needs numbers",
+            facts={"fixed": ", ".join(f"{name}={value}" for name, value in (dims or {}).items()) or "nothing"},
+            help=f"fix {names} when the kernel is compiled, or use spans of a static extent",
+        )
+    return found
 
 
 def scalar_word(value: int | float, dtype: DType) -> int:
@@ -142,11 +191,13 @@ def compile(
     """Machine code for a verified `function` with `dims` fixed; all other dims are run-time arguments.
 
     Arrays are row-major without gaps, except those named in `strided`, whose strides become arguments. `cache` is the
-    folder of compiled objects (None: keep nothing). Raises ValueError if a tile's shape depends on a dim that is not
-    fixed.
+    folder of compiled objects (None: keep nothing). Errors: ZL0518 (no such target, or one that this machine does not
+    run), ZL0519 (a tile's shape depends on a dim that is not fixed).
     """
     chosen = named_target(target) if isinstance(target, str) else target
-    specialised = simplify(function, dims)
+    if not chosen.runs_here:
+        raise _foreign(chosen)
+    specialised = _specialised(function, dims)
     content = "\n".join([text(specialised), *sorted(strided)])
     code = object_code(
         content, lambda: _generate(specialised, chosen, strided), chosen, cache_folder() if cache == "user" else cache
@@ -162,6 +213,17 @@ def compile(
         target=chosen,
         function=specialised,
         strided=strided,
+    )
+
+
+def _foreign(chosen: Target) -> ZelligeError:
+    host = named_target()
+    lacking = ", ".join(sorted(chosen.needs - host.needs)) if chosen.arm == host.arm else "another architecture"
+    return ZelligeError(
+        "ZL0518",
+        f"this machine does not run code for '{chosen.name}'",
+        facts={"lacking": lacking, "this machine": host.triple},
+        help="leave the target out to use what the machine has; `zellige show --stage asm --target` only shows code",
     )
 
 
@@ -191,13 +253,13 @@ def _run_time_dims(function: Function) -> frozenset[str]:
 def _generate(function: Function, target: Target, strided: frozenset[str]) -> str:
     """LLVM text of a specialised function."""
     e = Emitter()
-    ctx = Context(e, target, function, definitions(function.body), intervals(function))
+    ctx = Context(e, target, function, definitions(function.body), bounds_of_values(function))
     ctx.evaluate = lambda value, position: evaluate(ctx, value, position)
     slots = _slots(function, strided)
     words = _load_slots(e, slots)
     _bind(ctx, function, slots, words, strided)
     lowering = Lowering(ctx, materialised_values(function))
-    counts = [extent_int(ctx, axis.programs) for axis in function.grid]
+    counts = ctx.program_counts = [extent_int(ctx, axis.programs) for axis in function.grid]
 
     def program(p: Int, _: list[Reg]) -> tuple[()]:
         ctx.program_ids = _program_ids(e, p, counts)
@@ -307,6 +369,7 @@ def _metadata(count: int) -> list[str]:
 
 def _module(e: Emitter, ctx: Context, symbol: str) -> str:
     entry, leave = _scratch(e, ctx.scratch_bytes)
+    tiles_begin, tiles_end = (tiles.begin(e), tiles.end(e)) if ctx.uses_tiles else ([], [])
     width = ctx.target.vector_bits
     lines = [
         *e.globals,
@@ -315,8 +378,10 @@ def _module(e: Emitter, ctx: Context, symbol: str) -> str:
         f"define void @{symbol}(ptr noalias readonly %slots, i64 %begin, i64 %end) #0 {{",
         "entry:",
         *entry,
+        *tiles_begin,
         *e.entry,
         *e.body,
+        *tiles_end,
         *leave,
         "  ret void",
         "}",

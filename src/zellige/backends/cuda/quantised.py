@@ -1,10 +1,13 @@
-"""Unpacking of GGML block formats in registers: an element is found in the bytes of its block."""
+"""Unpacking of block formats in registers: an element is found in the bytes of its block, as `ir.block_layout` says."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from zellige.backends.cuda.access import Memory
 from zellige.backends.cuda.operators import TRITON_DTYPE
 from zellige.ir import dtypes, ops
+from zellige.ir.block_layout import Integers, Plane
 from zellige.ir.dtypes import DType
 
 
@@ -13,32 +16,73 @@ def unpacked(memory: Memory, op: ops.Load, to: DType) -> str:
 
     The last axis is blocked. Scales and elements are loaded under the access's mask; masked lanes are 0."""
     array = memory.function.array(op.array)
-    dtype = array.dtype
+    layout = array.dtype.layout
+    assert layout is not None
     bind = memory.x.source.bind
     *outer, last = op.index
     position = memory.x.text(last)
-    block, within = bind(f"{position} // {dtype.block}", "block"), bind(f"{position} % {dtype.block}", "within")
-    start = memory.block_pointer(array, outer, block, op.result)
+    block, within = bind(f"{position} // {layout.elements}", "block"), bind(f"{position} % {layout.elements}", "within")
     mask = memory.mask(op.masks, op.result)
     masked = "" if mask is None else f", mask={mask}, other=0"
-    load = memory.x.source.load
-
-    def half(offset: int, name: str) -> str:
-        text = (
-            f"tl.load(({start} + {offset}).to(tl.pointer_type(tl.float16)){masked})"
-            if offset
-            else (f"tl.load({start}.to(tl.pointer_type(tl.float16)){masked})")
-        )
-        return f"{load(text, name)}.to(tl.float32)"
-
-    scale = half(0, "scale")
-    if dtype is dtypes.Q8_0:
-        quants = load(f"tl.load({start} + 2 + {within}{masked})", "quants")
-        value = f"{scale} * {quants}.to(tl.int8, bitcast=True).to(tl.float32)"
-    else:
-        header = 4 if dtype is dtypes.Q4_1 else 2
-        packed = load(f"tl.load({start} + {header} + {within} % 16{masked})", "packed")
-        nibble = bind(f"(({packed} >> ({within} // 16 * 4).to(tl.uint8)) & 15).to(tl.float32)", "nibble")
-        value = f"{scale} * {nibble} + {half(2, 'least')}" if dtype is dtypes.Q4_1 else f"{scale} * ({nibble} - 8.0)"
+    lanes = _Lanes(memory, memory.block_pointer(array, outer, block, op.result), masked)
+    scale, codes = lanes.half(layout.scale, "scale"), lanes.integers(layout.codes, within, "code")
+    group = bind(f"{within} // {layout.group}", "group") if layout.group else ""
+    if layout.factors is not None:
+        scale = bind(f"{scale} * {lanes.integers(layout.factors, group, 'factor')}", "scale")
+    value = f"{scale} * {codes}"
+    if layout.minimum is not None:
+        low = lanes.half(layout.minimum, "least")
+        if layout.lows is not None:
+            low = f"{low} * {lanes.integers(layout.lows, group, 'low')}"
+        value = f"{value} {'+' if layout.minimum_sign > 0 else '-'} {low}"
     value = bind(value, op.result.name or "unpacked")
     return value if to is dtypes.f32 else f"{value}.to({TRITON_DTYPE[to]})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """The lanes of one access: the first byte of each one's block, and the mask of a load."""
+
+    memory: Memory
+    start: str
+    masked: str
+
+    def half(self, offset: int, name: str) -> str:
+        """The f16 number at a byte of each lane's block, as f32."""
+        text = f"tl.load({_at(self.start, offset)}.to(tl.pointer_type(tl.float16)){self.masked})"
+        return f"{self.memory.x.source.load(text, name)}.to(tl.float32)"
+
+    def integers(self, integers: Integers, i: str, name: str) -> str:
+        """Packed integer number ``i`` of each lane's block, as f32."""
+        source = self.memory.x.source
+        parts, place = [], 0
+        for plane in integers.planes:
+            byte = source.load(f"tl.load({self.start} + ({_byte(plane, i)}){self.masked})", "packed")
+            bits = f"({byte}.to(tl.int32) >> ({_shift(plane, i)})) & {(1 << plane.bits) - 1}"
+            parts.append(f"(({bits}) << {place})")
+            place += plane.bits
+        text = " | ".join(parts)
+        if integers.signed:
+            text = f"({text}).to(tl.int8)"
+        found = f"({text}).to(tl.float32)"
+        return source.bind(f"{found} - {integers.zero}.0" if integers.zero else found, name)
+
+
+def _at(start: str, offset: int) -> str:
+    return f"({start} + {offset})" if offset else start
+
+
+def _turn(plane: Plane, i: str) -> str:
+    return f"{i} // {plane.run} % {plane.turns}"
+
+
+def _byte(plane: Plane, i: str) -> str:
+    """`Plane.place`'s byte, as text."""
+    step = f"{i} // {plane.run * plane.turns} * {plane.run}"
+    turn = f" + {_turn(plane, i)} * {plane.byte_turn}" if plane.byte_turn else ""
+    return f"{plane.offset} + {step} + {i} % {plane.run}{turn}"
+
+
+def _shift(plane: Plane, i: str) -> str:
+    """`Plane.place`'s lowest bit, as text."""
+    return f"{plane.shift} + {_turn(plane, i)} * {plane.shift_turn}"

@@ -16,6 +16,7 @@ import numpy as np
 
 from zellige.backends.reference.report import Fault, Trip
 from zellige.ir import dtypes
+from zellige.ir.block_layout import BlockLayout, Integers
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.ops import BinaryOp, ReduceOp, UnaryOp, UpdateOp
 
@@ -38,9 +39,7 @@ NUMPY: dict[DType, np.dtype[Any]] = {
     dtypes.f8e4m3: np.dtype(ml_dtypes.float8_e4m3fn),
     dtypes.f8e5m2: np.dtype(ml_dtypes.float8_e5m2),
     dtypes.index: np.dtype(np.int64),
-    dtypes.Q8_0: np.dtype(np.float32),
-    dtypes.Q4_0: np.dtype(np.float32),
-    dtypes.Q4_1: np.dtype(np.float32),
+    **dict.fromkeys(dtypes.BLOCKED, np.dtype(np.float32)),
 }
 """The NumPy dtype in which a tile of each element type is held."""
 
@@ -345,23 +344,43 @@ def update(op: UpdateOp, memory: Array, coordinates: tuple[Array, ...], values: 
 
 def unpack(memory: Array, dtype: DType) -> Array:
     """Bytes of whole blocks on the last axis as float32 elements on the last axis."""
-    size = dtype.bits // 8
-    count = memory.shape[-1] // size
-    blocks = np.ascontiguousarray(memory).reshape(*memory.shape[:-1], count, size)
-    return _unpack_blocks(blocks, dtype).reshape(*memory.shape[:-1], count * dtype.block)
+    layout = dtype.layout
+    assert layout is not None
+    count = memory.shape[-1] // layout.bytes
+    blocks = np.ascontiguousarray(memory).reshape(*memory.shape[:-1], count, layout.bytes)
+    return _unpack_blocks(blocks, layout).reshape(*memory.shape[:-1], count * layout.elements)
 
 
-def _unpack_blocks(blocks: Array, dtype: DType) -> Array:
-    """Blocks, shape (…, block bytes), as elements, shape (…, block)."""
-    scale = blocks[..., :2].copy().view(np.float16).astype(np.float32)
-    if dtype is dtypes.Q8_0:
-        return scale * blocks[..., 2:].astype(np.int8).astype(np.float32)
-    start = 2 if dtype is dtypes.Q4_0 else 4
-    low, high = blocks[..., start:] & 15, blocks[..., start:] >> 4
-    levels = np.concatenate([low, high], axis=-1).astype(np.float32)
-    if dtype is dtypes.Q4_0:
-        return np.asarray(scale * (levels - 8))
-    return scale * levels + blocks[..., 2:4].copy().view(np.float16).astype(np.float32)
+def _unpack_blocks(blocks: Array, layout: BlockLayout) -> Array:
+    """Blocks, shape (…, block bytes), as elements, shape (…, elements)."""
+    scale, codes = _half(blocks, layout.scale), _integers(blocks, layout.codes, layout.elements)
+    if layout.factors is not None:
+        scale = np.repeat(scale * _integers(blocks, layout.factors, layout.groups), layout.group, axis=-1)
+    values: Array = scale * codes
+    if layout.minimum is None:
+        return values
+    low = layout.minimum_sign * _half(blocks, layout.minimum)
+    if layout.lows is not None:
+        low = np.repeat(low * _integers(blocks, layout.lows, layout.groups), layout.group, axis=-1)
+    return values + low
+
+
+def _half(blocks: Array, offset: int) -> Array:
+    """The f16 number at a byte of each block, as f32 of shape (…, 1)."""
+    return blocks[..., offset : offset + 2].copy().view(np.float16).astype(np.float32)
+
+
+def _integers(blocks: Array, integers: Integers, count: int) -> Array:
+    """A sequence of `count` packed integers of each block, as f32."""
+    found = np.zeros((*blocks.shape[:-1], count), np.int32)
+    place = 0
+    for plane in integers.planes:
+        bytes_, shifts = np.array([plane.place(i) for i in range(count)]).T
+        found |= (blocks[..., bytes_].astype(np.int32) >> shifts & (1 << plane.bits) - 1) << place
+        place += plane.bits
+    if integers.signed:
+        found = found.astype(np.int8)
+    return found.astype(np.float32) - integers.zero
 
 
 def storage_shape(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:

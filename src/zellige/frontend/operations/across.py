@@ -30,7 +30,7 @@ def settle(context: Context, tile: Tile, axis: int, pad: object, *, neutral: boo
         if not neutral:
             refuse(
                 "ZL0107", f"zl.{what} over lanes that may be inactive; the 0 they hold could win", context.span,
-                f"say what they count as: zl.{what}(…, pad=-zl.inf)" if "max" in what else f"say what they count as: zl.{what}(…, pad=…)",
+                f"say what they count as: zl.{what}(…, pad={_losing(tile.dtype, what)})",
             )  # fmt: skip
         if tile.zero_padded:
             return Tile(tile.value, kept, tile.lanes, True)
@@ -43,22 +43,28 @@ def settle(context: Context, tile: Tile, axis: int, pad: object, *, neutral: boo
     return Tile(value, kept, tile.lanes)
 
 
+def _losing(dtype: DType, what: str) -> str:
+    """The pad that changes nothing, as the author would write it."""
+    if what in ("prod", "cumprod", "all"):
+        return "True" if dtype.is_bool else "1"
+    sign = {"max": -1, "argmax": -1, "cummax": -1, "top_k": -1, "min": 1, "argmin": 1, "cummin": 1}.get(what)
+    if sign is None or dtype.is_block or dtype.is_bool or dtype is dtypes.index:
+        return "…"
+    if dtype.is_float:
+        return "-zl.inf" if sign < 0 else "zl.inf"
+    return str(dtype.integer_range()[0 if sign < 0 else 1])
+
+
 def reduce(context: Context, op: ReduceOp, x: object, axis: object, keepdims: bool, pad: object, what: str) -> Tile:
     """A reduction over one axis or, with None, over all."""
     tile = plain(context.scalar_of(x))
-    if tile.dtype.is_block:
-        refuse(
-            "ZL0105",
-            f"a tile of block type {tile.dtype} has no arithmetic",
-            context.span,
-            "unpack it with .to(f32) first",
-        )
-    if op in (ReduceOp.ANY, ReduceOp.ALL) and not tile.dtype.is_bool:
-        refuse("ZL0105", f"zl.{what} of {describe(tile)}", context.span, "compare it first")
+    context.check(op, f"zl.{what}", tile)
     if op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN) and axis is None and tile.rank != 1:
-        refuse("ZL0106", f"zl.{what} of a tile of rank {tile.rank} needs an axis", context.span)
+        refuse("ZL0106", f"zl.{what} of a tile of rank {tile.rank} needs an axis", context.span,
+               f"zl.{what}(x, axis=-1)" if tile.rank else "a scalar is its own maximum and minimum")  # fmt: skip
     axes = list(range(tile.rank)) if axis is None else [axis_of(context, axis, tile.rank)]
     neutral = op in (ReduceOp.SUM, ReduceOp.ANY)
+    own, tile = tile.dtype, context.computable(tile)
     for a in reversed(axes):
         tile = settle(context, tile, a, pad, neutral=neutral, what=what)
         value = context.builder.reduce(op, tile.value, a)
@@ -66,7 +72,7 @@ def reduce(context: Context, op: ReduceOp, x: object, axis: object, keepdims: bo
         tile = Tile(value, masks, (*tile.lanes[:a], *tile.lanes[a + 1 :]))
         if keepdims:
             tile = expand(context, tile, a)
-    return tile
+    return tile if tile.dtype in (dtypes.index, dtypes.bool_) else context.cast(tile, own)
 
 
 def _without(axis: int) -> Callable[[int], int]:
@@ -125,16 +131,26 @@ def _mean(context: Context, x: object, axis: object = None, keepdims: bool = Fal
     count: Extent = Const(1)
     for a in axes:
         count = count * tile.shape[a]
+    own, tile = tile.dtype, context.computable(tile)
     total = reduce(context, ReduceOp.SUM, tile, axis, keepdims, None, "mean")
-    return context.binary(BinaryOp.DIV, total, context.scalar_of(count, tile.dtype))
+    return context.cast(context.binary(BinaryOp.DIV, total, context.scalar_of(count, tile.dtype)), own)
 
 
 @lowers
 def _cumsum(context: Context, x: object, axis: object = -1) -> object:
     tile = plain(context.scalar_of(x))
     a = axis_of(context, axis, tile.rank)
+    context.check(ReduceOp.SUM, "zl.cumsum", tile)
     settled = settle(context, tile, a, None, neutral=True, what="cumsum")
-    return Tile(context.builder.scan(ReduceOp.SUM, settled.value, a), tile.masks, tile.lanes)
+    return running(context, ReduceOp.SUM, settled, a, tile)
+
+
+def running(context: Context, op: ReduceOp, settled: Tile, axis: int, tile: Tile) -> Tile:
+    """The scan of ``settled``, which is ``tile`` with values in its inactive lanes."""
+    wide = context.computable(settled)
+    if op in (ReduceOp.MAX, ReduceOp.MIN) and wide.dtype is dtypes.bf16:
+        wide = context.cast(wide, dtypes.f32)  # the same values; GPUs have no running maximum of bf16
+    return context.cast(Tile(context.builder.scan(op, wide.value, axis), tile.masks, tile.lanes), settled.dtype)
 
 
 @lowers
@@ -144,7 +160,12 @@ def _offsets(context: Context, lengths: object, total: object) -> object:
         refuse("ZL0105", f"zl.offsets of {describe(tile)}", context.span, "it takes a tile of integers with one axis")
     end = context.as_index(total)
     if not end.is_scalar:
-        refuse("ZL0106", f"the total of zl.offsets is a scalar, not {describe(end)}", context.span)
+        refuse(
+            "ZL0106",
+            f"the total of zl.offsets is a scalar, not {describe(end)}",
+            context.span,
+            "zl.offsets(lengths, total=T)",
+        )
     settled = settle(context, tile, 0, None, neutral=True, what="offsets")
     return Tile(context.builder.offsets(settled.value, end.value), (), (fresh_lanes(),))
 
@@ -159,16 +180,18 @@ def _sort(context: Context, x: object, descending: object = False) -> object:
             context.span,
             "give them a value first with zl.where(span.active, …)",
         )
-    values, order = context.builder.sort(tile.value, bool(descending))
+    context.check(BinaryOp.LT, "zl.sort", tile)
+    values, order = context.builder.sort(context.computable(tile).value, bool(descending))
     lanes = (*tile.lanes[:-1], fresh_lanes())
-    return Tile(values, tile.masks, lanes), Tile(order, tile.masks, lanes)
+    return context.cast(Tile(values, tile.masks, lanes), tile.dtype), Tile(order, tile.masks, lanes)
 
 
 @lowers
 def _gather(context: Context, x: object, positions: object, axis: object = -1) -> object:
     tile, where = plain(context.scalar_of(x)), context.as_index(positions)
     if tile.rank != where.rank:
-        refuse("ZL0106", f"zl.gather from rank {tile.rank} by positions of rank {where.rank}", context.span)
+        refuse("ZL0106", f"zl.gather from rank {tile.rank} by positions of rank {where.rank}", context.span,
+               "the positions have the tile's shape, but for the axis; to pick elements of an array, index it: x[positions]")  # fmt: skip
     a = axis_of(context, axis, tile.rank)
     if any(a in m.axes for m in tile.masks):
         refuse(
@@ -183,17 +206,10 @@ def _gather(context: Context, x: object, positions: object, axis: object = -1) -
 @lowers
 def _dot(context: Context, a: object, b: object, acc: object = None) -> object:
     left, right = plain(context.scalar_of(a)), plain(context.scalar_of(b))
-    for side in (left, right):
-        if side.dtype.is_block:
-            refuse(
-                "ZL0105",
-                f"zl.dot of block type {side.dtype}",
-                context.span,
-                "unpack it with .to(f32) or .to(bf16) first",
-            )
     if left.rank < 2 or right.rank != left.rank:
         refuse("ZL0106", f"zl.dot takes two tiles of one rank ≥ 2, not {left.rank} and {right.rank}", context.span,
                "for a matrix times a vector use zl.sum(w * x, axis=1)")  # fmt: skip
+    context.check(BinaryOp.MUL, "zl.dot", left)
     if left.dtype is not right.dtype:
         refuse("ZL0105", f"zl.dot of {left.dtype} and {right.dtype}", context.span, "convert one with .to(dtype)")
     if left.shape[-1] != right.shape[-2] or left.shape[:-2] != right.shape[:-2]:
@@ -210,7 +226,13 @@ def _dot(context: Context, a: object, b: object, acc: object = None) -> object:
     else:
         if not isinstance(acc, Tile) or acc.shape != shape:
             shown = ", ".join(map(str, shape))
-            refuse("ZL0106", f"zl.dot gives shape ({shown}) but acc is {describe(acc)}", context.span)
+            refuse("ZL0106", f"zl.dot gives shape ({shown}) but acc is {describe(acc)}", context.span,
+                   f"start it with zl.zeros(({shown}), zl.f32)")  # fmt: skip
+        if acc.dtype.kind is not left.dtype.kind and (
+            acc.dtype.is_float or left.dtype.is_float or not acc.dtype.is_integer
+        ):
+            refuse("ZL0105", f"zl.dot of {left.dtype} into an acc of {acc.dtype}", context.span,
+                   f"start it with zl.zeros(shape, {dtypes.f32 if left.dtype.is_float else dtypes.i32})")  # fmt: skip
         total = plain(acc)
     lanes = (*left.lanes[:-1], right.lanes[-1])
     masks = tuple(dict.fromkeys((*left.masks, *right.masks, *total.masks)))

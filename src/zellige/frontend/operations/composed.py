@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
-from zellige.frontend.operations.across import reduce, settle
+from zellige.frontend.operations.across import reduce, running, settle
 from zellige.frontend.operations.elementwise import unary
 from zellige.frontend.operations.making import uniform
 from zellige.frontend.operations.registry import axis_of, call, lowers, shape_of
@@ -125,9 +125,8 @@ def _split(context: Context, x: object) -> object:
 def _running(context: Context, op: ReduceOp, x: object, axis: object, pad: object, what: str) -> Tile:
     tile = plain(context.scalar_of(x))
     a = axis_of(context, axis, tile.rank)
-    masks = tile.masks
-    tile = _all_active(context, tile, a, pad, what)
-    return Tile(context.builder.scan(op, tile.value, a), masks, tile.lanes)
+    context.check(op, f"zl.{what}", tile)
+    return running(context, op, _all_active(context, tile, a, pad, what), a, tile)
 
 
 @lowers
@@ -197,7 +196,7 @@ def _operands(context: Context, x: object, axis: object, pad: object, what: str)
     a = axis_of(context, axis, parts[0].rank)
     size = _fixed(context, parts[0], a, what)
     if size < 1:
-        refuse("ZL0106", f"zl.{what} of no lanes", context.span)
+        refuse("ZL0106", f"zl.{what} of no lanes", context.span, "the axis has at least one lane")
     return tuple(_all_active(context, p, a, q, what) for p, q in zip(parts, pads, strict=True)), size, a
 
 
@@ -237,8 +236,43 @@ def _histogram(context: Context, x: object, bins: object) -> object:
         refuse("ZL0105", f"zl.histogram of {describe(tile)}", context.span, "it takes a tile of integers with one axis")
     (count,) = shape_of(context, bins)
     numbers = Tile(context.builder.iota(count), (), (fresh_lanes(),))
-    here = context.binary(BinaryOp.EQ, expand(context, context.as_index(tile), 0), expand(context, numbers, 1))
+    if tile.dtype.bits < 64:
+        tile = context.as_index(tile)
+    else:  # a number of a bin fits 64 bits, a value may not fit an index
+        numbers = context.cast(numbers, tile.dtype)
+    here = context.binary(BinaryOp.EQ, expand(context, tile, 0), expand(context, numbers, 1))
     return reduce(context, ReduceOp.SUM, context.cast(here, dtypes.i32), 1, False, None, "histogram")
+
+
+@lowers
+def _popcount(context: Context, x: object) -> object:
+    """Bits are added in pairs, then in groups of 4 and 8; a multiplication adds up the bytes (Warren, Hacker's Delight, 5-1)."""
+    tile = plain(context.scalar_of(x))
+    if not tile.dtype.is_integer or tile.dtype is dtypes.index:
+        refuse(
+            "ZL0105",
+            f"zl.popcount of {describe(tile)}",
+            context.span,
+            "it counts the bits of i8 … u64; convert with .to(zl.u64)",
+        )
+    unsigned = dtypes.ALL[f"u{tile.dtype.bits}"]
+    word = dtypes.u64 if tile.dtype.bits == 64 else dtypes.u32
+    bits = tile if tile.dtype is unsigned else tile.with_value(context.builder.bitcast(tile.value, unsigned))
+    counted: object = context.cast(bits, word)
+
+    def op(name: BinaryOp, a: object, b: object) -> Tile:
+        return context.binary(name, a, b)
+
+    def repeated(byte: int) -> int:
+        return int.from_bytes(bytes([byte]) * (word.bits // 8), "little")
+
+    odd = op(BinaryOp.AND, op(BinaryOp.SHR, counted, 1), repeated(0x55))
+    counted = op(BinaryOp.SUB, counted, odd)
+    upper = op(BinaryOp.AND, op(BinaryOp.SHR, counted, 2), repeated(0x33))
+    counted = op(BinaryOp.ADD, op(BinaryOp.AND, counted, repeated(0x33)), upper)
+    counted = op(BinaryOp.AND, op(BinaryOp.ADD, counted, op(BinaryOp.SHR, counted, 4)), repeated(0x0F))
+    total = op(BinaryOp.SHR, op(BinaryOp.MUL, counted, repeated(0x01)), word.bits - 8)
+    return context.cast(total, dtypes.i32)
 
 
 @lowers

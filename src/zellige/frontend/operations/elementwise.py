@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from zellige.frontend.context import Context, describe, plain
-from zellige.frontend.errors import refuse
+from zellige.frontend.context import Context, plain
 from zellige.frontend.operations.registry import LOWERINGS, lowers
 from zellige.frontend.values import (
     Tile,
@@ -14,14 +13,9 @@ from zellige.ir.ops import BinaryOp, UnaryOp
 def unary(context: Context, op: UnaryOp, x: object) -> Tile:
     """An elementwise function of one tile."""
     tile = context.scalar_of(float(x) if isinstance(x, int) and not isinstance(x, bool) else x)
-    any_number = op in (UnaryOp.NEG, UnaryOp.ABS)
-    if op is UnaryOp.NOT:
-        fits = tile.dtype.is_bool or tile.dtype.is_integer
-    else:
-        fits = tile.dtype.is_float or (any_number and tile.dtype.is_integer)
-    if not fits:
-        refuse("ZL0105", f"'{op.value}' of {describe(tile)}", context.span, "convert it with .to(f32)")
-    return plain(tile).with_value(context.builder.unary(op, tile.value))
+    context.check(op, {UnaryOp.NEG: "-", UnaryOp.NOT: "~"}.get(op, f"zl.{op.value}"), tile)
+    wide = plain(context.computable(tile))
+    return context.cast(wide.with_value(context.builder.unary(op, wide.value)), tile.dtype)
 
 
 def _register_unary(op: UnaryOp) -> None:

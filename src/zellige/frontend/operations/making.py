@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations.registry import dtype_of, lowers, shape_of
@@ -18,7 +20,14 @@ from zellige.ir.ops import BinaryOp, UnaryOp
 
 @lowers
 def _arange(context: Context, extent: object) -> object:
-    (length,) = shape_of(context, extent)
+    length, *more = shape_of(context, extent)
+    if more:
+        refuse(
+            "ZL0106",
+            f"zl.arange of {len(more) + 1} extents",
+            context.span,
+            "it makes one axis; zl.reshape makes more of it",
+        )
     return Tile(context.builder.iota(length), (), (fresh_lanes(),))
 
 
@@ -73,6 +82,7 @@ def _only(context: Context, x: object, condition: object) -> object:
             "ZL0105",
             f"zl.only({describe(tile)}, {describe(mask)}): the condition is a bool tile of no higher rank",
             context.span,
+            "zl.only(index, index < N): a bool for each lane of the index",
         )
     own = Mask(mask.value, tuple(range(tile.rank - mask.rank, tile.rank)))
     result = context.combined(tile.value, tile, mask)
@@ -90,9 +100,15 @@ def _guard(context: Context, x: object, below: object) -> object:
     for mask in tile.masks:
         active = builder.broadcast(expand_mask(builder, mask, tile.rank), tile.shape)
         checked = builder.binary(BinaryOp.OR, checked, builder.unary(UnaryOp.NOT, active))
-    builder.emit(ops.Guard(condition=checked, message=f"index not below {below}", span=context.span))
+    builder.emit(ops.Guard(condition=checked, message=_guard_message(context, below), span=context.span))
     axes = tuple(range(tile.rank))
     return Tile(tile.value, tuple(dict.fromkeys((*tile.masks, Mask(low, axes), Mask(high, axes)))), tile.lanes)
+
+
+def _guard_message(context: Context, below: object) -> str:
+    """What is told after a launch in which the guard failed: it has no other way to show the line."""
+    place = f"{PurePath(context.span.file).name}:{context.span.line}"
+    return f"at {place}, {context.source_text()} met an index outside 0 … {below} - 1"
 
 
 @lowers
@@ -106,19 +122,30 @@ def _requires(context: Context, condition: object) -> object:
         )
     if isinstance(condition, bool):
         if not condition:
-            refuse("ZL0112", "this precondition is false for these static parameters", context.span)
+            refuse("ZL0112", "this precondition is false for these static parameters", context.span,
+                   "choose other static parameters")  # fmt: skip
         return None
     tile = context.scalar_of(condition)
     if not tile.dtype.is_bool or not tile.is_scalar:
-        refuse("ZL0105", f"zl.requires takes a scalar bool, not {describe(tile)}", context.span)
-    context.builder.emit(ops.Require(condition=tile.value, text=context.source_text(), span=context.span))
+        refuse(
+            "ZL0105",
+            f"zl.requires takes a scalar bool, not {describe(tile)}",
+            context.span,
+            "compare: zl.requires(M > 0)",
+        )
+    context.builder.emit(ops.Require(condition=tile.value, text=context.argument_text(), span=context.span))
     return None
 
 
 @lowers
 def _random_bits(context: Context, seed: object, counter: object) -> object:
-    key = context.cast(context.scalar_of(seed), dtypes.u64)
-    tile = context.scalar_of(counter)
+    key, tile = context.scalar_of(seed), context.scalar_of(counter)
+    for what, given in (("seed", key), ("counter", tile)):
+        if not given.dtype.is_integer or (what == "seed" and not given.is_scalar):
+            shape = "a scalar" if what == "seed" else "a tile of integers"
+            refuse("ZL0105", f"the {what} of random numbers is {shape}, not {describe(given)}", context.span,
+                   "zl.random_bits(seed, m * N + zl.arange(N)): a u64, and a number of its own for each lane")  # fmt: skip
+    key = context.cast(key, dtypes.u64)
     return plain(tile).with_value(context.builder.random(key.value, context.cast(tile, dtypes.u64).value))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 
+from zellige.frontend import habits
 from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
+from zellige.ir.builder import ShapeError
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, as_extent
 from zellige.lang import operations as declared
+from zellige.lang.dtype_names import dtype_for
 
 Lowering = Callable[..., object]
 LOWERINGS: dict[str, Lowering] = {}
@@ -30,8 +33,16 @@ def call(context: Context, name: str, arguments: Sequence[object], keywords: dic
         shape = ", ".join(
             str(p.replace(annotation=p.empty)) for p in inspect.signature(declaration).parameters.values()
         )
-        refuse("ZL0104", f"zl.{name}: {error}", context.span, f"zl.{name}({shape})")
-    return LOWERINGS[name](context, *arguments, **keywords)
+        refuse("ZL0104", f"zl.{name}: {error}", context.span, habits.CALLS.get(name, f"it is zl.{name}({shape})"))
+    try:
+        return LOWERINGS[name](context, *arguments, **keywords)
+    except ShapeError as error:
+        refuse(
+            "ZL0106",
+            f"operands of 'zl.{name}' do not fit: {error}",
+            context.span,
+            "shapes broadcast from the right; x[:, None] adds an axis",
+        )
 
 
 def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
@@ -39,18 +50,20 @@ def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
     parts = shape if isinstance(shape, tuple | list) else (shape,)
     for part in parts:
         if not isinstance(part, int | Extent) or isinstance(part, bool):
-            refuse("ZL0106", f"{describe(part)} in a shape; extents of tiles are known at compile time", context.span)
+            refuse("ZL0106", f"{describe(part)} in a shape; extents of tiles are known at compile time", context.span,
+                   "use an int, a dim or a zl.Static; zl.tiles(n, size) goes over a length known at run time")  # fmt: skip
     return tuple(as_extent(p) for p in parts)
 
 
 def dtype_of(context: Context, dtype: object) -> DType:
     """An argument that must be a dtype."""
     if not isinstance(dtype, DType):
-        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, "zl.f32, zl.bf16, zl.i32, …")
+        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, dtype_for(dtype))
     return dtype
 
 
 def axis_of(context: Context, axis: object, rank: int) -> int:
     if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
-        refuse("ZL0106", f"axis {describe(axis)} of a tile of rank {rank}", context.span)
+        help = f"an axis is a static int from {-rank} to {rank - 1}" if rank else "a scalar has no axes"
+        refuse("ZL0106", f"{describe(axis)} as an axis of a tile of rank {rank}", context.span, help)
     return axis % rank

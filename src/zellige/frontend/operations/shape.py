@@ -16,6 +16,7 @@ from zellige.frontend.values import (
     lift_masks,
 )
 from zellige.ir import dtypes
+from zellige.ir.builder import ShapeError
 from zellige.ir.extent import Const, Extent
 
 
@@ -24,7 +25,8 @@ def _reshape(context: Context, x: object, shape: object) -> object:
     tile = plain(context.scalar_of(x))
     target = shape_of(context, _completed(tile, shape))
     if _product(tile.shape) != _product(target):
-        refuse("ZL0106", f"a tile of {_product(tile.shape)} elements reshaped to {_product(target)}", context.span)
+        refuse("ZL0106", f"a tile of {_product(tile.shape)} elements reshaped to {_product(target)}", context.span,
+               "keep the number of elements; -1 stands for what is left")  # fmt: skip
     builder = context.builder
     axes = tuple(range(len(target)))
     masks = tuple(
@@ -58,7 +60,9 @@ def _product(extents: Sequence[Extent]) -> Extent:
 def _transpose(context: Context, x: object, permutation: object) -> object:
     tile = plain(context.scalar_of(x))
     if not isinstance(permutation, tuple | list) or sorted(permutation) != list(range(tile.rank)):
-        refuse("ZL0106", f"{describe(permutation)} is not a permutation of {tile.rank} axes", context.span)
+        axes = ", ".join(map(str, range(tile.rank)))
+        refuse("ZL0106", f"{permutation!r} is not an order of the axes of {describe(tile)}", context.span,
+               f"an order of ({axes})" if tile.rank > 1 else "x[:, None] or x[None, :] makes a matrix of it")  # fmt: skip
     order = tuple(int(p) for p in permutation)
 
     def moved(masks: tuple[Mask, ...]) -> tuple[Mask, ...]:
@@ -74,8 +78,8 @@ def _broadcast_to(context: Context, x: object, shape: object) -> object:
     tile, target = plain(context.scalar_of(x)), shape_of(context, shape)
     try:
         value = context.builder.broadcast(tile.value, target)
-    except ValueError as error:
-        refuse("ZL0106", str(error), context.span)
+    except ShapeError as error:
+        refuse("ZL0106", str(error), context.span, "an axis of 1 stretches; others must be equal")
     lanes = (frozenset[int](),) * (len(target) - tile.rank) + tile.lanes
     return Tile(value, lift_masks(tile.masks, len(target) - tile.rank), lanes, tile.zero_padded)
 
@@ -83,6 +87,13 @@ def _broadcast_to(context: Context, x: object, shape: object) -> object:
 @lowers
 def _bitcast(context: Context, x: object, dtype: object) -> object:
     tile, target = plain(context.scalar_of(x)), dtype_of(context, dtype)
+    if tile.dtype.is_bool or target.is_bool:
+        refuse(
+            "ZL0105",
+            f"a bitcast from {tile.dtype} to {target}",
+            context.span,
+            "a bool is a truth value: .to(dtype) gives 0 or 1",
+        )
     if tile.dtype.bits != target.bits or tile.dtype.is_block or target.is_block or dtypes.index in (tile.dtype, target):
         refuse("ZL0105", f"a bitcast from {tile.dtype} to {target}", context.span, "the widths must be equal")
     return tile.with_value(context.builder.bitcast(tile.value, target), zero_padded=tile.zero_padded)

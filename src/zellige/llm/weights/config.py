@@ -5,36 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zellige.diagnostics import ZelligeError
 
+if TYPE_CHECKING:
+    from zellige.llm.models.family import Family
+
 RopePairs = Literal["interleaved", "halves"]
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """What one architecture name implies, beyond the numbers in a file.
-
-    `rope_pairs`: GGUF converters permute the rows of the query and key projections of architecture `llama` so that the
-    two elements of rotary pair i are 2i and 2i + 1 ("interleaved"); Hugging Face's own layout, which other
-    architectures keep in GGUF too, pairs i with i + HD/2 ("halves").
-    """
-
-    name: str
-    rope_pairs: RopePairs
-    qk_norm: bool = False
-    qkv_bias: bool = False
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "llama": Architecture("llama", "interleaved"),
-    "qwen2": Architecture("qwen2", "halves", qkv_bias=True),
-    "qwen3": Architecture("qwen3", "halves", qk_norm=True),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +47,7 @@ class ModelConfig:
     heads: int  # H
     kv_heads: int  # HK
     head_dim: int  # HD
-    ffn_width: int
+    ffn_width: int  # F; of one expert where there are experts
     context_length: int
     rms_eps: float
     rope_theta: float
@@ -75,6 +56,15 @@ class ModelConfig:
     tied_embeddings: bool = False
     qk_norm: bool = False
     qkv_bias: bool = False
+    experts: int = 0  # E; 0 where the feed-forward layer is one
+    experts_used: int = 0
+    """Experts that each token goes through."""
+    renormalise: bool = True
+    """Whether the weights of a token's experts sum to 1."""
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Bytes that keys and values of so many tokens take, at two bytes a number."""
+        return 2 * self.layers * tokens * self.kv_heads * self.head_dim * 2
 
     def inverse_frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
         """Radians a position of each rotary pair, float64 [HD / 2].
@@ -124,56 +114,59 @@ def _yarn_ramp(config: ModelConfig, scaling: RopeScaling) -> NDArray[np.float64]
     return ramp
 
 
-def architecture_of(name: Any, supported: Mapping[str, Any], path: Path) -> Architecture:
-    """The architecture called `name`, if this installation has a model for it; else ZL0604 naming those it has."""
-    if isinstance(name, str) and name in supported and name in ARCHITECTURES:
-        return ARCHITECTURES[name]
+def family_of(name: Any, families: Mapping[str, Family], path: Path) -> Family:
+    """The family called `name` (by GGUF or Hugging Face); ZL0604 naming those that there are if there is none."""
+    for family in families.values():
+        if name in (family.name, family.model_type):
+            return family
     raise ZelligeError(
         "ZL0604",
         f"{path.name} holds a model of architecture {name!r}, which is not supported",
-        facts={"file": str(path), "supported": ", ".join(sorted(supported))},
+        facts={"file": str(path), "supported": ", ".join(sorted(families))},
         help="use a model of a supported architecture",
     )
 
 
 def config_from_gguf(
-    metadata: Mapping[str, Any], tensors: Mapping[str, Any], supported: Mapping[str, Any], path: Path
+    metadata: Mapping[str, Any], tensors: Mapping[str, Any], families: Mapping[str, Family], path: Path
 ) -> ModelConfig:
     """Build the config from GGUF metadata. Errors: ZL0604 (architecture), ZL0608 (a senseless or missing key)."""
-    arch = architecture_of(metadata.get("general.architecture"), supported, path)
+    family = family_of(metadata.get("general.architecture"), families, path)
 
     def read(key: str, default: float | None = None) -> Any:
-        value = metadata.get(f"{arch.name}.{key}", default)
+        value = metadata.get(f"{family.name}.{key}", default)
         if not isinstance(value, (int, float)) or not value > 0:
-            raise bad_config(path, f"{arch.name}.{key}", value)
+            raise bad_config(path, f"{family.name}.{key}", value)
         return value
 
     heads, width = int(read("attention.head_count")), int(read("embedding_length"))
     head_dim = int(read("attention.key_length", width // heads))
-    vocab = metadata.get(f"{arch.name}.vocab_size") or len(metadata.get("tokenizer.ggml.tokens", ()))
+    vocab = metadata.get(f"{family.name}.vocab_size") or len(metadata.get("tokenizer.ggml.tokens", ()))
     if not vocab and "token_embd.weight" in tensors:
         vocab = tensors["token_embd.weight"].shape[0]
     config = ModelConfig(
-        architecture=arch.name,
+        architecture=family.name,
         vocab_size=int(vocab),
         width=width,
         layers=int(read("block_count")),
         heads=heads,
         kv_heads=int(read("attention.head_count_kv", heads)),
         head_dim=head_dim,
-        ffn_width=int(read("feed_forward_length")),
+        ffn_width=int(read("expert_feed_forward_length" if family.experts else "feed_forward_length")),
         context_length=int(read("context_length")),
         rms_eps=float(read("attention.layer_norm_rms_epsilon")),
         rope_theta=float(read("rope.freq_base", 10000.0)),
-        rope_pairs=arch.rope_pairs,
-        rope_scaling=_gguf_rope_scaling(arch.name, metadata, path),
+        rope_pairs=family.rope_pairs,
+        rope_scaling=_gguf_rope_scaling(family.name, metadata, path),
         tied_embeddings="output.weight" not in tensors,
-        qk_norm=arch.qk_norm,
-        qkv_bias=arch.qkv_bias,
+        qk_norm=family.qk_norm,
+        qkv_bias=family.qkv_bias,
+        experts=int(read("expert_count")) if family.experts else 0,
+        experts_used=int(read("expert_used_count")) if family.experts else 0,
     )
-    rotary = metadata.get(f"{arch.name}.rope.dimension_count", head_dim)
+    rotary = metadata.get(f"{family.name}.rope.dimension_count", head_dim)
     if rotary != head_dim:
-        raise bad_config(path, f"{arch.name}.rope.dimension_count", rotary, f"rotating all {head_dim} is supported")
+        raise bad_config(path, f"{family.name}.rope.dimension_count", rotary, f"rotating all {head_dim} is supported")
     return checked(config, path)
 
 
@@ -194,6 +187,8 @@ def checked(config: ModelConfig, path: Path) -> ModelConfig:
         raise bad_config(path, "kv heads", config.kv_heads, f"it must divide the {config.heads} query heads")
     if config.head_dim % 2:
         raise bad_config(path, "head dim", config.head_dim, "rotary positions need an even one")
+    if config.experts_used > config.experts:
+        raise bad_config(path, "experts per token", config.experts_used, f"there are {config.experts} experts")
     if config.vocab_size <= 0:
         raise bad_config(path, "vocabulary size", config.vocab_size)
     return config

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from zellige.diagnostics import ZelligeError
-from zellige.llm.models import MODELS
+from zellige.ir.dtypes import BLOCKED
+from zellige.llm.models import FAMILIES
 from zellige.llm.weights.config import ModelConfig, config_from_gguf
 from zellige.llm.weights.gguf_file import Tensor, read_gguf
 
-SUPPORTED_KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_1", "Q4_0")
+SUPPORTED_KINDS = ("F32", "F16", "BF16", *(dtype.name for dtype in BLOCKED))
+FP8 = "F8_E4M3"
+"""Of matrices in safetensors files, beside the kinds above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class ModelFile:
         """The weight called `name`; its presence, shape and kind were checked when the file was opened."""
         return self.tensors[name]
 
+    @property
+    def needs_fused(self) -> bool:
+        """Whether only the fused passes run it, also on the CPU: it has experts, or fp8 weights."""
+        return bool(self.config.experts) or any(tensor.kind == FP8 for tensor in self.tensors.values())
+
 
 def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Open a `.gguf` file or a Hugging Face folder. Tensors stay mapped, nothing is copied.
@@ -52,15 +60,17 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
         model = read_safetensors_dir(path)
     else:
         file = read_gguf(path)
-        config = config_from_gguf(file.metadata, file.tensors, MODELS, path)
+        config = config_from_gguf(file.metadata, file.tensors, FAMILIES, path)
         template = file.metadata.get("tokenizer.chat_template")
         model = ModelFile(path, config, file.tensors, file.metadata, template if isinstance(template, str) else None)
     _check_tensors(model)
     return model
 
 
-def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every weight the model needs, with its shape."""
+def expected_tensors(config: ModelConfig, *, split_experts: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every weight the model needs, with its shape.
+
+    ``split_experts``: each expert is a tensor of its own (as in Hugging Face's layout), not one of a stack (GGUF)."""
     width, ffn = config.width, config.ffn_width
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     yield "token_embd.weight", (config.vocab_size, width)
@@ -75,9 +85,16 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]
         yield block + "attn_v.weight", (keys, width)
         yield block + "attn_output.weight", (width, queries)
         yield block + "ffn_norm.weight", (width,)
-        yield block + "ffn_gate.weight", (ffn, width)
-        yield block + "ffn_up.weight", (ffn, width)
-        yield block + "ffn_down.weight", (width, ffn)
+        matrices = {"gate": (ffn, width), "up": (ffn, width), "down": (width, ffn)}
+        if config.experts:
+            yield block + "ffn_gate_inp.weight", (config.experts, width)
+        for part, shape in matrices.items():
+            if not config.experts:
+                yield f"{block}ffn_{part}.weight", shape
+            elif split_experts:
+                yield from ((expert_name(f"{block}ffn_{part}_exps.weight", e), shape) for e in range(config.experts))
+            else:
+                yield f"{block}ffn_{part}_exps.weight", (config.experts, *shape)
         if config.qk_norm:
             yield block + "attn_q_norm.weight", (config.head_dim,)
             yield block + "attn_k_norm.weight", (config.head_dim,)
@@ -85,6 +102,16 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]
             yield block + "attn_q.bias", (queries,)
             yield block + "attn_k.bias", (keys,)
             yield block + "attn_v.bias", (keys,)
+
+
+def expert_name(stack: str, expert: int) -> str:
+    """The name of one expert's tensor where a file does not hold them as the stack of that name."""
+    return stack.replace("_exps.", f"_exps.{expert}.")
+
+
+def has_split_experts(model: ModelFile) -> bool:
+    """Whether each expert of the model is a tensor of its own."""
+    return bool(model.config.experts) and "blk.0.ffn_gate_exps.weight" not in model.tensors
 
 
 def _check_tensors(model: ModelFile) -> None:
@@ -95,7 +122,7 @@ def _check_tensors(model: ModelFile) -> None:
             facts={"file": str(model.path), "layers": model.config.layers},
             help="the file is damaged: fetch it again, or convert the model again",
         )
-    wanted = dict(expected_tensors(model.config))
+    wanted = dict(expected_tensors(model.config, split_experts=has_split_experts(model)))
     missing = [name for name in wanted if name not in model.tensors]
     if missing:
         raise ZelligeError(
@@ -113,10 +140,44 @@ def _check_tensors(model: ModelFile) -> None:
                 facts={"file": str(model.path)},
                 help="settings and weights do not belong together: fetch or convert the model again",
             )
-        if tensor.kind not in SUPPORTED_KINDS:
+        if tensor.kind not in (*SUPPORTED_KINDS, FP8):
             raise ZelligeError(
                 "ZL0605",
                 f"tensor {name} is quantised as {tensor.kind}, which is not supported",
                 facts={"file": str(model.path), "supported": ", ".join(SUPPORTED_KINDS)},
-                help="choose a file of the model in one of the supported formats, such as Q8_0",
+                help="choose a file of the model in one of the supported formats, such as Q8_0 or Q4_K_M",
             )
+        if tensor.kind == FP8:
+            _check_scale(model, name, shape)
+    for name in (name for name in wanted if name.endswith(".ffn_gate.weight")):
+        gate, up = model.tensors[name], model.tensors[name.replace("gate", "up")]
+        if gate.kind != up.kind:  # one kernel reads both
+            raise ZelligeError(
+                "ZL0605",
+                f"{gate.name} is {gate.kind} and {up.name} is {up.kind}: these two must be of one kind",
+                facts={"file": str(model.path)},
+                help=f"quantise the model again with one kind for both, such as {gate.kind}",
+            )
+
+
+def scale_shapes(shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """How the scales of an fp8 matrix may be shaped: one for the whole, for each row, for each 128 × 128 weights."""
+    return {"whole": ((), (1,)), "rows": ((shape[0], 1), (shape[0],)), "blocks": (tuple(-(-n // 128) for n in shape),)}
+
+
+def _check_scale(model: ModelFile, name: str, shape: tuple[int, ...]) -> None:
+    scale, known = model.tensors.get(name.replace(".weight", ".scale")), scale_shapes(shape)
+    if scale is None:
+        raise ZelligeError(
+            "ZL0606",
+            f"tensor {name} is stored as {FP8}, but its scales are missing",
+            facts={"file": str(model.path)},
+            help="the file is incomplete: fetch it again, or convert the model again",
+        )
+    if len(shape) != 2 or all(scale.shape not in shapes for shapes in known.values()):
+        raise ZelligeError(
+            "ZL0607",
+            f"tensor {name} is {FP8} of shape {list(shape)}, its scales have shape {list(scale.shape)}",
+            facts={"file": str(model.path)},
+            help="supported: a matrix with one scale, one for each row, or one for each 128 × 128 weights",
+        )

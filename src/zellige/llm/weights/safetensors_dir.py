@@ -13,19 +13,26 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zellige.diagnostics import ZelligeError
-from zellige.llm.models import MODELS
-from zellige.llm.weights.config import ModelConfig, RopeScaling, architecture_of, bad_config, checked
+from zellige.llm.models import FAMILIES
+from zellige.llm.weights.config import ModelConfig, RopeScaling, bad_config, checked, family_of
 from zellige.llm.weights.gguf_file import Tensor, truncated
 from zellige.llm.weights.model_file import ModelFile
 
-_KINDS = {"F32": 4, "F16": 2, "BF16": 2}
+_KINDS = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1}
+_QUANTISERS = ("fp8", "compressed-tensors", "fbgemm_fp8")
+"""Those whose fp8 tensors come with scales to multiply by; what else they may store is refused by its element type."""
+_SCALES = {"weight_scale_inv": "scale", "weight_scale": "scale"}
+_ONLY = {
+    "hidden_act": "silu", "mlp_bias": False, "attention_bias": False, "use_sliding_window": False, "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+}  # fmt: skip
+"""Settings that change what a layer computes, and the value that the passes are written for."""
 _TOP = {"embed_tokens": "token_embd", "norm": "output_norm"}
 _IN_LAYER = {
     "input_layernorm": "attn_norm",
@@ -39,7 +46,9 @@ _IN_LAYER = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
 }
+_IN_EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
 
 
 def read_safetensors_dir(folder: Path) -> ModelFile:
@@ -62,12 +71,18 @@ def read_safetensors_dir(folder: Path) -> ModelFile:
 def gguf_name(name: str) -> str | None:
     """GGUF's name of a tensor that Hugging Face calls `name`; None for one that no supported model uses."""
     stem, _, kind = name.removeprefix("model.").rpartition(".")
+    kind = _SCALES.get(kind, kind)
     if stem == "lm_head":
         return f"output.{kind}"
     if stem in _TOP:
         return f"{_TOP[stem]}.{kind}"
     found = re.fullmatch(r"layers\.(\d+)\.(.+)", stem)
-    if found is None or found[2] not in _IN_LAYER:
+    if found is None:
+        return None
+    expert = re.fullmatch(r"mlp\.experts\.(\d+)\.(\w+)", found[2])
+    if expert is not None and expert[2] in _IN_EXPERT:
+        return f"blk.{found[1]}.{_IN_EXPERT[expert[2]]}.{expert[1]}.{kind}"
+    if found[2] not in _IN_LAYER:
         return None
     return f"blk.{found[1]}.{_IN_LAYER[found[2]]}.{kind}"
 
@@ -112,7 +127,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
                 "ZL0605",
                 f"tensor {name} is stored as {kind}, which is not supported",
                 facts={"file": str(path), "supported": ", ".join(_KINDS)},
-                help="use the model in BF16, F16 or F32, or a GGUF file of it",
+                help="use the model in BF16, F16, F32 or fp8, or a GGUF file of it",
             )
         row = (shape[-1] if shape else 1) * _KINDS[kind]
         size = row * int(np.prod(shape[:-1], dtype=np.int64))
@@ -124,7 +139,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
 
 def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> ModelConfig:
     file = folder / "config.json"
-    arch = replace(architecture_of(settings.get("model_type"), MODELS, file), rope_pairs="halves")
+    family = family_of(settings.get("model_type"), FAMILIES, file)
 
     def read(key: str, default: Any = None) -> Any:
         value = settings.get(key)
@@ -138,25 +153,32 @@ def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: 
     scaling = rope if rope.get("rope_type", "default") != "default" else settings.get("rope_scaling")
     context = int(read("max_position_embeddings"))
     config = ModelConfig(
-        architecture=arch.name,
+        architecture=family.name,
         vocab_size=int(read("vocab_size")),
         width=width,
         layers=int(read("num_hidden_layers")),
         heads=heads,
         kv_heads=int(read("num_key_value_heads", heads)),
         head_dim=int(read("head_dim", width // heads)),
-        ffn_width=int(read("intermediate_size")),
+        ffn_width=int(read("moe_intermediate_size" if family.experts else "intermediate_size")),
         context_length=context,
         rms_eps=float(read("rms_norm_eps")),
         rope_theta=float(rope.get("rope_theta") or read("rope_theta", 10000.0)),
-        rope_pairs=arch.rope_pairs,
+        rope_pairs="halves",
         rope_scaling=None if not scaling else _rope_scaling(scaling, context, file),
         tied_embeddings="output.weight" not in tensors or bool(settings.get("tie_word_embeddings")),
-        qk_norm=arch.qk_norm,
-        qkv_bias=arch.qkv_bias,
+        qk_norm=family.qk_norm,
+        qkv_bias=family.qkv_bias,
+        experts=int(read("num_experts", settings.get("num_local_experts"))) if family.experts else 0,
+        experts_used=int(read("num_experts_per_tok")) if family.experts else 0,
+        renormalise=bool(settings.get("norm_topk_prob", not family.experts)),
     )
-    if settings.get("hidden_act", "silu") != "silu":
-        raise bad_config(file, "hidden_act", settings["hidden_act"], "silu is supported")
+    quantiser = (settings.get("quantization_config") or {}).get("quant_method")
+    if quantiser is not None and quantiser not in _QUANTISERS:
+        raise bad_config(file, "quantization_config.quant_method", quantiser, f"supported: {', '.join(_QUANTISERS)}")
+    for key, supported in _ONLY.items():
+        if settings.get(key, supported) not in (supported, None):
+            raise bad_config(file, key, settings[key], f"only {supported} is supported")
     return checked(config, folder)
 
 

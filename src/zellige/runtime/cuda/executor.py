@@ -25,7 +25,7 @@ from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
-from zellige.runtime.cuda.launch import Launch, LoadedKernel
+from zellige.runtime.cuda.launch import Launch, LoadedKernel, RepeatedLaunch
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
@@ -97,8 +97,10 @@ class CudaExecutor:
     asynchronous = False
     borrows = False
 
-    def __init__(self, device: Device | None, target: str | None = None) -> None:
+    def __init__(self, device: Device | None, target: str | None = None, *, schedules: str | None = None) -> None:
+        """``schedules``: the name of the device whose schedules are used, if not those of this one."""
         self.device = device
+        self.schedules = schedules or (device.name if device else tuned.UNMEASURED)
         self.target = target or (device.target if device else "sm_90")
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}
@@ -110,9 +112,9 @@ class CudaExecutor:
             self._staging = Staging(device, self.stream)
 
     @classmethod
-    def open(cls, ordinal: int = 0) -> CudaExecutor:
+    def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
         """An executor on a GPU of this machine. ZelligeError ZL0510 to ZL0512 if there is none."""
-        return cls(open_device(ordinal))
+        return cls(open_device(ordinal), schedules=schedules)
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
@@ -164,7 +166,7 @@ class CudaExecutor:
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, from the tuned table."""
-        return tuned.statics(kernel, dims)
+        return tuned.statics(kernel, dims, self.schedules)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
         """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
@@ -174,16 +176,21 @@ class CudaExecutor:
         return PreparedLaunch(instance, binding)
 
     def launch(self, instance: Instance, binding: Binding) -> None:
-        """Gives one launch to the stream and returns at once."""
-        ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
-        if ready is not None:
-            ready(self.stream)
-        note_writes(instance, binding)
+        """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
+        plan = binding.plan
+        if self not in plan.prepared:
+            ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
+            plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
+        plan.check_preconditions(binding.scalars)
+        repeated = plan.prepared[self]
+        if repeated is not None:
+            repeated(binding.held, binding.scalars)
+        note_writes(binding)
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
-        options = tuned.options(function.name, binding.dims)
+        options = tuned.options(function.name, binding.dims, self.schedules)
         if pdl:
             constant = constant_inputs(function, binding.tensors, written)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})

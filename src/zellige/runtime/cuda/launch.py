@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from zellige.backends.cuda.compiler import CompiledKernel
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.runtime.cuda.device import Device
 from zellige.runtime.cuda.driver import PreparedCall, allow_shared
+from zellige.runtime.tensor_type import Tensor
 
 _SCALARS: dict[str, Any] = {
     "i1": ctypes.c_bool, "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
@@ -88,14 +90,14 @@ class LoadedKernel:
                 case other:
                     raise InternalError(f"a kernel parameter of kind {other!r}")
             if value % parameter.multiple:
-                raise ZelligeError(
-                    "ZL0515", f"'{compiled.name}' was compiled for {parameter.name} being a multiple of {parameter.multiple}",
-                    facts={parameter.name: value}, help="align it, or compile without that promise",
-                )  # fmt: skip
+                raise _misaligned(compiled.name, parameter.name, parameter.multiple, value)
             arguments.append(ctypes.c_int32(value) if parameter.kind == "dim" else ctypes.c_uint64(value))
         scratch = None
         if compiled.scratch_bytes:
             scratch = self.device.handle.allocate(compiled.scratch_bytes * blocks, stream=stream)
+            scratch.fill(
+                0, stream=stream
+            )  # the copy engine writes it unseen by tools that look for uninitialised reads
         arguments += [ctypes.c_uint64(int(scratch.handle) if scratch is not None else 0), ctypes.c_uint64(0)]
         call = PreparedCall(
             self.address,
@@ -122,3 +124,41 @@ class Launch:
     def __call__(self, stream: Any) -> None:
         """Runs it on a stream (``cuda.core``'s, or one being captured); returns at once."""
         self.call(int(stream.handle))
+
+
+class RepeatedLaunch:
+    """A launch whose arrays and scalars may change from one run to the next, on one stream: for calls of one layout.
+
+    The driver copies arguments when it is called, so a run writes them in place. Runs of several threads go one by one."""
+
+    __slots__ = ("_arrays", "_call", "_kernel", "_lock", "_scalars", "_stream")
+
+    def __init__(self, launch: Launch, stream: Any, names: Sequence[str]) -> None:
+        """``names``: of the arrays, in the order in which runs give them."""
+        places = {name: i for i, name in enumerate(names)}
+        made = list(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False))
+        self._arrays = tuple((a, places[p.name], p.multiple, p.name) for p, a in made if p.kind == "array")
+        self._scalars = tuple((a, p.name) for p, a in made if p.kind == "scalar")
+        self._call = launch.call
+        self._kernel = launch  # keeps code and scratch
+        self._stream = int(stream.handle)
+        self._lock = Lock()
+
+    def __call__(self, held: Sequence[Tensor], scalars: Mapping[str, int | float]) -> None:
+        """Runs it and returns at once. ZelligeError ZL0515: an address is not the multiple that the code relies on."""
+        with self._lock:
+            for argument, place, multiple, name in self._arrays:
+                address = held[place].storage.address
+                if address % multiple:
+                    raise _misaligned(self._kernel.kernel.compiled.name, name, multiple, address)
+                argument.value = address
+            for argument, name in self._scalars:
+                argument.value = scalars[name]
+            self._call(self._stream)
+
+
+def _misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:
+    return ZelligeError(
+        "ZL0515", f"'{kernel}' was compiled for {parameter} being a multiple of {multiple}",
+        facts={parameter: value}, help="align it, or compile without that promise",
+    )  # fmt: skip

@@ -1,0 +1,159 @@
+"""Cases of the larger tables of matrix products: 8-bit operands, Qwen3 prefill, experts, warp-specialised bf16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cases import MODELS, Case
+
+from zellige.backends.cuda.options import Options
+
+WAYS: dict[str, dict[str, Any]] = {
+    "": {},
+    "persistent": {"persistent": 1},
+    "flat": {"persistent": 1, "flatten": True},
+    "ws": {"warp_specialize": True},
+    "persistent-ws": {"persistent": 1, "warp_specialize": True},
+}
+"""How programs are scheduled. Triton 3.6 specialises warps on sm_90 only if it is asked for four of them."""
+PREFILL_TOKENS = (128, 256, 512, 1024, 2048, 4096, 8192)
+EXPERTS = {"E": 128, "C": 8, "K": 2048, "F": 768}
+"""Qwen3-30B-A3B: experts, choices a token, width, width of an expert."""
+
+
+def product_cases() -> Iterator[Case]:
+    """All of them."""
+    yield from _specialised()
+    yield from _eight_bits()
+    yield from _prefill()
+    yield from _experts()
+
+
+def _specialised() -> Iterator[Case]:
+    from zellige.kernels import gpu_linear
+
+    for n in (4096, 8192):
+        for bm, bn, stages in ((128, 256, 3), (128, 128, 4)):
+            for way in ("ws", "persistent-ws"):
+                for outs in ("abc", "ab"):
+                    options = Options(num_warps=4, num_stages=stages, descriptors=frozenset(outs), **WAYS[way])
+                    name, dims = f"{bm}-{bn}-s{stages}-{way}-{outs}", dict(M=n, N=n, K=n)
+                    yield Case("gemm_ws", f"{n}", name, gpu_linear.matmul, dict(BM=bm, BN=bn, BK=64), dims, options)
+
+
+def _eight_bits() -> Iterator[Case]:
+    from zellige.kernels import gpu_quantised
+
+    boxes = frozenset("xwy")
+    tiles = ((128, 128, 8, 4), (128, 128, 8, 3), (256, 128, 8, 3), (64, 256, 8, 4), (128, 128, 16, 4), (128, 128, 4, 3))
+    for n in (4096, 8192):
+        dims = dict(M=n, N=n, K=n)
+        for kernel, table in ((gpu_quantised.scaled_linear, "fp8"), (gpu_quantised.scaled_linear_int8, "int8")):
+            wide = ((128, 256, 8, 3),) if table == "int8" else ()
+            for bm, bn, warps, stages in (*tiles, *wide):
+                for way, extra in WAYS.items():
+                    if way.endswith("ws") == (warps == 4):
+                        options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **extra)
+                        name, statics = f"{bm}-{bn}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=128)
+                        yield Case(table, f"{n}", name, kernel, statics, dims, options)
+        # Two programs a multiprocessor: one adds to its sums while the other multiplies.
+        for bn, bk, stages, outs, persistent in (
+            (128, 128, 3, "xw", 0), (128, 128, 3, "xwy", 0),
+            (128, 128, 3, "xw", 2), (128, 256, 2, "xw", 0), (64, 128, 3, "xw", 0), (64, 128, 3, "xw", 3),
+        ):  # fmt: skip
+            options = Options(num_warps=4, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
+            name, statics = f"128-{bn}-{bk}-w4-s{stages}-{outs}-p{persistent}", dict(BM=128, BN=bn, BK=bk)
+            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+        for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
+            for way in ("", "persistent"):
+                options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **WAYS[way])
+                kernel, name = gpu_quantised.block_scaled_linear, f"{bm}-128-w{warps}-s{stages}-{way}"
+                yield Case("fp8_blocks", f"{n}", name, kernel, dict(BM=bm), dims, options)
+
+
+def projections(model: str) -> dict[str, tuple[int, int]]:
+    """Output and input features of the products of one layer of Qwen3."""
+    d, heads, f = MODELS[model]
+    return {"qkv": ((heads + 16) * 128, d), "o": (d, heads * 128), "gate-up": (2 * f, d), "down": (d, f)}
+
+
+def prefill_shapes() -> list[tuple[int, int, int]]:
+    """Tokens, output features, input features."""
+    return sorted({(m, *sizes) for model in MODELS for sizes in projections(model).values() for m in PREFILL_TOKENS})
+
+
+def _prefill() -> Iterator[Case]:
+    """One kernel a schedule for all shapes: sizes are given at the launch, as multiples of 128 (rows) and 256 (the others). Those of
+    two widths are compiled for a layer's features.
+
+    Shared memory decides how many programs a multiprocessor holds: most schedules leave room for two or three."""
+    from zellige.ir.dtypes import bf16
+    from zellige.kernels import batch, gpu_linear
+
+    multiples = {"M": 128, "N": 256, "K": 256}
+    schedules = (
+        (64, 64, 128, 4, 3, ""), (64, 64, 64, 4, 5, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 3, "tma"),
+        (128, 64, 64, 4, 4, "tma"),
+        (128, 64, 128, 4, 2, "tma"), (128, 128, 64, 4, 3, ""), (128, 128, 64, 4, 3, "tma"),
+        (128, 128, 64, 8, 3, ""),
+        (128, 128, 64, 8, 3, "tma"), (128, 128, 128, 8, 3, "tma"), (64, 256, 64, 4, 4, "tma"), (128, 256, 64, 8, 3, "tma"),
+        (128, 256, 64, 8, 3, "flat"), (128, 128, 64, 8, 4, "flat"), (128, 256, 64, 4, 3, "persistent-ws"),
+        (128, 128, 64, 4, 4, "persistent-ws"),
+        (128, 256, 64, 4, 3, "ws"),
+    )  # fmt: skip
+    for bm, bn, bk, warps, stages, way in schedules:
+        boxes = frozenset("xwy") if way in ("flat", "persistent-ws") else frozenset("xw") if way else frozenset()
+        options = Options(
+            num_warps=warps, num_stages=stages, descriptors=boxes, multiples=multiples, **WAYS.get(way, {})
+        )
+        name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
+        yield Case("prefill", "any", name, gpu_linear.linear, statics, {}, options)
+    for n, k in sorted({(n, k) for _, n, k in prefill_shapes()}):
+        for bm, bn, bx, warps in (
+            (128, 128, 32, 8),
+            (128, 128, 64, 8),
+            (64, 128, 32, 4),
+            (64, 128, 64, 4),
+            (128, 64, 32, 4),
+        ):
+            options = Options(num_warps=warps, num_stages=4, descriptors=frozenset("xw"), multiples={"M": 128})
+            statics, dims = dict(BM=bm, BN=bn, BX=bx, BK=64), dict(N=n, K=k)
+            kernel, name = gpu_linear.linear_two_widths, f"{bm}-{bn}+{bx}-w{warps}"
+            yield Case("prefill", f"{n}x{k}", name, kernel, statics, dims, options)
+    multiples = {"T": 128, "N": 256, "K": 256}
+    for depth in (512, 1024, 2048):
+        for bm, bn, warps, stages in ((64, 64, 4, 4), (64, 128, 4, 4), (128, 128, 8, 3)):
+            statics, name = dict(BM=bm, BN=bn, BK=64, DEPTH=depth), f"depth{depth}-{bm}-{bn}-w{warps}"
+            options = Options(num_warps=warps, num_stages=stages, multiples=multiples)
+            yield Case("prefill", "any", name, batch.linear_parts, statics, {}, options)
+    options = Options(multiples={"N": 256})
+    yield Case("prefill", "any", "sum", batch.sum_parts, dict(BN=256), {}, options, {"Y": bf16})
+
+
+def _experts() -> Iterator[Case]:
+    """Grouped products of a mixture of experts, for few and many tokens: gate and up together, and down."""
+    from zellige.kernels import gpu_moe
+
+    e, c, k, f = (EXPERTS[name] for name in "ECKF")
+    tiles = (
+        (16, 128, 64, 4, 5),
+        (16, 64, 128, 4, 4),
+        (32, 128, 64, 4, 4),
+        (64, 128, 64, 4, 4),
+        (128, 128, 64, 8, 3),
+        (128, 256, 64, 8, 3),
+    )
+    for tokens in (16, 256, 4096):
+        for name, inner, outer in (("gate-up", k, 2 * f), ("down", f, k)):
+            for bm, bn, bk, warps, stages in tiles:
+                if not tokens * c // e // 4 <= bm <= max(tokens * c // e, 16) * 2:
+                    continue
+                for way in ("", "tma"):
+                    options = Options(num_warps=warps, num_stages=stages, descriptors=frozenset("w" if way else ""))
+                    variant, dims = (
+                        f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}",
+                        dict(PAIRS=tokens * c, E=e, K=inner, N=outer),
+                    )
+                    statics = dict(BM=bm, BN=bn, BK=bk)
+                    yield Case("experts", f"{tokens} {name}", variant, gpu_moe.grouped_linear, statics, dims, options)

@@ -1,0 +1,79 @@
+"""Writes a device's schedules from times measured on it.
+
+    python benchmarks/gpu/choose.py OUT/times-step.json OUT/times-batch.json …
+
+Of each kernel at each size the fastest schedule is kept. Sizes that were not measured keep the entry that the file, or the
+one of ``tuned.UNMEASURED``, has for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "src/zellige/runtime/cuda/schedules"
+FIXED = frozenset(("pdl", "constant"))
+"""Options that the runtime decides at each launch."""
+SYNTHETIC = frozenset(("paged_prefill",))
+"""Kernels whose measured inputs stand for no real case."""
+
+
+def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return entry["kernel"], tuple(sorted(entry["dims"].items()))
+
+
+def main() -> None:
+    """Chooses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("times", nargs="+", type=Path)
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT / "src"))
+    from zellige.runtime.cuda.tuned import UNMEASURED
+
+    best: dict[tuple[Any, ...], dict[str, Any]] = {}
+    devices = set()
+    for path in options.times:
+        held = json.loads(path.read_text())
+        devices.add(held["device"])
+        for case in held["measured"]:
+            if case["kernel"] in SYNTHETIC:
+                continue
+            known = _known(case["kernel"])
+            entry = {
+                "kernel": case["kernel"],
+                "dims": {k: v for k, v in case["dims"].items() if k in known},
+                "statics": {k: v for k, v in case["statics"].items() if k not in ("DEPTH", "WAYS", "BLOCK")},
+                "options": {k: v for k, v in case["options"].items() if k not in FIXED and v},
+                "us": case["us"],
+            }
+            if _key(entry) not in best or entry["us"] < best[_key(entry)]["us"]:
+                best[_key(entry)] = entry
+    (device,) = devices
+    held = {json.loads(p.read_text())["device"]: p for p in FOLDER.glob("*.json")}
+    path = held.get(device) or FOLDER / (re.sub(r"[^a-z0-9]+", "-", device.lower().removeprefix("nvidia ")) + ".json")
+    before = json.loads((path if path.exists() else held[UNMEASURED]).read_text())["entries"]
+    entries = {_key(e): e for e in before} | best
+    for entry in entries.values():
+        entry.pop("us", None)
+    listed = ",\n".join(
+        "  " + json.dumps(entry) for _, entry in sorted(entries.items(), key=lambda item: repr(item[0]))
+    )
+    path.write_text(f'{{\n "device": {json.dumps(device)},\n "entries": [\n{listed}\n ]\n}}\n')
+    print(f"{path.relative_to(ROOT)}: {len(entries)} entries, {len(best)} of them measured now")
+
+
+def _known(kernel: str) -> frozenset[str]:
+    """The sizes by which schedules of this kernel are looked up."""
+    rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T",
+            "paged_decode_partial": "B", "paged_decode_combine": "B", "head_norm_rope_append": "T",
+            "argmax_parts": "B", "argmax_combine": "B"}  # fmt: skip
+    return frozenset(rows.get(kernel, "T N K D F").split())
+
+
+if __name__ == "__main__":
+    main()

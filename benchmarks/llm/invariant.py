@@ -1,0 +1,104 @@
+"""Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption?
+
+    python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
+    python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere (fills the cache)
+
+Random weights. Prints for each way how many requests give other tokens or other log-probabilities (to the bit) than alone;
+last, the same without the mode. What the mode costs: ``api.py`` with and without ``--invariant``.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from zellige.llm import packing
+from zellige.llm.engine import Engine
+from zellige.llm.fused_runner import BATCHES, FusedRunner
+from zellige.llm.models.invariant import SCHEDULES, TILE
+from zellige.llm.requests import GenerateRequest, TokenEvent
+from zellige.llm.sampling import SamplingParams
+from zellige.llm.weights.known import known_config
+from zellige.runtime.cuda.executor import CudaExecutor
+
+CONTEXT, PAGE = 1024, 16
+Answers = list[list[tuple[int, float | None]]]
+
+
+def requests() -> list[GenerateRequest]:
+    rng = np.random.default_rng(5)
+    shared = rng.integers(1000, 100_000, 200).tolist()
+    made = []
+    for i in range(40):
+        prompt = (shared if i % 4 == 0 else []) + rng.integers(1000, 100_000, int(rng.integers(1, 300))).tolist()
+        sampled = {"temperature": 0.8, "top_p": 0.95, "seed": i} if i % 2 else {}
+        params = SamplingParams(max_tokens=int(rng.integers(4, 60)), ignore_eos=True, logprobs=True, **sampled)
+        made.append(GenerateRequest(tuple(prompt), params))
+    return made
+
+
+def answers(engine: Engine, batch: list[GenerateRequest]) -> Answers:
+    numbers = [engine.submit(request) for request in batch]
+    found: dict[int, list[tuple[int, float | None]]] = {number: [] for number in numbers}
+    while engine.busy:
+        for event in engine.step():
+            if getattr(event, "error", None) is not None:
+                raise event.error
+            if isinstance(event, TokenEvent):
+                found[event.request].append((event.token_id, event.logprob))
+    return [found[number] for number in numbers]
+
+
+def differing(found: Answers, wanted: Answers) -> str:
+    tokens = sum([t for t, _ in a] != [t for t, _ in b] for a, b in zip(found, wanted, strict=True))
+    bits = sum(a != b for a, b in zip(found, wanted, strict=True))
+    return f"{tokens} of {len(found)} with other tokens, {bits} with other bits"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="Qwen3-0.6B")
+    parser.add_argument("--compile-only", action="store_true")
+    options = parser.parse_args()
+    config = known_config(options.model)
+    for invariant in (True, False):
+        schedules = SCHEDULES if invariant else None
+        executor = (
+            CudaExecutor(None, "sm_90", schedules=schedules)
+            if options.compile_only
+            else CudaExecutor.open(schedules=schedules)
+        )
+        runner = FusedRunner(
+            None, config, num_pages=2000, page_size=PAGE, max_context=CONTEXT, executor=executor, invariant=invariant
+        )
+        if options.compile_only:
+            if invariant:
+                rows = [n for n in packing.ROWS if n <= 2048]
+                shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
+                print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
+            continue
+        print("batch-invariant:" if invariant else "without the mode:")
+        wanted = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
+        again = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
+        print("  alone again:", differing(again, wanted), flush=True)
+        for name, sequences, budget, cache in (
+            ("together", 40, 2048, False),
+            ("in small chunks", 16, 64, False),
+            ("with cached prefixes", 40, 2048, True),
+        ):
+            engine = Engine(runner, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
+            print(f"  {name}: {differing(answers(engine, requests()), wanted)}", flush=True)
+            if cache:
+                print(f"  and once more: {differing(answers(engine, requests()), wanted)}", flush=True)
+        if invariant:
+            del runner
+            few = FusedRunner(
+                None, config, num_pages=60, page_size=PAGE, max_context=CONTEXT, executor=executor, invariant=True
+            )
+            engine = Engine(few, max_sequences=16, max_step_tokens=512, prefix_cache=False)
+            print(f"  preempted: {differing(answers(engine, requests()), wanted)}; {engine.stats.preemptions} times")
+
+
+if __name__ == "__main__":
+    main()

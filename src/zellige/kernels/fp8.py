@@ -1,0 +1,330 @@
+"""Products with fp8 weights: read as 8 bits, and bf16 or f32 once in registers, which is exact; sums are f32.
+
+Weights are e4m3 with f32 scales, in one of two ways. By rows: ``scale`` [N, 1] has one for each output feature, and multiplies the
+finished sum. By blocks: ``scale`` [⌈N / 128⌉, ⌈K / 128⌉] has one for 128 × 128 weights, as Hugging Face stores block-wise fp8
+(DeepSeek-V3, 2024). ``*_vector`` streams the weights once for each token, with the norm or the residual inside (decode); ``*_thin``
+shares them between tokens in matrix products, the weights as the left operand.
+"""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import bf16, f8e4m3, f32
+
+T, D, N, F, R, S, PARTS = zl.dims("T D N F R S PARTS")
+Y = zl.dtypes("Y", bf16, f32)
+LARGEST = 448.0
+"""The largest finite e4m3 number."""
+BLOCK = 128
+
+
+@zl.kernel
+def quantise_by_rows(w: zl.In[bf16, N, D], *, q: zl.Out[f8e4m3, N, D], scale: zl.Out[f32, N, 1]):
+    """w ≈ q · scale: each row's largest magnitude becomes 448. w bf16 [N, D]; q f8e4m3 [N, D]; scale f32 [N, 1]."""
+    n = zl.grid(N)
+    row = w[n, :].to(f32)
+    factor = zl.maximum(zl.max(zl.abs(row)), 1e-12) / LARGEST
+    q[n, :] = (row / factor).to(f8e4m3)
+    scale[n, 0] = factor
+
+
+@zl.kernel
+def quantise_by_blocks(
+    w: zl.In[bf16, N, D], *, q: zl.Out[f8e4m3, N, D], scale: zl.Out[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)]
+):
+    """w ≈ q · scale: the largest magnitude of each 128 × 128 becomes 448. w bf16 [N, D]; q f8e4m3 [N, D]."""
+    r, s = zl.grid(zl.ceildiv(N, BLOCK), zl.ceildiv(D, BLOCK))
+    rows, cols = N.tiles(BLOCK)[r], D.tiles(BLOCK)[s]
+    block = w[rows, cols].to(f32)
+    factor = zl.maximum(zl.max(zl.abs(block), pad=0.0), 1e-12) / LARGEST
+    q[rows, cols] = (block / factor).to(f8e4m3)
+    scale[r, s] = factor
+
+
+# --- once for each token
+@zl.inline
+def columns(blocks, extent):
+    """The columns of some blocks, [blocks, 128], those past the end inactive."""
+    d = blocks[:, None] * BLOCK + zl.arange(BLOCK)[None, :]
+    return zl.only(d, d < extent)
+
+
+@zl.kernel
+def norm_linear_by_rows(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, N, 1],
+    eps: f32,
+    *,
+    y: zl.Out[Y, T, N],
+    BN: zl.Static = 4,
+    BK: zl.Static = 1024,
+):
+    """y = rms_norm(h, g)·(w · scale)ᵀ. h f32 [T, D]; g bf16 [D]; w f8e4m3 [N, D]; y [T, N]."""
+    cols, t = zl.grid(N.tiles(BN), T)
+    acc, squares = zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
+    for d in D.tiles(BK):
+        x = h[t, d]
+        squares = squares + x * x
+        acc = acc + w[cols, d].to(f32) * (x * g[d].to(f32))[None, :]
+    norm = zl.rsqrt(zl.sum(squares) / D + eps)
+    y[t, cols] = (zl.sum(acc, axis=1) * scale[cols, 0] * norm).to(y.dtype)
+
+
+@zl.kernel
+def norm_linear_by_blocks(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)],
+    eps: f32,
+    *,
+    y: zl.Out[Y, T, N],
+    BN: zl.Static = 4,
+    BK: zl.Static = 8,
+):
+    """``norm_linear_by_rows`` with a scale for each 128 × 128 weights; a program takes BK blocks of columns at a time."""
+    assert BLOCK % BN == 0
+    cols, t = zl.grid(N.tiles(BN), T)
+    acc, squares = zl.zeros((BN, BK, BLOCK), f32), zl.zeros((BK, BLOCK), f32)
+    for b in zl.ceildiv(D, BLOCK).tiles(BK):
+        d = columns(b, D)
+        x = h[t, d]
+        squares = squares + x * x
+        x = x * g[d].to(f32) * scale[cols.start // BLOCK, b][:, None]
+        acc = acc + w[cols, d].to(f32) * x[None, :, :]
+    norm = zl.rsqrt(zl.sum(squares) / D + eps)
+    y[t, cols] = (zl.sum(zl.sum(acc, axis=2), axis=1) * norm).to(y.dtype)
+
+
+@zl.kernel
+def norm_swiglu_by_rows(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    gate: zl.In[f8e4m3, F, D],
+    gate_scale: zl.In[f32, F, 1],
+    up: zl.In[f8e4m3, F, D],
+    up_scale: zl.In[f32, F, 1],
+    eps: f32,
+    *,
+    y: zl.Out[bf16, T, F],
+    BN: zl.Static = 4,
+    BK: zl.Static = 1024,
+):
+    """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up f8e4m3 [F, D]; y bf16 [T, F]."""
+    cols, t = zl.grid(F.tiles(BN), T)
+    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
+    for d in D.tiles(BK):
+        x = h[t, d]
+        squares = squares + x * x
+        x = (x * g[d].to(f32))[None, :]
+        a = a + gate[cols, d].to(f32) * x
+        b = b + up[cols, d].to(f32) * x
+    norm = zl.rsqrt(zl.sum(squares) / D + eps)
+    gated, linear = zl.sum(a, axis=1) * gate_scale[cols, 0] * norm, zl.sum(b, axis=1) * up_scale[cols, 0] * norm
+    y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
+
+
+@zl.kernel
+def norm_swiglu_by_blocks(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    gate: zl.In[f8e4m3, F, D],
+    gate_scale: zl.In[f32, zl.ceildiv(F, 128), zl.ceildiv(D, 128)],
+    up: zl.In[f8e4m3, F, D],
+    up_scale: zl.In[f32, zl.ceildiv(F, 128), zl.ceildiv(D, 128)],
+    eps: f32,
+    *,
+    y: zl.Out[bf16, T, F],
+    BN: zl.Static = 2,
+    BK: zl.Static = 8,
+):
+    """``norm_swiglu_by_rows`` with a scale for each 128 × 128 weights; a program takes BK blocks of columns at a time."""
+    assert BLOCK % BN == 0
+    cols, t = zl.grid(F.tiles(BN), T)
+    a, c, squares = zl.zeros((BN, BK, BLOCK), f32), zl.zeros((BN, BK, BLOCK), f32), zl.zeros((BK, BLOCK), f32)
+    for b in zl.ceildiv(D, BLOCK).tiles(BK):
+        d = columns(b, D)
+        x = h[t, d]
+        squares = squares + x * x
+        x = x * g[d].to(f32)
+        r = cols.start // BLOCK
+        a = a + gate[cols, d].to(f32) * (x * gate_scale[r, b][:, None])[None, :, :]
+        c = c + up[cols, d].to(f32) * (x * up_scale[r, b][:, None])[None, :, :]
+    norm = zl.rsqrt(zl.sum(squares) / D + eps)
+    gated, linear = zl.sum(zl.sum(a, axis=2), axis=1) * norm, zl.sum(zl.sum(c, axis=2), axis=1) * norm
+    y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
+
+
+@zl.kernel
+def residual_by_rows(
+    x: zl.In[bf16, T, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, N, 1],
+    *,
+    h: zl.Mut[f32, T, N],
+    BN: zl.Static = 2,
+    BK: zl.Static = 2048,
+):
+    """h += x·(w · scale)ᵀ. x bf16 [T, D]; w f8e4m3 [N, D]; h f32 [T, N]."""
+    cols, t = zl.grid(N.tiles(BN), T)
+    acc = zl.zeros((BN, BK), f32)
+    for d in D.tiles(BK):
+        acc = acc + w[cols, d].to(f32) * x[t, d].to(f32)[None, :]
+    h[t, cols] = h[t, cols] + zl.sum(acc, axis=1) * scale[cols, 0]
+
+
+@zl.kernel
+def residual_by_blocks(
+    x: zl.In[bf16, T, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)],
+    *,
+    h: zl.Mut[f32, T, N],
+    BN: zl.Static = 2,
+    BK: zl.Static = 16,
+):
+    """``residual_by_rows`` with a scale for each 128 × 128 weights; a program takes BK blocks of columns at a time."""
+    assert BLOCK % BN == 0
+    cols, t = zl.grid(N.tiles(BN), T)
+    acc = zl.zeros((BN, BK, BLOCK), f32)
+    for b in zl.ceildiv(D, BLOCK).tiles(BK):
+        d = columns(b, D)
+        scaled = x[t, d].to(f32) * scale[cols.start // BLOCK, b][:, None]
+        acc = acc + w[cols, d].to(f32) * scaled[None, :, :]
+    h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2), axis=1)
+
+
+# --- shared between tokens
+@zl.kernel
+def linear_by_rows(
+    x: zl.In[bf16, T, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, N, 1],
+    *,
+    y: zl.Out[Y, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """y = x·(w · scale)ᵀ. x bf16 [T, D]; w f8e4m3 [N, D]; y [T, N]."""
+    cols, rows = zl.grid(N.tiles(BN), T.tiles(BM), order=zl.grouped(8))
+    acc = zl.zeros((BN, BM), f32)
+    for d in D.tiles(BK):
+        acc = zl.dot(w[cols, d].to(bf16), x[rows, d].T, acc)
+    y[rows, cols] = (acc * scale[cols, 0][:, None]).T.to(y.dtype)
+
+
+@zl.kernel
+def linear_by_blocks(
+    x: zl.In[bf16, T, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)],
+    *,
+    y: zl.Out[Y, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+):
+    """``linear_by_rows`` with a scale for each 128 × 128 weights: one product a block, scaled as it is added."""
+    assert BLOCK % BN == 0
+    cols, rows = zl.grid(N.tiles(BN), T.tiles(BM), order=zl.grouped(8))
+    acc = zl.zeros((BN, BM), f32)
+    for b in range(zl.ceildiv(D, BLOCK)):
+        d = D.tiles(BLOCK)[b]
+        acc = acc + zl.dot(w[cols, d].to(bf16), x[rows, d].T) * scale[cols.start // BLOCK, b]
+    y[rows, cols] = acc.T.to(y.dtype)
+
+
+@zl.kernel
+def swiglu_by_rows(
+    x: zl.In[bf16, T, D],
+    gate: zl.In[f8e4m3, F, D],
+    gate_scale: zl.In[f32, F, 1],
+    up: zl.In[f8e4m3, F, D],
+    up_scale: zl.In[f32, F, 1],
+    *,
+    y: zl.Out[bf16, T, F],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+):
+    """y = silu(x·gateᵀ) · (x·upᵀ). x bf16 [T, D]; gate, up f8e4m3 [F, D]; y bf16 [T, F]."""
+    cols, rows = zl.grid(F.tiles(BN), T.tiles(BM), order=zl.grouped(8))
+    a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
+    for d in D.tiles(BK):
+        right = x[rows, d].T
+        a = zl.dot(gate[cols, d].to(bf16), right, a)
+        b = zl.dot(up[cols, d].to(bf16), right, b)
+    gated, linear = a * gate_scale[cols, 0][:, None], b * up_scale[cols, 0][:, None]
+    y[rows, cols] = (gated * zl.sigmoid(gated) * linear).T.to(bf16)
+
+
+@zl.kernel
+def swiglu_by_blocks(
+    x: zl.In[bf16, T, D],
+    gate: zl.In[f8e4m3, F, D],
+    gate_scale: zl.In[f32, zl.ceildiv(F, 128), zl.ceildiv(D, 128)],
+    up: zl.In[f8e4m3, F, D],
+    up_scale: zl.In[f32, zl.ceildiv(F, 128), zl.ceildiv(D, 128)],
+    *,
+    y: zl.Out[bf16, T, F],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+):
+    """``swiglu_by_rows`` with a scale for each 128 × 128 weights."""
+    assert BLOCK % BN == 0
+    cols, rows = zl.grid(F.tiles(BN), T.tiles(BM), order=zl.grouped(8))
+    gated, linear = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
+    for b in range(zl.ceildiv(D, BLOCK)):
+        d = D.tiles(BLOCK)[b]
+        r, right = cols.start // BLOCK, x[rows, d].T
+        gated = gated + zl.dot(gate[cols, d].to(bf16), right) * gate_scale[r, b]
+        linear = linear + zl.dot(up[cols, d].to(bf16), right) * up_scale[r, b]
+    y[rows, cols] = (gated * zl.sigmoid(gated) * linear).T.to(bf16)
+
+
+@zl.kernel
+def parts_by_rows(
+    x: zl.In[bf16, T, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, N, 1],
+    *,
+    part: zl.Out[f32, PARTS, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 128,
+    DEPTH: zl.Static = 1024,
+):
+    """``linear_by_rows`` over stretches of DEPTH of the inner axis: their sum is the product. part f32 [PARTS, T, N]."""
+    zl.requires(PARTS * DEPTH >= D)
+    cols, p, rows = zl.grid(N.tiles(BN), PARTS, T.tiles(BM))
+    acc = zl.zeros((BN, BM), f32)
+    start = p * DEPTH
+    for lane in zl.tiles(zl.minimum(zl.maximum(D - start, 0), DEPTH), BK):
+        d = lane + start
+        acc = zl.dot(w[cols, d].to(bf16), x[rows, d].T, acc)
+    part[p, rows, cols] = (acc * scale[cols, 0][:, None]).T
+
+
+@zl.kernel
+def parts_by_blocks(
+    x: zl.In[bf16, T, D],
+    w: zl.In[f8e4m3, N, D],
+    scale: zl.In[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)],
+    *,
+    part: zl.Out[f32, PARTS, T, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    DEPTH: zl.Static = 1024,
+):
+    """``linear_by_blocks`` over stretches of DEPTH, a multiple of 128, of the inner axis. part f32 [PARTS, T, N]."""
+    zl.requires(PARTS * DEPTH >= D)
+    assert BLOCK % BN == 0 and DEPTH % BLOCK == 0
+    cols, p, rows = zl.grid(N.tiles(BN), PARTS, T.tiles(BM))
+    acc = zl.zeros((BN, BM), f32)
+    first = p * (DEPTH // BLOCK)
+    for b in range(zl.minimum(zl.maximum(zl.ceildiv(D, BLOCK) - first, 0), DEPTH // BLOCK)):
+        d = D.tiles(BLOCK)[first + b]
+        acc = acc + zl.dot(w[cols, d].to(bf16), x[rows, d].T) * scale[cols.start // BLOCK, first + b]
+    part[p, rows, cols] = acc.T

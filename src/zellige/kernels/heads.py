@@ -1,0 +1,268 @@
+"""From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16 or fp8.
+
+Families differ in what comes before the rotation: Qwen3 norms each query and key head, Qwen2 adds a bias, Llama does neither.
+``*_append`` has a program for each head of each token (decode); ``*_rows`` has one for a head of BT tokens, and gives keys in the
+order of tokens as well (prefill). Rotary pairs are (i, i + HALF).
+"""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import bf16, f8e4m3, f32
+
+T, H, HK, HALF, C, NB, P = zl.dims("T H HK HALF C NB P")
+KV = zl.dtypes("KV", bf16, f8e4m3)
+"""Of the cache. fp8 has no scales: what is beyond its largest number, 448, becomes that."""
+
+
+@zl.inline
+def halves(x, t, head, half):
+    """The two halves of a head, f32 [HALF] each, or [BT, HALF] for many tokens."""
+    i = zl.arange(half)
+    return x[t, head, i].to(f32), x[t, head, i + half].to(f32)
+
+
+@zl.inline
+def biased(x, bias, t, head, half):
+    """``halves`` plus the head's bias."""
+    i = zl.arange(half)
+    a, b = halves(x, t, head, half)
+    return a + bias[head, i].to(f32), b + bias[head, i + half].to(f32)
+
+
+@zl.inline
+def normed(x, g, t, head, half, eps):
+    """``halves`` after the norm of the head."""
+    i = zl.arange(half)
+    a, b = halves(x, t, head, half)
+    squares = zl.sum(a * a, axis=-1, keepdims=True) + zl.sum(b * b, axis=-1, keepdims=True)
+    scale = zl.rsqrt(squares / (2 * half) + eps)
+    return a * scale * g[i].to(f32), b * scale * g[i + half].to(f32)
+
+
+@zl.inline
+def turn(a, b, c, s):
+    """The two halves rotated (Su et al., 2021), in bf16."""
+    return (a * c - b * s).to(bf16), (b * c + a * s).to(bf16)
+
+
+@zl.inline
+def put(out, t, head, half, a, b):
+    """Stores the two halves of a head of tokens."""
+    i = zl.arange(half)
+    out[t, head, i] = a
+    out[t, head, i + half] = b
+
+
+@zl.inline
+def cached(x, dtype):
+    """bf16 as the cache holds it."""
+    return zl.clamp(x.to(f32), -448.0, 448.0).to(f8e4m3) if dtype == f8e4m3 else x
+
+
+@zl.inline
+def put_in_page(cache, s, page_size, head, half, a, b):
+    """Stores the two halves of a head in slots of the paged cache."""
+    i = zl.arange(half)
+    cache[s // page_size, s % page_size, head, i] = cached(a, cache.dtype)
+    cache[s // page_size, s % page_size, head, i + half] = cached(b, cache.dtype)
+
+
+# --- a program for each head of each token
+@zl.kernel
+def head_norm_rope_append(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    q_norm: zl.In[bf16, 2 * HALF],
+    k_norm: zl.In[bf16, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    eps: f32,
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+):
+    """Norm and rotation of query and key heads (Qwen3); keys and values go to their slots.
+
+    qkv bf16 [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q bf16 [T, H, HD]."""
+    t, j = zl.grid(T, H + 2 * HK)
+    at, s, i = position[t], slot[t], zl.arange(HALF)
+    if j < H:
+        a, b = normed(qkv, q_norm, t, j, HALF, eps)
+        a, b = turn(a, b, cosine[at, i], sine[at, i])
+        put(q, t, j, HALF, a, b)
+    elif j < H + HK:
+        if s.present:
+            a, b = normed(qkv, k_norm, t, j, HALF, eps)
+            a, b = turn(a, b, cosine[at, i], sine[at, i])
+            put_in_page(keys, s, P, j - H, HALF, a, b)
+    else:
+        if s.present:
+            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
+
+
+@zl.kernel
+def head_rope_append(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+):
+    """``head_norm_rope_append`` without the norm (Llama)."""
+    t, j = zl.grid(T, H + 2 * HK)
+    at, s, i = position[t], slot[t], zl.arange(HALF)
+    if j < H:
+        a, b = halves(qkv, t, j, HALF)
+        a, b = turn(a, b, cosine[at, i], sine[at, i])
+        put(q, t, j, HALF, a, b)
+    elif j < H + HK:
+        if s.present:
+            a, b = halves(qkv, t, j, HALF)
+            a, b = turn(a, b, cosine[at, i], sine[at, i])
+            put_in_page(keys, s, P, j - H, HALF, a, b)
+    else:
+        if s.present:
+            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
+
+
+@zl.kernel
+def head_bias_rope_append(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    bias: zl.In[bf16, H + 2 * HK, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+):
+    """``head_norm_rope_append`` with a bias for every head instead of the norm (Qwen2). bias bf16 [H + 2·HK, HD]."""
+    t, j = zl.grid(T, H + 2 * HK)
+    at, s, i = position[t], slot[t], zl.arange(HALF)
+    if j < H:
+        a, b = biased(qkv, bias, t, j, HALF)
+        a, b = turn(a, b, cosine[at, i], sine[at, i])
+        put(q, t, j, HALF, a, b)
+    elif j < H + HK:
+        if s.present:
+            a, b = biased(qkv, bias, t, j, HALF)
+            a, b = turn(a, b, cosine[at, i], sine[at, i])
+            put_in_page(keys, s, P, j - H, HALF, a, b)
+    else:
+        if s.present:
+            a, b = biased(qkv, bias, t, j, HALF)
+            put_in_page(values, s, P, j - H - HK, HALF, a.to(bf16), b.to(bf16))
+
+
+# --- a program for a head of BT tokens
+@zl.kernel
+def head_norm_rope_rows(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    q_norm: zl.In[bf16, 2 * HALF],
+    k_norm: zl.In[bf16, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    eps: f32,
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    k: zl.Out[bf16, T, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    BT: zl.Static = 16,
+):
+    """``head_norm_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD]."""
+    zl.requires(P >= 1)
+    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    at, s, i = position[t], slot[t], zl.arange(HALF)
+    s = zl.only(s, s >= 0)
+    c, sn = cosine[at, i], sine[at, i]
+    if j < H:
+        a, b = normed(qkv, q_norm, t, j, HALF, eps)
+        a, b = turn(a, b, c, sn)
+        put(q, t, j, HALF, a, b)
+    elif j < H + HK:
+        a, b = normed(qkv, k_norm, t, j, HALF, eps)
+        a, b = turn(a, b, c, sn)
+        put(k, t, j - H, HALF, a, b)
+        put_in_page(keys, s, P, j - H, HALF, a, b)
+    else:
+        values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
+
+
+@zl.kernel
+def head_rope_rows(
+    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    *,
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    k: zl.Out[bf16, T, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    BT: zl.Static = 16,
+):
+    """``head_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD]."""
+    zl.requires(P >= 1)
+    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    at, s, i = position[t], slot[t], zl.arange(HALF)
+    s = zl.only(s, s >= 0)
+    c, sn = cosine[at, i], sine[at, i]
+    if j < H:
+        a, b = halves(qkv, t, j, HALF)
+        a, b = turn(a, b, c, sn)
+        put(q, t, j, HALF, a, b)
+    elif j < H + HK:
+        a, b = halves(qkv, t, j, HALF)
+        a, b = turn(a, b, c, sn)
+        put(k, t, j - H, HALF, a, b)
+        put_in_page(keys, s, P, j - H, HALF, a, b)
+    else:
+        values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
+
+
+@zl.kernel
+def head_bias_rope_rows(
+    bias: zl.In[bf16, H + 2 * HK, 2 * HALF],
+    position: zl.In[zl.Index[C], T],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    *,
+    qkv: zl.Mut[bf16, T, H + 2 * HK, 2 * HALF],
+    q: zl.Out[bf16, T, H, 2 * HALF],
+    k: zl.Out[bf16, T, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    BT: zl.Static = 16,
+):
+    """``head_bias_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD], and the value heads of qkv get their bias in place."""
+    zl.requires(P >= 1)
+    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    at, s, i = position[t], slot[t], zl.arange(HALF)
+    s = zl.only(s, s >= 0)
+    c, sn = cosine[at, i], sine[at, i]
+    a, b = biased(qkv, bias, t, j, HALF)
+    if j < H:
+        a, b = turn(a, b, c, sn)
+        put(q, t, j, HALF, a, b)
+    elif j < H + HK:
+        a, b = turn(a, b, c, sn)
+        put(k, t, j - H, HALF, a, b)
+        put_in_page(keys, s, P, j - H, HALF, a, b)
+    else:
+        a, b = a.to(bf16), b.to(bf16)
+        put(qkv, t, j, HALF, a, b)
+        put_in_page(values, s, P, j - H - HK, HALF, a, b)

@@ -1,0 +1,92 @@
+"""A mixture of experts in bf16 for few tokens: which experts, and products that stream the weights of each chosen one.
+
+Every (token, choice) pair reads its expert's weights by itself, through an ``Index[E]``: nothing is sorted. ``gpu_moe`` has the form for
+more tokens, which share an expert's weights. A token's experts are added up in the order of its choices, in one program: the same
+bits every time.
+"""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import bf16, f32
+
+T, D, F, N, E, C = zl.dims("T D F N E C")
+
+
+@zl.kernel
+def route(
+    logits: zl.In[f32, T, E],
+    *,
+    expert: zl.Out[zl.Index[E], T, C],
+    weight: zl.Out[f32, T, C],
+    RENORMALISE: zl.Static = True,
+):
+    """Each token's C likeliest experts, ties to the first, and their probabilities under soft-max, made to sum to 1 where RENORMALISE.
+
+    logits f32 [T, E], C ≤ E; expert Index[E] [T, C]; weight f32 [T, C]."""
+    zl.requires((C >= 1) & (C <= E))
+    t = zl.grid(T)
+    left, lane = logits[t, :], zl.arange(E)
+    top, total = zl.max(left), zl.sum(zl.exp(left - zl.max(left)))
+    share, kept = zl.zeros((E,), f32), zl.zeros((), f32)
+    for c in range(C):
+        best = zl.argmax(left)
+        p = zl.exp(zl.max(left) - top)
+        expert[t, c] = best
+        share, kept = zl.where(lane == c, p, share), kept + p
+        left = zl.where(lane == best, -zl.inf, left)
+    choice = zl.only(lane, lane < C)
+    weight[t, choice] = share / (kept if RENORMALISE else total)
+
+
+@zl.kernel
+def expert_norm_swiglu(
+    h: zl.In[f32, T, D],
+    g: zl.In[bf16, D],
+    gate: zl.In[bf16, E, F, D],
+    up: zl.In[bf16, E, F, D],
+    expert: zl.In[zl.Index[E], T, C],
+    eps: f32,
+    *,
+    y: zl.Out[bf16, T, C, F],
+    BN: zl.Static = 2,
+    BK: zl.Static = 1024,
+):
+    """y[t, c] = silu(x·gate[e]ᵀ) · (x·up[e]ᵀ) with x = rms_norm(h[t], g) and e = expert[t, c].
+
+    h f32 [T, D]; gate, up bf16 [E, F, D]; y bf16 [T, C, F]."""
+    cols, c, t = zl.grid(F.tiles(BN), C, T)
+    e = expert[t, c]
+    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
+    for d in D.tiles(BK):
+        x = h[t, d]
+        squares = squares + x * x
+        x = (x * g[d].to(f32))[None, :]
+        a = a + gate[e, cols, d].to(f32) * x
+        b = b + up[e, cols, d].to(f32) * x
+    scale = zl.rsqrt(zl.sum(squares) / D + eps)
+    gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
+    y[t, c, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
+
+
+@zl.kernel
+def expert_residual(
+    x: zl.In[bf16, T, C, F],
+    down: zl.In[bf16, E, N, F],
+    expert: zl.In[zl.Index[E], T, C],
+    weight: zl.In[f32, T, C],
+    *,
+    h: zl.Mut[f32, T, N],
+    BN: zl.Static = 2,
+    BK: zl.Static = 256,
+):
+    """h[t] += Σ weight[t, c] · x[t, c]·down[expert[t, c]]ᵀ. x bf16 [T, C, F]; down bf16 [E, N, F]; h f32 [T, N].
+
+    A program reads the rows of all of a token's experts side by side, so that nothing waits for one expert after another."""
+    cols, t = zl.grid(N.tiles(BN), T)
+    e, share = expert[t, :], weight[t, :]
+    acc = zl.zeros((C, BN, BK), f32)
+    for d in F.tiles(BK):
+        scaled = x[t, :, d].to(f32) * share[:, None]
+        acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
+    h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2), axis=0)

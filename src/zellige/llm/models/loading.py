@@ -1,0 +1,160 @@
+"""Weights of the fused passes: from a model's file, or random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.ir.dtypes import bf16, f8e4m3, f32
+from zellige.kernels.fp8 import BLOCK, quantise_by_rows
+from zellige.kernels.random import fill_uniform
+from zellige.llm.models.products import Matrix, Scaled
+from zellige.llm.weights.model_file import FP8, ModelFile, expert_name, scale_shapes
+from zellige.runtime.execution import Executor
+from zellige.runtime.tensor import Tensor
+
+PARTS = ("attn_q", "attn_k", "attn_v")
+"""Of ``attn_qkv``, in order."""
+
+
+DType = Literal["auto", "bf16", "fp8"]
+"""Of the matrices of layers on the device: as the file has them (bf16 unless it is fp8), bf16, or fp8 (by rows if it is not)."""
+
+KVDType = Literal["bf16", "fp8"]
+"""Of the KV cache."""
+
+
+class Loader:
+    """Reads the weights of a file to the device; unpacks those that are packed. Experts become bf16."""
+
+    def __init__(
+        self,
+        model: ModelFile,
+        executor: Executor,
+        dtype: DType = "auto",
+        progress: Callable[[int, int | None], None] = lambda done, total: None,
+    ) -> None:
+        self._model, self._executor, self._dtype, self._progress = model, executor, dtype, progress
+        self._total = sum(t.nbytes for t in model.tensors.values())
+        self._done = 0
+
+    def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The weight of a name as `fused.Weights.made` asks for it, in bf16."""
+        if "_exps" in name and name not in self._model.tensors:
+            values = np.stack([self._host(expert_name(name, e)) for e in range(shape[0])])
+        else:
+            parts = [self._host(part) for part in _parts(name)]
+            values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._executor.tensor(values.reshape(shape), bf16)
+
+    def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
+        """A matrix of a layer, in bf16 or fp8."""
+        if self._dtype == "bf16" or len(shape) == 3:
+            return self.weight(name, shape)
+        parts = [self._model.tensor(part) for part in _parts(name)]
+        scales = [self._scale(part) for part in _parts(name)] if all(p.kind == FP8 for p in parts) else []
+        ways = {by for by, _ in scales}
+        if len(ways) == 1 and ("rows" in ways or all(p.shape[0] % BLOCK == 0 for p in parts[:-1])):
+            values = np.concatenate([self._halves_apart(p, p.data.view(_e4m3())) for p in parts])
+            scale = np.concatenate([np.ascontiguousarray(s) for _, s in scales])
+            for part in parts:
+                self._count(part)
+            return Scaled(self._executor.tensor(values, f8e4m3), self._executor.tensor(scale, f32), *ways)
+        made = self.weight(name, shape)
+        return quantised(self._executor, made) if self._dtype == "fp8" or ways else made
+
+    def rope_factors(self) -> NDArray[np.float32] | None:
+        """Divisors of the rotary frequencies, f32 [HD / 2], where the file has them."""
+        found = self._model.tensors.get("rope_freqs.weight")
+        return None if found is None else found.data.view(np.float32).reshape(-1)
+
+    def _host(self, name: str) -> NDArray[Any]:
+        """The weight of that name in bf16, its rotary pairs halves apart."""
+        weight = self._model.tensor(name)
+        self._count(weight)
+        if weight.kind != FP8:
+            return self._halves_apart(weight, _as_bf16(weight))
+        by, scale = self._scale(name)
+        if by == "blocks":
+            scale = np.repeat(np.repeat(scale, BLOCK, 0), BLOCK, 1)[: weight.shape[0], : weight.shape[1]]
+        import ml_dtypes
+
+        return (weight.data.view(_e4m3()).astype(np.float32) * scale).astype(ml_dtypes.bfloat16)
+
+    def _scale(self, name: str) -> tuple[Literal["rows", "blocks"], NDArray[np.float32]]:
+        """How the fp8 matrix of that name is scaled, and its scales, f32 [N, 1] or [⌈N / 128⌉, ⌈K / 128⌉]."""
+        weight, held = self._model.tensor(name), self._model.tensor(name.replace(".weight", ".scale"))
+        scale = _as_f32(held)
+        if held.shape in scale_shapes(weight.shape)["blocks"]:
+            return "blocks", scale
+        return "rows", np.broadcast_to(scale.reshape(-1, 1), (weight.shape[0], 1))
+
+    def _count(self, weight: Any) -> None:
+        self._done += weight.nbytes
+        self._progress(self._done, self._total)
+
+    def _halves_apart(self, weight: Any, values: NDArray[Any]) -> NDArray[Any]:
+        """The rows of a weight with the two elements of rotary pair i at i and i + HD / 2."""
+        config = self._model.config
+        heads = {"attn_q": config.heads, "attn_k": config.kv_heads}.get(weight.name.split(".")[-2])
+        if heads is None or config.rope_pairs != "interleaved":
+            return values
+        pairs = values.reshape(heads, config.head_dim // 2, 2, -1)
+        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
+
+
+def _parts(name: str) -> list[str]:
+    """The tensors of a file that make up a weight."""
+    return [name.replace("attn_qkv", part) for part in PARTS] if "attn_qkv" in name else [name]
+
+
+def _e4m3() -> np.dtype[Any]:
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.float8_e4m3fn)
+
+
+def _plain() -> dict[str, np.dtype[Any]]:
+    import ml_dtypes
+
+    return {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def _as_f32(weight: Any) -> NDArray[np.float32]:
+    return weight.data.view(_plain()[weight.kind]).reshape(weight.shape).astype(np.float32)
+
+
+def _as_bf16(weight: Any) -> NDArray[Any]:
+    plain = _plain()
+    if weight.kind in plain:
+        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(plain["BF16"], copy=False)
+    import gguf
+
+    return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(plain["BF16"])
+
+
+def quantised(executor: Executor, w: Tensor) -> Scaled:
+    """A bf16 matrix on the device in fp8, scaled by rows."""
+    values, scale = executor.empty(w.shape, f8e4m3), executor.empty((w.shape[0], 1), f32)
+    quantise_by_rows(w, q=values, scale=scale)
+    return Scaled(values, scale, "rows")
+
+
+def random_matrix(executor: Executor, name: str, shape: tuple[int, ...]) -> Scaled | Tensor:
+    """`random_weight` in fp8, except for experts."""
+    made = random_weight(executor, name, shape)
+    return made if len(shape) == 3 else quantised(executor, made)
+
+
+def random_weight(executor: Executor, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A weight of random values, the same for the same name; norms are 1."""
+    made = executor.empty(shape, bf16)
+    if "norm" in name:
+        made.write(np.ones(shape, np.float32))
+    else:
+        seed = int.from_bytes(name.encode()[-8:], "little")
+        fill_uniform(seed, 1.7 / shape[-1] ** 0.5, y=made.reshape(int(np.prod(shape))))
+    return made

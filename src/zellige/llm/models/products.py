@@ -1,0 +1,228 @@
+"""Products with weights, by the kernels that suit the number of tokens and the weights: bf16, or fp8 with scales.
+
+Up to `FEW` tokens each streams the weights by itself, with the norm and the residual inside the product; more share them in
+matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from zellige.diagnostics import ZelligeError
+from zellige.ir.dtypes import DType, bf16, f32, i32
+from zellige.kernels import fp8
+from zellige.kernels.batch import (
+    linear_few,
+    linear_parts,
+    linear_rows,
+    linear_rows_add,
+    norm_rows,
+    sum_parts_norm,
+    swiglu_rows,
+)
+from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
+from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.moe import expert_norm_swiglu, expert_residual
+from zellige.runtime.kernel import Kernel
+from zellige.runtime.tensor import Tensor
+
+FEW = 4
+"""Tokens up to which each streams the weights by itself."""
+SOME = 16
+"""Tokens up to which each head of each token has a program to itself."""
+THIN = 64
+"""Tokens up to which the weights are the tall side of a product."""
+FEW_EXPERTS = 8
+"""Tokens up to which each streams the weights of its experts by itself."""
+MOST_WITH_EXPERTS = 512
+"""Tokens of a pass through experts: one program sorts all pairs of a token and an expert."""
+MULTIPROCESSORS = 132
+"""Of the GPUs that the split of narrow products is chosen for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A matrix in fp8: ``values`` f8e4m3 [N, K] times ``scale``, f32 [N, 1] by rows or [⌈N / 128⌉, ⌈K / 128⌉] by blocks."""
+
+    values: Tensor
+    scale: Tensor
+    by: Literal["rows", "blocks"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of device memory."""
+        return int(self.values.storage.nbytes + self.scale.storage.nbytes)
+
+
+Matrix = Tensor | Scaled
+
+
+@dataclass(frozen=True, slots=True)
+class _Fp8Kernels:
+    """Kernels for weights with one kind of scales; the first three are for few tokens."""
+
+    norm_linear: Kernel
+    norm_swiglu: Kernel
+    residual: Kernel
+    linear: Kernel
+    swiglu: Kernel
+    parts: Kernel
+
+
+_FP8 = {
+    "rows": _Fp8Kernels(
+        fp8.norm_linear_by_rows, fp8.norm_swiglu_by_rows, fp8.residual_by_rows,
+        fp8.linear_by_rows, fp8.swiglu_by_rows, fp8.parts_by_rows,
+    ),
+    "blocks": _Fp8Kernels(
+        fp8.norm_linear_by_blocks, fp8.norm_swiglu_by_blocks, fp8.residual_by_blocks,
+        fp8.linear_by_blocks, fp8.swiglu_by_blocks, fp8.parts_by_blocks,
+    ),
+}  # fmt: skip
+
+
+class Memory(Protocol):
+    """Where tensors are made."""
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
+
+
+@dataclass(slots=True)
+class Products:
+    """Products over ``rows`` tokens. Layers share the buffers of results: they run one by one."""
+
+    rows: int
+    eps: float
+    memory: Memory
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    _ready: Tensor | None = None
+    """The weight of the norm that is in the buffer already."""
+
+    @property
+    def by_head(self) -> bool:
+        """Whether each head of each token has a program to itself."""
+        return self.rows <= SOME
+
+    def splits(self, kv_heads: int) -> int:
+        """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy, and
+        at most 32, since the parts are read again."""
+        return 1 << min(5, max(1, 512 // (self.rows * kv_heads)).bit_length() - 1)
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
+        """The buffer of that name; made the first time."""
+        key = f"{name} {shape} {dtype}"
+        if key not in self.buffers:
+            self.buffers[key] = self.memory.empty(shape, dtype)
+        return self.buffers[key]
+
+    def norm(self, h: Tensor, g: Tensor) -> Tensor:
+        """rms_norm(h, g) in bf16."""
+        x = self.buffer("normed", h.shape, bf16)
+        if self._ready is not g:
+            norm_rows(h, g, self.eps, x=x)
+        return x
+
+    def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
+        """rms_norm(h, g)·wᵀ."""
+        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.rows <= FEW
+        if isinstance(w, Scaled):
+            use = _FP8[w.by]
+            if few:
+                use.norm_linear(h, g, w.values, w.scale, self.eps, y=y)
+            else:
+                use.linear(self.norm(h, g), w.values, w.scale, y=y)
+        elif few:
+            norm_linear(h, g, w, self.eps, y=y)
+        else:
+            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g), w, y=y)
+        return y
+
+    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
+        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g). Gate and up are of one kind."""
+        y, few = self.buffer("gated", (self.rows, gate.shape[0]), bf16), self.rows <= FEW
+        match gate, up:
+            case Scaled(a, a_scale, by), Scaled(b, b_scale, up_by) if by == up_by:
+                if few:
+                    _FP8[by].norm_swiglu(h, g, a, a_scale, b, b_scale, self.eps, y=y)
+                else:
+                    _FP8[by].swiglu(self.norm(h, g), a, a_scale, b, b_scale, y=y)
+            case Tensor(), Tensor():
+                if few:
+                    norm_swiglu(h, g, gate, up, self.eps, y=y)
+                else:
+                    swiglu_rows(self.norm(h, g), gate, up, y=y)
+            case _:
+                raise ZelligeError(
+                    "ZL0605",
+                    "the gate and up matrices of a layer are stored in two ways",
+                    help="load it with dtype='bf16'",
+                )
+        return y
+
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
+        """h += x·wᵀ. ``then``: the weight of the norm that reads h next, which may be made on the way."""
+        self._ready = None
+        if self.rows <= FEW:
+            if isinstance(w, Scaled):
+                _FP8[w.by].residual(x, w.values, w.scale, h=h)
+            else:
+                linear_residual(x, w, h=h)
+            return
+        parts, depth = split(self.rows, *w.shape)
+        if parts == 1 and isinstance(w, Tensor):
+            linear_rows_add(x, w, h=h)
+            return
+        part = self.buffer("part", (parts, *h.shape), f32)
+        if isinstance(w, Scaled):
+            _FP8[w.by].parts(x, w.values, w.scale, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
+        else:
+            linear_parts(x, w, part=part, DEPTH=depth)
+        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
+        self._ready = then
+
+    def experts(
+        self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
+    ) -> None:
+        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
+
+        Weights: gate and up bf16 [E, F, D], down bf16 [E, D, F]; expert Index[E] [T, C]; share f32 [T, C]."""
+        gate, up, down = weights
+        (count, width, _), choices = gate.shape, expert.shape[1]
+        if self.rows <= FEW_EXPERTS:
+            y = self.buffer("gated", (self.rows, choices, width), bf16)
+            expert_norm_swiglu(h, g, gate, up, expert, self.eps, y=y)
+            expert_residual(y, down, expert, share, h=h)
+            self._ready = None
+            return
+        pairs = self.rows * choices
+        order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
+        align(expert.reshape(pairs), order=order, start=start)
+        gated = self.buffer("gated", (pairs, width), bf16)
+        expert_swiglu(self.norm(h, g), gate, up, order, start, y=gated, C=choices)
+        y = self.buffer("chosen", (pairs, down.shape[1]), f32)
+        expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
+        combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
+        self._ready = None
+
+
+def split(rows: int, width: int, depth: int) -> tuple[int, int]:
+    """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is."""
+    side = 64 if rows <= 64 else 128
+    programs = -(-rows // side) * -(-width // side)
+    if rows > 256 or programs >= MULTIPROCESSORS:
+        return 1, depth
+    most = 8 if rows <= 64 else 4
+    if rows <= 16:  # bound by memory: more programs than multiprocessors
+        wanted = min(most, -(-2 * MULTIPROCESSORS // programs))
+    else:  # a power of two, so that all run at once
+        wanted = min(most, 1 << (MULTIPROCESSORS // programs).bit_length() - 1)
+    length = -(-depth // wanted // 256) * 256
+    return -(-depth // length), length

@@ -1,0 +1,97 @@
+"""Kernels of a mixture of experts against NumPy: the choice, the form for few tokens, and the one that sorts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zellige as zl
+from zellige import bf16, f32, i32
+from zellige.ir.types import ContractKind
+from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.moe import expert_norm_swiglu, expert_residual, route
+from zellige.runtime.contracts import Fact
+from zellige.runtime.tensor import empty, tensor
+
+EPS = 1e-6
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Any:
+    with zl.using("cpu"):
+        yield
+
+
+def rounded(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
+    """Random f32 that bf16 holds exactly."""
+    values = rng.standard_normal(shape).astype(np.float32)
+    return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+def chosen(logits: np.ndarray[Any, Any], choices: int) -> tuple[zl.Tensor, zl.Tensor]:
+    expert, weight = empty((len(logits), choices), i32), empty((len(logits), choices), f32)
+    route(logits, expert=expert, weight=weight)
+    return expert, weight
+
+
+@pytest.mark.parametrize("renormalise", [True, False])
+@pytest.mark.parametrize(("tokens", "experts", "choices"), [(1, 1, 1), (3, 6, 2), (5, 128, 8), (2, 7, 7)])
+def test_the_likeliest_experts_are_chosen_with_their_shares(
+    tokens: int, experts: int, choices: int, renormalise: bool
+) -> None:
+    logits = 3 * np.random.default_rng(0).standard_normal((tokens, experts)).astype(np.float32)
+    expert, weight = empty((tokens, choices), i32), empty((tokens, choices), f32)
+    route(logits, expert=expert, weight=weight, RENORMALISE=renormalise)
+    want = np.argsort(-logits, axis=1, kind="stable")[:, :choices]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    share = np.take_along_axis(p / p.sum(1, keepdims=True), want, 1)
+    np.testing.assert_array_equal(expert.numpy(), want)
+    np.testing.assert_allclose(weight.numpy(), share / share.sum(1, keepdims=True) if renormalise else share, rtol=1e-5)
+    assert expert.keeps(Fact(ContractKind.INDEX, experts))
+
+
+def test_equal_logits_go_to_the_first_experts() -> None:
+    expert, weight = chosen(np.zeros((2, 9), np.float32), 3)
+    np.testing.assert_array_equal(expert.numpy(), [[0, 1, 2], [0, 1, 2]])
+    np.testing.assert_allclose(weight.numpy(), 1 / 3, rtol=1e-6)
+
+
+def test_more_choices_than_experts_are_refused() -> None:
+    with pytest.raises(zl.ZelligeError, match="ZL0507"):
+        chosen(np.zeros((1, 3), np.float32), 4)
+
+
+@pytest.mark.parametrize("form", ["few", "sorted"])
+@pytest.mark.parametrize(("tokens", "experts", "choices"), [(1, 1, 1), (3, 6, 2), (20, 5, 3)])
+def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choices: int, form: str) -> None:
+    rng = np.random.default_rng(1)
+    width, ffn = 40, 24
+    h, g = rounded(rng, tokens, width), 1 + 0.125 * np.sign(rounded(rng, width))
+    gate, up = (rounded(rng, experts, ffn, width) / 8 for _ in range(2))
+    down = rounded(rng, experts, width, ffn) / 4
+    expert, weight = chosen(rng.standard_normal((tokens, experts)).astype(np.float32), choices)
+
+    x = h / np.sqrt((h * h).mean(1, keepdims=True) + EPS) * g
+    ids = expert.numpy()
+    a, b = (np.einsum("td,tcfd->tcf", x, w[ids]) for w in (gate, up))
+    middle = a / (1 + np.exp(-a)) * b
+    want = h + np.einsum("tc,tcf,tcnf->tn", weight.numpy(), middle, down[ids])
+
+    weights = [tensor(w, bf16) for w in (gate, up, down)]
+    out = tensor(h, f32)
+    if form == "few":
+        y = empty((tokens, choices, ffn), bf16)
+        expert_norm_swiglu(out, tensor(g, bf16), weights[0], weights[1], expert, EPS, y=y)
+        expert_residual(y, weights[2], expert, weight, h=out)
+    else:
+        pairs = tokens * choices
+        order, start = empty((pairs,), i32), empty((experts + 1,), i32)
+        align(expert.reshape(pairs), order=order, start=start)
+        y, z = empty((pairs, ffn), bf16), empty((pairs, width), f32)
+        sizes: dict[str, int] = {"C": choices}
+        expert_swiglu(tensor(x.astype(np.float32), bf16), weights[0], weights[1], order, start, y=y, **sizes)
+        expert_down(y, weights[2], order, start, y=z, T=tokens, **sizes)
+        combine_add(z.reshape(tokens, choices, width), weight, h=out)
+    np.testing.assert_allclose(out.numpy(), want, rtol=0.02, atol=0.03)

@@ -1,0 +1,128 @@
+"""In batch-invariant mode a request gets the same bits alone, among others, in chunks, from cached prefixes, and again after preemption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from zellige.diagnostics import ZelligeError
+from zellige.kernels.batch import linear_parts, sum_parts_norm
+from zellige.kernels.invariant import linear_stretches_add
+from zellige.llm.engine import Engine
+from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.requests import GenerateRequest, ScoreEvent, ScoreRequest, TokenEvent
+from zellige.llm.sampling import SamplingParams
+from zellige.llm.weights.config import ModelConfig
+from zellige.runtime.execution import executor_named
+
+CONFIG = ModelConfig("qwen3", 199, 64, 2, 4, 2, 32, 600, 512, 1e-6, 1e6, "halves", tied_embeddings=True, qk_norm=True)
+KINDS: list[dict[str, Any]] = [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 2}, {"repetition_penalty": 1.2}]
+Answers = list[list[tuple[int, float | None]]]
+
+
+def runner_of(pages: int = 64, *, invariant: bool = True) -> FusedRunner:
+    return FusedRunner(
+        None, CONFIG, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"), invariant=invariant
+    )
+
+
+@pytest.fixture(scope="module")
+def runner() -> FusedRunner:
+    return runner_of()
+
+
+def requests() -> list[GenerateRequest]:
+    rng = np.random.default_rng(11)
+    shared = rng.integers(0, 199, 30).tolist()
+    made = []
+    for i, (own, count) in enumerate([(5, 9), (1, 20), (17, 3), (70, 8), (9, 1), (2, 40), (33, 12), (24, 7)]):
+        prompt = (shared if i % 3 == 2 else []) + rng.integers(0, 199, own).tolist()
+        params = SamplingParams(max_tokens=count, ignore_eos=True, logprobs=True, **KINDS[i % 3])
+        made.append(GenerateRequest(tuple(prompt), params))
+    return made
+
+
+def answers(engine: Engine, batch: list[GenerateRequest]) -> Answers:
+    """Ids and log-probabilities; equal log-probabilities to the bit are as good as equal logits."""
+    numbers = [engine.submit(request) for request in batch]
+    found: dict[int, list[tuple[int, float | None]]] = {number: [] for number in numbers}
+    while engine.busy:
+        for event in engine.step():
+            if getattr(event, "error", None) is not None:
+                raise event.error
+            if isinstance(event, TokenEvent):
+                found[event.request].append((event.token_id, event.logprob))
+    return [found[number] for number in numbers]
+
+
+@pytest.fixture(scope="module")
+def alone(runner: FusedRunner) -> Answers:
+    return [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "budget", "pages", "cache"),
+    [
+        (8, 512, 64, False),
+        (8, 512, 64, True),
+        (3, 20, 64, True),
+        (8, 24, 64, False),
+        (6, 40, 20, True),
+        (5, 512, 18, False),
+    ],
+)
+def test_neighbours_chunks_prefixes_and_preemption_do_not_show(
+    runner: FusedRunner, alone: Answers, sequences: int, budget: int, pages: int, cache: bool
+) -> None:
+    used = runner if pages == runner.num_pages else runner_of(pages)
+    engine = Engine(used, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
+    assert answers(engine, requests()) == alone
+    assert (engine.stats.preemptions > 0) == (pages < 30)
+    if cache:  # again, with every prompt's beginning in the cache
+        assert answers(engine, requests()[::-1]) == alone[::-1]
+        assert engine.stats.cached_tokens > 0
+
+
+def test_scores_are_those_of_generating(runner: FusedRunner, alone: Answers) -> None:
+    request = replace(requests()[3], params=SamplingParams(max_tokens=8, ignore_eos=True, logprobs=True))
+    engine = Engine(runner, prefix_cache=False)
+    answer = answers(engine, [request])[0]
+    engine.submit(ScoreRequest((*request.prompt_ids, *(token for token, _ in answer))))
+    scores = [event for event in engine.step() if isinstance(event, ScoreEvent)]
+    np.testing.assert_allclose(scores[0].logprobs[-8:], [chance for _, chance in answer], atol=1e-5)
+
+
+def test_the_other_mode_does_show_them(alone: Answers) -> None:
+    """The tests above can fail: without the mode, some bits differ."""
+    runner = runner_of(invariant=False)
+    each = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
+    assert answers(Engine(runner, max_sequences=8), requests()) != each
+
+
+@pytest.mark.parametrize("depth", [256, 512, 1000])
+def test_stretches_in_one_program_or_in_many_give_the_same_bits(depth: int) -> None:
+    rng = np.random.default_rng(12)
+    x, w = (rng.standard_normal((n, 1000)).astype(ml_dtypes.bfloat16) for n in (90, 100))
+    h, gain = rng.standard_normal((90, 100)).astype(np.float32), np.ones(100, ml_dtypes.bfloat16)
+    whole = h.copy()
+    linear_stretches_add(x, w, h=whole, DEPTH=depth)
+    for rows in (1, 16, 64, 90):
+        one, parts = h[:rows].copy(), h[:rows].copy()
+        linear_stretches_add(x[:rows], w, h=one, DEPTH=depth, BM=16)
+        part = linear_parts(x[:rows], w, PARTS=-(-1000 // depth), DEPTH=depth)
+        sum_parts_norm(part, gain, 1e-6, h=parts)
+        np.testing.assert_array_equal(one, whole[:rows])
+        np.testing.assert_array_equal(parts, whole[:rows])
+
+
+def test_a_mixture_of_experts_is_refused() -> None:
+    config = replace(CONFIG, architecture="qwen3moe", experts=4, experts_used=2)
+    with pytest.raises(ZelligeError, match="experts") as caught:
+        FusedRunner(
+            None, config, num_pages=4, page_size=8, max_context=16, executor=executor_named("cpu"), invariant=True
+        )
+    assert caught.value.code == "ZL0701"
