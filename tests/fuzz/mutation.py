@@ -239,7 +239,10 @@ def library(largest_static: int = 4, *, every_dtype: bool = False) -> Iterator[F
         module = importlib.import_module(f"zellige.kernels.{found.name}")
         for kernel in vars(module).values():
             if isinstance(kernel, Kernel) and kernel.__module__ == module.__name__:
-                first = {tuple(sorted(bindings.items())): (statics, bindings) for statics, bindings in [*kernel.variants()][::-1]}
+                first = {
+                    tuple(sorted(bindings.items())): (statics, bindings)
+                    for statics, bindings in [*kernel.variants()][::-1]
+                }
                 for statics, bindings in list(first.values())[::-1][: None if every_dtype else 1]:
                     small = {k: min(v, largest_static) if type(v) is int else v for k, v in statics.items()}
                     try:
@@ -306,7 +309,10 @@ def main() -> int:
                 tried = trial(mutant.function, options.seed, options.launches)
                 fate = "UNSOUND" if tried.trip else "harmless" if tried.launches >= LAUNCHED else "NOT LAUNCHED"
                 if fate != "harmless":
-                    print(f"{fate} {mutant.change}\n  {tried.trip or f'{tried.launches} launches had programs'}", flush=True)
+                    print(
+                        f"{fate} {mutant.change}\n  {tried.trip or f'{tried.launches} launches had programs'}",
+                        flush=True,
+                    )
             own[fate] += 1
         print(f"{function.name:28} " + ", ".join(f"{n} {what}" for what, n in sorted(own.items())), flush=True)
         counts += own
