@@ -42,5 +42,10 @@ lint: $(DEV_READY)  ## style and types
 check: $(READY)  ## prove every kernel of the library
 	$(BIN)/zellige audit
 
+PEER ?= $(BIN)/python
+bench-cpu: $(READY)  ## CPU kernels against PyTorch and NumPy, and MODEL=file.gguf against llama.cpp; PEER=python that has those
+	$(BIN)/python benchmarks/cpu/peers.py --peer $(PEER) $(if $(MODEL),--model $(MODEL))
+	$(if $(MODEL),$(BIN)/python benchmarks/cpu/versus_llama.py $(MODEL) --peer $(PEER))
+
 clean:  ## remove the environment
 	rm -rf $(VENV)
