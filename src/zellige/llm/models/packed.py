@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige import f16, f32
-from zellige.kernels.attention import attention_decode, attention_prefill
+from zellige.kernels.attention import (
+    DECODE_WAYS,
+    attention_decode_combine,
+    attention_decode_parts,
+    attention_prefill,
+)
 from zellige.kernels.embedding import embed
 from zellige.kernels.linear import (
     add_bias,
@@ -107,15 +112,21 @@ class Workspace:
     values: Tensor  # f32 [T, HK * HD]
     attended: Tensor  # f32 [T, HK, G, HD]
     ffn: Tensor  # f32 [T, F]
+    parts: tuple[
+        Tensor, ...
+    ]  # f32 [T, HK, W, G, HD] and twice [T, HK, W, G], where each token is a sequence of its own
 
     @classmethod
-    def of(cls, config: ModelConfig, tokens: int) -> Workspace:
-        """Cleared memory for passes of at most ``tokens`` tokens."""
+    def of(cls, config: ModelConfig, tokens: int, *, sequences: bool) -> Workspace:
+        """Cleared memory for passes of at most ``tokens`` tokens, which are ``sequences`` of their own or all of one."""
         c = config
         queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
         widths = (c.width, c.width, queries, keys, keys)
-        attended = _cleared(tokens, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
-        return cls(*(_cleared(tokens, width) for width in widths), attended, _cleared(tokens, c.ffn_width))
+        groups = c.heads // c.kv_heads
+        attended = _cleared(tokens, c.kv_heads, groups, c.head_dim)
+        split = (tokens, c.kv_heads, DECODE_WAYS, groups)
+        parts = (_cleared(*split, c.head_dim), _cleared(*split), _cleared(*split)) if sequences else ()
+        return cls(*(_cleared(tokens, width) for width in widths), attended, _cleared(tokens, c.ffn_width), parts)
 
 
 def _cleared(*shape: int) -> Tensor:
@@ -138,7 +149,7 @@ class PackedDecoder:
 
     def forward(self, inputs: Inputs, schedule: Schedule) -> Tensor:
         """The hidden state after the last layer, f32 [T, D], before the final norm."""
-        room = Workspace.of(self.config, inputs.ids.shape[0])
+        room = Workspace.of(self.config, inputs.ids.shape[0], sequences=inputs.length is not None)
         embed(inputs.ids, self.weight("token_embd.weight"), y=room.hidden)
         for layer in range(self.config.layers):
             self._layer(layer, room, inputs, schedule)
@@ -172,7 +183,11 @@ class PackedDecoder:
         )  # fmt: skip
         grouped, scale = q.reshape(tokens, c.kv_heads, groups, c.head_dim), c.head_dim**-0.5
         if inputs.length is not None:
-            attention_decode(grouped, keys, values, inputs.table, inputs.length, scale, out=room.attended)
+            part, best, total = room.parts
+            attention_decode_parts(
+                grouped, keys, values, inputs.table, inputs.length, scale, part=part, best_of=best, total_of=total
+            )
+            attention_decode_combine(part, best, total, out=room.attended)
         else:
             attention_prefill(grouped, keys, values, inputs.table, 0, scale, out=room.attended)
         use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h)
