@@ -5,7 +5,8 @@
 The peer is llama-cpp-python, built for this machine (AVX-512, VNNI, BF16); ``--peer`` names the interpreter that has it,
 if not this one. Both choose the likeliest token on the host after every step. A turn is one measurement of each side; the ratio of
 a row is the median of the turns' ratios, its spread their range. Waits for the other processes of the machine to calm
-down, ``--patience`` seconds a row at most, and says what the load was.
+down, ``--patience`` seconds a row at most, and says what the load was. ``--busy`` measures processor time of one thread each,
+for a machine that never calms down.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from typing import Any, Protocol
 
 from turns import Worker, machine, serve, wait_until_calm
 
-THREADS = 2
+BUSY = "--busy" in sys.argv
+"""Whether the machine has other work: then one thread each, and processor time instead of wall time."""
+THREADS = 1 if BUSY else 2
+CLOCK = time.process_time if BUSY else time.perf_counter
 CONTEXT = 8192
 BATCH, BATCH_PROMPT = 8, 64
 
@@ -67,25 +71,25 @@ class Ours:
         self._streams: list[Any] = []
 
     def prefill(self, tokens: int, seed: int) -> float:
-        begun = time.perf_counter()
+        begun = CLOCK()
         self._llm.generate([prompt_ids(tokens, seed)], self._one)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def start(self, tokens: int, sequences: int, seed: int) -> float:
-        begun = time.perf_counter()
+        begun = CLOCK()
         for stream in self._streams:
             stream.close()
         self._streams = [self._llm.stream(prompt_ids(tokens, seed + i), self._greedy) for i in range(sequences)]
         for stream in self._streams:
             next(stream)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def steps(self, count: int) -> float:
-        begun = time.perf_counter()
+        begun = CLOCK()
         for _ in range(count):
             for stream in self._streams:
                 next(stream)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def resident(self) -> float:
         return resident_bytes()
@@ -148,25 +152,25 @@ class Peer:
     def prefill(self, tokens: int, seed: int) -> float:
         context, ids = self._context(1), prompt_ids(tokens, seed)
         self._clear(context)
-        begun = time.perf_counter()
+        begun = CLOCK()
         self._prompt(context, ids, 0)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def start(self, tokens: int, sequences: int, seed: int) -> float:
         context = self._context(sequences)
         self._clear(context)
-        begun = time.perf_counter()
+        begun = CLOCK()
         self._last = [self._prompt(context, prompt_ids(tokens, seed + i), i) for i in range(sequences)]
         self._sequences, self._position = sequences, tokens
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def steps(self, count: int) -> float:
         context = self._context(self._sequences)
-        begun = time.perf_counter()
+        begun = CLOCK()
         for _ in range(count):
             self._last = self._decode(context, [(token, self._position, i, True) for i, token in enumerate(self._last)])
             self._position += 1
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def resident(self) -> float:
         return resident_bytes()
@@ -181,7 +185,8 @@ class Table:
 
     def row(self, title: str, call: list[tuple[Any, ...]], work: float, turns: int, unit: str = "tok/s") -> None:
         """``call`` is made once a turn on each side, in changing order; ``work`` units are done in the seconds it returns."""
-        wait_until_calm(self._patience)
+        if not BUSY:
+            wait_until_calm(self._patience)
         seconds: tuple[list[float], list[float]] = ([], [])
         for turn in range(turns):
             name, *arguments = call[turn % len(call)]
@@ -207,6 +212,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--peer", default=sys.executable, help="interpreter that has llama-cpp-python")
     parser.add_argument("--only", default="memory,ttft,decode,prefill,batch,long", help="rows to measure")
+    parser.add_argument("--busy", action="store_true", help="one thread each, processor time: where other work runs")
     parser.add_argument("--quick", action="store_true", help="fewer turns")
     parser.add_argument("--patience", type=float, default=300.0, help="seconds to wait for a calm machine before a row")
     parser.add_argument("--serve", choices=("ours", "peer"), help=argparse.SUPPRESS)
@@ -216,7 +222,9 @@ def main() -> None:
     only, turns = set(options.only.split(",")), 3 if options.quick else 9
     print(machine())
     sides = (sys.executable, "ours"), (options.peer, "peer")
-    ours, peer = (Worker(python, __file__, options.model, "--serve", kind) for python, kind in sides)
+    ours, peer = (
+        Worker(python, __file__, options.model, *["--busy"] * BUSY, "--serve", kind) for python, kind in sides
+    )
     print(f"ready after {ours.ready_s:.2f} s (ours), {peer.ready_s:.2f} s (llama.cpp); {THREADS} threads each")
     print("\n| | ours | llama.cpp | | ratio | its spread | turns |\n|---|---|---|---|---|---|---|")
     table = Table(ours, peer, patience=options.patience)
