@@ -213,3 +213,17 @@ def test_a_thousand_short_requests_leave_nothing_behind() -> None:
             engine, [GenerateRequest((i % 50, i // 50), SamplingParams(max_tokens=1)) for i in range(start, start + 50)]
         )
     assert engine.stats.pages_held == engine.stats.pages_cached and not engine._active
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_a_pool_full_of_cached_prefixes_takes_no_more_steps_than_an_empty_one(lookahead: bool) -> None:
+    engine = Engine(LedgerRunner(num_pages=70, lookahead=lookahead), max_sequences=16, max_step_tokens=32)
+    taken = []
+    for turn in range(4):
+        begun = engine.stats.steps
+        run(
+            engine,
+            [GenerateRequest((turn, i, *[3] * 6), SamplingParams(max_tokens=8)) for i in range(16)],
+        )
+        taken.append(engine.stats.steps - begun)
+    assert engine.stats.pages_cached > 40 and len(set(taken[1:])) == 1 and taken[-1] <= taken[0] + 1

@@ -9,7 +9,6 @@ request's pages from being overwritten under a step that was launched before it 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from zellige.diagnostics import InternalError
@@ -23,7 +22,8 @@ class PagePool:
         self.page_size = page_size
         self._free = list(range(num_pages))  # a heap
         self._references = [0] * num_pages
-        self._retiring: deque[tuple[int, int]] = deque()  # (step, page), steps ascending
+        self._retiring: list[tuple[int, int]] = []  # a heap of (step, page)
+        self._last = [0] * num_pages  # by page: the last step begun before a sequence let go of it
         self._begun = 0
         self._completed = 0
         self._watcher: Callable[[int], None] = lambda page: None
@@ -71,18 +71,25 @@ class PagePool:
         self._references[page] += 1
 
     def release(self, pages: Iterable[int]) -> None:
-        """Drop one reference of each page; the last one retires the page."""
+        """Drop one reference of each page, held by a sequence that may be in every step begun so far; the last one retires
+        the page."""
         for page in pages:
-            if self._references[page] <= 0:
-                raise InternalError(f"page {page} is released though nobody holds it")
-            self._references[page] -= 1
-            if self._references[page] == 0:
-                if self._begun == self._completed:
-                    heapq.heappush(self._free, page)
-                else:
-                    self._retiring.append((self._begun, page))
-            elif self._references[page] == 1:
-                self._watcher(page)
+            self._last[page] = self._begun
+            self.forget(page)
+
+    def forget(self, page: int) -> None:
+        """Drop one reference of a page, held by somebody who is in no step; the last one retires the page until those steps
+        have completed in which a sequence held it."""
+        if self._references[page] <= 0:
+            raise InternalError(f"page {page} is released though nobody holds it")
+        self._references[page] -= 1
+        if self._references[page] == 0:
+            if self._last[page] <= self._completed:
+                heapq.heappush(self._free, page)
+            else:
+                heapq.heappush(self._retiring, (self._last[page], page))
+        elif self._references[page] == 1:
+            self._watcher(page)
 
     def begin_step(self) -> int:
         """Note that a step is launched, which may read any page held now; returns its number."""
@@ -95,4 +102,4 @@ class PagePool:
             raise InternalError(f"step {step} completes, but {self._completed} had and {self._begun} was begun last")
         self._completed = step
         while self._retiring and self._retiring[0][0] <= step:
-            heapq.heappush(self._free, self._retiring.popleft()[1])
+            heapq.heappush(self._free, heapq.heappop(self._retiring)[1])
