@@ -69,7 +69,8 @@ class LLM:
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
     token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
-    or "fp8" (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None
+    or "fp8" (quantised when loaded, unless they are fp8 in the file). `kv_dtype`: of the KV cache, "bf16" (f16 for packed
+    weights on the CPU) or "fp8". `context`: the most tokens of one conversation; None
     is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
     is twice the context. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
@@ -87,6 +88,7 @@ class LLM:
         device: str = "cpu",
         load_format: str = "auto",
         dtype: str = "auto",
+        kv_dtype: str = "bf16",
         context: int | None = None,
         kv_tokens: int | None = None,
         kv_share: float | None = None,
@@ -107,10 +109,14 @@ class LLM:
             )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        if dtype not in ("auto", "bf16", "fp8"):
-            raise ZelligeError(
-                "ZL0701", f"there is no dtype '{dtype}'", facts={"parameter": "dtype"}, help="auto, bf16 or fp8"
-            )
+        for name, value, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
+            if value not in known:
+                raise ZelligeError(
+                    "ZL0701",
+                    f"there is no {name} '{value}'",
+                    facts={"parameter": name},
+                    help=f"known: {', '.join(known)}",
+                )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -134,13 +140,14 @@ class LLM:
             room = _share_of_free_memory(device, kv_share)
         if runner is not None:
             made = runner(self.model)
-        elif device == "cuda" or load_format == "dummy" or batch_invariant or dtype != "auto" or self.model.needs_fused:
+        elif device == "cuda" or load_format == "dummy" or batch_invariant or self._needs_fused(dtype, kv_dtype):
             random = load_format == "dummy"
             made = _fused_runner(
                 self.model,
                 random=random,
                 device=device,
                 dtype=dtype,
+                kv_dtype=kv_dtype,
                 context=limit,
                 num_pages=room,
                 lanes=max_batch,
@@ -157,6 +164,10 @@ class LLM:
         self._lock = threading.RLock()  # of the engine; held while a step runs
         self._pump = Pump(self, lambda: self._engine.busy)
         self.load_s = time.perf_counter() - started
+
+    def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
+        """Whether packed weights on the CPU will not do."""
+        return dtype != "auto" or kv_dtype != "bf16" or self.model.needs_fused
 
     @property
     def path(self) -> Path:
@@ -379,6 +390,7 @@ def _fused_runner(
     random: bool,
     device: str,
     dtype: Any,
+    kv_dtype: Any,
     context: int,
     num_pages: int | Callable[[int], int],
     lanes: int,
@@ -396,8 +408,8 @@ def _fused_runner(
     else:
         executor = executor_named(device)
     made: Runner = FusedRunner(
-        None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE,
-        max_context=context, executor=executor, dtype=dtype, lanes=lanes, invariant=invariant, progress=progress,
+        None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE, max_context=context,
+        executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, progress=progress,
     )  # fmt: skip
     return made
 

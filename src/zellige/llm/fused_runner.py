@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zellige.diagnostics import InternalError, ZelligeError
-from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.dtypes import bf16, f8e4m3, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import log_probability
 from zellige.llm import packing
@@ -23,7 +23,7 @@ from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
-from zellige.llm.models.loading import DType, Loader, random_matrix, random_weight
+from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, random_weight
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
@@ -68,8 +68,9 @@ class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
     `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
-    depend on it. `invariant` takes bf16. `num_pages`: of the KV cache, or a function that says how many of so many bytes,
-    asked once the weights are there.
+    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
+    on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the KV cache, or a function that says how
+    many of so many bytes, asked once the weights are there.
 
     Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
@@ -83,6 +84,7 @@ class FusedRunner:
         max_context: int,
         executor: Executor,
         dtype: DType = "auto",
+        kv_dtype: KVDType = "bf16",
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
@@ -113,8 +115,9 @@ class FusedRunner:
                 self.weights = Weights.made(config, loader.weight, loader.matrix)
                 factors = loader.rope_factors()
                 check_weights(model, self.weights.tensors(), executor)
-            self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(config.kv_bytes(page_size))
-            self._cache = self._new_cache(factors)
+            page_bytes = config.kv_bytes(page_size) // (2 if kv_dtype == "fp8" else 1)
+            self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(page_bytes)
+            self._cache = self._new_cache(factors, kv_dtype)
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
@@ -126,11 +129,11 @@ class FusedRunner:
         self._held: Drawn | None = None
         """Of the last decode pass, if its tokens are not in the lanes yet."""
 
-    def _new_cache(self, factors: Float32Array | None) -> Caches:
+    def _new_cache(self, factors: Float32Array | None, kv_dtype: KVDType) -> Caches:
         c, make = self.config, self.executor
-        shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
+        shape, held = (self.num_pages, self.page_size, c.kv_heads, c.head_dim), {"bf16": bf16, "fp8": f8e4m3}[kv_dtype]
         angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies(factors)[None, :]
-        keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
+        keys, values = (tuple(make.zeros(shape, held) for _ in range(c.layers)) for _ in range(2))
         return Caches(
             keys,
             values,

@@ -3,7 +3,8 @@
 A page holds the keys and values of `page_size` consecutive tokens, of every layer. Holders (a sequence, the prefix
 cache) count references. A page whose last reference is dropped while a step is in flight is *retiring*: it is handed
 out again only after the last step that could read it has completed. That is a lease, and it is what keeps a finished
-request's pages from being overwritten under a step that was launched before it finished.
+request's pages from being overwritten under a step that was launched before it finished. The prefix cache reads no page,
+so a page that it alone held since before the steps in flight is free at once when it lets go (`drop`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class PagePool:
         self._free = list(range(num_pages))  # a heap
         self._references = [0] * num_pages
         self._retiring: list[tuple[int, int]] = []  # a heap of (step, page)
-        self._last = [0] * num_pages  # by page: the last step begun before a sequence let go of it
+        self._read_until = [0] * num_pages
+        """The last step that could read a page when somebody who reads it let go."""
         self._begun = 0
         self._completed = 0
         self._watcher: Callable[[int], None] = lambda page: None
@@ -71,23 +73,21 @@ class PagePool:
         self._references[page] += 1
 
     def release(self, pages: Iterable[int]) -> None:
-        """Drop one reference of each page, held by a sequence that may be in every step begun so far; the last one retires
-        the page."""
+        """Drop one reference of each page, of somebody whose steps read it; the last one retires the page."""
         for page in pages:
-            self._last[page] = self._begun
-            self.forget(page)
+            self._read_until[page] = self._begun
+            self.drop(page)
 
-    def forget(self, page: int) -> None:
-        """Drop one reference of a page, held by somebody who is in no step; the last one retires the page until those steps
-        have completed in which a sequence held it."""
+    def drop(self, page: int) -> None:
+        """Drop a reference of somebody who does not read the page."""
         if self._references[page] <= 0:
             raise InternalError(f"page {page} is released though nobody holds it")
         self._references[page] -= 1
         if self._references[page] == 0:
-            if self._last[page] <= self._completed:
+            if self._read_until[page] <= self._completed:
                 heapq.heappush(self._free, page)
             else:
-                heapq.heappush(self._retiring, (self._last[page], page))
+                heapq.heappush(self._retiring, (self._read_until[page], page))
         elif self._references[page] == 1:
             self._watcher(page)
 

@@ -24,7 +24,7 @@ from zellige.kernels.heads import (
     head_rope_rows,
 )
 from zellige.kernels.moe import route
-from zellige.llm.models.products import Matrix, Memory, Products
+from zellige.llm.models.products import Matrix, Memory, Products, Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
@@ -63,13 +63,17 @@ class Weights:
         return [*(layer.attention_norm for layer in self.layers), self.norm]
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that are bf16, each once."""
+        """All, each once; fp8 matrices as their values and their scales."""
         yield self.embedding
         if self.head is not self.embedding:
             yield self.head
         yield self.norm
         for layer in self.layers:
-            yield from (held for f in fields(layer) if isinstance(held := getattr(layer, f.name), Tensor))
+            for held in (getattr(layer, f.name) for f in fields(layer)):
+                if isinstance(held, Scaled):
+                    yield from (held.values, held.scale)
+                elif held is not None:
+                    yield held
 
     @classmethod
     def made(
@@ -120,7 +124,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Paged keys and values of every layer, bf16 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
+    """Paged keys and values of every layer, bf16 or fp8 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]

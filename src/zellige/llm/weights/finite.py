@@ -18,7 +18,7 @@ _DEPTH = 65536
 
 
 def check_weights(model: ModelFile, weights: Iterable[Tensor], executor: Executor) -> None:
-    """ZelligeError ZL0611 if a weight on the device, bf16, has values that are not numbers; reads each once."""
+    """ZelligeError ZL0611 if a weight on the device (bf16, fp8 or f32) has values that are not numbers; reads each once."""
     counts = []
     with using(executor):
         for weight in weights:
