@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zellige.ir.dtypes import DType, bf16, f32
-from zellige.kernels.batch import linear_few, linear_parts, sum_parts_norm, swiglu_rows
+from zellige.kernels.batch import linear_few, linear_parts, norm_rows, sum_parts_norm, swiglu_rows
 from zellige.kernels.invariant import linear_stretches_add
 from zellige.llm.models.products import Matrix, Products, split
 from zellige.runtime.tensor import Tensor
@@ -36,6 +36,12 @@ class InvariantProducts(Products):
         """One: a context is not divided."""
         return 1
 
+    def norm(self, h: Tensor, g: Tensor) -> Tensor:
+        """rms_norm(h, g) in bf16, always by the same kernel."""
+        x = self.buffer("normed", h.shape, bf16)
+        norm_rows(h, g, self.eps, x=x)
+        return x
+
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
@@ -49,9 +55,7 @@ class InvariantProducts(Products):
         return y
 
     def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
-        """h += x·wᵀ, in stretches that the shape of the weights decides. The norm that follows has the same bits whether it is made
-        on the way or by itself: both add up a row in the same way."""
-        self._ready = None
+        """h += x·wᵀ, in stretches that the shape of the weights decides."""
         parts, depth = split(TILE, *w.shape)
         if parts == 1 or self.rows > FEW:
             linear_stretches_add(x, w, h=h, DEPTH=depth)
@@ -59,4 +63,3 @@ class InvariantProducts(Products):
         part = self.buffer("part", (parts, *h.shape), f32)
         linear_parts(x, w, part=part, DEPTH=depth)
         sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
-        self._ready = then
