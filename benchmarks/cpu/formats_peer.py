@@ -1,7 +1,8 @@
 """The peer of formats.py: ggml's matrix × vector product over the same packed weights, in a process of its own.
 
 Started by formats.py with the Python of a llama-cpp-python installation: reads jobs from standard input (JSON: path of the
-packed rows, ggml's type number, size, threads, copies of the weights, products), then computes once for each empty line and answers in seconds.
+packed rows, ggml's type number, size, threads, copies of the weights, products), then computes once for each empty line and
+answers in seconds.
 """
 
 from __future__ import annotations

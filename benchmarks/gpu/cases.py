@@ -47,9 +47,11 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    from case_models import model_cases
     from case_products import product_cases
 
     yield from product_cases()
+    yield from model_cases()
 
 
 def _gemm() -> Iterator[Case]:

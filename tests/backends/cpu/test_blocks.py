@@ -91,22 +91,23 @@ def test_products_on_every_instruction_set(kind: str, target: str, t: int, n: in
         np.testing.assert_allclose(y, want, rtol=0, atol=unit * size)
 
 
+@pytest.mark.parametrize(("product", "statics"), [(linear_vector, {"BN": 8}), (linear_matrix, {"BM": 8, "BN": 8})])
 @pytest.mark.parametrize("kind", BLOCKED)
-def test_a_product_has_the_same_bits_for_any_number_of_threads(kind: str) -> None:
+def test_a_product_has_the_same_bits_for_any_number_of_threads(kind: str, product, statics: dict[str, int]) -> None:
     from zellige.backends.cpu.compile import compile
     from zellige.backends.cpu.pool import Pool
 
     packed, values = weights(kind, 70, 2)
     k = values.shape[1]
-    x = np.random.default_rng(2).standard_normal((1, k)).astype(np.float32)
-    kernel = compile(lowered(linear_vector, kind, BN=8), {"K": k}, cache=None)
+    x = np.random.default_rng(2).standard_normal((9, k)).astype(np.float32)
+    kernel = compile(lowered(product, kind, **statics), {"K": k}, cache=None)
     found = []
     for threads in (1, 2, 3, 3):
-        y = np.full((1, 70), np.nan, np.float32)
+        y = np.full((9, 70), np.nan, np.float32)
         pool = Pool(threads)
         addresses = {"x": x.ctypes.data, "w": packed.ctypes.data, "y": y.ctypes.data}
-        dims = {"T": 1, "N": 70}
+        dims = {"T": 9, "N": 70}
         pool.launch(kernel.entry_address, kernel.pack(addresses, dims), kernel.num_programs(dims))
         pool.close()
         found.append(y.tobytes())
-    assert len(set(found)) == 1
+    assert len(set(found)) == 1 and not np.isnan(y).any()

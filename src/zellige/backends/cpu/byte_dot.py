@@ -1,6 +1,6 @@
 """Products of i8 with i32 sums, by instructions that add up several neighbours along k at once; both operands lie along k.
 
-x86's instruction (AVX-512 VNNI) multiplies unsigned by signed bytes: the left operand is taken as x + 128, which flipping
+x86's instruction (AVX-512 VNNI, AVX-VNNI) multiplies unsigned by signed bytes: the left operand is taken as x + 128, which flipping
 its top bit gives, and 128·Σy is taken off, which the same instruction counts. All sums are exact modulo 2³².
 """
 
@@ -32,10 +32,10 @@ class _Block:
 
 
 def bytes_inner(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: tuple[Int, Int, Int]) -> None:
-    """Blocks of the output: 4×4 (1×8 for a single row), or 4×8 where an instruction makes 2×2 of it."""
+    """Blocks of the output: 4×4, or 2×4 with 16 registers (1×8 for a single row), or 4×8 where an instruction makes 2×2 of it."""
     e = ctx.emitter
     squares = ctx.target.byte_dot is ByteDot.I8MM and p.m > 1
-    rows = min(p.m, 4)
+    rows = min(p.m, 4 if ctx.target.vectors == 32 else 2)
     columns = 8 if squares or rows == 1 else 4
 
     def block(m0: Int, n0: Int, mr: int, nr: int) -> None:
@@ -93,7 +93,7 @@ def _multiply_add(ctx: Context, acc: Reg, x: Reg, y: Reg) -> Reg:
     """acc + Σ of four neighbouring products, for each lane of acc."""
     e = ctx.emitter
     if ctx.target.byte_dot is ByteDot.VNNI:
-        return e.call("llvm.x86.avx512.vpdpbusd.512", "i32", acc.lanes, acc, x, y)
+        return e.call(f"llvm.x86.avx512.vpdpbusd.{ctx.target.vector_bits}", "i32", acc.lanes, acc, x, y)
     return e.call("llvm.aarch64.neon.sdot.v4i32.v16i8", "i32", 4, acc, x, y)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from zellige.backends.cpu.emit import Emitter, Int, Reg
 from zellige.backends.cpu.expression import evaluate, extent_int
 from zellige.backends.cpu.lower import Lowering
 from zellige.backends.cpu.objects import assembly, load, object_code, optimise
-from zellige.backends.cpu.plan import materialised_values
+from zellige.backends.cpu.plan import materialised_values, shares_operands
 from zellige.backends.cpu.pool import cache_folder
 from zellige.backends.cpu.target import Target
 from zellige.backends.cpu.target import target as named_target
@@ -52,7 +53,7 @@ class Slot:
     dtype: DType | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CompiledKernel:
     """Machine code of one specialised function: `void entry(i64* slots, i64 program_begin, i64 program_end)`."""
 
@@ -65,6 +66,11 @@ class CompiledKernel:
     target: Target
     function: Function = field(repr=False)
     strided: frozenset[str] = frozenset()
+
+    @cached_property
+    def claims(self) -> int:
+        """How many times a thread should come for programs: less often where they share what one of them prepares."""
+        return 2 if shares_operands(self.function) else 8
 
     def num_programs(self, dims: Mapping[str, int] | None = None) -> int:
         """How many programs the grid has. KeyError if a run-time dim is missing."""

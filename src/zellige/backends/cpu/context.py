@@ -146,7 +146,7 @@ class Context:
     packed: dict[tuple[Value, DType, tuple[str | int, ...], bool], Buffer] = field(default_factory=dict)
     """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
     scales: dict[tuple[Value, Position], Reg] = field(default_factory=dict)
-    """Scales of a row's blocks that have been converted: by load and the row's position (quantised.py)."""
+    """Scales of the current row's blocks that have been converted: by load and the row's position (quantised.py)."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)
     """Set by the lowering: the elements of a tile at a position (expression.py)."""
     scratch_bytes: int = 0
@@ -233,8 +233,11 @@ def nest(
     body: Callable[[Position], None],
     lanes: int,
     period: int = 1,
+    row: Callable[[Position], None] | None = None,
 ) -> None:
     """Runs `body` for positions that cover a tile of `shape` once, in vectors of up to `lanes` along `axis`.
+
+    `row` runs before each line along `axis`, at its start.
 
     The end of the axis that is no whole vector is covered by vectors of smaller powers of two. Where `period` is longer
     than a vector, one step of the loop covers that much, so that each vector's place in the period is known.
@@ -261,6 +264,8 @@ def nest(
         if not shape:
             body(())
             return
+        if row is not None:
+            row(tuple(done))
         for lower, upper, width in pieces(shape[axis], lanes):
             stride = max(width, period) if (upper - lower) % max(width, period) == 0 and lower % period == 0 else width
 

@@ -12,8 +12,8 @@ from zellige.backends.cpu import byte_dot, microkernels
 from zellige.backends.cpu.context import Buffer, Context
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.microkernels import PANEL, Form, Product
-from zellige.backends.cpu.operands import contiguous_axis, pack_columns, pack_panels, pack_rows, shared_axes
-from zellige.backends.cpu.plan import shape_of
+from zellige.backends.cpu.operands import contiguous_axis, pack_columns, pack_panels, pack_rows
+from zellige.backends.cpu.plan import shape_of, shared_axes
 from zellige.backends.cpu.tiles import tiles
 from zellige.ir import dtypes, ops
 from zellige.ir.ops import Value
@@ -91,8 +91,10 @@ def _form(ctx: Context, op: ops.Dot, m: int, n: int, k: int, *, pairs: bool, byt
     if ctx.target.tiles:
         if not along_k:
             return Form.TILES
-        direct = n * k / (1 if shared_axes(ctx, op.b) is None else _PROGRAMS)
-        swapped = m * k / (1 if shared_axes(ctx, op.a) is None else _PROGRAMS) + 2 * m * n
+        times = [
+            1.0 if shared_axes(ctx.function, ctx.definitions, x) is None else 1.0 / _PROGRAMS for x in (op.a, op.b)
+        ]
+        direct, swapped = n * k * times[1], m * k * times[0] + 2 * m * n
         return Form.TILES if direct < swapped else Form.TILES_SWAPPED
     if ctx.target.vector_bits < 512:  # a panel's width is one register of AVX-512
         return Form.INNER if along_k else Form.PANELS

@@ -369,7 +369,7 @@ def _select(ctx: Context, condition: Value, x: Value, y: Value, position: Positi
 def _cast(ctx: Context, x: Value, to: DType, position: Position) -> Reg | Index:
     e = ctx.emitter
     if x.type.dtype.is_block:
-        return cast(e, unpack(ctx, x, position), dtypes.f32, to, ctx.target)
+        return unpack(ctx, x, position, to)
     if x.type.dtype.kind is Kind.INDEX:
         place = ctx.index(x, position)
         if isinstance(place, Index) and place.lanes and to in (dtypes.i32, dtypes.u32, dtypes.f32):

@@ -206,6 +206,11 @@ def loads_at(ctx: Context, value: Value, position: Position) -> list[tuple[ops.L
             return loads_at(ctx, x, project(x, position))
         case ops.ExpandDims(x=x, axis=axis):
             return loads_at(ctx, x, position[:axis] + position[axis + 1 :])
+        case ops.Transpose(x=x, permutation=permutation):
+            source: list[Int | Lane] = [0] * len(position)
+            for here, origin in enumerate(permutation):
+                source[origin] = position[here]
+            return loads_at(ctx, x, tuple(source))
     return []
 
 

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from zellige.backends.cpu.context import Buffer, Context, Index, Lane, Position, lanes_of, nest, row_major, vector_axis
 from zellige.backends.cpu.convert import cast, memory_type
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
-from zellige.backends.cpu.memory import write_buffer
+from zellige.backends.cpu.memory import address, loads_at, prefetch, write_buffer
 from zellige.backends.cpu.microkernels import PANEL, Form, Product, k_step, transposed
-from zellige.backends.cpu.plan import is_unit_reshape, shape_of
+from zellige.backends.cpu.plan import is_unit_reshape, shape_of, shared_axes, size_of
+from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import all_true, step_lanes, versioned
 from zellige.ir import ops
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import BinaryOp, Value
 from zellige.ir.types import Role
-from zellige.ir.walk import operands
 
-_LINE, _PAGE = 64, 4096
+_LINE, _CROWDED = 64, 4096
 
 
 def contiguous_axis(ctx: Context, value: Value) -> int:
@@ -75,40 +75,10 @@ def padded(extent: int, multiple: int) -> int:
 # --- packing once for several programs
 
 
-def shared_axes(ctx: Context, value: Value) -> int | None:
-    """How many leading grid axes choose an operand, if not all of them do; None if something else does, too.
-
-    Consecutive programs whose leading coordinates are equal then have the same operand: it is made of arrays that nobody
-    writes, dims, scalars and these coordinates alone."""
-    first = 0
-    todo, seen = [value], set[Value]()
-    while todo:
-        current = todo.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        match ctx.definitions.get(current):
-            case ops.ProgramId(axis=axis):
-                first = max(first, axis + 1)
-            case ops.Load(array=array) as op:
-                if any(a.name == array and a.role is not Role.IN for a in ctx.function.arrays):
-                    return None
-                todo.extend(operands(op))
-            case (
-                ops.Constant() | ops.ExtentValue() | ops.ScalarValue() | ops.Iota() | ops.Unary() | ops.Binary()
-                | ops.Select() | ops.Cast() | ops.Bitcast() | ops.Broadcast() | ops.ExpandDims() | ops.Transpose()
-                | ops.Reshape()
-            ) as op:  # fmt: skip
-                todo.extend(operands(op))
-            case _:
-                return None
-    return first if first < len(ctx.function.grid) else None
-
-
 def _once(ctx: Context, value: Value, pack: Callable[[], None]) -> None:
     """Emits ``pack``, under a test that skips it where the program before has packed the same operand."""
     e = ctx.emitter
-    axes = shared_axes(ctx, value)
+    axes = shared_axes(ctx.function, ctx.definitions, value)
     if axes is None:
         pack()
         return
@@ -234,8 +204,8 @@ def _in_array(ctx: Context, value: Value, product: Product, *, transpose: bool) 
     size = product.packed.bits // 8
     if not isinstance(row, int) or spans[-1] is None or spans[-1][1] != 1 or usable == FALSE:
         return None
-    if product.form.in_panels and row * size % _PAGE == 0:
-        return None  # sixteen rows in one set of the cache
+    if product.form.in_panels and row * size % _CROWDED == 0:
+        return None  # rows at such distances share so few sets of the cache that they drive each other out
     return _Borrowed(e.offset(array.pointer, e.mul(offset, size), inbounds=False), row, usable)
 
 
@@ -268,13 +238,31 @@ def _span(ctx: Context, value: Value) -> tuple[Int, int | None] | None:
 def _copy(ctx: Context, value: Value, target: Buffer) -> None:
     """All elements of an operand, converted to the packed type, where `target` has them."""
     source = value.type.dtype
+    axis = contiguous_axis(ctx, value)
+
+    def fetch(position: Position) -> None:
+        """Prefetches rows of packed weights: unpacking them keeps the processor from looking ahead by itself."""
+        for load, where in loads_at(ctx, value, position):
+            if load.result.type.dtype.is_block and size_of(load.result) == size_of(value):
+                place = address(ctx, ctx.arrays[load.array], load.index, where)
+                if place.scattered is None and place.stride == 1:
+                    prefetch(ctx, ctx.arrays[load.array], place, lanes_of(position))
+
+    lanes, period = step_lanes(ctx, [value])
+
+    def begin(position: Position) -> None:
+        line = tuple(Lane(0, lanes, 0) if i == axis else c for i, c in enumerate(position))
+        prepare_scales(ctx, value, line)
 
     def loops() -> list[Reg]:
         def step(position: Position) -> None:
+            fetch(position)
             register = cast(ctx.emitter, ctx.value(value, position), source, target.dtype, ctx.target)
             write_buffer(ctx, target, position, register)
 
-        nest(ctx, shape_of(value), contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
+        long = shape_of(value)[axis] >= LONG_ROW and ctx.target.vector_bits == 512
+        nest(ctx, shape_of(value), axis, step, lanes, period, begin if long else None)
+        ctx.scales.clear()
         return []
 
     with ctx.region():

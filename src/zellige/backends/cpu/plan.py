@@ -7,11 +7,12 @@ costs more than a store and a load, or when it must be: a load whose array is wr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from zellige.ir import ops
 from zellige.ir.dtypes import Kind
 from zellige.ir.ops import BinaryOp, Block, Function, Op, UnaryOp, Value
+from zellige.ir.types import Role
 from zellige.ir.walk import blocks, definitions, operands, results, walk
 
 _LOOP_TRIPS = 8.0  # assumed number of iterations of a loop
@@ -233,3 +234,40 @@ def _cost(op: Op | None, cost: Callable[[Value], float]) -> float:
         case ops.Iota() | ops.Constant() | ops.ExtentValue():
             return 0.0
     return 1.0
+
+
+def shared_axes(function: Function, defined: Mapping[Value, Op], value: Value) -> int | None:
+    """How many leading grid axes choose an operand, if not all of them do; None if something else does, too.
+
+    Consecutive programs whose leading coordinates are equal then have the same operand: it is made of arrays that nobody
+    writes, dims, scalars and these coordinates alone."""
+    first = 0
+    todo, seen = [value], set[Value]()
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        match defined.get(current):
+            case ops.ProgramId(axis=axis):
+                first = max(first, axis + 1)
+            case ops.Load(array=array) as op:
+                if any(a.name == array and a.role is not Role.IN for a in function.arrays):
+                    return None
+                todo.extend(operands(op))
+            case (
+                ops.Constant() | ops.ExtentValue() | ops.ScalarValue() | ops.Iota() | ops.Unary() | ops.Binary()
+                | ops.Select() | ops.Cast() | ops.Bitcast() | ops.Broadcast() | ops.ExpandDims() | ops.Transpose()
+                | ops.Reshape()
+            ) as op:  # fmt: skip
+                todo.extend(operands(op))
+            case _:
+                return None
+    return first if first < len(function.grid) else None
+
+
+def shares_operands(function: Function) -> bool:
+    """Whether consecutive programs may share an operand of a product that was packed for one of them."""
+    defined = definitions(function.body)
+    dots = [op for op in walk(function.body) if isinstance(op, ops.Dot)]
+    return any(shared_axes(function, defined, x) is not None for op in dots for x in (op.a, op.b))

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from zellige.backends.cpu.objects import load, object_code
 from zellige.backends.cpu.target import target
 
-_CLAIMS_PER_THREAD = 8  # smallest claim is this fraction of a thread's share
+CLAIMS = 8
+"""Smallest claim: this fraction of a thread's share, if a launch says nothing else."""
 _SPIN_SECONDS = 50e-6  # a waiting thread burns this long before it sleeps
 _LAUNCH_WORDS = 8
 _SLOT_ALIGN = 64
@@ -44,16 +45,21 @@ class Recording:
         return len(self._launches)
 
     def add(
-        self, entry_address: int, slots: Sequence[int], programs: int, *, independent: bool = False, chunk: int = 0
+        self,
+        entry_address: int,
+        slots: Sequence[int],
+        programs: int,
+        *,
+        independent: bool = False,
+        claims: int = CLAIMS,
     ) -> int:
         """Appends a launch of `programs` programs (< 2**31) and returns its position.
 
-        `slots` are the kernel's argument words; `chunk` is the smallest number of programs a thread claims at once
-        (0: chosen from the number of threads).
+        `slots` are the kernel's argument words; a thread claims at least its share of programs / `claims` at once.
         """
         if not 0 <= programs < 2**31:
             raise ValueError(f"a launch has 0 to 2**31 - 1 programs, not {programs}")
-        self._launches.append((entry_address, _aligned_words(slots), programs, chunk, independent))
+        self._launches.append((entry_address, _aligned_words(slots), programs, claims, independent))
         self._built = None
         return len(self._launches) - 1
 
@@ -67,8 +73,8 @@ class Recording:
 
     def set_programs(self, position: int, programs: int) -> None:
         """Changes how many programs launch `position` has from the next replay on."""
-        entry_address, slots, _, chunk, independent = self._launches[position]
-        self._launches[position] = (entry_address, slots, programs, chunk, independent)
+        entry_address, slots, _, claims, independent = self._launches[position]
+        self._launches[position] = (entry_address, slots, programs, claims, independent)
         self._built = None
 
     @property
@@ -80,11 +86,11 @@ class Recording:
         if self._built is None:
             built = _aligned_words([0] * (_LAUNCH_WORDS * max(1, len(self._launches)))).reshape(-1, _LAUNCH_WORDS)
             after = done = 0
-            for row, (entry_address, slots, programs, chunk, independent) in zip(built, self._launches, strict=False):
+            for row, (entry_address, slots, programs, claims, independent) in zip(built, self._launches, strict=False):
                 if not independent:
                     after = done
                 done += programs
-                smallest = chunk or max(1, programs // (threads * _CLAIMS_PER_THREAD))
+                smallest = max(1, programs // (threads * claims))
                 row[:6] = entry_address, slots.ctypes.data, programs, smallest, after, done
             self._built = built
         return self._built
@@ -125,10 +131,10 @@ class Pool:
             self._code.replay(self._address, launches.ctypes.data, len(recording), int(recording.total_programs))
             self._last = launches
 
-    def launch(self, entry_address: int, slots: Sequence[int], programs: int) -> None:
+    def launch(self, entry_address: int, slots: Sequence[int], programs: int, claims: int = CLAIMS) -> None:
         """Runs one kernel and returns when it has completed."""
         words = slots if isinstance(slots, array) else array("q", slots)
-        smallest = max(1, programs // (self.threads * _CLAIMS_PER_THREAD))
+        smallest = max(1, programs // (self.threads * claims))
         with self._in_use:
             # Two records in turn: stragglers of the launch before last have left, or the last one could not have begun.
             self._turn ^= 1
@@ -214,8 +220,8 @@ def _native_functions() -> _Native:
 
 
 def cache_folder() -> Path:
-    """Where compiled objects are kept: under ZELLIGE_CACHE, or the user's cache folder."""
-    root = os.environ.get("ZELLIGE_CACHE")
+    """Where compiled objects are kept: under ZELLIGE_CACHE_DIR, or in the user's cache folder."""
+    root = os.environ.get("ZELLIGE_CACHE_DIR")
     if root:
         return Path(root) / "cpu"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zellige" / "cpu"

@@ -9,17 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zellige.backends.cpu.context import Array, Context, Index, Lane, Position, pieces, project
-from zellige.backends.cpu.convert import widen
+from zellige.backends.cpu.convert import cast, literal, widen
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg, float_literal
 from zellige.backends.cpu.memory import gather, loads_at, mask_at, zeros
 from zellige.backends.cpu.plan import shape_of
 from zellige.ir import dtypes, ops
 from zellige.ir.block_layout import BlockLayout, Integers, Plane
+from zellige.ir.dtypes import DType
 from zellige.ir.ops import Value
 
 
-def unpack(ctx: Context, value: Value, position: Position) -> Reg:
-    """Elements of a block-quantised load as f32."""
+def unpack(ctx: Context, value: Value, position: Position, to: DType = dtypes.f32) -> Reg:
+    """Elements of a block-quantised load as f32, or rounded to another type."""
     e = ctx.emitter
     op = ctx.definitions[value]
     while isinstance(op, ops.Broadcast | ops.ExpandDims | ops.Transpose | ops.Reshape):
@@ -31,7 +32,7 @@ def unpack(ctx: Context, value: Value, position: Position) -> Reg:
     layout = _layout(array)
     mask = mask_at(ctx, op.masks, position)
     if mask == FALSE:
-        return float_literal(op.pad, "float")
+        return literal(op.pad, to, ctx.target)
     places = [ctx.index(v, project(v, position)) for v in op.index]
     lanes = max((p.lanes for p in places), default=0)
     *outer, last = places
@@ -46,14 +47,16 @@ def unpack(ctx: Context, value: Value, position: Position) -> Reg:
         first = last.position_in(layout.elements)
         if first is not None and (first + lanes <= layout.elements or first == 0 == lanes % layout.elements):
             scales = None if ready is None or mask != TRUE else _scales_at(ctx, ready, layout, position)
-            return _together(ctx, array, outer, last.base, first, mask, op.pad, lanes, scales)
+            values = _together(ctx, array, outer, last.base, first, mask, lanes, scales, to)
+            return values if mask == TRUE else e.select(mask, values, e.splat(literal(op.pad, to, ctx.target), lanes))
     if not lanes:
-        return _element(ctx, array, [_scalar(ctx, p, 0) for p in places], mask, op.pad)
-    values = []
+        found = _element(ctx, array, [_scalar(ctx, p, 0) for p in places], mask, op.pad)
+        return cast(e, found, dtypes.f32, to, ctx.target)
+    parts = []
     for lane in range(lanes):
         chosen = e.extract(mask, lane) if mask.lanes else mask
-        values.append(_element(ctx, array, [_scalar(ctx, p, lane) for p in places], chosen, op.pad))
-    return e.from_lanes(values)
+        parts.append(_element(ctx, array, [_scalar(ctx, p, lane) for p in places], chosen, op.pad))
+    return cast(e, e.from_lanes(parts), dtypes.f32, to, ctx.target)
 
 
 def _layout(array: Array) -> BlockLayout:
@@ -98,6 +101,8 @@ def _block_start(ctx: Context, array: Array, outer: list[Int], block: Int, mask:
 # --- scales of a whole row, converted together
 
 
+LONG_ROW = 256
+"""Elements of a row from which on that pays, and from which on rows are taken to come from memory."""
 _GATHERED = 8
 """Blocks whose scales are read and converted at once."""
 
@@ -190,12 +195,12 @@ def _scales_at(ctx: Context, ready: Reg, layout: BlockLayout, position: Position
 
 
 def _together(
-    ctx: Context, array: Array, outer: list[Index | Reg], base: Int, first: int, mask: Reg, pad: float, lanes: int,
-    scales: Reg | None,
+    ctx: Context, array: Array, outer: list[Index | Reg], base: Int, first: int, mask: Reg, lanes: int,
+    scales: Reg | None, to: DType,
 ) -> Reg:  # fmt: skip
     """`lanes` elements from index `base`, which is element `first` of its block: part of a block, or whole blocks.
 
-    `scales` is the address of the blocks' scales (and minima) as f32, if they have been converted already."""
+    `scales` is the address of the blocks' scales and minima as f32, if they have been converted already."""
     e = ctx.emitter
     layout = _layout(array)
     block = e.udiv(e.sub(base, first), layout.elements)
@@ -205,11 +210,12 @@ def _together(
     for number in range(lanes // size):
         start = _block_start(ctx, array, row, e.add(block, number), mask)
         ready = None if scales is None else e.offset(scales, 4 * _numbers(layout) * number)
-        parts.append(_Block(ctx, layout, start, array.load_metadata, ready).elements(first, size))
-    values = e.concatenate(parts)
-    if mask != TRUE:
-        values = e.select(mask, values, e.splat(float_literal(pad, "float"), lanes))
-    return values
+        found = _Block(ctx, layout, start, array.load_metadata, ready)
+        if to is dtypes.bf16 and found.in_words(first, size):
+            parts.append(found.words(first))
+        else:
+            parts.append(cast(e, found.elements(first, size), dtypes.f32, to, ctx.target))
+    return e.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,10 +370,7 @@ class _Block:
 
         A fifth bit adds 16 steps."""
         e, codes = self.ctx.emitter, self.layout.codes
-        steps = ", ".join(f"float {float_literal(i - codes.zero, 'float').ref}" for i in range(16))
-        table = e.fop("fmul", Reg(f"<{steps}>", "float", 16), scale)
-        if low is not None:
-            table = e.fop("fadd", table, low)
+        table = self._table(scale, low)
         byte, shift = codes.planes[0].place(first)
         index = e.convert("zext", e.load(e.offset(self.start, byte), "i8", 16, 1, self.metadata), "i32")
         if shift:
@@ -377,6 +380,37 @@ class _Block:
             return value
         raised = e.fop("fadd", value, e.fop("fmul", scale, e.splat(float_literal(16.0, "float"), 16)))
         return e.select(self._bits(codes.planes[1], first, 16), raised, value)
+
+    def _table(self, scale: Reg, low: Reg | None) -> Reg:
+        """The 16 values that a code can mean."""
+        e, zero = self.ctx.emitter, self.layout.codes.zero
+        steps = ", ".join(f"float {float_literal(i - zero, 'float').ref}" for i in range(16))
+        table = e.fop("fmul", Reg(f"<{steps}>", "float", 16), scale)
+        return table if low is None else e.fop("fadd", table, low)
+
+    def in_words(self, first: int, lanes: int) -> bool:
+        """True if ``words`` gives these elements: 32 with one scale, whose codes are in 16 bytes."""
+        planes = self.layout.codes.planes
+        if lanes != 32 or len(planes) > 1 or self.layout.group or not self.ctx.target.bf16_dot:
+            return False
+        plane = planes[0]
+        if not self._looked_up(first, lanes):
+            return False
+        return plane.place(first)[0] == plane.place(first + 16)[0]
+
+    def words(self, first: int) -> Reg:
+        """32 elements as bf16: the values that a code can mean are rounded, and one permutation looks up all elements.
+
+        It reads 5 bits of an index; the fifth is another code's, so both halves of the table are the same."""
+        e, plane = self.ctx.emitter, self.layout.codes.planes[0]
+        scale, low = self._affine(first, 16)
+        table = cast(e, self._table(scale, low), dtypes.f32, dtypes.bf16, self.ctx.target)
+        raw = e.load(e.offset(self.start, plane.place(first)[0]), "i8", 16, 1, self.metadata)
+        index = e.convert("zext", e.shuffle(raw, None, [*range(16), *range(16)]), "i16")
+        shifts = [plane.place(first + i)[1] for i in range(32)]
+        index = e.op("lshr", index, _constants(shifts, "i16"))
+        twice = e.shuffle(table, None, [*range(16), *range(16)])
+        return e.call("llvm.x86.avx512.permvar.hi.512", "i16", 32, twice, index)
 
 
 def _constants(values: list[int] | tuple[int, ...], type_: str) -> Reg:

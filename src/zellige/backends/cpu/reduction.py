@@ -28,7 +28,7 @@ from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
 from zellige.backends.cpu.memory import address, loads_at, prefetch, read_buffer, write_buffer
 from zellige.backends.cpu.plan import shape_of, size_of
-from zellige.backends.cpu.quantised import prepare_scales
+from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
@@ -43,7 +43,6 @@ _COMBINE = {
     ReduceOp.ALL: BinaryOp.AND,
 }
 _INF = float("inf")
-_LONG_ROW = 256  # elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +243,7 @@ def rows_in_flight(ctx: Context, x: Value, shape: tuple[int, ...], axis: int, av
     Long rows come from memory, and one stream of addresses is what the hardware prefetches best: with four rows side by
     side, Q8_0 weights arrived at 8 GB/s instead of 30.
     """
-    if shape[axis] >= _LONG_ROW:
+    if shape[axis] >= LONG_ROW:
         return 1
     registers = max(1, step_lanes(ctx, [x])[0] // ctx.target.lanes)
     return max(1, min(available, ctx.target.vectors // 4 // registers))
@@ -261,7 +260,8 @@ def _rows(
         lanes //= 2
     unroll = 1
     registers = max(1, lanes // ctx.target.lanes)
-    while unroll * 2 * count * registers <= ctx.target.vectors // 4 and unroll * 2 * lanes <= extent:
+    accumulators = ctx.target.vectors // (4 if period == 1 else 8)  # unpacking gives additions time enough
+    while unroll * 2 * count * registers <= accumulators and unroll * 2 * lanes <= extent:
         unroll *= 2
     width = len(reducer.start(0))
 
@@ -273,13 +273,13 @@ def _rows(
     flat = [part for _ in range(count * unroll) for part in reducer.start(lanes if lanes > 1 else 0)]
     stride = max(lanes * unroll, period)  # elements of one step of the loop; its vectors take turns at the accumulators
 
-    if extent >= _LONG_ROW and ctx.target.vector_bits == 512:
+    if extent >= LONG_ROW and ctx.target.vector_bits == 512:
         for row in rows:
             prepare_scales(ctx, op.x, tuple(Lane(0, lanes, 0) if i == op.axis else c for i, c in enumerate(row)))
 
     def fetch(i: Int) -> None:
         """Prefetches what each row streams from memory: arrays of which every element is read once."""
-        for row in rows if extent >= _LONG_ROW else ():
+        for row in rows if extent >= LONG_ROW else ():
             position = tuple(lane_at(i, lanes, stride) if axis == op.axis else c for axis, c in enumerate(row))
             for load, where in loads_at(ctx, op.x, position):
                 if size_of(load.result) == size_of(op.x) > extent:
@@ -315,6 +315,7 @@ def _rows(
                 if lanes > 1 and size < lanes:
                     part = reducer.widened(part, lanes)
                 totals[r] = reducer.advance(totals[r], part)
+    ctx.scales.clear()
     return [reducer.finish(reducer.horizontal(t)) for t in totals]
 
 

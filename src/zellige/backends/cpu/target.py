@@ -22,6 +22,7 @@ _X86, _ARM = "x86-64", "generic"  # LLVM's names of the baseline CPUs
 _NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "generic": (_X86, ()),
     "avx2": (_X86, _AVX2),
+    "avx2vnni": (_X86, (*_AVX2, "avxvnni")),
     "avx512": (_X86, _AVX512),
     "avx512bf16": (_X86, _AVX512_BF16),
     "amx": (_X86, (*_AVX512_BF16, *_AMX)),
@@ -37,7 +38,7 @@ class ByteDot(Enum):
 
     NONE = "none"
     VNNI = "vpdpbusd"
-    """Unsigned by signed bytes (AVX-512 VNNI)."""
+    """Unsigned by signed bytes (AVX-512 VNNI, AVX-VNNI)."""
     DOTPROD = "sdot"
     """Signed by signed (AArch64 dotprod)."""
     I8MM = "smmla"
@@ -159,7 +160,7 @@ def _describe(name: str, triple: str, cpu: str, features: str, have: set[str]) -
 def _byte_dot(have: set[str], *, arm: bool, wide: bool) -> ByteDot:
     if arm:
         return ByteDot.I8MM if "i8mm" in have else ByteDot.DOTPROD if "dotprod" in have else ByteDot.NONE
-    return ByteDot.VNNI if wide and "avx512vnni" in have else ByteDot.NONE
+    return ByteDot.VNNI if ("avx512vnni" if wide else "avxvnni") in have else ByteDot.NONE
 
 
 @functools.cache
