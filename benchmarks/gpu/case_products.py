@@ -84,7 +84,8 @@ def prefill_shapes() -> list[tuple[int, int, int]]:
 
 
 def _prefill() -> Iterator[Case]:
-    """One kernel a schedule for all shapes: sizes are given at the launch, as multiples of 128 (rows) and 256 (the others).
+    """One kernel a schedule for all shapes: sizes are given at the launch, as multiples of 128 (rows) and 256 (the others). Those of
+    two widths are compiled for a layer's features.
 
     Shared memory decides how many programs a multiprocessor holds: most schedules leave room for two or three."""
     from zellige.ir.dtypes import bf16
@@ -108,6 +109,18 @@ def _prefill() -> Iterator[Case]:
         )
         name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
         yield Case("prefill", "any", name, gpu_linear.linear, statics, {}, options)
+    for n, k in sorted({(n, k) for _, n, k in prefill_shapes()}):
+        for bm, bn, bx, warps in (
+            (128, 128, 32, 8),
+            (128, 128, 64, 8),
+            (64, 128, 32, 4),
+            (64, 128, 64, 4),
+            (128, 64, 32, 4),
+        ):
+            options = Options(num_warps=warps, num_stages=4, descriptors=frozenset("xw"), multiples={"M": 128})
+            statics, dims = dict(BM=bm, BN=bn, BX=bx, BK=64), dict(N=n, K=k)
+            kernel, name = gpu_linear.linear_two_widths, f"{bm}-{bn}+{bx}-w{warps}"
+            yield Case("prefill", f"{n}x{k}", name, kernel, statics, dims, options)
     multiples = {"T": 128, "N": 256, "K": 256}
     for depth in (512, 1024, 2048):
         for bm, bn, warps, stages in ((64, 64, 4, 4), (64, 128, 4, 4), (128, 128, 8, 3)):

@@ -47,9 +47,11 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    from case_models import model_cases
     from case_products import product_cases
 
     yield from product_cases()
+    yield from model_cases()
 
 
 def _gemm() -> Iterator[Case]:
@@ -137,8 +139,9 @@ def _rows() -> Iterator[Case]:
         for name, streamed in (("", frozenset()), ("-first", frozenset("xy")), ("-first-in", frozenset("x"))):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "copy", f"{bn}-w{warps}{name}", rows.copy, dict(BN=bn), dict(N=t * d), options)
-        options = Options(num_warps=warps, streamed=frozenset(("gate", "up")))
-        yield Case("rows", "swiglu", f"{bn}-w{warps}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
+        for name, streamed in (("", frozenset(("gate", "up"))), ("-last", frozenset())):
+            options = Options(num_warps=warps, streamed=streamed)
+            yield Case("rows", "swiglu", f"{bn}-w{warps}{name}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
     for warps in (4, 8):
         for name, streamed in (("", frozenset()), ("-first", frozenset(("x", "h", "y")))):
             options = Options(num_warps=warps, streamed=streamed)

@@ -66,7 +66,7 @@ class Check:
 
     @property
     def function(self) -> Function:
-        return self.kernel.lower({**self.kernel.signature.statics, **self.statics}, self.dtypes)
+        return self.kernel.lower({**self.kernel.signature.statics, **self.statics}, {"KV": bf16, **self.dtypes})
 
     @property
     def known(self) -> dict[str, int]:
@@ -82,6 +82,7 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_linear.matmul, sizes, small)
         yield Check(gpu_linear.matmul, sizes, small, fixed=())
         yield Check(gpu_linear.linear, sizes, small, options=Options(persistent=1))
+        yield Check(gpu_linear.linear_two_widths, sizes, dict(BM=32, BN=32, BX=16, BK=16))
         if k % 8 == 0 and n % 8 == 0:
             for more in ({}, {"persistent": 1}, {"persistent": 1, "flatten": True}, {"last_first": True, "group": 3}):
                 yield Check(

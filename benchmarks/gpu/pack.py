@@ -30,6 +30,7 @@ def main() -> None:
 
     from zellige.backends.cuda.compiler import compile
     from zellige.diagnostics.errors import ZelligeError
+    from zellige.ir.dtypes import bf16
     from zellige.runtime.paths import cache_dir
 
     wanted = set(filter(None, options.only.split(",")))
@@ -43,7 +44,7 @@ def main() -> None:
     for case in cases():
         if wanted and case.table not in wanted:
             continue
-        function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, case.dtypes)
+        function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, {"KV": bf16, **case.dtypes})
         used = {name: size for name, size in case.dims.items() if name in function.dims()}
         sizes = {**dict.fromkeys(function.dims(), 0), **case.dims}
         try:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 TABLES = (
     "launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch", "fp8", "prefill", "experts",
-    "twins",
+    "twins", "fp8_step", "experts_step",
 )  # fmt: skip
 
 

@@ -7,8 +7,10 @@ from math import prod
 import torch
 from measure import Call, Variant, header, microseconds, save, variants
 
-_TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32}
-POSITION = 512
+_TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32, "f8e4m3": torch.float8_e4m3fn}
+_BYTES = {"bf16": 2, "f32": 4, "i32": 4, "f8e4m3": 1}
+WEIGHTS = ("w", "gate", "up", "down")
+POSITION, EXPERTS = 512, 128
 
 
 def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -18,6 +20,10 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     match name:
         case "table":
             return torch.randperm(prod(shape), device="cuda").to(torch.int32).reshape(shape)
+        case "expert" if len(shape) == 2:  # distinct ones for each token
+            return torch.rand(shape[0], EXPERTS, device="cuda").topk(shape[1], dim=1).indices.to(torch.int32)
+        case "expert":
+            return torch.randint(EXPERTS, shape, device="cuda", dtype=torch.int32)
         case "length":
             return torch.full(shape, POSITION + 1, dtype=torch.int32, device="cuda")
         case "slot" if shape[0] > 1:
@@ -27,14 +33,22 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.zeros(shape, dtype=torch.int32, device="cuda")
 
 
+def _size(variant: Variant, name: str) -> int:
+    """Bytes of an array."""
+    dtype, shape = variant.arrays[name]
+    return prod(shape) * _BYTES[dtype]
+
+
 def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call]:
     parameters = variant.kernel.compiled.parameters
     known = {"scale": 0.088, "eps": 1e-6, "start": 0}
     scalars = {p.name: known[p.name] for p in parameters if p.kind == "scalar"}
-    weights = {"w", "gate", "up", "keys", "values"} & set(variant.arrays)
-    size = sum(prod(variant.arrays[w][1]) * 2 for w in weights) or 1
+    weights = {*WEIGHTS, "keys", "values"} & set(variant.arrays)
+    size = sum(_size(variant, w) for w in weights) or 1
     copies = max(2, min(64, 1_000_000_000 // size)) if weights else 2  # far more than the cache holds
     calls = []
+    if "expert" in variant.arrays and weights:  # other experts of the same stack each time
+        weights, copies = {"expert"}, 32
     for i in range(copies):
         arrays = {}
         for name, (dtype, shape) in variant.arrays.items():
@@ -57,7 +71,9 @@ def main(table: str = "step") -> None:
             {v.name: _calls(v, shared) for v in found}, rounds=9, least_calls=2 if "T8192" in row else 40
         )
         shapes = found[0].arrays
-        size = sum(prod(shapes[w][1]) * 2 for w in ("w", "gate", "up") if w in shapes)
+        size = sum(_size(found[0], w) for w in WEIGHTS if w in shapes)
+        if "expert" in shapes:  # what is asked for; experts of several tokens may coincide
+            size = size * prod(shapes["expert"][1]) // EXPERTS
         best = sorted(times.items(), key=lambda item: item[1])
         rate = f" ({size / best[0][1] / 1e3:.0f} GB/s)" if size else ""
         for variant in found:

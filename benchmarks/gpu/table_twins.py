@@ -59,7 +59,7 @@ def _rows(v: Variant, row: str) -> Made:
 
 
 def _attention(v: Variant) -> Made:
-    s, bm, bs = v.arrays["q"][1][4], v.statics["BM"], v.statics["BS"]
+    s, bm, bs = v.arrays["q"][1][3], v.statics["BM"], v.statics["BS"]
     sets = [
         (random(1, 32, s, 128), random(1, 8, s, 128), random(1, 8, s, 128), poisoned(1, 32, s, 128)) for _ in range(3)
     ]
@@ -80,7 +80,8 @@ TWINS: dict[str, Callable[[Variant, str], Made]] = {
 CHOSEN = {
     ("gemm", "4096", "pointers-s3"), ("gemm", "8192", "pointers-s4"), ("gemv", "19456x2560", "1-2048-w8"),
     ("gemv", "2560x9728", "1-1024-w4"), ("gemv", "151936x2560", "2-1024-w8"), ("thin", "64x19456x2560", "64-128-w4-s4"),
-    ("thin", "8x19456x2560", "64-128-w4-s4"), ("rows", "rms_norm", "w8"), ("rows", "softmax", "w8"), ("rows", "swiglu", "2048-w8"),
+    ("thin", "8x19456x2560", "64-128-w4-s4"), ("rows", "rms_norm", "w8"), ("rows", "softmax", "w8"), ("rows", "swiglu", "2048-w8-last"),
+    ("gemm", "8192", "pointers-s3"),
     ("attention", "2048", "128-64-w8-s3"), ("attention", "8192", "128-64-w8-s3"), ("attention", "8192", "64-64-w4-s3"),
 }  # fmt: skip
 """Table, row and variant: schedules without bulk copies, which the twins have not either."""

@@ -18,7 +18,7 @@ CHOSEN = {
     ("rows", "copy", "4096-w8"), ("rows", "swiglu", "2048-w8"), ("rows", "rms_norm", "w8"),
     ("rows", "softmax", "w8"), ("rows", "add_rms_norm", "w8"), ("gemv", "19456x2560", "1-2048-w8"),
     ("gemv", "151936x2560", "2-1024-w8"), ("thin", "8x24576x4096", "64-128-w4-s4"),
-    ("thin", "64x151936x2560", "64-128-w4-s4"), ("gemm", "4096", "persistent-s3-flat"),
+    ("thin", "64x151936x2560", "64-128-w4-s4"), ("gemm", "4096", "persistent-s3-flat"), ("gemm", "8192", "tma-s3-group16"),
     ("gemm", "8192", "persistent-s3-flat"), ("attention", "8192", "128-64-w8-s3"),
     ("decode", "64x4096", "2048-64-w2-s4"), ("decode", "8x4096", "512-64-w2-s4"),
 }  # fmt: skip

@@ -244,7 +244,8 @@ def main() -> None:
         print(
             f"{model} {options.dtype} batch {options.batch}: "
             f"{options.batch / wall:.0f} tok/s ({wall * 1e3:.3f} ms; replay {bare * 1e3:.3f} ms); "
-            f"floor {floor * 1e3:.3f} ms at {bandwidth / 1e9:.0f} GB/s = {100 * floor / wall:.0f} %; ready in {made:.1f} s; {checked}", flush=True,
+            f"floor {floor * 1e3:.3f} ms at {bandwidth / 1e9:.0f} GB/s = {100 * floor / wall:.0f} %; "
+            f"ready in {made:.1f} s; {checked}", flush=True,
         )  # fmt: skip
         del decoder, executor
 

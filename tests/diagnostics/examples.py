@@ -33,6 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mxfp4.gguf": {"kind": "MXFP4"},
     "incomplete.gguf": {"leave_out": ["blk.1.attn_k.weight", "blk.1.attn_q.weight"]},
     "reshaped.gguf": {"reshape": ["blk.0.attn_q.weight"]},
+    "poisoned.gguf": {"poison": ["blk.1.ffn_up.weight"]},
     "other-tokenizer.gguf": {"pre": "unheard-of"},
 }
 """Small random models, by what is wrong with them: arguments of ``write_tiny_gguf``."""

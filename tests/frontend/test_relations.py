@@ -10,6 +10,7 @@ import pytest
 
 import zellige as zl
 from zellige import f32, i32
+from zellige.runtime import admission
 from zellige.verify.verifier import verify
 
 N, S, T, D = zl.dims("N S T D")
@@ -120,6 +121,25 @@ def fresh_slots(marker: zl.In[f32, N], *, slot: zl.Out[zl.Index[2 * N, zl.distin
 
 def test_distinct_values_are_proved(backend: None) -> None:
     np.testing.assert_array_equal(fresh_slots(np.zeros(5, np.float32)).numpy(), [1, 3, 5, 7, 9])
+
+
+@zl.kernel
+def chunks(x: zl.In[f32, T], *, cuts: zl.Out[zl.Offsets[T], zl.ceildiv(T, 4) + 1], B: zl.Static = 2):
+    i = zl.grid((zl.ceildiv(T, 4) + 1).tiles(B))
+    cuts[i] = zl.minimum(i * 4, T)
+
+
+def test_offsets_that_a_kernel_ensures_reach_the_next_one_unchecked(
+    backend: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, w, order = np.arange(1, 7, dtype=np.float32), np.array([10, 20], np.float32), np.arange(6, dtype=np.int32)
+    cuts = chunks(x)
+    np.testing.assert_array_equal(cuts.numpy(), [0, 4, 6])
+    checked: list[str] = []
+    monkeypatch.setattr(admission, "broken", lambda fact, values: checked.append(str(fact)))
+    y = ragged_scatter(x, w, zl.tensor(order), cuts)
+    assert checked == ["Permutation[6]"]  # the order, which comes from the host; not the cuts
+    np.testing.assert_array_equal(y.numpy(), x * [10, 10, 10, 10, 20, 20])
 
 
 # --- what must be refused --------------------------------------------------------------------------------------------

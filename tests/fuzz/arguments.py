@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ HUGE = (46_341, 65_536, (1 << 30) - 1, 1 << 30, (1 << 31) - 1)
 """Sizes whose sums and products leave 32 bits, or 64."""
 
 
+ELEMENTS = 1 << 22
+"""An array with more elements is not made."""
+
+
 def free_dims(function: Function) -> list[str]:
     """Dims that may be as large as one likes: only arrays without elements have them, and no tile or grid."""
     bound = {d for axis in function.grid for d in axis.extent.dims() | axis.programs.dims()}
@@ -71,6 +76,8 @@ def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator)
     shape = tuple(e.evaluate(dims) for e in param.shape)
     if any(extent < 0 for extent in shape):
         raise Impossible(f"{param} has a negative extent")
+    if prod(shape) > ELEMENTS:
+        raise Impossible(f"{param} has more than {ELEMENTS} elements")
     if param.dtype.is_block:
         if shape[-1] % param.dtype.block:
             raise Impossible(f"{param} has no whole blocks")

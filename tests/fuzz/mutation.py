@@ -1,7 +1,8 @@
 """Breaks the library's kernels in their IR, one small change at a time.
 
 Every mutant must be refused by the verifier, or be harmless: no launch at small sizes trips the interpreter.
-``python -m tests.fuzz.mutation`` prints what became of the mutants; it exits 1 if one is accepted and trips.
+``python -m tests.fuzz.mutation`` prints what became of the mutants; it exits 1 if one is accepted and trips, or is accepted
+and could not be launched.
 """
 
 from __future__ import annotations
@@ -226,8 +227,8 @@ EDITS: dict[str, Edit] = {
 """Changes of single operations; None where they do not apply."""
 
 
-def library(largest_static: int = 4) -> Iterator[Function]:
-    """One instance of each library kernel, with small tiles so that small sizes have several."""
+def library(largest_static: int = 4, *, every_dtype: bool = False) -> Iterator[Function]:
+    """An instance of each library kernel, or one for each choice of dtypes, with small tiles so that small sizes have several."""
     import importlib
     import pkgutil
 
@@ -238,9 +239,17 @@ def library(largest_static: int = 4) -> Iterator[Function]:
         module = importlib.import_module(f"zellige.kernels.{found.name}")
         for kernel in vars(module).values():
             if isinstance(kernel, Kernel) and kernel.__module__ == module.__name__:
-                statics, bindings = next(iter(kernel.variants()))
-                small = {k: min(v, largest_static) if type(v) is int else v for k, v in statics.items()}
-                yield kernel.lower(small, bindings)
+                first = {
+                    tuple(sorted(bindings.items())): (statics, bindings)
+                    for statics, bindings in [*kernel.variants()][::-1]
+                }
+                for statics, bindings in list(first.values())[::-1][: None if every_dtype else 1]:
+                    small = {k: min(v, largest_static) if type(v) is int else v for k, v in statics.items()}
+                    yield kernel.lower(small, bindings)
+
+
+LAUNCHED = 10
+"""A mutant that fewer launches than this ran programs of is not said to be harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +290,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--launches", type=int, default=60, help="launches of each accepted mutant")
     parser.add_argument("--kernel", help="only this one")
+    parser.add_argument("--every-dtype", action="store_true", help="every choice of dtypes, not only the first")
     options = parser.parse_args()
     counts: Counter[str] = Counter()
-    for function in library():
+    for function in library(every_dtype=options.every_dtype):
         if options.kernel not in (None, function.name):
             continue
         own: Counter[str] = Counter()
@@ -292,14 +302,17 @@ def main() -> int:
             fate = "refused"
             if proved:
                 tried = trial(mutant.function, options.seed, options.launches)
-                fate = "UNSOUND" if tried.trip else "harmless" if tried.launches >= 10 else "never launched"
-                if tried.trip:
-                    print(f"UNSOUND {mutant.change}\n  {tried.trip}", flush=True)
+                fate = "UNSOUND" if tried.trip else "harmless" if tried.launches >= LAUNCHED else "NOT LAUNCHED"
+                if fate != "harmless":
+                    print(
+                        f"{fate} {mutant.change}\n  {tried.trip or f'{tried.launches} launches had programs'}",
+                        flush=True,
+                    )
             own[fate] += 1
         print(f"{function.name:28} " + ", ".join(f"{n} {what}" for what, n in sorted(own.items())), flush=True)
         counts += own
     print(f"seed {options.seed}: " + ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
-    return 1 if counts["UNSOUND"] else 0
+    return 1 if counts["UNSOUND"] or counts["NOT LAUNCHED"] else 0
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ PACKAGE = "zellige.verify"
 FOLDER = Path(zellige.verify.__file__).parent
 DECIDING = (
     "obligations", "contracts", "overflow", "races", "relations", "segments", "coverage", "invariants", "verifier", "lanes",
-    "symbolic", "ranges", "solver", "substitution", "terms",
+    "symbolic", "bits", "ranges", "solver", "substitution", "terms",
 )  # fmt: skip
 """Modules that decide what is accepted. ``findings`` and ``counterexample`` say why not; ``cache`` and ``verdict`` keep it."""
 TELLING = frozenset(
@@ -60,8 +60,8 @@ class Edit:
     lines: range | None = None
 
 
-def switches(module: str) -> Iterator[Switch]:
-    """All switches of a module, in order of its source."""
+def switches(module: str, part: str = "") -> Iterator[Switch]:
+    """The switches of a module that have ``part`` in their key, in order of its source."""
     path = FOLDER / f"{module}.py"
     tree = ast.parse(path.read_text())
     seen: Counter[str] = Counter()
@@ -72,6 +72,8 @@ def switches(module: str) -> Iterator[Switch]:
             name = f"{module}.{function.split(':')[0]}: {edit.what}"
             seen[name] += 1
             key = name if seen[name] == 1 else f"{name} ({seen[name]})"
+            if part not in key:
+                continue
             edit.do()
             code = compile(ast.fix_missing_locations(tree), str(path), "exec")
             edit.undo()

@@ -55,6 +55,8 @@ def test_mutants_of_a_library_kernel_are_refused_or_harmless(fuzz_seed: int) -> 
     for mutant in islice(mutation.mutants(function), 40):
         proved, _ = campaign.by_verifier(mutant.function)
         fates[proved] += 1
-        trip = mutation.trial(mutant.function, fuzz_seed, 25).trip if proved else None
-        assert trip is None, f"seed {fuzz_seed}: accepted: {mutant.change}\n{trip}"
+        if proved:
+            tried = mutation.trial(mutant.function, fuzz_seed, 25)
+            assert tried.trip is None, f"seed {fuzz_seed}: accepted: {mutant.change}\n{tried.trip}"
+            assert tried.launches >= mutation.LAUNCHED, f"seed {fuzz_seed}: not launched: {mutant.change}"
     assert fates[False] > 0, f"not one mutant of {function.name} is refused"

@@ -43,12 +43,12 @@ EPSILON = {"f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2, "bf16": 2.0**-7, "f16": 2.0**-1
 
 @dataclass(frozen=True)
 class Operation:
-    """A row of the table. ``numpy`` gets the tiles as f64 arrays (of floats) or Python integers (object arrays)."""
+    """A row of the table."""
 
     name: str
     expression: str
     numpy: Callable[..., Any] | None
-    """From (a, b, c, m, n, p, q) in float64 or as Python integers; None: ``exact`` below has its own oracle."""
+    """From the tiles by name, in float64 or as Python integers; None: see ``expected``."""
     result: str = "{T}"
     shape: str = "16"
     positive: bool = False
@@ -294,3 +294,41 @@ def column(dtype: str) -> dict[str, str]:
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
     position = 1 + TYPES.index(dtype)
     return {row[0].strip().strip("`").replace("\\|", "|"): row[position].strip() for row in rows}
+
+
+def arguments(operation: Operation, dtype: str) -> dict[str, Array]:
+    """The tiles that a cell is given."""
+    given = tiles(dtype, positive=operation.positive)
+    if operation.numpy is None:
+        given["a"] = awkward(dtype)
+    return given
+
+
+def expected(operation: Operation, dtype: str, given: dict[str, Array]) -> Any:
+    """What NumPy says that a cell gives."""
+    if operation.name == "zl.popcount":
+        return np.array([(int(v) % (1 << BITS[dtype])).bit_count() for v in given["a"]])
+    if operation.numpy is None:
+        return converted(given["a"], operation.result)
+    exact = object if dtype in INTEGERS else bool if dtype == "bool_" else np.float64
+    wide = {k: v.astype(exact) if k in "abcmn" else v for k, v in given.items()}
+    if dtype == "bool_":
+        wide = {k: v.astype(object) if k in "abcmn" else v for k, v in wide.items()}
+    return operation.numpy(wide)
+
+
+def agrees(operation: Operation, dtype: str, found: Any, wanted: Any) -> bool:
+    """Whether a result is the expected one: integers and conversions exactly, floats to a few units in the last place."""
+    result = np.asarray(found).dtype
+    if operation.result.startswith("Index") or result == np.bool_:
+        return np.array_equal(found.astype(np.int64), np.asarray(wanted).astype(np.int64))
+    if result.kind in "iu":
+        wrapped = [int(v) % (1 << (8 * result.itemsize)) for v in np.asarray(wanted, dtype=object).ravel()]
+        return wrapped == [int(v) % (1 << (8 * result.itemsize)) for v in found.ravel()]
+    if operation.numpy is None:
+        return np.asarray(found).tobytes() == np.asarray(wanted).tobytes() or np.array_equal(
+            found.astype(np.float64), np.asarray(wanted).astype(np.float64), equal_nan=True
+        )
+    unit = max(EPSILON[t] for t in (dtype, operation.result) if t in EPSILON)
+    a, b = found.astype(np.float64).ravel(), np.asarray(wanted).astype(np.float64).ravel()
+    return bool(np.all(np.abs(a - b) <= operation.loose * unit * np.maximum(np.abs(b), np.abs(b).max())))

@@ -16,10 +16,8 @@ import pytest
 import zellige as zl
 from tests.golden import assert_golden
 from tests.language.cells import (
-    BITS,
     EPSILON,
     EVERYWHERE,
-    INTEGERS,
     NOT_ON_GPUS,
     NUMPY,
     OPERATIONS,
@@ -27,46 +25,18 @@ from tests.language.cells import (
     REFUSED,
     TYPES,
     Operation,
-    awkward,
+    agrees,
+    arguments,
     column,
-    converted,
+    expected,
     kernel_of,
     load_cell,
-    tiles,
 )  # fmt: skip
 from zellige.diagnostics import ZelligeError
 from zellige.verify import verify
 
 UNDEFINED_ON_GPUS = {"ZL0903", "ZL0907"}
 """What the GPU's lowering refuses; all else lowers."""
-
-
-def expected(operation: Operation, dtype: str, given: dict[str, Any]) -> Any:
-    if operation.name == "zl.popcount":
-        return np.array([(int(v) % (1 << BITS[dtype])).bit_count() for v in given["a"]])
-    if operation.numpy is None:
-        return converted(given["a"], operation.result)
-    exact = object if dtype in INTEGERS else bool if dtype == "bool_" else np.float64
-    wide = {k: v.astype(exact) if k in "abcmn" else v for k, v in given.items()}
-    if dtype == "bool_":
-        wide = {k: v.astype(object) if k in "abcmn" else v for k, v in wide.items()}
-    return operation.numpy(wide)
-
-
-def agrees(operation: Operation, dtype: str, found: Any, wanted: Any) -> bool:
-    result = np.asarray(found).dtype
-    if operation.result.startswith("Index") or result == np.bool_:
-        return np.array_equal(found.astype(np.int64), np.asarray(wanted).astype(np.int64))
-    if result.kind in "iu":
-        wrapped = [int(v) % (1 << (8 * result.itemsize)) for v in np.asarray(wanted, dtype=object).ravel()]
-        return wrapped == [int(v) % (1 << (8 * result.itemsize)) for v in found.ravel()]
-    if operation.numpy is None:
-        return np.asarray(found).tobytes() == np.asarray(wanted).tobytes() or np.array_equal(
-            found.astype(np.float64), np.asarray(wanted).astype(np.float64), equal_nan=True
-        )
-    unit = max(EPSILON[t] for t in (dtype, operation.result) if t in EPSILON)
-    a, b = found.astype(np.float64).ravel(), np.asarray(wanted).astype(np.float64).ravel()
-    return bool(np.all(np.abs(a - b) <= operation.loose * unit * np.maximum(np.abs(b), np.abs(b).max())))
 
 
 def lowers_for_gpus(kernel: zl.Kernel) -> bool:
@@ -92,9 +62,7 @@ def cell(operation: Operation, dtype: str, folder: Path) -> str:
         return REFUSED
     verdict = verify(function)
     assert verdict.proved, [f.message for f in verdict.findings]
-    given = tiles(dtype, positive=operation.positive)
-    if operation.numpy is None:
-        given["a"] = awkward(dtype)
+    given = arguments(operation, dtype)
     wanted = expected(operation, dtype, given)
     for backend in ("reference", "cpu"):
         with zl.using(backend):

@@ -51,6 +51,7 @@ class LedgerRunner:
         self.slots = np.full(num_pages * page_size, -1, dtype=np.int64)
         self.batches: list[StepBatch] = []
         self.fail_next = False
+        self.error: type[BaseException] | None = None  # raised once, in place of the next step's result
 
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         check_step_batch(batch, page_size=self.page_size, num_pages=self.num_pages, vocab_size=self.vocab_size)
@@ -68,6 +69,9 @@ class LedgerRunner:
         ids[unknown] = self.last[batch.lanes[np.searchsorted(batch.offsets, unknown, side="right") - 1]]
         present = batch.slots >= 0
         self.slots[batch.slots[present]] = ids[present]
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
         if fails:
             raise ZelligeError("ZL0501", "the device failed")
         token_ids = np.full(batch.sequences, -1, np.int32)

@@ -14,6 +14,7 @@ from gguf.quants import dequantize
 
 from zellige.llm.protocol import UNKNOWN, SampleSpec, StepBatch, StepResult, check_step_batch
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import not_finite
 from zellige.llm.weights.model_file import ModelFile
 
 
@@ -43,7 +44,7 @@ class NumpyLlama:
         max_context: int | None = None,
         lookahead: bool = False,
     ):
-        self.lookahead = lookahead
+        self.model, self.lookahead = model, lookahead
         self.last = np.full(self.lanes, -1, np.int32)
         self.histories: dict[int, tuple[set[int], list[int]]] = {}  # by lane: ids of the prompt, the answer so far
         config = self.config = model.config
@@ -81,6 +82,8 @@ class NumpyLlama:
         for b, spec in enumerate(batch.sample):
             if spec is not None:
                 logits = head @ hidden[batch.offsets[b + 1] - 1]
+                if np.isnan(logits).any():
+                    raise not_finite(self.model)
                 lane, position = int(batch.lanes[b]), int(batch.context_lengths[b])
                 if b in batch.histories:
                     self.histories[lane] = set(batch.histories[b].prompt), list(batch.histories[b].answer)

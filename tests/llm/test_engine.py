@@ -161,6 +161,26 @@ def test_a_failing_step_fails_its_requests_and_no_other() -> None:
     assert engine.stats.pages_held == engine.stats.pages_cached
 
 
+@pytest.mark.parametrize("lookahead", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupt_is_raised_and_the_engine_goes_on_with_the_others(error: type, lookahead: bool) -> None:
+    runner = LedgerRunner(num_pages=16, lookahead=lookahead)
+    engine = Engine(runner, max_sequences=1, max_step_tokens=8, prefix_cache=False)
+    engine.submit(GenerateRequest((1, 2, 3), SamplingParams(max_tokens=9)))
+    other = engine.submit(GenerateRequest((1, 2, 4), SamplingParams(max_tokens=3)))
+    engine.step()
+    runner.error = error
+    with pytest.raises(error):
+        for _ in range(3):
+            engine.step()
+    events = []
+    while engine.busy:
+        events += engine.step()
+    engine.step()
+    assert {event.request for event in events} == {other} and events[-1].reason == "length"
+    assert engine.stats.pages_held == 0 and engine._pool.free == 16
+
+
 def test_a_cancelled_request_is_over_at_once_and_gives_its_pages_back() -> None:
     engine = Engine(LedgerRunner(num_pages=16), prefix_cache=False)
     number = engine.submit(GenerateRequest((1, 2, 3), SamplingParams(max_tokens=50)))
@@ -193,3 +213,18 @@ def test_a_thousand_short_requests_leave_nothing_behind() -> None:
             engine, [GenerateRequest((i % 50, i // 50), SamplingParams(max_tokens=1)) for i in range(start, start + 50)]
         )
     assert engine.stats.pages_held == engine.stats.pages_cached and not engine._active
+
+
+def test_a_full_prefix_cache_delays_nobody_while_steps_run_ahead() -> None:
+    runner = LedgerRunner(
+        num_pages=288, lookahead=True
+    )  # of 4 tokens: 32 requests of 8 pages, and a page more for each
+    engine = Engine(runner, None, max_sequences=32, max_step_tokens=128)
+    steps = []
+    for first in range(4):
+        before = len(runner.batches)
+        prompts = [(first, i, *range(14)) for i in range(32)]
+        run(engine, [GenerateRequest(prompt, SamplingParams(max_tokens=16, ignore_eos=True)) for prompt in prompts])
+        steps.append(len(runner.batches) - before)
+    assert engine.stats.pages_cached > 200
+    assert max(steps) <= steps[0] + 1, "what is in the cache holds up those who come"

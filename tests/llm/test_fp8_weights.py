@@ -17,6 +17,7 @@ from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.models.loading import Loader
 from zellige.llm.models.products import Scaled
+from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.model_file import open_model
 from zellige.runtime.execution import executor_named
 
@@ -164,3 +165,34 @@ def test_the_api_runs_fp8_files_and_quantises_others_on_request(tmp_path: Path, 
     assert isinstance(made.weights.layers[0].down, Scaled)
     with refused("ZL0701"):
         LLM(other, dtype="int3")
+
+
+def test_a_cache_in_fp8_is_half_as_large_and_nearly_as_good(tmp_path: Path, refused: Any) -> None:
+    folder = usable("qwen3", tmp_path / "bf16")
+    exact, half = (LLM(folder, context=64, dtype="bf16", kv_dtype=kv) for kv in ("bf16", "fp8"))
+    caches = [llm._engine._runner._cache for llm in (exact, half)]
+    assert caches[0].keys[0].storage.nbytes == 2 * caches[1].keys[0].storage.nbytes
+    prompt = list(range(3, 40))
+    params = SamplingParams(max_tokens=8, temperature=0.0, ignore_eos=True, logprobs=True)
+    a, b = (llm.generate([prompt], params)[0] for llm in (exact, half))
+    assert a.token_ids[0] == b.token_ids[0]  # a prompt attends to its own keys as they were before they were stored
+    same = next((i for i in range(8) if a.token_ids[i] != b.token_ids[i]), 8)
+    np.testing.assert_allclose(b.logprobs[1:same], a.logprobs[1:same], atol=0.3)
+    assert a.logprobs != b.logprobs
+    with refused("ZL0701"):
+        LLM(folder, kv_dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("model.layers.1.mlp.up_proj.weight", (200, 100)), ("model.layers.0.mlp.down_proj.weight_scale_inv", (0, 0))]
+)  # fmt: skip
+def test_weights_that_are_not_numbers_are_an_error(
+    tmp_path: Path, name: str, place: tuple[int, ...], refused: Any
+) -> None:
+    def damage(tensors: Tensors) -> None:
+        tensors[name] = tensors[name].copy()
+        tensors[name][place] = np.nan
+
+    model = open_model(changed(tmp_path, damage))
+    with refused("ZL0611"):
+        FusedRunner(model, model.config, num_pages=8, page_size=16, max_context=64, executor=executor_named("cpu"))

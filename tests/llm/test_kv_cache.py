@@ -23,6 +23,22 @@ def test_a_page_released_during_a_step_is_reused_only_after_that_step() -> None:
     assert pool.allocate(1) == [0]
 
 
+def test_a_page_that_only_the_cache_held_is_free_at_once_though_a_step_is_in_flight() -> None:
+    pool = PagePool(2, 4)
+    before, during = pool.allocate(1), pool.allocate(1)
+    for pages in (before, during):
+        pool.share(pages[0])  # the cache's
+    pool.release(before)
+    step = pool.begin_step()
+    pool.release(during)
+    pool.drop(before[0])
+    pool.drop(during[0])
+    assert pool.free == 1 and pool.retiring == 1
+    assert pool.allocate(1) == before
+    pool.complete_step(step)
+    assert pool.allocate(1) == during
+
+
 def test_a_page_waits_for_the_last_of_several_steps_in_flight() -> None:
     pool = PagePool(2, 4)
     first, second = pool.allocate(2)

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import gguf
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 from tiny_model import GGUF_KINDS, WIDTH, tensor_shapes, vocabulary, write_tiny_gguf
 
 from zellige.diagnostics import ZelligeError
+from zellige.kernels.finite import count_not_finite
+from zellige.llm.api import LLM
+from zellige.llm.sampling import SamplingParams
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.gguf_file import read_gguf
 from zellige.llm.weights.model_file import SUPPORTED_KINDS, ModelFile, open_model
@@ -172,3 +176,26 @@ def test_a_folder_with_one_gguf_file_and_nothing_else_is_that_file(tiny_path: Pa
     with refused("ZL0601") as caught:
         resolve_model(tmp_path)
     assert "only.gguf, second.gguf" in caught.value.facts["GGUF files"]
+
+
+def test_a_weight_that_is_not_a_number_is_named(tmp_path: Path, refused) -> None:
+    llm = LLM(write_tiny_gguf(tmp_path / "poisoned.gguf", poison=["blk.1.ffn_up.weight"]))
+    with refused("ZL0611") as caught:
+        llm.generate([[1, 2, 3]], SamplingParams(max_tokens=2))
+    assert "blk.1.ffn_up.weight" in caught.value.message
+    assert caught.value.facts["how many"] == 1 and caught.value.facts["first"] == "nan at (0, 2)"
+
+
+@pytest.mark.parametrize("name", ["blk.1.ffn_down.weight", "token_embd.weight", "output_norm.weight"])
+def test_fused_passes_refuse_it_when_it_is_loaded(tmp_path: Path, refused, name: str) -> None:
+    with refused("ZL0611") as caught:
+        LLM(write_tiny_gguf(tmp_path / "poisoned.gguf", poison=[name]), batch_invariant=True)
+    assert name in caught.value.message
+    LLM(write_tiny_gguf(tmp_path / "sound.gguf"), batch_invariant=True)
+
+
+def test_every_nan_and_infinity_counts() -> None:
+    x = np.ones(5000, ml_dtypes.bfloat16)
+    x[[0, 700, 4999]] = np.nan, np.inf, -np.inf
+    x[1:4] = 3.3e38, -0.0, 1e-40
+    assert count_not_finite(x, PARTS=5, DEPTH=1024, BLOCK=256).numpy().tolist() == [2, 0, 0, 0, 1]

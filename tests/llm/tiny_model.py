@@ -46,10 +46,11 @@ def write_tiny_gguf(
     template: str | None = TEMPLATE,
     leave_out: Collection[str] = (),
     reshape: Collection[str] = (),
+    poison: Collection[str] = (),
     seed: int = 0,
 ) -> Path:
     """A model whose matrices are quantised as `kind`, for all or by name. `leave_out` drops tensors, `reshape` halves their
-    rows."""
+    rows, `poison` makes the third value of each a NaN."""
     rng = np.random.default_rng(seed)
     tokens = vocabulary()
     writer = gguf.GGUFWriter(path, architecture)
@@ -78,10 +79,13 @@ def write_tiny_gguf(
         if name in reshape:
             shape = (shape[0] // 2, *shape[1:])
         if len(shape) == 1:
-            writer.add_tensor(name, 1 + rng.normal(0, 0.1, shape).astype(np.float32))
+            values, chosen = 1 + rng.normal(0, 0.1, shape).astype(np.float32), "F32"
         else:
             chosen = kind if isinstance(kind, str) else kind(name)
-            writer.add_tensor(name, packed_matrix(rng, shape, chosen), raw_dtype=GGMLQuantizationType[chosen])
+            values = packed_matrix(rng, shape, chosen)
+        if name in poison:
+            values.reshape(-1)[2] = np.nan
+        writer.add_tensor(name, values, raw_dtype=GGMLQuantizationType[chosen])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -213,7 +213,7 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 def k(x: zl.In[f32, M], n: zl.In[i32, M], w: zl.In[f32, 8], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     j = n[t]
-    y[t] = x[t ⟨>> 1|<< 1⟩] + w[⟨j & 7|j & 15|j & 6|j >> 29⟩] + w[⟨(j >> 29) + 4|(j >> 29) + 5|(j >> 28) + 4⟩]
+    y[t] = x[t ⟨>> 1|<< 1⟩] + w[⟨j & 7|j & 15|j & 9|j >> 29⟩] + w[⟨(j >> 29) + 4|(j >> 29) + 5|(j >> 28) + 4⟩]
 """,
     ),
     "moved elements": (
@@ -454,6 +454,7 @@ def k(o: zl.In[zl.Offsets[N], M + 1], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]
 def k(x: zl.In[f32, N], *, o: zl.Out[zl.Offsets[N], zl.ceildiv(N, 16) + 1]):
     i = zl.grid((zl.ceildiv(N, 16) + 1).tiles(4))
     o[i] = zl.minimum(⟨i * 16|i * 15|i * 16 + 1|i * 16 - 16 * (i % 2)⟩, N)
+    o[i] = zl.minimum(⟨i * 16|i * 15|i * 16 + 1|i * 16 + 32 * (i % 2)⟩, N)
 """,
     ),
     "offsets from the other end": (
@@ -492,6 +493,170 @@ def k(x: zl.In[f32, M], *, s: zl.Mut[zl.Index[N, zl.distinct], M], y: zl.Mut[f32
     t = zl.grid(M)
     ⟨pass|s[t] = s[t]⟩
     y[s[t]] = x[t]
+""",
+    ),
+    # bits of numbers that are not negative
+    "or": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 8], n: zl.In[zl.Index[4⟨|, zl.optional⟩], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n[t] | ⟨4|8|12⟩]
+""",
+    ),
+    "exclusive or": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 8], n: zl.In[zl.Index[⟨8|9⟩⟨|, zl.optional⟩], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n[t] ^ ⟨5|8⟩]
+""",
+    ),
+    "and": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[⟨t|t - 1|n[t]⟩ & n[t]]
+""",
+    ),
+    "an operand is not above the or of both": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[zl.Index[M], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[(n[t] | t) - ⟨n[t]|M|n[t] - 1⟩]
+""",
+    ),
+    "or of numbers as wide as their type": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 256], n: zl.In[zl.⟨u8|u64|i8⟩, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n[t] | 1]
+""",
+    ),
+    "partners by exclusive or do not meet": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, 8], *, y: zl.Mut[f32, 8]):
+    t = zl.grid(8)
+    y[t ⟨^|\\|⟩ 1] = x[t]
+""",
+    ),
+    # divisors that a contract makes positive
+    "a page size is positive where there is a slot": (
+        "ZL0402",
+        """
+def k(x: zl.In[f32, M], slot: zl.In[zl.Index[N * K⟨|, zl.optional⟩], M], pages: zl.In[f32, N, K], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(M ⟨|+ 1⟩)
+    y[t] = zl.where(t // K > 3, 1.0, 0.0)
+""",
+    ),
+    # coverage of flat outputs
+    "a flat index of rows and spans": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M * N⟨| + 1⟩]):
+    r, c = zl.grid(M, ⟨N|(N - 1)|N⟩.tiles(8))
+    y[r * N + ⟨c|zl.only(c, c > 0)⟩] = 1.0
+""",
+    ),
+    "a contiguous share of each worker": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    w = zl.grid(4)
+    each = ⟨zl.ceildiv(M, 4)|M // 4⟩
+    for i in range(w * each, zl.minimum((w + 1) * each, ⟨M|M - 1⟩)):
+        y[i] = x[i]
+""",
+    ),
+    # where facts about elements may be used
+    "as many distinct numbers below N as there are elements cover": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], s: zl.In[zl.Index[N⟨, zl.distinct|⟩⟨|, zl.optional⟩], N], *, y: zl.Out[f32, N]):
+    p = zl.grid(1)
+    for i in range(N):
+        if s[i] >= 0:
+            y[s[i]] = x[i]
+""",
+    ),
+    "more distinct numbers than elements need not cover": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], s: zl.In[zl.Index[⟨N|2 * N⟩, zl.distinct], N], *, y: zl.Out[f32, N]):
+    p = zl.grid(1)
+    for i in range(N):
+        if s[i] < N:
+            y[s[i]] = x[i]
+""",
+    ),
+    "nothing is known of an element that is not read": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N⟨ + 1|⟩], n: zl.In[zl.Index[N], K], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    if t < K:
+        j = n[t]
+    else:
+        j = 0
+    y[t] = x[j]
+""",
+    ),
+    "nothing is known of two elements that are not read": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N⟨ + 1|⟩], o: zl.In[zl.Offsets[N], K + 1], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    if t < K:
+        j = o[t + 1] - o[t]
+    else:
+        j = 0
+    y[t] = x[j]
+""",
+    ),
+    "negation of the smallest index": (
+        "ZL0401",
+        """
+def k(n: zl.In[zl.i64, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(-zl.⟨maximum|minimum⟩(n[t], t) > 3, 1.0, 0.0)
+""",
+    ),
+    "absolute value of the smallest index": (
+        "ZL0401",
+        """
+def k(n: zl.In[zl.i64, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(zl.abs(zl.⟨maximum|minimum⟩(n[t], t)) > 3, 1.0, 0.0)
+""",
+    ),
+    "extents of one array bound their product": (
+        "ZL0401",
+        """
+def k(x: zl.In[f32, M, N, K⟨|, 0⟩], *, y: zl.Out[f32, 4]):
+    t = zl.grid(4)
+    y[t] = zl.where(M * N * K > t, 1.0, 0.0)
+""",
+    ),
+    "updates of one kind commute": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Acc(init=0)[f32, 4]):
+    t = zl.grid(M)
+    y.add(t % 4, x[t])
+    y.⟨add|max⟩((t + 1) % 4, x[t])
+""",
+    ),
+    "a tile that is left out of a loop": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
+    t = zl.grid(M)
+    for cols in N.tiles(8):
+        y[t, ⟨cols|zl.only(cols, cols != 3)⟩] = 1.0
 """,
     ),
 }

@@ -32,6 +32,16 @@ def while_condition_at_a_later_iteration_does_not_mean_it_is_reached(*, y: zl.Ou
 
 
 @zl.kernel
+def while_loop_stops_before_what_its_condition_allows(*, y: zl.Out[f32, 8]):
+    zl.grid(1)
+    y[3] = 0.0
+    i = 0
+    while zl.bounded(i != 3, 8):
+        y[i] = 1.0
+        i = i + 1
+
+
+@zl.kernel
 def carried_index_grows_by_what_memory_says(x: zl.In[f32, M], jump: zl.In[i32, B], *, y: zl.Out[f32, B]):
     zl.requires(M > 0)
     b = zl.grid(B)

@@ -12,6 +12,7 @@ EXPECTED = {
     "second_output_is_longer_than_the_first": "ZL0303",
     "store_in_a_while_may_never_be_reached": "ZL0303",
     "while_condition_at_a_later_iteration_does_not_mean_it_is_reached": "ZL0303",
+    "while_loop_stops_before_what_its_condition_allows": "ZL0303",
     "carried_index_grows_by_what_memory_says": "ZL0201",
     "carried_index_is_swapped_with_a_larger_one": "ZL0201",
     "index_is_loaded_again_after_a_store": "ZL0201",

@@ -15,8 +15,9 @@ from zellige.cli.model_options import MODEL_HELP, load, model_options, sampling_
 from zellige.diagnostics import ZelligeError
 
 if TYPE_CHECKING:
-    from zellige.llm.api import LLM, Completion
+    from zellige.llm.api import LLM
     from zellige.llm.sampling import SamplingParams
+    from zellige.llm.streams import Completion
 
 COMMANDS_HELP = """\
 /help            this list

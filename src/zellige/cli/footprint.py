@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -11,6 +10,7 @@ from pathlib import Path
 from zellige.diagnostics import ZelligeError
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import expected_tensors, has_split_experts, open_model
+from zellige.runtime.cpu import CpuExecutor
 
 KV_BYTES = 2
 """Of one element of the KV cache (f16 on the CPU, bf16 on the GPU)."""
@@ -81,13 +81,7 @@ def footprint_of(name: str, config: ModelConfig) -> Footprint:
 def free_memory() -> int:
     """Bytes of main memory that can be had without swapping. ZelligeError ZL0134 if the system does not say."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return CpuExecutor.default().free_bytes()
     except (ValueError, OSError, AttributeError):
         raise ZelligeError("ZL0134", "this system does not say how much memory is free", help="--memory 16GB") from None
 

@@ -39,6 +39,8 @@ def sampling_options(function: _F) -> _F:
         click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."),
         click.option("--seed", type=int, help="Makes sampling repeatable.  [default: a new one each time]"),
         click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less."),
+        click.option("--presence-penalty", type=float, default=0.0, help="Taken off ids that the answer has already."),
+        click.option("--frequency-penalty", type=float, default=0.0, help="The same, for each time that they occur."),
         click.option("--min-p", type=float, default=0.0, help="Drop tokens below this fraction of the likeliest."),
         click.option(
             "--top-p", type=float, default=1.0, help="Keep the likeliest tokens up to this total probability."
@@ -56,7 +58,17 @@ def sampling_params(
     """Parameters from the options of `sampling_options`, checked (ZL0701)."""
     from zellige.llm.sampling import SamplingParams
 
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
+    names = (
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "seed",
+        "stop",
+    )
     chosen = {name: options[name] for name in names}
     return SamplingParams(**chosen, max_tokens=max_tokens, logprobs=logprobs, ignore_eos=ignore_eos)
 

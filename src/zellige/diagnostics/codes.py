@@ -83,6 +83,7 @@ CODES: dict[str, str] = {
     "ZL0608": "a setting of the model is missing or wrong",
     "ZL0609": "the tokenizer cannot be used",
     "ZL0610": "the chat template is missing or fails",
+    "ZL0611": "a weight is not a number",
     "ZL0701": "a parameter is out of its range",
     "ZL0702": "the prompt is too long",
     "ZL0703": "a token id is not in the vocabulary",

@@ -6,11 +6,13 @@ import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from zellige.diagnostics.span import Span
 from zellige.frontend.errors import refuse
 from zellige.frontend.values import (
     ArrayRef,
+    BoundMethod,
     Lanes,
     Mask,
     RaggedRange,
@@ -23,7 +25,7 @@ from zellige.frontend.values import (
     merge_lanes,
 )
 from zellige.ir import dtypes
-from zellige.ir.builder import Builder, broadcast_shape
+from zellige.ir.builder import Builder, ShapeError, broadcast_shape
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Extent
 from zellige.ir.ops import BinaryOp, GridAxis, ReduceOp, UnaryOp, Unsafe, UpdateOp, Value
@@ -79,6 +81,8 @@ class Context:
     group: int = 1
     busy: Value | None = None
     """Set by a ragged grid: whether this program has a tile. One without ends right after the grid."""
+    stored_span: Span | None = None
+    """Where the value of the current assignment stands: what is wrong with a stored value is shown there."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
     unsafe: list[Unsafe] = field(default_factory=list)
@@ -172,7 +176,7 @@ class Context:
         self.check(op, SYMBOLS[op], left)
         try:
             broadcast_shape(left.shape, right.shape)
-        except ValueError as error:
+        except ShapeError as error:
             refuse(
                 "ZL0106",
                 f"operands of '{SYMBOLS[op]}' do not fit: {error}",
@@ -216,7 +220,13 @@ class Context:
     def promoted(self, x: object, y: object) -> tuple[Tile, Tile]:
         """Two operands brought to one dtype. Numbers take the other's; narrower floats widen; integers index as they are."""
         if not isinstance(x, Tile) and not isinstance(y, Tile):
-            return self.scalar_of(x), self.scalar_of(y)
+            kinds = {isinstance(v, bool) for v in (x, y)}
+            if len(kinds) > 1:
+                refuse(
+                    "ZL0105", f"{describe(x)} meets {describe(y)}", self.span, "write numbers or bools in both places"
+                )
+            dtype = dtypes.f32 if isinstance(x, float) or isinstance(y, float) else None
+            return self.scalar_of(x, dtype), self.scalar_of(y, dtype)
         if not isinstance(x, Tile):
             right = self._beside(x, y)
             return self._number_like(x, right), right
@@ -317,6 +327,10 @@ def describe(value: object) -> str:
             return f"the string {value!r}"
         case bool() | int() | float():
             return f"the number {value!r}" if not isinstance(value, bool) else repr(value)
+    if isinstance(value, BoundMethod):
+        return f"the method '.{value.name}', which is not called"
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     return f"{value!r} ({type(value).__name__})"

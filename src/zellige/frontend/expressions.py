@@ -29,6 +29,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, as_extent, ceildiv
 from zellige.ir.ops import BinaryOp, UnaryOp
 from zellige.ir.types import ArrayParam
+from zellige.lang.dtype_names import dtype_for
 
 BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]] = {
     ast.Add: (operator.add, BinaryOp.ADD),
@@ -119,7 +120,9 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
     if isinstance(value, Extent):
         if isinstance(op, ast.USub):
             return as_extent(0) - value
-        refuse("ZL0105", f"{describe(value)} has no such operator", context.span)
+        refuse(
+            "ZL0105", f"{describe(value)} has no such operator", context.span, "extents have + - * // % and comparisons"
+        )
     table: dict[type[ast.unaryop], Callable[..., object]] = {
         ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_, ast.Invert: operator.invert,
     }  # fmt: skip
@@ -216,7 +219,8 @@ def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> obje
         if isinstance(operand, ArrayRef):
             _in_memory(context, operand)
     dynamic = isinstance(x, Tile) or isinstance(y, Tile)
-    if not dynamic and isinstance(x, Extent | int) and isinstance(y, Extent | int):
+    booleans = isinstance(x, bool) or isinstance(y, bool)
+    if not dynamic and not booleans and isinstance(x, Extent | int) and isinstance(y, Extent | int):
         a, b = as_extent(x), as_extent(y)
         if a.constant is not None and b.constant is not None:
             return python(a.constant, b.constant)
@@ -283,7 +287,8 @@ def attribute(context: Context, value: object, name: str) -> object:
         case Tile() if name in TILE_METHODS:
             return BoundMethod(value, name)
         case Tile():
-            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span, habits.in_place_of(name))
+            refuse("ZL0116", f"a tile has no attribute '{name}'", context.span,
+                   habits.in_place_of(name) or "tiles have .to(dtype), .T, .shape, .dtype, .active and .sum(axis), …")  # fmt: skip
         case ArrayRef() if name == "shape":
             return value.param.shape
         case ArrayRef() if name == "dtype":
@@ -298,7 +303,7 @@ def attribute(context: Context, value: object, name: str) -> object:
             refuse("ZL0116", f"array '{value.param.name}' has no attribute '{name}'", context.span, help)
         case Extent() if name == "tiles":
             return BoundMethod(value, name)
-        case int() if name == "tiles":
+        case int() if name == "tiles" and not isinstance(value, bool):
             return BoundMethod(Const(value), name)
     if not hasattr(value, name):
         message, suggested = habits.missing_attribute(value, name)
@@ -318,7 +323,8 @@ def _subscript(context: Context, value: object, key: object) -> object:
         return static(context, operator.getitem, value, key)
     if hasattr(type(value), "__getitem__") and not isinstance(key, Tile):
         return static(context, operator.getitem, value, key)
-    refuse("ZL0108", f"{describe(value)} cannot be subscripted", context.span)
+    refuse("ZL0108", f"{describe(value)} cannot be subscripted", context.span,
+           "arrays take an index for each axis, tiles only ':' and None")  # fmt: skip
 
 
 def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
@@ -396,7 +402,12 @@ def _is_static_function(function: object) -> bool:
 
 def _range(context: Context, arguments: list[object]) -> RuntimeRange:
     if not 1 <= len(arguments) <= 3:
-        refuse("ZL0104", f"range takes 1 to 3 arguments, not {len(arguments)}", context.span)
+        refuse(
+            "ZL0104",
+            f"range takes 1 to 3 arguments, not {len(arguments)}",
+            context.span,
+            "range(stop), range(start, stop) or range(start, stop, step)",
+        )
     lower, upper = (0, arguments[0]) if len(arguments) == 1 else arguments[:2]
     step = arguments[2] if len(arguments) == 3 else 1
     if not isinstance(step, int) or step < 1:
@@ -404,7 +415,12 @@ def _range(context: Context, arguments: list[object]) -> RuntimeRange:
                "to go backwards, for k in range(n): i = n - 1 - k")  # fmt: skip
     low, high = context.as_index(lower), context.as_index(upper)
     if not (low.is_scalar and high.is_scalar):
-        refuse("ZL0111", "the bounds of a range are scalars", context.span)
+        refuse(
+            "ZL0111",
+            "the bounds of a range are scalars",
+            context.span,
+            "a loop runs from one number to another; take a scalar such as length[b]",
+        )
     return RuntimeRange(low.value, high.value, step)
 
 
@@ -415,7 +431,7 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
         case Tile() as tile, "to":
             if len(arguments) != 1 or keywords or not isinstance(arguments[0], DType):
                 refuse("ZL0104", ".to takes one dtype", context.span,
-                       habits.dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
+                       dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
             return context.cast(tile, arguments[0])
         case Tile() as tile, "reshape":
             shape = arguments[0] if len(arguments) == 1 else tuple(arguments)
@@ -439,4 +455,4 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
                 refuse("ZL0104", f".{name} takes an index and a value", context.span, f"c.{name}((rows, cols), value)")
             indexing.update(context, indexing.UPDATES[name], param, arguments[0], arguments[1])
             return None
-    refuse("ZL0116", f"no method '{method.name}'", context.span)
+    refuse("ZL0116", f"no method '{method.name}'", context.span, "call it on a tile, an array or an extent")

@@ -7,8 +7,8 @@ from types import ModuleType
 
 from zellige.frontend.context import describe
 from zellige.frontend.values import ArrayRef, Tile
-from zellige.ir import dtypes
 from zellige.lang import operations as declared
+from zellige.lang.dtype_names import DTYPES
 
 _TRANSLATIONS = {
     "zeros": "zl.zeros(shape, zl.f32)", "ones": "zl.full(shape, 1, zl.f32)", "empty": "zl.zeros(shape, zl.f32)",
@@ -39,14 +39,6 @@ _TRANSLATIONS = {
     "append": "an output array, or zl.join: no sequence of a kernel grows", "isnan": "x != x", "rint": "zl.round(x)",
     "log1p": "zl.log(1.0 + x)", "expm1": "zl.exp(x) - 1.0", "tan": "zl.sin(x) / zl.cos(x)", "gelu": "0.5 * x * (1.0 + zl.erf(x * 0.7071))",
 }  # fmt: skip
-
-DTYPES = {
-    "float": "zl.f32", "int": "zl.i32", "bool": "zl.bool_", "bool_": "zl.bool_", "float16": "zl.f16", "float32": "zl.f32",
-    "float64": "zl.f64", "double": "zl.f64", "half": "zl.f16", "bfloat16": "zl.bf16", "int8": "zl.i8", "int16": "zl.i16",
-    "int32": "zl.i32", "int64": "zl.i64", "uint8": "zl.u8", "uint16": "zl.u16", "uint32": "zl.u32", "uint64": "zl.u64",
-    "float8_e4m3fn": "zl.f8e4m3", "float8_e5m2": "zl.f8e5m2",
-}  # fmt: skip
-"""Dtypes by the names that they have elsewhere."""
 
 CALLS = {
     "arange": "zl.arange(n) is 0 … n - 1; of others write start + step * zl.arange(n)",
@@ -105,18 +97,14 @@ def in_place_of(name: str) -> str | None:
     return None if known is None else f"use {known}"
 
 
-def dtype_for(value: object, form: str) -> str:
-    """``form`` with the dtype that someone meant by a NumPy or Python type, or by its name."""
-    name = value if isinstance(value, str) else getattr(value, "__name__", getattr(value, "name", ""))
-    short = str(name).removeprefix("zl.")
-    if short not in DTYPES and hasattr(dtypes, short) and isinstance(getattr(dtypes, short), dtypes.DType):
-        return form.format(f"zl.{short}")
-    return form.format(DTYPES.get(short, "a dtype: zl.f32, zl.bf16, zl.i32, …"))
-
-
 def uncallable(function: object, arguments: list[object]) -> tuple[str, str]:
     """Message and help for a call that a kernel cannot make."""
     name = getattr(function, "__name__", None)
+    if type(function).__name__ == "Kernel":
+        return (
+            f"kernel '{name}' is called in a kernel",
+            "share code by functions decorated with @zl.inline; launch kernels one after the other",
+        )
     if name is None:
         return f"{describe(function)} cannot be called", "call zl functions, or functions decorated with @zl.inline"
     module = (getattr(function, "__module__", None) or "").split(".")[0]
@@ -135,8 +123,10 @@ def missing_attribute(owner: object, name: str) -> tuple[str, str | None]:
     """Message and help for an attribute that a compile-time object has not."""
     shown = owner.__name__ if isinstance(owner, ModuleType) else describe(owner)
     if shown == "zellige":
-        return f"zl has no operation '{name}'", in_place_of(name) or _close(name)
-    return f"{shown} has no attribute '{name}'", in_place_of(name)
+        return f"zl has no operation '{name}'", in_place_of(name) or _close(name) or "docs/language.md lists them all"
+    return f"{shown} has no attribute '{name}'", in_place_of(
+        name
+    ) or "it is known when the kernel is compiled, and is no tile"
 
 
 def _close(name: str) -> str | None:

@@ -54,7 +54,12 @@ def resolve(context: Context, array: ArrayParam, subscript: object) -> Access:
             elif shape[axis] == Const(1):
                 shape[axis] = extent
             elif extent not in (shape[axis], Const(1)):
-                refuse("ZL0106", f"index lanes of extents {shape[axis]} and {extent} cannot be zipped", context.span)
+                refuse(
+                    "ZL0106",
+                    f"index lanes of extents {shape[axis]} and {extent} cannot be zipped",
+                    context.span,
+                    "make both from one span, or take indices of one extent",
+                )
             lanes[axis] |= own
             axes.append(axis)
         if axes != sorted(set(axes)):
@@ -168,12 +173,13 @@ def update(context: Context, op: UpdateOp, array: ArrayParam, subscript: object,
 
 def _stored(context: Context, array: ArrayParam, access: Access, value: object) -> Value:
     """``value`` with the dtype and shape that a store to ``array`` takes."""
+    place = context.stored_span or context.span
     wanted = dtypes.index if array.contract else array.dtype
     tile = context.scalar_of(value, None if isinstance(value, Tile) else wanted)
     if array.contract and tile.dtype.is_integer:
         tile = context.cast(tile, dtypes.index)
     if tile.dtype is not wanted:
-        refuse("ZL0105", f"a value of {tile.dtype} is stored to '{array.name}', which holds {wanted}", context.span,
+        refuse("ZL0105", f"a value of {tile.dtype} is stored to '{array.name}', which holds {wanted}", place,
                f"convert it with .to({wanted})")  # fmt: skip
     rank = len(access.shape)
     pairs = zip(reversed(tile.shape), reversed(access.shape), strict=False)
@@ -181,7 +187,7 @@ def _stored(context: Context, array: ArrayParam, access: Access, value: object) 
         lanes = ", ".join(map(str, access.shape))
         squeezed = [e for e in tile.shape if e != Const(1)] == [e for e in access.shape if e != Const(1)]
         refuse("ZL0106", f"a value of shape ({', '.join(map(str, tile.shape))}) is stored to '{array.name}' lanes of shape ({lanes})",
-               context.span, f"write .reshape({lanes})" if squeezed else "give the value that shape, or one that broadcasts")  # fmt: skip
+               place, f"write .reshape({lanes})" if squeezed else "give the value that shape, or one that broadcasts")  # fmt: skip
     return context.builder.broadcast(tile.value, access.shape)
 
 

@@ -36,7 +36,10 @@ def read_source(function: Callable[..., Any]) -> SourceText:
     text = "".join(lines)
     dedented = textwrap.dedent(text)
     tree = ast.parse(dedented).body[0]
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        span = Span(code.co_filename, first, 0, first, 1 << 16)
+        what = "an async function" if isinstance(tree, ast.AsyncFunctionDef) else "a lambda"
+        refuse("ZL0114", f"{what} is no kernel", span, "write it as a function: def")
     indent = len(lines[0]) - len(lines[0].lstrip())
     return SourceText(inspect.getsourcefile(function) or code.co_filename, first, indent, tree, text)
 
@@ -111,7 +114,8 @@ class Frame:
             if isinstance(value, Extent):
                 self._known(name, value)
             return value
-        refuse("ZL0115", f"'{name}' is not defined", self.context.span, _similar(name, [*self.names, *self.outer]))
+        close = _similar(name, [*self.names, *self.outer])
+        refuse("ZL0115", f"'{name}' is not defined", self.context.span, close or "give it a value before this line")
 
     def _known(self, name: str, extent: Extent) -> None:
         """A dim has its value from an argument's shape."""
@@ -131,7 +135,7 @@ class Frame:
         try:
             bound = inspect.signature(function).bind(*arguments, **keywords)
         except TypeError as error:
-            refuse("ZL0104", f"{name}: {error}", context.span)
+            refuse("ZL0104", f"{name}: {error}", context.span, f"it is {name}{inspect.signature(function)}")
         bound.apply_defaults()
         source = read_source(function)
         caller_source, caller_span = context.source, context.span
@@ -189,8 +193,10 @@ class Frame:
         match statement:
             case ast.Assign(targets, value):
                 result = self.evaluate(value)
+                context.stored_span = context.source.span(value)
                 for target in targets:
                     self._assign(target, result)
+                context.stored_span = None
             case ast.AnnAssign(target, _, value) if value is not None:
                 self._assign(target, self.evaluate(value))
             case ast.AugAssign(target, op, value):
@@ -243,7 +249,8 @@ class Frame:
                     self.assigned_at[name] = self.context.span
                 case ast.Tuple(targets) | ast.List(targets):
                     if not isinstance(value, tuple) or len(value) != len(targets):
-                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span)
+                        refuse("ZL0104", f"{len(targets)} names are assigned from {describe(value)}", self.context.span,
+                               "give as many values as names")  # fmt: skip
                     for part, item in zip(targets, value, strict=True):
                         self._assign(part, item)
                 case ast.Subscript(array, key):

@@ -9,10 +9,10 @@ from typing import Any
 
 from zellige.frontend.context import SourceText
 from zellige.frontend.errors import refuse
-from zellige.frontend.habits import DTYPES
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.types import ArrayParam, Role, ScalarParam
+from zellige.lang.dtype_names import DTYPES
 from zellige.lang.params import ArrayType, DTypeVar, Element, Static
 
 

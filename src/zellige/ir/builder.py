@@ -300,6 +300,10 @@ class Builder:
         self.emit(ops.Update(op=op, array=array, index=tuple(index), masks=tuple(masks), value=value, span=self.span))
 
 
+class ShapeError(ValueError):
+    """Shapes that do not broadcast. Whoever builds IR from what an author wrote tells the author."""
+
+
 def broadcast_shape(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[Extent, ...]:
     """The common shape of two operands by NumPy's rules. ValueError if two extents differ and neither is 1."""
     rank = max(len(a), len(b))
@@ -308,6 +312,6 @@ def broadcast_shape(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[Extent, .
     shape = []
     for x, y in zip(left, right, strict=True):
         if x != y and one not in (x, y):
-            raise ValueError(f"shapes ({', '.join(map(str, a))}) and ({', '.join(map(str, b))}) do not broadcast")
+            raise ShapeError(f"shapes ({', '.join(map(str, a))}) and ({', '.join(map(str, b))}) do not broadcast")
         shape.append(y if x == one else x)
     return tuple(shape)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+from zellige.diagnostics.errors import ZelligeError
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -30,6 +32,13 @@ class Extent:
         return _product([self, as_extent(other)])
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: object) -> Extent:
+        raise ZelligeError(
+            "ZL0102",
+            f"{self} / {other} is not a whole number",
+            help=f"{self} // {other} rounds down, zl.ceildiv({self}, {other}) up",
+        )
 
     def __floordiv__(self, other: Extent | int) -> Extent:
         return _divide("floordiv", self, as_extent(other))

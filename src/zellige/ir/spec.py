@@ -79,10 +79,8 @@ class _Checker:
         self.require(not dtype.is_block or bool(array.shape), "a block-quantised array has an axis")
         self.require(array.init is None or array.role is Role.ACC, "only Acc arrays have an initial value")
         self.contract(array.contract, dtype)
-        if array.contract is not None:
-            self.require(array.role is not Role.ACC, "an Acc array keeps no contract")
-            if array.contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
-                self.require(len(array.shape) == 1, f"{array.contract.kind.value} has one axis")
+        if array.contract is not None and array.contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
+            self.require(len(array.shape) == 1, f"{array.contract.kind.value} has one axis")
 
     def contract(self, contract: Contract | None, dtype: DType) -> None:
         if contract is not None:

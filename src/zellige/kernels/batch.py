@@ -6,12 +6,13 @@ The residual stream is f32 [T, D]; products read bf16 and sum in f32.
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f8e4m3, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
 
 T, D, N, K, F, HK, G, HD = zl.dims("T D N K F HK G HD")
 B, NB, P, PAGES, PARTS, TILES = zl.dims("B NB P PAGES PARTS TILES")
 Y = zl.dtypes("Y", bf16, f32)
+KV = zl.dtypes("KV", bf16, f8e4m3)
 
 
 @zl.kernel
@@ -147,8 +148,8 @@ def sum_parts_norm(
 @zl.kernel
 def paged_prefill(
     q: zl.In[bf16, T, HK, G, HD],
-    keys: zl.In[bf16, NB, P, HK, HD],
-    values: zl.In[bf16, NB, P, HK, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
     length: zl.In[zl.UpTo[PAGES * P], B],
     owner: zl.In[zl.Index[B], TILES],
@@ -163,7 +164,7 @@ def paged_prefill(
 
     Rows come in tiles of BM = T / TILES; tile i has consecutive tokens of sequence owner[i], the first at position
     start[i], and may be filled up with rows that nobody reads. q, out bf16 [T, HK, G, HD]; keys, values bf16
-    [NB, P, HK, HD]; table Index[NB] [B, PAGES]; length [B]: tokens of each sequence, those of this pass included."""
+    or f8e4m3 [NB, P, HK, HD]; table Index[NB] [B, PAGES]; length [B]: tokens of each sequence, those of this pass included."""
     zl.requires(TILES * BM == T)
     tile, h, g = zl.grid(TILES, HK, G)
     b, first = owner[tile], start[tile]
@@ -176,12 +177,12 @@ def paged_prefill(
     seen_by_all = zl.minimum(first, end) // BS * BS
     for pos in zl.tiles(seen_by_all, BS):
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :], values[page, row, h, :]
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
     for more in zl.tiles(end - seen_by_all, BS):
         pos = more + seen_by_all
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :], values[page, row, h, :]
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
         seen = more.active[None, :] & (pos[None, :] <= (lane + first)[:, None])
         best, total, acc = attend(query, k, v, best, total, acc, steep, seen)
     out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f8e4m3, f32
 
 B, HK, G, S, HD, NB, P, PAGES, SPLITS = zl.dims("B HK G S HD NB P PAGES SPLITS")
+KV = zl.dtypes("KV", bf16, f8e4m3)
 
 LOG2E = 1.4426950408889634
 
@@ -55,8 +56,8 @@ def attention_causal(
 @zl.kernel
 def paged_decode_partial(
     q: zl.In[bf16, B, HK, G, HD],
-    keys: zl.In[bf16, NB, P, HK, HD],
-    values: zl.In[bf16, NB, P, HK, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
     length: zl.In[zl.UpTo[PAGES * P], B],
     scale: f32,
@@ -70,7 +71,7 @@ def paged_decode_partial(
     """Decode attention over every SPLITS-th tile of BS positions of each context: unnormalised sums, and the soft-max state to
     combine them by. How a context is divided depends on its own length alone.
 
-    q bf16 [B, HK, G, HD]; keys, values bf16 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]."""
+    q bf16 [B, HK, G, HD]; keys, values bf16 or f8e4m3 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]."""
     zl.requires(SPLITS == WAYS)
     b, h, s = zl.grid(B, HK, SPLITS)
     query = q[b, h, :, :]
@@ -81,7 +82,7 @@ def paged_decode_partial(
         pos = tile * BS + zl.arange(BS)
         pos = zl.only(pos, pos < count)
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :], values[page, row, h, :]
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
     part[b, h, s, :, :] = acc
     best_of[b, h, s, :] = best * steep

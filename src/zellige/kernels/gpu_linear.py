@@ -45,6 +45,31 @@ def linear(
 
 
 @zl.kernel
+def linear_two_widths(
+    x: zl.In[bf16, M, K],
+    w: zl.In[bf16, N, K],
+    *,
+    y: zl.Out[bf16, M, N],
+    BM: zl.Static = 128,
+    BN: zl.Static = 128,
+    BX: zl.Static = 32,
+    BK: zl.Static = 64,
+):
+    """``linear`` in tiles of BN + BX columns: widths between powers of two, where those leave multiprocessors without work."""
+    rows, block = zl.grid(M.tiles(BM), zl.ceildiv(N, BN + BX), order=zl.grouped(8))
+    wide = block * (BN + BX) + zl.arange(BN)
+    more = block * (BN + BX) + BN + zl.arange(BX)
+    wide, more = zl.only(wide, wide < N), zl.only(more, more < N)
+    a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BX), f32)
+    for depth in K.tiles(BK):
+        tile = x[rows, depth]
+        a = zl.dot(tile, w[wide, depth].T, a)
+        b = zl.dot(tile, w[more, depth].T, b)
+    y[rows, wide] = a.to(bf16)
+    y[rows, more] = b.to(bf16)
+
+
+@zl.kernel
 def matvec(
     x: zl.In[bf16, K],
     w: zl.In[bf16, N, K],

@@ -1,4 +1,4 @@
-"""From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16.
+"""From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16 or fp8.
 
 Families differ in what comes before the rotation: Qwen3 norms each query and key head, Qwen2 adds a bias, Llama does neither.
 ``*_append`` has a program for each head of each token (decode); ``*_rows`` has one for a head of BT tokens, and gives keys in the
@@ -8,9 +8,11 @@ order of tokens as well (prefill). Rotary pairs are (i, i + HALF).
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f8e4m3, f32
 
 T, H, HK, HALF, C, NB, P = zl.dims("T H HK HALF C NB P")
+KV = zl.dtypes("KV", bf16, f8e4m3)
+"""Of the cache. fp8 has no scales: what is beyond its largest number, 448, becomes that."""
 
 
 @zl.inline
@@ -53,11 +55,17 @@ def put(out, t, head, half, a, b):
 
 
 @zl.inline
+def cached(x, dtype):
+    """bf16 as the cache holds it."""
+    return zl.clamp(x.to(f32), -448.0, 448.0).to(f8e4m3) if dtype == f8e4m3 else x
+
+
+@zl.inline
 def put_in_page(cache, s, page_size, head, half, a, b):
     """Stores the two halves of a head in slots of the paged cache."""
     i = zl.arange(half)
-    cache[s // page_size, s % page_size, head, i] = a
-    cache[s // page_size, s % page_size, head, i + half] = b
+    cache[s // page_size, s % page_size, head, i] = cached(a, cache.dtype)
+    cache[s // page_size, s % page_size, head, i + half] = cached(b, cache.dtype)
 
 
 # --- a program for each head of each token
@@ -73,8 +81,8 @@ def head_norm_rope_append(
     eps: f32,
     *,
     q: zl.Out[bf16, T, H, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
 ):
     """Norm and rotation of query and key heads (Qwen3); keys and values go to their slots.
 
@@ -92,7 +100,7 @@ def head_norm_rope_append(
             put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
         if s.present:
-            values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
+            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
 
 
 @zl.kernel
@@ -104,8 +112,8 @@ def head_rope_append(
     sine: zl.In[f32, C, HALF],
     *,
     q: zl.Out[bf16, T, H, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
 ):
     """``head_norm_rope_append`` without the norm (Llama)."""
     t, j = zl.grid(T, H + 2 * HK)
@@ -121,7 +129,7 @@ def head_rope_append(
             put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
         if s.present:
-            values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
+            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
 
 
 @zl.kernel
@@ -134,8 +142,8 @@ def head_bias_rope_append(
     sine: zl.In[f32, C, HALF],
     *,
     q: zl.Out[bf16, T, H, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
 ):
     """``head_norm_rope_append`` with a bias for every head instead of the norm (Qwen2). bias bf16 [H + 2·HK, HD]."""
     t, j = zl.grid(T, H + 2 * HK)
@@ -169,8 +177,8 @@ def head_norm_rope_rows(
     *,
     q: zl.Out[bf16, T, H, 2 * HALF],
     k: zl.Out[bf16, T, HK, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
     """``head_norm_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD]."""
@@ -189,7 +197,7 @@ def head_norm_rope_rows(
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
-        values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
+        values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
 
 
 @zl.kernel
@@ -202,8 +210,8 @@ def head_rope_rows(
     *,
     q: zl.Out[bf16, T, H, 2 * HALF],
     k: zl.Out[bf16, T, HK, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
     """``head_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD]."""
@@ -222,7 +230,7 @@ def head_rope_rows(
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
-        values[s // P, s % P, j - H - HK, :] = qkv[t, j, :]
+        values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
 
 
 @zl.kernel
@@ -236,8 +244,8 @@ def head_bias_rope_rows(
     qkv: zl.Mut[bf16, T, H + 2 * HK, 2 * HALF],
     q: zl.Out[bf16, T, H, 2 * HALF],
     k: zl.Out[bf16, T, HK, 2 * HALF],
-    keys: zl.Mut[bf16, NB, P, HK, 2 * HALF],
-    values: zl.Mut[bf16, NB, P, HK, 2 * HALF],
+    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
     """``head_bias_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD], and the value heads of qkv get their bias in place."""

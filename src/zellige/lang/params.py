@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType, i32
 from zellige.ir.extent import Dim, Extent, as_extent
 from zellige.ir.types import Contract, ContractKind, Role
+from zellige.lang.dtype_names import checked
 
 
 def dims(names: str) -> Any:
     """Symbolic extents, by whitespace-separated names: ``M, N = zl.dims("M N")``. One name gives one dim, not a tuple."""
+    if not names.split() or not all(name.isidentifier() for name in names.split()):
+        raise ZelligeError("ZL0102", f"{names!r} does not name dims", help='M, N = zl.dims("M N")')
     made = tuple(Dim(name) for name in names.split())
     return made[0] if len(made) == 1 else made
 
@@ -26,7 +30,19 @@ class DTypeVar:
 
 def dtypes(name: str, *allowed: DType) -> DTypeVar:
     """A dtype variable: ``W = zl.dtypes("W", zl.f32, zl.bf16)``, then ``zl.In[W, M]``."""
-    return DTypeVar(name, allowed)
+    return DTypeVar(name, tuple(checked(dtype, "ZL0102") for dtype in allowed))
+
+
+def _extent(value: Any) -> Extent:
+    """An extent of a shape or contract. ZelligeError ZL0102 if it is none."""
+    if isinstance(value, Extent) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return as_extent(value)
+    what = (
+        f'{value} = zl.dims("{value}") makes a dim'
+        if isinstance(value, str) and value.isidentifier()
+        else "use dims and ints ≥ 0"
+    )
+    raise ZelligeError("ZL0102", f"{value!r} is not an extent", help=what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +73,13 @@ class _ContractType:
 
     def __getitem__(self, arguments: Any) -> Element:
         bound, *flags = arguments if isinstance(arguments, tuple) else (arguments,)
+        for flag in flags:
+            if not isinstance(flag, _Flag):
+                raise ZelligeError(
+                    "ZL0102", f"{flag!r} is no part of a contract", help="zl.Index[N, zl.distinct, zl.optional]"
+                )
         names = {flag.name for flag in flags}
-        return Element(i32, Contract(self.kind, as_extent(bound), "distinct" in names, "optional" in names))
+        return Element(i32, Contract(self.kind, _extent(bound), "distinct" in names, "optional" in names))
 
     def __repr__(self) -> str:
         return f"zl.{self.kind.value}"
@@ -87,7 +108,9 @@ class _Ownership:
 
     def __getitem__(self, arguments: Any) -> ArrayType:
         element, *shape = arguments if isinstance(arguments, tuple) else (arguments,)
-        return ArrayType(self.role, element, tuple(as_extent(e) for e in shape), self.init)
+        if not isinstance(element, DTypeVar | Element):
+            element = checked(element, "ZL0102")
+        return ArrayType(self.role, element, tuple(_extent(e) for e in shape), self.init)
 
     def __repr__(self) -> str:
         return f"zl.{self.role.value}"

@@ -10,12 +10,14 @@
         print(piece.text, end="", flush=True)
 
 Every call goes through one engine, so that prompts given together run as a batch, and a conversation's next turn finds
-the keys and values of the turns before it.
+the keys and values of the turns before it. Threads may share it; `generate_async` and `stream_async` are for asyncio.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zellige.diagnostics import ZelligeError
+from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
 from zellige.llm.engine import Engine, EngineStats
 from zellige.llm.hub import resolve_model
 from zellige.llm.protocol import Runner
-from zellige.llm.requests import Event, FinishEvent, FinishReason, GenerateRequest, ScoreEvent, ScoreRequest, TokenEvent
+from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
 from zellige.llm.sampling import SamplingParams
+from zellige.llm.streams import AsyncStream, Completion, Pump, Stream
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.known import known_config
 from zellige.llm.weights.model_file import ModelFile, open_model
@@ -44,34 +47,20 @@ _DEFAULT_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds, and tokens a second. Prefill ends with the first token; decode is the rest."""
-
-    prefill_s: float
-    decode_s: float
-    prefill_tok_s: float
-    decode_tok_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One finished answer. `logprobs` (natural log) has an entry per token where the request asked for them."""
-
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    text: str
-    finish_reason: FinishReason
-    logprobs: tuple[float, ...] | None
-    cached_tokens: int
-    timings: Timings
-
-
-@dataclass(frozen=True, slots=True)
 class Scores:
     """Of n ids, n - 1 entries: the natural-log probability of id i + 1 given those up to i, and the likeliest id."""
 
     logprobs: tuple[float, ...]
     argmax: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a call of `generate` is: requests that are over, all of them, and tokens so far."""
+
+    finished: int
+    total: int
+    tokens: int
 
 
 class LLM:
@@ -80,12 +69,14 @@ class LLM:
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
     token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
-    or "fp8" (quantised when loaded, unless they are fp8 in the file). `context`: the most tokens of one conversation; None
+    or "fp8" (quantised when loaded, unless they are fp8 in the file). `kv_dtype`: of the KV cache, "bf16" (f16 for packed
+    weights on the CPU) or "fp8". `context`: the most tokens of one conversation; None
     is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
-    is twice the context. `max_batch`: requests that run at once. `batch_invariant`: what a request gets depends on nothing
-    but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is cached, or whether it was
-    preempted (somewhat slower; bf16 on the CPU, too). `runner`: what computes, if not Zellige's own kernels.
-    `say` and `progress` hear of a download.
+    is twice the context. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
+    need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
+    gets depends on nothing but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is
+    cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `runner`: what computes, if not Zellige's
+    own kernels. `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
     """
@@ -97,8 +88,10 @@ class LLM:
         device: str = "cpu",
         load_format: str = "auto",
         dtype: str = "auto",
+        kv_dtype: str = "bf16",
         context: int | None = None,
         kv_tokens: int | None = None,
+        kv_share: float | None = None,
         max_batch: int = 64,
         batch_invariant: bool = False,
         runner: Callable[[ModelFile], Runner] | None = None,
@@ -108,12 +101,22 @@ class LLM:
         for name, value in (("context", context), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
             if value is not None and (not isinstance(value, int) or value < 2):
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
+        if kv_share is not None and (kv_tokens is not None or not 0 < kv_share <= 1):
+            raise ZelligeError(
+                "ZL0701",
+                f"kv_share is {kv_share!r} and kv_tokens {kv_tokens!r}; kv_share must be above 0 and at most 1, and alone",
+                facts={"parameter": "kv_share"},
+            )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        if dtype not in ("auto", "bf16", "fp8"):
-            raise ZelligeError(
-                "ZL0701", f"there is no dtype '{dtype}'", facts={"parameter": "dtype"}, help="auto, bf16 or fp8"
-            )
+        for name, value, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
+            if value not in known:
+                raise ZelligeError(
+                    "ZL0701",
+                    f"there is no {name} '{value}'",
+                    facts={"parameter": name},
+                    help=f"known: {', '.join(known)}",
+                )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -132,29 +135,39 @@ class LLM:
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
             )
         limit = min(context or _DEFAULT_CONTEXT, config.context_length)
-        room = kv_tokens or 2 * limit
+        room: int | Callable[[int], int] = -(-(kv_tokens or 2 * limit) // _PAGE_SIZE)
+        if kv_share is not None:
+            room = _share_of_free_memory(device, kv_share)
         if runner is not None:
             made = runner(self.model)
-        elif device == "cuda" or load_format == "dummy" or batch_invariant or dtype != "auto" or self.model.needs_fused:
+        elif device == "cuda" or load_format == "dummy" or batch_invariant or self._needs_fused(dtype, kv_dtype):
             random = load_format == "dummy"
             made = _fused_runner(
                 self.model,
                 random=random,
                 device=device,
                 dtype=dtype,
+                kv_dtype=kv_dtype,
                 context=limit,
-                kv_tokens=room,
+                num_pages=room,
                 lanes=max_batch,
                 invariant=batch_invariant,
                 progress=progress,
             )
         else:
-            made = _kernel_runner(self.model, context=limit, kv_tokens=room)
+            pages = room if isinstance(room, int) else room(config.kv_bytes(_PAGE_SIZE))
+            made = _kernel_runner(self.model, context=limit, kv_tokens=pages * _PAGE_SIZE)
         self._engine = Engine(
             made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
         )
         self._inbox: dict[int, deque[Event]] = {}
+        self._lock = threading.RLock()  # of the engine; held while a step runs
+        self._pump = Pump(self, lambda: self._engine.busy)
         self.load_s = time.perf_counter() - started
+
+    def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
+        """Whether packed weights on the CPU will not do."""
+        return dtype != "auto" or kv_dtype != "bf16" or self.model.needs_fused
 
     @property
     def path(self) -> Path:
@@ -174,44 +187,94 @@ class LLM:
         """The assistant's next turn. `variables` reach the chat template. Errors: ZL0610, ZL0702, ZL0706."""
         return self.generate([self.chat_prompt(messages, **variables)], params)[0]
 
-    def generate(self, prompts: Sequence[Prompt], params: SamplingParams | None = None) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: int = 0,
+        progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> list[Completion]:
         """Continue each prompt (text or token ids); all run together. Results in the order of the prompts.
 
-        Errors: ZL0702 to ZL0704 before anything runs; a device's failure as it is met.
+        `params`: for all, or one for each. `progress` is called after each step.
+
+        Errors: ZL0701 to ZL0704 before anything runs; a device's failure as it is met.
         """
-        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-            raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
         streams: list[Stream] = []
         try:
-            streams += (self.stream(prompt, params) for prompt in prompts)
+            for prompt, own in self._requests(prompts, params):
+                streams.append(self.stream(prompt, own, priority=priority))
+            left = streams
+            while left:
+                self.advance()
+                for stream in left:
+                    stream.take_ready()
+                left = [stream for stream in left if stream.completion is None]
+                progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
             return [stream.finish() for stream in streams]
         finally:
             for stream in streams:
                 stream.close()
 
-    def stream(self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None, *, priority: int = 0
+    ) -> Stream:
         """Continue one prompt (text, token ids, or messages of a conversation) piece by piece, as tokens come.
 
         The iterator yields `TokenEvent`s; leaving it early cancels the request. Several may be read in turns.
         """
         ids = self._prompt_ids(prompt)
-        number = self._engine.submit(GenerateRequest(ids, params or SamplingParams()))
-        self._inbox[number] = deque()
-        return Stream(self, number, ids)
+        return Stream(self, self._submit(GenerateRequest(ids, params or SamplingParams(), priority)), ids)
 
     def score(self, ids: Sequence[int]) -> Scores:
         """Teacher-forced log-probabilities of `ids`, each given those before it. Errors: ZL0702 to ZL0704."""
-        number = self._engine.submit(ScoreRequest(tuple(ids)))
-        self._inbox[number] = deque()
+        number = self._submit(ScoreRequest(tuple(ids)))
         try:
-            while True:
-                match self._next_event(number):
-                    case ScoreEvent(logprobs=logprobs, argmax=argmax):
-                        return Scores(logprobs, argmax)
-                    case FinishEvent(error=ZelligeError() as error):
-                        raise error
+            return _scores(self.next_event(number))
         finally:
-            self._forget(number)
+            self.cancel(number)
+
+    # --- the same for asyncio: steps run in a worker thread, many requests may be awaited at once
+    async def chat_async(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **variables: Any
+    ) -> Completion:
+        """`chat` for asyncio."""
+        return (await self.generate_async([self.chat_prompt(messages, **variables)], params))[0]
+
+    async def generate_async(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: int = 0,
+    ) -> list[Completion]:
+        """`generate` for asyncio. Cancelling it cancels the requests."""
+        streams: list[AsyncStream] = []
+        try:
+            for prompt, own in self._requests(prompts, params):
+                streams.append(await self.stream_async(prompt, own, priority=priority))
+            return list(await asyncio.gather(*(stream.finish() for stream in streams)))
+        finally:
+            for stream in streams:
+                await stream.aclose()
+
+    async def stream_async(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None, *, priority: int = 0
+    ) -> AsyncStream:
+        """`stream` for asyncio: `async for piece in await llm.stream_async(…)`."""
+        ids = self._prompt_ids(prompt)
+        request = GenerateRequest(ids, params or SamplingParams(), priority)
+        number = await asyncio.to_thread(self._submit, request)  # which waits for a step that runs
+        return AsyncStream(Stream(self, number, ids), number, self._pump)
+
+    async def score_async(self, ids: Sequence[int]) -> Scores:
+        """`score` for asyncio."""
+        number = await asyncio.to_thread(self._submit, ScoreRequest(tuple(ids)))
+        try:
+            return _scores(await self._pump.event(number))
+        finally:
+            self.cancel(number)
 
     def chat_prompt(self, messages: Sequence[Message], **variables: Any) -> list[int]:
         """Token ids of a conversation, opened for the assistant's next turn. Errors: ZL0610, ZL0706."""
@@ -230,107 +293,62 @@ class LLM:
             return tuple(self.chat_prompt(prompt))  # type: ignore[arg-type]
         return tuple(prompt)  # type: ignore[arg-type]
 
-    def _next_event(self, number: int) -> Event:
+    def _requests(
+        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> Iterator[tuple[Prompt, SamplingParams | None]]:
+        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+            raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
+        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else list(params)
+        if len(each) != len(prompts):
+            raise ZelligeError(
+                "ZL0701",
+                f"there are {len(prompts)} prompts, but {len(each)} parameters",
+                facts={"parameter": "params"},
+                help="give one SamplingParams for all, or one for each",
+            )
+        return zip(prompts, each, strict=True)
+
+    def _submit(self, request: GenerateRequest | ScoreRequest) -> int:
+        with self._lock:
+            number = self._engine.submit(request)
+            self._inbox[number] = deque()
+        return number
+
+    # --- where streams get their events (`streams.Source`)
+    def next_event(self, number: int) -> Event:
         """The next event of one request; runs steps until there is one, and keeps what others got for them."""
+        while (event := self.ready(number)) is None:
+            if not self._engine.busy:  # another thread met an error that is not ours to hand on
+                raise InternalError(f"request {number} is over without an event")
+            self.advance()
+        return event
+
+    def ready(self, number: int) -> Event | None:
+        """The next event of one request if it is there already."""
         inbox = self._inbox[number]
-        while not inbox:
+        return inbox.popleft() if inbox else None
+
+    def advance(self) -> None:
+        """Runs one step of the engine and keeps what came of it for whom it concerns."""
+        with self._lock:
             for event in self._engine.step():
                 if event.request in self._inbox:
                     self._inbox[event.request].append(event)
-        return inbox.popleft()
 
-    def _forget(self, number: int) -> None:
-        self._engine.cancel(number)
-        self._inbox.pop(number, None)
+    def cancel(self, number: int) -> list[Event]:
+        """Ends a request now, if it has not ended, and forgets it."""
+        with self._lock:
+            self._inbox.pop(number, None)
+            return self._engine.cancel(number)
 
 
-class Stream:
-    """The answer to one request as it comes. After the last token `completion` holds the whole."""
-
-    def __init__(self, llm: LLM, number: int, prompt_ids: tuple[int, ...]) -> None:
-        self._llm = llm
-        self._number = number
-        self._prompt_ids = prompt_ids
-        self._tokens: list[TokenEvent] = []
-        self._text: list[str] = []
-        self._started = time.perf_counter()
-        self._first: float | None = None
-        self._last = self._started
-        self.completion: Completion | None = None
-
-    def __iter__(self) -> Iterator[TokenEvent]:
-        return self
-
-    def __next__(self) -> TokenEvent:
-        """The next token. The last text, held back for a stop string, comes as an event with token id -1."""
-        if self.completion is not None:
-            raise StopIteration
-        event = self._llm._next_event(self._number)
-        if isinstance(event, TokenEvent):
-            self._last = time.perf_counter()
-            self._first = self._first or self._last
-            self._tokens.append(event)
-            self._text.append(event.text)
-            return event
-        assert isinstance(event, FinishEvent)
-        self._llm._forget(self._number)
-        if event.error is not None:
-            raise event.error
-        self._complete(event.reason, event.text, event.cached_tokens)
-        if event.text:
-            return TokenEvent(self._number, -1, event.text)
-        raise StopIteration
-
-    def finish(self) -> Completion:
-        """Run to the end and return the whole answer."""
-        for _ in self:
-            pass
-        assert self.completion is not None
-        return self.completion
-
-    def close(self) -> Completion:
-        """Stop now; what came so far is the answer, with finish reason "cancelled"."""
-        if self.completion is None:
-            events = self._llm._engine.cancel(self._number)
-            self._llm._forget(self._number)
-            ends = [event for event in events if isinstance(event, FinishEvent)]
-            self._complete("cancelled", "".join(e.text for e in ends), sum(e.cached_tokens for e in ends))
-        assert self.completion is not None
-        return self.completion
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if self.completion is None:
-            self._llm._forget(self._number)
-
-    def _complete(self, reason: FinishReason, tail: str, cached: int) -> None:
-        self._text.append(tail)
-        logprobs = [event.logprob for event in self._tokens if event.logprob is not None]
-        self.completion = Completion(
-            prompt_ids=self._prompt_ids,
-            token_ids=tuple(event.token_id for event in self._tokens),
-            text="".join(self._text),
-            finish_reason=reason,
-            logprobs=tuple(logprobs) if len(logprobs) == len(self._tokens) and logprobs else None,
-            cached_tokens=cached,
-            timings=self._timings(cached),
-        )
-
-    def _timings(self, cached: int) -> Timings:
-        first = self._first or time.perf_counter()
-        prefill, decode = first - self._started, max(self._last - first, 0.0)
-        after_first = max(len(self._tokens) - 1, 0)
-        return Timings(
-            prefill_s=prefill,
-            decode_s=decode,
-            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if prefill else 0.0,
-            decode_tok_s=after_first / decode if decode else 0.0,
-        )
+def _scores(event: Event) -> Scores:
+    match event:
+        case ScoreEvent(logprobs=logprobs, argmax=argmax):
+            return Scores(logprobs, argmax)
+        case FinishEvent(error=ZelligeError() as error):
+            raise error
+    raise InternalError(f"a score request ends with {event}")
 
 
 def _chat_template(model: ModelFile, special_tokens: dict[str, str]) -> ChatTemplate | None:
@@ -342,14 +360,39 @@ def _step_tokens(device: str, max_batch: int) -> int:
     return max(512 if device == "cpu" else 8192, 2 * max_batch)
 
 
+def _share_of_free_memory(device: str, share: float) -> Callable[[int], int]:
+    """How many pages of so many bytes a share of the free memory holds. ZelligeError ZL0506 if none."""
+    from zellige.runtime.cpu import CpuExecutor
+
+    def pages(page_bytes: int) -> int:
+        if device == "cpu":
+            free = CpuExecutor.default().free_bytes()
+        else:
+            from zellige.runtime.cuda.driver import free_memory
+
+            free = free_memory()
+        found = int(free * share) // page_bytes
+        if found < 1:
+            raise ZelligeError(
+                "ZL0506",
+                "no memory for a single page of keys and values",
+                facts={"free bytes": free, "share": share, "bytes of a page": page_bytes},
+                help="use a smaller model, or raise kv_share",
+            )
+        return found
+
+    return pages
+
+
 def _fused_runner(
     model: ModelFile,
     *,
     random: bool,
     device: str,
     dtype: Any,
+    kv_dtype: Any,
     context: int,
-    kv_tokens: int,
+    num_pages: int | Callable[[int], int],
     lanes: int,
     invariant: bool,
     progress: Callable[[int, int | None], None],
@@ -365,8 +408,8 @@ def _fused_runner(
     else:
         executor = executor_named(device)
     made: Runner = FusedRunner(
-        None if random else model, model.config, num_pages=-(-kv_tokens // _PAGE_SIZE), page_size=_PAGE_SIZE,
-        max_context=context, executor=executor, dtype=dtype, lanes=lanes, invariant=invariant, progress=progress,
+        None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE, max_context=context,
+        executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, progress=progress,
     )  # fmt: skip
     return made
 

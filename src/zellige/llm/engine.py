@@ -94,7 +94,7 @@ class Engine:
         self._pool = PagePool(runner.num_pages, runner.page_size)
         self._cache = PrefixCache(self._pool) if prefix_cache else None
         self._scheduler = Scheduler(self._pool, self._cache, max_sequences=max_sequences, max_tokens=max_step_tokens)
-        self._builder = StepBuilder(runner.page_size)
+        self._builder = StepBuilder(runner.page_size, self._pool.pages_for(runner.max_context))
         self._flight: _Flight | None = None
         self._limit = min(runner.max_context, runner.num_pages * runner.page_size)
         self._ids = itertools.count()
@@ -148,7 +148,10 @@ class Engine:
         return [self._finish(self._active[request][0], "cancelled")]
 
     def step(self) -> list[Event]:
-        """Finish one forward pass; returns what came of it. Without unfinished requests: nothing happens."""
+        """Finish one forward pass; returns what came of it. Without unfinished requests: nothing happens.
+
+        An error that is no `ZelligeError` (an interrupt, a defect) is raised; the requests of that pass are over then, and
+        the engine can go on with the others."""
         flight = self._flight or self._start()
         if flight is None:
             return []
@@ -156,13 +159,20 @@ class Engine:
         try:
             result = flight.wait()
         except ZelligeError as error:
-            failed = [item.sequence for item in flight.work if item.sequence.request_id in self._active]
-            return [self._finish(sequence, "error", error=error) for sequence in failed]
+            return self._fail(flight, error)
+        except BaseException:
+            self._fail(flight, None)
+            raise
         finally:
             self._pool.complete_step(flight.number)
         self._steps += 1
         self._computed_tokens += flight.batch.tokens
         return self._collect(flight, result)
+
+    def _fail(self, flight: _Flight, error: ZelligeError | None) -> list[Event]:
+        """End what is unfinished of a pass that did not come to its end."""
+        failed = [item.sequence for item in flight.work if item.sequence.request_id in self._active]
+        return [self._finish(sequence, "error", error=error) for sequence in failed]
 
     def _start(self) -> _Flight | None:
         """Give the next step to the runner; None if there is nothing to compute before another one has completed."""
@@ -174,7 +184,7 @@ class Engine:
         self._scheduler.started(work)
         try:
             return _Flight(number, work, batch, self._runner.start(batch))
-        except ZelligeError as error:
+        except BaseException as error:  # raised in its turn, when the passes before it have been awaited
             return _Flight(number, work, batch, _raising(error))
 
     def _collect(self, flight: _Flight, result: StepResult) -> list[Event]:
@@ -276,7 +286,7 @@ class Engine:
             raise ZelligeError("ZL0701", "stop strings need a tokenizer", help="use stop_token_ids")
 
 
-def _raising(error: ZelligeError) -> Callable[[], StepResult]:
+def _raising(error: BaseException) -> Callable[[], StepResult]:
     def wait() -> StepResult:
         raise error
 

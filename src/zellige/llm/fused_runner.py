@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zellige.diagnostics import InternalError, ZelligeError
-from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.dtypes import bf16, f8e4m3, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import log_probability
 from zellige.llm import packing
@@ -23,10 +23,11 @@ from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
-from zellige.llm.models.loading import DType, Loader, random_matrix, random_weight
+from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, random_weight
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
@@ -48,8 +49,8 @@ class _Decode:
     logits: Tensor
     draws: Draws
     drawn: Drawn
-    table: Int32Array
-    """What the device's block table holds."""
+    known: Int32Array | None = None
+    """The block table of the batch that the device has, if it is all of it: the same object is sent once."""
 
 
 @dataclass(slots=True)
@@ -66,21 +67,24 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not depend on it. `invariant`
-    takes bf16.
+    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
+    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
+    on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the KV cache, or a function that says how
+    many of so many bytes, asked once the weights are there.
 
-    Errors: ZL0506 (memory)."""
+    Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
     def __init__(
         self,
         model: ModelFile | None,
         config: ModelConfig,
         *,
-        num_pages: int,
+        num_pages: int | Callable[[int], int],
         page_size: int,
         max_context: int,
         executor: Executor,
         dtype: DType = "auto",
+        kv_dtype: KVDType = "bf16",
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
@@ -96,7 +100,7 @@ class FusedRunner:
             dtype = "bf16"
         if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
             raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
-        self.page_size, self.num_pages = page_size, num_pages
+        self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
         self.executor = executor
@@ -110,7 +114,10 @@ class FusedRunner:
                 loader = Loader(model, executor, dtype, progress)
                 self.weights = Weights.made(config, loader.weight, loader.matrix)
                 factors = loader.rope_factors()
-            self._cache = self._new_cache(factors)
+                check_weights(model, self.weights.tensors(), executor)
+            page_bytes = config.kv_bytes(page_size) // (2 if kv_dtype == "fp8" else 1)
+            self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(page_bytes)
+            self._cache = self._new_cache(factors, kv_dtype)
         self._decodes: dict[int, _Decode] = {}
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
@@ -122,11 +129,11 @@ class FusedRunner:
         self._held: Drawn | None = None
         """Of the last decode pass, if its tokens are not in the lanes yet."""
 
-    def _new_cache(self, factors: Float32Array | None) -> Caches:
+    def _new_cache(self, factors: Float32Array | None, kv_dtype: KVDType) -> Caches:
         c, make = self.config, self.executor
-        shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
+        shape, held = (self.num_pages, self.page_size, c.kv_heads, c.head_dim), {"bf16": bf16, "fp8": f8e4m3}[kv_dtype]
         angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies(factors)[None, :]
-        keys, values = (tuple(make.zeros(shape, bf16) for _ in range(c.layers)) for _ in range(2))
+        keys, values = (tuple(make.zeros(shape, held) for _ in range(c.layers)) for _ in range(2))
         return Caches(
             keys,
             values,
@@ -164,7 +171,7 @@ class FusedRunner:
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
-            self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn, np.zeros((size, self._pages), np.int32))
+            self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn)
         return self._decodes[size]
 
     def prefill_pass(self, shape: packing.Shape) -> _Prefill:
@@ -257,12 +264,12 @@ class FusedRunner:
         inputs.position.write(_padded(batch.positions[first], size))
         inputs.slot.write(_padded(batch.slots[first], size, -1))
         inputs.length.write(_padded(batch.context_lengths[which], size))
-        table = np.zeros_like(todo.table)
-        known = batch.block_table[which, : table.shape[1]]
-        table[: len(which), : known.shape[1]] = known
-        if not np.array_equal(table, todo.table):
+        if batch.block_table is not todo.known or len(which) < batch.sequences:
+            table = np.zeros((size, self._pages), np.int32)
+            known = batch.block_table[which, : self._pages]
+            table[: len(which), : known.shape[1]] = known
             inputs.table.write(table)
-            todo.table = table
+            todo.known = batch.block_table if len(which) == batch.sequences else None
         with using(self.executor):
             todo.graph.replay()
         specs = [batch.sample[b] for b in which]

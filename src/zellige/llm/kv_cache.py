@@ -3,13 +3,13 @@
 A page holds the keys and values of `page_size` consecutive tokens, of every layer. Holders (a sequence, the prefix
 cache) count references. A page whose last reference is dropped while a step is in flight is *retiring*: it is handed
 out again only after the last step that could read it has completed. That is a lease, and it is what keeps a finished
-request's pages from being overwritten under a step that was launched before it finished.
+request's pages from being overwritten under a step that was launched before it finished. The prefix cache reads no page,
+so a page that it alone held since before the steps in flight is free at once when it lets go (`drop`).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from zellige.diagnostics import InternalError
@@ -23,7 +23,9 @@ class PagePool:
         self.page_size = page_size
         self._free = list(range(num_pages))  # a heap
         self._references = [0] * num_pages
-        self._retiring: deque[tuple[int, int]] = deque()  # (step, page), steps ascending
+        self._retiring: list[tuple[int, int]] = []  # a heap of (step, page)
+        self._read_until = [0] * num_pages
+        """The last step that could read a page when somebody who reads it let go."""
         self._begun = 0
         self._completed = 0
         self._watcher: Callable[[int], None] = lambda page: None
@@ -71,18 +73,23 @@ class PagePool:
         self._references[page] += 1
 
     def release(self, pages: Iterable[int]) -> None:
-        """Drop one reference of each page; the last one retires the page."""
+        """Drop one reference of each page, of somebody whose steps read it; the last one retires the page."""
         for page in pages:
-            if self._references[page] <= 0:
-                raise InternalError(f"page {page} is released though nobody holds it")
-            self._references[page] -= 1
-            if self._references[page] == 0:
-                if self._begun == self._completed:
-                    heapq.heappush(self._free, page)
-                else:
-                    self._retiring.append((self._begun, page))
-            elif self._references[page] == 1:
-                self._watcher(page)
+            self._read_until[page] = self._begun
+            self.drop(page)
+
+    def drop(self, page: int) -> None:
+        """Drop a reference of somebody who does not read the page."""
+        if self._references[page] <= 0:
+            raise InternalError(f"page {page} is released though nobody holds it")
+        self._references[page] -= 1
+        if self._references[page] == 0:
+            if self._read_until[page] <= self._completed:
+                heapq.heappush(self._free, page)
+            else:
+                heapq.heappush(self._retiring, (self._read_until[page], page))
+        elif self._references[page] == 1:
+            self._watcher(page)
 
     def begin_step(self) -> int:
         """Note that a step is launched, which may read any page held now; returns its number."""
@@ -95,4 +102,4 @@ class PagePool:
             raise InternalError(f"step {step} completes, but {self._completed} had and {self._begun} was begun last")
         self._completed = step
         while self._retiring and self._retiring[0][0] <= step:
-            heapq.heappush(self._free, self._retiring.popleft()[1])
+            heapq.heappush(self._free, heapq.heappop(self._retiring)[1])

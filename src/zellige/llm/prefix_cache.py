@@ -92,7 +92,7 @@ class PrefixCache:
             parent = node.parent
             assert parent is not None  # the root has no page
             del parent.children[node.key], self._nodes[page]
-            self._pool.release([page])
+            self._pool.drop(page)
             dropped += 1
             if parent is not self._root and self._unused(parent):
                 self._offer(parent)

@@ -22,6 +22,7 @@ from zellige.llm.draw import Draws, Sampler
 from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, schedule_for
 from zellige.llm.protocol import Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
+from zellige.llm.weights.finite import not_finite
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import executor_named
@@ -86,7 +87,8 @@ class KernelRunner:
         self.page_size, self.num_pages = page_size, num_pages
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self._pages = -(-max_context // page_size)
-        tensors = {name: _weight(weight) for name, weight in model.tensors.items()}
+        self._file = model
+        tensors = {name: weight_tensor(weight) for name, weight in model.tensors.items()}
         factors = tensors.get("rope_freqs.weight")
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
@@ -237,7 +239,10 @@ class KernelRunner:
         logprobs: Float32Array,
     ) -> None:
         """One token for each row of ``places``, which belong to ``sequences`` of the batch."""
-        logits = borrow(self._logits(source, places).numpy()[: len(places)])
+        values = self._logits(source, places).numpy()[: len(places)]
+        if np.isnan(values.max(axis=1)).any():
+            raise not_finite(self._file)
+        logits = borrow(values)
         specs = [batch.sample[b] for b in sequences]
         if all(spec is None or spec.greedy for spec in specs):
             tokens[sequences] = argmax(logits).numpy()
@@ -274,7 +279,7 @@ class KernelRunner:
             row_argmax[rows[places]] = best.numpy()
 
 
-def _weight(weight: Any) -> Tensor:
+def weight_tensor(weight: Any) -> Tensor:
     """A weight of the model file over its mapped bytes; vectors (norms, biases) as f32, which the kernels take."""
     if weight.kind in ALL:
         return borrow(weight.data, ALL[weight.kind], weight.shape)

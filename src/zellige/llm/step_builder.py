@@ -14,10 +14,11 @@ from zellige.llm.sequence import Sequence
 class StepBuilder:
     """Makes the batch that computes some work, in its order: B sequences, T tokens. Keeps the contracts of `StepBatch`.
 
-    The block table of one step is that of the step before with few changes, if any; rows that changed are written to a copy."""
+    `most_pages`: of one sequence. The block table of one step is that of the step before with few changes, if any; rows that
+    changed are written to a copy."""
 
-    def __init__(self, page_size: int) -> None:
-        self._page_size = page_size
+    def __init__(self, page_size: int, most_pages: int) -> None:
+        self._page_size, self._most_pages = page_size, most_pages
         self._table = np.zeros((0, 1), np.int32)
         self._rows: list[list[int]] = []
         self._lengths: list[int] = []
@@ -71,7 +72,7 @@ class StepBuilder:
             table = self._table.copy()
             changed = [b for b, length in enumerate(lengths) if length != self._lengths[b]]
         else:
-            table = np.zeros((len(rows), -(-width // 8) * 8), np.int32)
+            table = np.zeros((len(rows), min(-(-width // 8) * 8, self._most_pages)), np.int32)
             changed = list(range(len(rows)))
         for b in changed:
             table[b, : lengths[b]] = rows[b]

@@ -109,19 +109,27 @@ class Binder:
         try:
             plan = self._plans.get(key)
         except TypeError:
-            raise ZelligeError("ZL0502", f"{self.name}: static parameters are numbers, strings and dtypes") from None
+            raise ZelligeError(
+                "ZL0502",
+                f"{self.name}: static parameters are numbers, strings and dtypes",
+                help="pass a tuple for a list",
+            ) from None
         if plan is None:
             plan = self._plan(executor, key, held, given, keywords)
         scalars = {}
         for scalar in self._scalars:
             if scalar.name not in given:
-                raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'")
+                raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'", help=self._call())
             scalars[scalar.name] = check_scalar(self.name, scalar, given[scalar.name], plan.dims)
         if plan.pairs:
             plan.check_overlap(held)
         for i, shape, dtype in plan.outputs:
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)
+
+    def _call(self) -> str:
+        """How it is called."""
+        return f"{self.name}({', '.join(self.signature.positional)})"
 
     def _given(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name."""
@@ -130,6 +138,7 @@ class Binder:
             raise ZelligeError(
                 "ZL0502",
                 f"{self.name} takes {len(positional)} positional arguments ({', '.join(positional)}), not {len(args)}",
+                help="outputs and static parameters are given by name",
             )
         given = dict(zip(positional, args, strict=False))
         if keywords:
@@ -172,7 +181,8 @@ class Binder:
         told = {name: int(given[name]) for name in self._dims if name in given}
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
-            return {k: v for k, v in executor.statics(self.name, dims).items() if k not in keywords}
+            preferred = executor.statics(self.name, dims)
+            return {k: v for k, v in preferred.items() if k in statics and k not in keywords}
 
         made = make_plan(self.name, self.signature, held, statics, told, prefer, self._instance)
         with self._lock:

@@ -7,6 +7,7 @@ import os
 from array import array as word_array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -169,6 +170,16 @@ class CpuExecutor:
             cls._default = cls(default_pool(), os.environ.get("ZELLIGE_CPU_TARGET", "host"))
         return cls._default
 
+    def free_bytes(self) -> int:
+        """Main memory that can be had without swapping. OSError if the system does not say."""
+        try:
+            for line in Path("/proc/meminfo").read_text().splitlines():
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass  # not Linux
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""
         return empty(shape, dtype)
@@ -187,8 +198,10 @@ class CpuExecutor:
         return lambda: held
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
-        """Static parameters that suit these sizes: the kernel's own defaults."""
-        return {}
+        """Static parameters that suit these sizes: measured on this machine (`zellige tune`), or good ones for its kind."""
+        from zellige.runtime import cpu_tuned
+
+        return cpu_tuned.statics(kernel, dims, self.target)
 
     # --- launches
     def prepared(self, binding: Binding) -> PreparedPlan:

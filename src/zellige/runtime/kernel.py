@@ -74,6 +74,11 @@ class Kernel:
         defaults = dict(signature.statics)
         variables = signature.dtype_vars
         for config in self.configs or ({},):
+            if unknown := sorted(config.keys() - defaults.keys()):
+                raise ZelligeError(
+                    "ZL0508", f"kernel '{self.name}' has no static parameter '{unknown[0]}', which a config names",
+                    help=f"it has {', '.join(defaults) or 'none'}",
+                )  # fmt: skip
             statics = {**defaults, **config}
             for name, value in statics.items():
                 if isinstance(value, type):
@@ -115,7 +120,11 @@ def kernel(
     """Makes a kernel of a function. ``configs``: values of static parameters that it is tuned and checked for;
     ``index_bits=32``: index arithmetic must be proved to fit 32 bits."""
     if index_bits not in (32, 64):
-        raise ZelligeError("ZL0508", f"index_bits is 32 or 64, not {index_bits}")
+        raise ZelligeError("ZL0508", f"index_bits is 32 or 64, not {index_bits}", help="leave it out for 64")
+    if isinstance(configs, Mapping) or not all(isinstance(config, Mapping) for config in configs):
+        raise ZelligeError(
+            "ZL0508", "configs is a list of dicts, each with a value for static parameters", help='configs=[{"BM": 64}]'
+        )
     if function is None:
         return lambda f: Kernel(f, index_bits=index_bits, configs=configs)
     return Kernel(function, index_bits=index_bits, configs=configs)

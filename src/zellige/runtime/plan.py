@@ -153,12 +153,17 @@ def _dims(
         if tensor is None:
             if array.role is Role.OUT or array.init is not None:
                 continue  # allocated: what the launch writes whole, or clears first
-            raise ZelligeError("ZL0502", f"{name} needs the argument '{parameter}'")
+            raise ZelligeError(
+                "ZL0502",
+                f"{name} needs the argument '{parameter}'",
+                help=f"{name}({', '.join(signature.positional)}, …)",
+            )
         _check_dtype(name, parameter, array, tensor, variables)
         if len(tensor.shape) != len(array.shape):
             raise ZelligeError(
                 "ZL0502", f"{name}: '{parameter}' has {len(tensor.shape)} axes, not {len(array.shape)}",
                 facts={"shape": tensor.shape, "expected": f"({', '.join(map(str, array.shape))})"},
+                help="reshape it",
             )  # fmt: skip
         for axis, (extent, size) in enumerate(zip(array.shape, tensor.shape, strict=True)):
             dim, value = _told(extent, size)
@@ -264,9 +269,11 @@ def check_scalar(name: str, scalar: ScalarParam, value: Any, dims: Mapping[str, 
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not a number") from None
+            raise ZelligeError(
+                "ZL0501", f"{name}: '{scalar.name}' is {value!r}, not a number", help="pass a float"
+            ) from None
     if not isinstance(value, int | np.integer | np.bool_):
-        raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not an integer")
+        raise ZelligeError("ZL0501", f"{name}: '{scalar.name}' is {value!r}, not an integer", help="pass an int")
     if scalar.dtype is dtypes.bool_:
         return bool(value)
     low, high = scalar.dtype.integer_range()
@@ -275,7 +282,9 @@ def check_scalar(name: str, scalar: ScalarParam, value: Any, dims: Mapping[str, 
     if scalar.contract is not None:
         fact = fact_of(scalar.contract, dims)
         if broken(fact, np.asarray([value])):
-            raise ZelligeError("ZL0505", f"{name}: scalar '{scalar.name}' = {value} breaks {fact}")
+            raise ZelligeError(
+                "ZL0505", f"{name}: scalar '{scalar.name}' = {value} breaks {fact}", help="correct the value"
+            )
     return int(value)
 
 

@@ -13,6 +13,7 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.types import ContractKind
+from zellige.lang.dtype_names import checked
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.element_types import dtype_from_numpy, numpy_dtype
 from zellige.runtime.memory import Memory, memory_of_view
@@ -30,10 +31,10 @@ def empty(shape: Sequence[int], dtype: DType) -> Tensor:
 
 def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[..., NDArray[Any]]) -> Tensor:
     shape = tuple(shape)
-    target = numpy_dtype(dtype)
+    target = numpy_dtype(checked(dtype, "ZL0501"))
     stored = stored_shape(shape, dtype)
     if min(stored, default=0) < 0:
-        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}")
+        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are 0 or more")
     count = math.prod(stored) * target.itemsize
     try:
         room = allocate(count + _ALIGNMENT, np.uint8)
@@ -68,7 +69,7 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
 
     For a block type give the raw bytes as uint8 and the ``shape`` in elements."""
     array = _as_array(values)
-    target = dtype or dtype_from_numpy(array.dtype)
+    target = dtype_from_numpy(array.dtype) if dtype is None else checked(dtype, "ZL0501")
     if target.is_block and (shape is None or array.dtype != np.uint8):
         raise ZelligeError("ZL0501", f"a {target} tensor is made from uint8 bytes and a shape in elements")
     made = empty(tuple(shape) if shape is not None else array.shape, target)
@@ -88,7 +89,10 @@ def _as_array(values: Any) -> NDArray[Any]:
         from zellige.runtime.dlpack import array_from
 
         return array_from(values)
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ZelligeError("ZL0501", f"these values are no array: {error}", help="give rows of one length") from None
 
 
 def borrow(array: Any, dtype: DType | None = None, shape: Sequence[int] | None = None) -> Tensor:
@@ -100,7 +104,7 @@ def borrow(array: Any, dtype: DType | None = None, shape: Sequence[int] | None =
         return array
     if not isinstance(array, np.ndarray):
         array = _as_array(array)
-    if dtype is not None and dtype.is_block:
+    if dtype is not None and checked(dtype, "ZL0501").is_block:
         if shape is None or array.dtype != np.uint8:
             raise ZelligeError("ZL0501", f"a {dtype} tensor is made from uint8 bytes and a shape in elements")
         array = array.reshape(stored_shape(tuple(shape), dtype))

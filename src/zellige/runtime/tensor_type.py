@@ -183,7 +183,11 @@ class Tensor:
             stored = [*wanted[:-1], self.storage.shape[-1]]
         same_rows = not self.dtype.is_block or (wanted and self.shape and wanted[-1] == self.shape[-1])
         if min(wanted, default=0) < 0 or math.prod(wanted) != math.prod(self.shape) or not same_rows:
-            raise ZelligeError("ZL0502", f"a {self.dtype} tensor of shape {self.shape} cannot be viewed as {shape}")
+            raise ZelligeError(
+                "ZL0502",
+                f"a {self.dtype} tensor of shape {self.shape} cannot be viewed as {shape}",
+                help="keep the number of elements",
+            )
         if tuple(wanted) == self.shape:
             return self
         try:
@@ -288,14 +292,24 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)  # kDLCPU
 
+    def __setitem__(self, key: Any, values: Any) -> None:
+        raise ZelligeError("ZL0502", "elements of a tensor are not assigned", help="t[…].write(values) writes a part")
+
     def write(self, values: Any) -> None:
         """Overwrites the contents from the host, once nobody uses them; contracts that they kept are checked on the new first.
 
         ZelligeError ZL0505 (with the offending positions) if the new values break one; the old contents stay."""
-        new = np.asarray(values.numpy() if isinstance(values, Tensor) else values, dtype=self.storage.dtype)
+        try:
+            new = np.asarray(values.numpy() if isinstance(values, Tensor) else values, dtype=self.storage.dtype)
+        except (TypeError, ValueError) as error:
+            raise ZelligeError(
+                "ZL0501", f"these values are no {self.dtype}: {error}", help="give an array of numbers"
+            ) from None
         if new.shape != self.storage.shape:
             raise ZelligeError(
-                "ZL0502", f"values of shape {new.shape} are written to a tensor of shape {self.storage.shape}"
+                "ZL0502",
+                f"values of shape {new.shape} are written to a tensor of shape {self.storage.shape}",
+                help="give as many; t[…].write(values) writes a part",
             )
         if not self.storage.flags.writeable:
             raise ZelligeError("ZL0503", "this tensor's memory is read-only")

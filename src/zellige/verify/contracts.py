@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from zellige.ir.dtypes import DType, index
 from zellige.ir.extent import Extent
-from zellige.ir.types import ArrayParam, Contract, ContractKind
+from zellige.ir.types import ArrayParam, Contract, ContractKind, Role
 from zellige.verify import terms
 from zellige.verify.terms import App, Bool, Function, Int, const, of_atom
 
@@ -66,6 +66,21 @@ def array_function(param: ArrayParam, extent: ExtentTerm, changes: bool = False)
     all_of_them = whole and param.shape == (contract.bound,)  # N distinct numbers below N
     permutes = (lambda app: high + 1) if contract.kind is ContractKind.PERMUTATION or all_of_them else None
     return Function(param.name, bounds, facts, pair_facts if relates else None, injective, permutes, shown=param.name)
+
+
+def inhabited(param: ArrayParam, extent: ExtentTerm) -> Bool:
+    """What it means that every element of an argument keeps its contract as the launch begins, in terms of dims alone: if
+    there is an element, there is a number that it can be."""
+    contract = param.contract
+    if (
+        contract is None
+        or contract.optional
+        or contract.kind is not ContractKind.INDEX
+        or param.role not in (Role.IN, Role.MUT)
+    ):
+        return terms.true()
+    some = terms.conjunction(terms.lt(0, extent(e)) for e in param.shape)
+    return terms.implies(some, terms.lt(0, extent(contract.bound)))
 
 
 def storage_range(dtype: DType) -> tuple[int, int]:

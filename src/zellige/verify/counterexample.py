@@ -11,7 +11,7 @@ from zellige.ir.ops import Block
 from zellige.verify import terms
 from zellige.verify.obligations import Claim
 from zellige.verify.races import OTHER
-from zellige.verify.solver import Answer, Solver
+from zellige.verify.solver import SHRINK_LIMIT, Answer, Solver
 from zellige.verify.substitution import Renaming, atoms_of, variables_of
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Bool, Int
@@ -65,7 +65,7 @@ def _evenly(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: A
     low, high = 0, max((answer.value(d) for d in dims), default=0)
     while low < high:
         middle = (low + high) // 2
-        smaller = solver.find(denied, [terms.le(d, middle) for d in dims])
+        smaller = solver.find(denied, [terms.le(d, middle) for d in dims], SHRINK_LIMIT)
         if smaller is None:
             low = middle + 1
         else:
@@ -81,7 +81,7 @@ def _shrunk(solver: Solver, denied: tuple[Bool, ...], dims: list[Int], answer: A
         while low < high:
             middle = (low + high) // 2
             others = [terms.le(e, answer.value(e)) for e in dims]
-            smaller = solver.find(denied, (*fixed, *others, terms.le(d, middle)))
+            smaller = solver.find(denied, (*fixed, *others, terms.le(d, middle)), SHRINK_LIMIT)
             if smaller is None:
                 low = middle + 1
             else:

@@ -138,6 +138,8 @@ class _Solver:
                 if reduced is not None:
                     equations[i] = reduced
                     progress = True
+            if not progress:
+                progress = any(self._outermost(equations, i) for i in range(len(equations)))
         self._left_over()
         for v in self.open:
             self.solved[v] = const(0) if v.low is None else v.low
@@ -232,11 +234,10 @@ class _Solver:
         return None
 
     # --- one equation
-    def _step(self, equation: Equation) -> Equation | None:
+    def _factors(self, equation: Equation) -> tuple[dict[Var, Int], Int] | None:
+        """Factors of the open unknowns and what their sum must be; None if the equation is not linear in them, or has none."""
         expression = replacing(self.solved).int(equation[0])
         here = [v for v in variables_of(expression) if v in self.open]
-        if not here:
-            return None
         factors: dict[Var, Int] = {}
         rest = expression
         for v in here:
@@ -244,9 +245,32 @@ class _Solver:
             if split is None or any(w in self.open for w in variables_of(split[0])):
                 return None
             factors[v], rest = split
-        if any(w in self.open for w in variables_of(rest)):
+        if not here or any(w in self.open for w in variables_of(rest)):
             return None
-        wanted = equation[1] - rest
+        return factors, equation[1] - rest
+
+    def _outermost(self, equations: list[Equation], i: int) -> bool:
+        """r·N + … = c, where N is no number: r is ⌊c/N⌋, and the rest c mod N. Only where nothing else leads on."""
+        linear = self._factors(equations[i])
+        if linear is None:
+            return False
+        factors, wanted = linear
+        v = next((v for v, f in factors.items() if f.constant is None), None)
+        if v is None or len(factors) == 1:
+            return False
+        self._set(v, terms.div(wanted, factors[v]))
+        left = const(0)
+        for u, f in factors.items():
+            left = left + (f * of_atom(u) if u is not v else const(0))
+        equations[i] = left, terms.mod(wanted, factors[v])
+        return True
+
+    def _step(self, equation: Equation) -> Equation | None:
+        linear = self._factors(equation)
+        if linear is None:
+            return None
+        factors, wanted = linear
+        here = list(factors)
         if len(here) == 1:
             (v,) = here
             self._set(v, _quotient(wanted, factors[v]))

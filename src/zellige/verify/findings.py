@@ -14,8 +14,8 @@ from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Int
 
 
-def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> Finding:
-    """What to tell of a claim that the solver refuted or gave up on."""
+def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> tuple[Finding, int]:
+    """What to tell of a claim that the solver refuted or gave up on, and the sum of the sizes that it shows."""
     large = claim.kind in (Kind.OVERFLOW, Kind.CAST)
     example = search(symbols, solver, claim, UNBOUNDED if large else SIZES)
     message, label, why, help = _words(symbols, claim, example)
@@ -24,13 +24,15 @@ def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -
     if example is None:
         facts = {"claim": claim.what}
         reason = "the solver gave up" if outcome is Outcome.UNKNOWN else "it fails for sizes too large to show"
-        return Finding(
+        unknown = Finding(
             claim.code, f"could not prove that {claim.what}", claim.span, label, others, facts,
             f"{reason}; what is not proved is refused", help, refuted=False,
         )  # fmt: skip
+        return unknown, 0
     if not example.certain:
         why += "; the numbers use a value that the verifier does not follow (carried by a loop, reduced or read from memory)"
-    return Finding(claim.code, message, claim.span, label, others, example.facts, why, help, refuted=example.certain)
+    shown = Finding(claim.code, message, claim.span, label, others, example.facts, why, help, refuted=example.certain)
+    return shown, sum(example.values.values())
 
 
 def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str, str, str, str]:

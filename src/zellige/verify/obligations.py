@@ -17,7 +17,7 @@ from zellige.ir.extent import Extent
 from zellige.ir.ops import BinaryOp, Block, Op
 from zellige.ir.walk import blocks, results
 from zellige.verify import terms
-from zellige.verify.contracts import value_range
+from zellige.verify.contracts import inhabited, value_range
 from zellige.verify.lanes import Lanes
 from zellige.verify.ranges import Simplifier
 from zellige.verify.symbolic import Symbols
@@ -138,8 +138,9 @@ def value_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[C
         case ops.Binary(op=BinaryOp.FLOORDIV | BinaryOp.MOD) if op.x.type.dtype.is_integer:
             lanes = symbols.lanes(op.result.type.shape, tag)
             divisor = symbols.int_at(op.y, lanes)
+            indices = tuple(inhabited(param, symbols.extent) for param in symbols.function.arrays)
             yield Claim(
-                Kind.DIVISION, "ZL0402", op.span, path, terms.negate(terms.equal(divisor, 0)), "the divisor is not 0",
+                Kind.DIVISION, "ZL0402", op.span, (*path, *indices), terms.negate(terms.equal(divisor, 0)), "the divisor is not 0",
                 {"divisor": divisor}, (block,), lanes, present=(*symbols.scope(block), *lanes),
             )  # fmt: skip
         case ops.Gather():
@@ -184,7 +185,7 @@ def contract_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
         return
     value = symbols.int_at(op.value, access.lanes)
     low, high = value_range(contract, symbols.extent)
-    high = terms.minimum(high, const(param.dtype.integer_range()[1] if param.dtype is not index else (1 << 63) - 1))
+    high = terms.minimum(high, const(param.dtype.integer_range()[1]))
     yield Claim(
         Kind.CONTRACT, "ZL0404", op.span, (access.active,), terms.between(low, value, high),
         f"every value stored to '{param.name}' keeps {contract}", {"value": value, "largest": high},

@@ -76,8 +76,8 @@ def lanes_claim(symbols: Symbols, access: Access) -> Claim | None:
 def tiles_apart(ranges: Ranges, one: Access, two: Access, given: frozenset[Var], wanted: frozenset[Var]) -> bool:
     """Rule *partition*: meeting lanes agree on every variable in ``wanted``, given that they agree on ``given``.
 
-    If coordinate k is r + a·x + w in both accesses, where r is built from variables on which both sides agree, a ≥ 1 is one
-    number for both, and 0 ≤ w ≤ a − 1 on each side, then equal coordinates have equal x (and equal w): the mixed-radix
+    If coordinate k is r + a·x + w in both accesses, where r is built from variables on which both sides agree, a is one
+    number for both, and 0 ≤ w ≤ a − 1 on each side (so a ≥ 1), then equal coordinates have equal x (and equal w): the mixed-radix
     argument. x then counts as agreed, which may settle other coordinates. Where a coordinate is ⌊y/d⌋ and another y mod d,
     equal pairs have equal y. Equal elements of a distinct array, where neither is absent, come from equal positions.
     """
@@ -136,8 +136,6 @@ def _consequences(
             continue
         factor, wa = split_a
         wb = split_b[1]
-        if not ranges.nonneg(factor - 1, depth=2):
-            continue
         if all(
             ranges.nonneg(w, k, 3) and ranges.nonneg(factor - 1 - w, k, 3) for w, k in ((wa, known[0]), (wb, known[1]))
         ):

@@ -36,6 +36,8 @@ from zellige.verify.terms import (
 LINEAR_LIMIT = 3_000_000
 EXACT_LIMIT = 4_000_000
 SEARCH_LIMIT = 1_000_000
+SHRINK_LIMIT = 250_000
+"""For a smaller counterexample than the one that is known."""
 MAX_PRODUCTS = 40
 """More products than this in a query get no monotonicity lemmas: their pairs would drown it."""
 
@@ -100,13 +102,13 @@ class Solver:
             self.dump(solver.to_smt2().replace("(set-info :status unknown)", f"(set-info :status {answer})", 1))
         return answer
 
-    def find(self, claim: Iterable[Bool], limits: Iterable[Bool]) -> Answer | None:
-        """A model of ``claim`` that also satisfies ``limits``, with real products; None if none was found."""
+    def find(self, claim: Iterable[Bool], limits: Iterable[Bool], steps: int = SEARCH_LIMIT) -> Answer | None:
+        """A model of ``claim`` that also satisfies ``limits``, with real products; None if none was found in so many steps."""
         full = (*self.background, *claim, *limits)
         if any(b.kind == "false" for b in full):
             return None
         solver = z3.SimpleSolver(ctx=self._context)
-        solver.set("rlimit", SEARCH_LIMIT)
+        solver.set("rlimit", steps)
         solver.set("random_seed", 1)
         for formula in self._exact.formulas(full):
             solver.add(formula)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 from zellige.diagnostics.errors import InternalError
 from zellige.ir import ops
-from zellige.ir.dtypes import index
+from zellige.ir.dtypes import DType, index
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Block, For, Op, ReduceOp, UnaryOp, Value, While
 from zellige.ir.types import Role
 from zellige.ir.walk import blocks, results, walk
-from zellige.verify import segments, terms
+from zellige.verify import bits, segments, terms
 from zellige.verify.contracts import array_function, storage_range
 from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
@@ -55,6 +55,7 @@ class Symbols:
         self.functions: dict[tuple[Value, str], Function] = {}
         self.inverses: dict[Function, Function] = {}
         self.segments: dict[tuple[str, int | None], Function] = {}
+        self.bitwise: dict[tuple[BinaryOp, DType], Function] = {}
         self.carried: dict[tuple[Op, int], Function] = {}
         self.closed_forms: dict[tuple[Op, int], Int | None] = {}
         self._solving: set[Op] = set()
@@ -357,6 +358,8 @@ class Symbols:
                 exact = terms.div(x, const(1 << y.constant))
             case BinaryOp.AND if _is_low_mask(y.constant):
                 exact = terms.mod(x, y + 1)
+            case BinaryOp.AND | BinaryOp.OR | BinaryOp.XOR:
+                return bits.combined(self, op.op, op.result.type.dtype, x, y)
             case _:
                 return self.unknown(op.result, lanes)
         return self._fitted(exact, op.result, lanes)

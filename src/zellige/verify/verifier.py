@@ -48,6 +48,8 @@ class _Run:
         self.solver = Solver(self.required, dump)
         self.findings: list[Finding] = []
         self.records: list[Record] = []
+        self._overflows: dict[tuple[str, int], tuple[int, int]] = {}
+        """Of lines with an overflow: the number of its finding, and the sum of the sizes that it shows."""
 
     def _requirements(self) -> list[Bool]:
         """What the launch has checked: ``ir.spec`` sees to it that it is about dims and scalars only."""
@@ -144,13 +146,31 @@ class _Run:
     def _by_solver(self, claim: Claim, started: float) -> bool:
         outcome = self.solver.prove(claim.hypotheses(), claim.goal)
         proved = outcome is Outcome.PROVED
-        if not proved and not self._is_known(claim.code, claim.span):
-            self.findings.append(findings.of_claim(self.symbols, self.solver, claim, outcome))
+        if not proved:
+            self._tell(claim, outcome)
         if not proved and claim.kind in (Kind.OVERFLOW, Kind.DIVISION):
             # the kernel is refused; what follows from the same mistake need not be told again
             self.solver.assume(terms.implies(terms.conjunction(claim.hypotheses()), claim.goal))
         self._record(claim.kind, claim.span, claim.what, "smt" if proved else "failed", started)
         return proved
+
+    def _tell(self, claim: Claim, outcome: Outcome) -> None:
+        """Keeps what there is to tell of a claim, unless it says again what is known; of overflows of one line, a later
+        one takes the place of the first if it shows at sizes less than half as large."""
+        line = (claim.span.file, claim.span.line)
+        known = self._is_known(claim.code, claim.span)
+        if known and (claim.kind is not Kind.OVERFLOW or line not in self._overflows):
+            return
+        finding, sizes = findings.of_claim(self.symbols, self.solver, claim, outcome)
+        if not known:
+            self.findings.append(finding)
+        elif finding.refuted and 2 * sizes < self._overflows[line][1]:
+            self.findings[self._overflows[line][0]] = finding
+        else:
+            return
+        if claim.kind is Kind.OVERFLOW and finding.refuted:
+            place = self._overflows[line][0] if known else len(self.findings) - 1
+            self._overflows[line] = place, sizes
 
     def _is_known(self, code: str, span: Span) -> bool:
         """Whether a finding with this code is about the same place (for arithmetic: the same line)."""

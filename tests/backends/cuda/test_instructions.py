@@ -82,6 +82,8 @@ def test_fp8_sums_go_to_f32_every_128_products() -> None:
 
     lowered = lower(specialise(function_of(gpu_quantised.scaled_linear), SQUARE), EIGHT_WARPS)
     assert "max_num_imprecise_acc=128" in lowered.text
+    by_blocks = lower(specialise(function_of(gpu_quantised.block_scaled_linear), SQUARE), EIGHT_WARPS)
+    assert "max_num_imprecise_acc" not in by_blocks.text, "a sum of 128 that starts at 0 is short enough as it is"
     assert added(_compile(lowered, "sm_90", EIGHT_WARPS, "limited").ptx) >= 64
     unlimited = replace(lowered, text=lowered.text.replace(", max_num_imprecise_acc=128", ""))
     assert added(_compile(unlimited, "sm_90", EIGHT_WARPS, "unlimited").ptx) < 64

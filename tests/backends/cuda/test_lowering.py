@@ -33,6 +33,15 @@ def test_a_product_of_awkward_sizes_is_right(m: int, n: int, k: int) -> None:
     compare(function, {"M": m, "N": n, "K": k}, arrays, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(16, 48, 16), (17, 100, 40), (5, 33, 3)])
+def test_a_product_in_tiles_of_two_widths_is_right(m: int, n: int, k: int) -> None:
+    arrays = {"x": normal(m, k, dtype=bf16), "w": normal(n, k, dtype=bf16), "y": np.full((m, n), np.nan, bf16)}
+    function = function_of(gpu_linear.linear_two_widths, BM=16, BN=32, BX=16, BK=16)
+    for boxes in (frozenset(), frozenset("xw")):
+        options = Options(descriptors=boxes)
+        compare(function, {"M": m, "N": n, "K": k}, arrays, options=options, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("persistent", [0, 1])
 def test_boxes_cover_what_pointers_cover(persistent: int) -> None:
     m, n, k = 40, 48, 24
@@ -72,11 +81,12 @@ def test_library_attention_agrees() -> None:
     arrays = {
         "q": normal(b, hk, g, hd), "keys": normal(blocks, page, hk, hd, dtype=np.float16),
         "values": normal(blocks, page, hk, hd, dtype=np.float16), "table": rng.permutation(blocks).astype(np.int32).reshape(b, pages),
-        "length": np.array([0, 5, 12], np.int32), "out": np.full((b, hk, g, hd), np.nan, np.float32),
+        "length": np.array([0, 5, 12], np.int32), "part": np.full((b, hk, 2, g, hd), np.nan, np.float32),
+        "best_of": np.full((b, hk, 2, g), np.nan, np.float32), "total_of": np.full((b, hk, 2, g), np.nan, np.float32),
     }  # fmt: skip
-    dims = {"B": b, "HK": hk, "G": g, "HD": hd, "NB": blocks, "P": page, "PAGES": pages}
+    dims = {"B": b, "HK": hk, "G": g, "HD": hd, "NB": blocks, "P": page, "PAGES": pages, "WAYS": 2}
     compare(
-        function_of(attention.attention_decode, BS=8),
+        function_of(attention.attention_decode_parts, BS=8, W=2),
         dims,
         arrays,
         {"scale": 0.25},

@@ -465,10 +465,20 @@ class Lowering:
             arguments.append('input_precision="ieee"')
         if op.a.type.dtype.is_float and op.a.type.dtype.bits == 8:
             depth = self.padding.extent(op.a, rank - 1)
-            arguments.append(f"max_num_imprecise_acc={min(depth, operators.SUMMED_BY_THE_UNITS)}")
+            if not (
+                self._is_zero(op.acc) and depth <= operators.SUMMED_BY_THE_UNITS
+            ):  # else the whole sum is that short
+                arguments.append(f"max_num_imprecise_acc={min(depth, operators.SUMMED_BY_THE_UNITS)}")
         if op.acc.type.dtype is not dtypes.f32:
             arguments.append(f"out_dtype={self.x.dtype(op.acc)}")
         self.x.bind(op.result, f"tl.dot({', '.join(arguments)})")
+
+    def _is_zero(self, value: Value) -> bool:
+        """Whether every lane is the constant 0."""
+        op = self.bounds.definition(value)
+        while isinstance(op, ops.Broadcast | ops.ExpandDims | ops.Reshape):
+            op = self.bounds.definition(op.x)
+        return isinstance(op, ops.Constant) and op.value == 0
 
     # --- memory
     def _load(self, op: ops.Load) -> None:

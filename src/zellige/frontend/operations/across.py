@@ -60,7 +60,8 @@ def reduce(context: Context, op: ReduceOp, x: object, axis: object, keepdims: bo
     tile = plain(context.scalar_of(x))
     context.check(op, f"zl.{what}", tile)
     if op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN) and axis is None and tile.rank != 1:
-        refuse("ZL0106", f"zl.{what} of a tile of rank {tile.rank} needs an axis", context.span)
+        refuse("ZL0106", f"zl.{what} of a tile of rank {tile.rank} needs an axis", context.span,
+               f"zl.{what}(x, axis=-1)" if tile.rank else "a scalar is its own maximum and minimum")  # fmt: skip
     axes = list(range(tile.rank)) if axis is None else [axis_of(context, axis, tile.rank)]
     neutral = op in (ReduceOp.SUM, ReduceOp.ANY)
     own, tile = tile.dtype, context.computable(tile)
@@ -159,7 +160,12 @@ def _offsets(context: Context, lengths: object, total: object) -> object:
         refuse("ZL0105", f"zl.offsets of {describe(tile)}", context.span, "it takes a tile of integers with one axis")
     end = context.as_index(total)
     if not end.is_scalar:
-        refuse("ZL0106", f"the total of zl.offsets is a scalar, not {describe(end)}", context.span)
+        refuse(
+            "ZL0106",
+            f"the total of zl.offsets is a scalar, not {describe(end)}",
+            context.span,
+            "zl.offsets(lengths, total=T)",
+        )
     settled = settle(context, tile, 0, None, neutral=True, what="offsets")
     return Tile(context.builder.offsets(settled.value, end.value), (), (fresh_lanes(),))
 
@@ -184,7 +190,8 @@ def _sort(context: Context, x: object, descending: object = False) -> object:
 def _gather(context: Context, x: object, positions: object, axis: object = -1) -> object:
     tile, where = plain(context.scalar_of(x)), context.as_index(positions)
     if tile.rank != where.rank:
-        refuse("ZL0106", f"zl.gather from rank {tile.rank} by positions of rank {where.rank}", context.span)
+        refuse("ZL0106", f"zl.gather from rank {tile.rank} by positions of rank {where.rank}", context.span,
+               "the positions have the tile's shape, but for the axis; to pick elements of an array, index it: x[positions]")  # fmt: skip
     a = axis_of(context, axis, tile.rank)
     if any(a in m.axes for m in tile.masks):
         refuse(
@@ -219,7 +226,8 @@ def _dot(context: Context, a: object, b: object, acc: object = None) -> object:
     else:
         if not isinstance(acc, Tile) or acc.shape != shape:
             shown = ", ".join(map(str, shape))
-            refuse("ZL0106", f"zl.dot gives shape ({shown}) but acc is {describe(acc)}", context.span)
+            refuse("ZL0106", f"zl.dot gives shape ({shown}) but acc is {describe(acc)}", context.span,
+                   f"start it with zl.zeros(({shown}), zl.f32)")  # fmt: skip
         if acc.dtype.kind is not left.dtype.kind and (
             acc.dtype.is_float or left.dtype.is_float or not acc.dtype.is_integer
         ):

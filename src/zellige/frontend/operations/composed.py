@@ -196,7 +196,7 @@ def _operands(context: Context, x: object, axis: object, pad: object, what: str)
     a = axis_of(context, axis, parts[0].rank)
     size = _fixed(context, parts[0], a, what)
     if size < 1:
-        refuse("ZL0106", f"zl.{what} of no lanes", context.span)
+        refuse("ZL0106", f"zl.{what} of no lanes", context.span, "the axis has at least one lane")
     return tuple(_all_active(context, p, a, q, what) for p, q in zip(parts, pads, strict=True)), size, a
 
 

@@ -81,7 +81,9 @@ def numbered(context: Context, tiles: SpanRange, number: object) -> SpanTile:
     """``tiles[number]``: any tile of a range, by a number that the verifier has still to find sensible."""
     tile = context.as_index(number)
     if not tile.is_scalar:
-        refuse("ZL0108", f"tiles are numbered by a scalar, not {describe(tile)}", context.span)
+        refuse(
+            "ZL0108", f"tiles are numbered by a scalar, not {describe(tile)}", context.span, "M.tiles(64)[n] with one n"
+        )
     span = span_of(context, tile.value, tiles)
     mask = span.active
     if mask is None:
@@ -127,7 +129,9 @@ def ragged_tile(context: Context, number: Value, axis: RaggedRange) -> tuple[Ext
 @lowers
 def _grouped(context: Context, rows: object) -> object:
     if not isinstance(rows, int) or rows < 1:
-        refuse("ZL0110", f"zl.grouped takes a static int ≥ 1, not {describe(rows)}", context.span)
+        refuse(
+            "ZL0110", f"zl.grouped takes a static int ≥ 1, not {describe(rows)}", context.span, "order=zl.grouped(8)"
+        )
     return Grouped(rows)
 
 
@@ -146,11 +150,21 @@ def _tiles(context: Context, *bounds: object, size: object = None) -> object:
 def _bound_of_tiles(context: Context, bound: object) -> Extent | Tile:
     if isinstance(bound, Tile):
         if not bound.is_scalar:
-            refuse("ZL0110", f"zl.tiles takes a scalar extent, not {describe(bound)}", context.span)
+            refuse(
+                "ZL0110",
+                f"zl.tiles takes a scalar extent, not {describe(bound)}",
+                context.span,
+                "loop with one length at a time: zl.tiles(length[b], 64)",
+            )
         return context.as_index(bound)
     if isinstance(bound, int | Extent) and not isinstance(bound, bool):
         return as_extent(bound)
-    refuse("ZL0110", f"zl.tiles takes an extent, not {describe(bound)}", context.span)
+    refuse(
+        "ZL0110",
+        f"zl.tiles takes an extent, not {describe(bound)}",
+        context.span,
+        "M.tiles(64), zl.tiles(stop, size) or zl.tiles(start, stop, size), of dims or index scalars",
+    )
 
 
 def tile_size(context: Context, size: object) -> int:
@@ -158,8 +172,8 @@ def tile_size(context: Context, size: object) -> int:
     if isinstance(size, Const):
         size = size.value
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        refuse("ZL0110", f"a tile size is a static int ≥ 1, not {describe(size)}", context.span,
-               "make it a zl.Static parameter")  # fmt: skip
+        help = "make it a zl.Static parameter" if isinstance(size, Tile | Extent) else "give a whole number, such as 64"
+        refuse("ZL0110", f"a tile size is a static int ≥ 1, not {describe(size)}", context.span, help)
     return size
 
 

@@ -20,7 +20,14 @@ from zellige.ir.ops import BinaryOp, UnaryOp
 
 @lowers
 def _arange(context: Context, extent: object) -> object:
-    (length,) = shape_of(context, extent)
+    length, *more = shape_of(context, extent)
+    if more:
+        refuse(
+            "ZL0106",
+            f"zl.arange of {len(more) + 1} extents",
+            context.span,
+            "it makes one axis; zl.reshape makes more of it",
+        )
     return Tile(context.builder.iota(length), (), (fresh_lanes(),))
 
 
@@ -75,6 +82,7 @@ def _only(context: Context, x: object, condition: object) -> object:
             "ZL0105",
             f"zl.only({describe(tile)}, {describe(mask)}): the condition is a bool tile of no higher rank",
             context.span,
+            "zl.only(index, index < N): a bool for each lane of the index",
         )
     own = Mask(mask.value, tuple(range(tile.rank - mask.rank, tile.rank)))
     result = context.combined(tile.value, tile, mask)
@@ -119,15 +127,25 @@ def _requires(context: Context, condition: object) -> object:
         return None
     tile = context.scalar_of(condition)
     if not tile.dtype.is_bool or not tile.is_scalar:
-        refuse("ZL0105", f"zl.requires takes a scalar bool, not {describe(tile)}", context.span)
+        refuse(
+            "ZL0105",
+            f"zl.requires takes a scalar bool, not {describe(tile)}",
+            context.span,
+            "compare: zl.requires(M > 0)",
+        )
     context.builder.emit(ops.Require(condition=tile.value, text=context.argument_text(), span=context.span))
     return None
 
 
 @lowers
 def _random_bits(context: Context, seed: object, counter: object) -> object:
-    key = context.cast(context.scalar_of(seed), dtypes.u64)
-    tile = context.scalar_of(counter)
+    key, tile = context.scalar_of(seed), context.scalar_of(counter)
+    for what, given in (("seed", key), ("counter", tile)):
+        if not given.dtype.is_integer or (what == "seed" and not given.is_scalar):
+            shape = "a scalar" if what == "seed" else "a tile of integers"
+            refuse("ZL0105", f"the {what} of random numbers is {shape}, not {describe(given)}", context.span,
+                   "zl.random_bits(seed, m * N + zl.arange(N)): a u64, and a number of its own for each lane")  # fmt: skip
+    key = context.cast(key, dtypes.u64)
     return plain(tile).with_value(context.builder.random(key.value, context.cast(tile, dtypes.u64).value))
 
 

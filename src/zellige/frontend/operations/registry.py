@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from zellige.frontend import habits
 from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
+from zellige.ir.builder import ShapeError
 from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, as_extent
 from zellige.lang import operations as declared
+from zellige.lang.dtype_names import dtype_for
 
 Lowering = Callable[..., object]
 LOWERINGS: dict[str, Lowering] = {}
@@ -32,7 +34,15 @@ def call(context: Context, name: str, arguments: Sequence[object], keywords: dic
             str(p.replace(annotation=p.empty)) for p in inspect.signature(declaration).parameters.values()
         )
         refuse("ZL0104", f"zl.{name}: {error}", context.span, habits.CALLS.get(name, f"it is zl.{name}({shape})"))
-    return LOWERINGS[name](context, *arguments, **keywords)
+    try:
+        return LOWERINGS[name](context, *arguments, **keywords)
+    except ShapeError as error:
+        refuse(
+            "ZL0106",
+            f"operands of 'zl.{name}' do not fit: {error}",
+            context.span,
+            "shapes broadcast from the right; x[:, None] adds an axis",
+        )
 
 
 def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
@@ -48,11 +58,12 @@ def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
 def dtype_of(context: Context, dtype: object) -> DType:
     """An argument that must be a dtype."""
     if not isinstance(dtype, DType):
-        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, habits.dtype_for(dtype, "use {}"))
+        refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, dtype_for(dtype))
     return dtype
 
 
 def axis_of(context: Context, axis: object, rank: int) -> int:
     if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
-        refuse("ZL0106", f"axis {describe(axis)} of a tile of rank {rank}", context.span)
+        help = f"an axis is a static int from {-rank} to {rank - 1}" if rank else "a scalar has no axes"
+        refuse("ZL0106", f"{describe(axis)} as an axis of a tile of rank {rank}", context.span, help)
     return axis % rank

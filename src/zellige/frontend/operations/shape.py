@@ -16,6 +16,7 @@ from zellige.frontend.values import (
     lift_masks,
 )
 from zellige.ir import dtypes
+from zellige.ir.builder import ShapeError
 from zellige.ir.extent import Const, Extent
 
 
@@ -77,8 +78,8 @@ def _broadcast_to(context: Context, x: object, shape: object) -> object:
     tile, target = plain(context.scalar_of(x)), shape_of(context, shape)
     try:
         value = context.builder.broadcast(tile.value, target)
-    except ValueError as error:
-        refuse("ZL0106", str(error), context.span)
+    except ShapeError as error:
+        refuse("ZL0106", str(error), context.span, "an axis of 1 stretches; others must be equal")
     lanes = (frozenset[int](),) * (len(target) - tile.rank) + tile.lanes
     return Tile(value, lift_masks(tile.masks, len(target) - tile.rank), lanes, tile.zero_padded)
 

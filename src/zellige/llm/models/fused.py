@@ -6,8 +6,8 @@ residual stream is f32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 from zellige.ir.dtypes import bf16, f32, i32
@@ -24,7 +24,7 @@ from zellige.kernels.heads import (
     head_rope_rows,
 )
 from zellige.kernels.moe import route
-from zellige.llm.models.products import Matrix, Memory, Products
+from zellige.llm.models.products import Matrix, Memory, Products, Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
@@ -61,6 +61,19 @@ class Weights:
     def norms(self) -> list[Tensor]:
         """The weights of the norms that blocks begin with, and of the last one."""
         return [*(layer.attention_norm for layer in self.layers), self.norm]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All, each once; fp8 matrices as their values and their scales."""
+        yield self.embedding
+        if self.head is not self.embedding:
+            yield self.head
+        yield self.norm
+        for layer in self.layers:
+            for held in (getattr(layer, f.name) for f in fields(layer)):
+                if isinstance(held, Scaled):
+                    yield from (held.values, held.scale)
+                elif held is not None:
+                    yield held
 
     @classmethod
     def made(
@@ -111,7 +124,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Paged keys and values of every layer, bf16 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
+    """Paged keys and values of every layer, bf16 or fp8 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]

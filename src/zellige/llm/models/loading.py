@@ -23,6 +23,9 @@ PARTS = ("attn_q", "attn_k", "attn_v")
 DType = Literal["auto", "bf16", "fp8"]
 """Of the matrices of layers on the device: as the file has them (bf16 unless it is fp8), bf16, or fp8 (by rows if it is not)."""
 
+KVDType = Literal["bf16", "fp8"]
+"""Of the KV cache."""
+
 
 class Loader:
     """Reads the weights of a file to the device; unpacks those that are packed. Experts become bf16."""
@@ -43,7 +46,8 @@ class Loader:
         if "_exps" in name and name not in self._model.tensors:
             values = np.stack([self._host(expert_name(name, e)) for e in range(shape[0])])
         else:
-            values = np.concatenate([self._host(part) for part in _parts(name)])
+            parts = [self._host(part) for part in _parts(name)]
+            values = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return self._executor.tensor(values.reshape(shape), bf16)
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
@@ -126,7 +130,7 @@ def _as_f32(weight: Any) -> NDArray[np.float32]:
 def _as_bf16(weight: Any) -> NDArray[Any]:
     plain = _plain()
     if weight.kind in plain:
-        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(plain["BF16"])
+        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(plain["BF16"], copy=False)
     import gguf
 
     return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(plain["BF16"])

@@ -62,6 +62,10 @@ class ModelConfig:
     renormalise: bool = True
     """Whether the weights of a token's experts sum to 1."""
 
+    def kv_bytes(self, tokens: int) -> int:
+        """Bytes that keys and values of so many tokens take, at two bytes a number."""
+        return 2 * self.layers * tokens * self.kv_heads * self.head_dim * 2
+
     def inverse_frequencies(self, factors: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
         """Radians a position of each rotary pair, float64 [HD / 2].
 

@@ -17,8 +17,9 @@ from zellige.llm.models import FAMILIES
 from zellige.llm.weights.config import ModelConfig, config_from_gguf
 from zellige.llm.weights.gguf_file import Tensor, read_gguf
 
+SUPPORTED_KINDS = ("F32", "F16", "BF16", *(dtype.name for dtype in BLOCKED))
 FP8 = "F8_E4M3"
-SUPPORTED_KINDS = ("F32", "F16", "BF16", FP8, *(dtype.name for dtype in BLOCKED))
+"""Of matrices in safetensors files, beside the kinds above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def _check_tensors(model: ModelFile) -> None:
                 facts={"file": str(model.path)},
                 help="settings and weights do not belong together: fetch or convert the model again",
             )
-        if tensor.kind not in SUPPORTED_KINDS:
+        if tensor.kind not in (*SUPPORTED_KINDS, FP8):
             raise ZelligeError(
                 "ZL0605",
                 f"tensor {name} is quantised as {tensor.kind}, which is not supported",

@@ -37,6 +37,7 @@ def library() -> Any:
     made = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     made.cuLaunchKernelEx.argtypes = (ctypes.c_void_p,) * 4
     made.cuKernelSetAttribute.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    made.cuMemGetInfo_v2.argtypes = (ctypes.POINTER(ctypes.c_size_t),) * 2
     made.cuGetErrorString.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
     return made
 
@@ -48,6 +49,13 @@ def checked(code: int, what: str) -> None:
         library().cuGetErrorString(code, ctypes.byref(text))
         said = text.value.decode() if text.value else "an unknown error"
         raise ZelligeError("ZL0517", f"the driver refuses {what}: {said}", facts={"code": code})
+
+
+def free_memory() -> int:
+    """Bytes of the current device's memory that nobody has taken."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    checked(library().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)), "to say how much memory is free")
+    return free.value
 
 
 def allow_shared(kernel: int, device: int, size: int) -> None:

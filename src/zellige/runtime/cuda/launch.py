@@ -95,6 +95,9 @@ class LoadedKernel:
         scratch = None
         if compiled.scratch_bytes:
             scratch = self.device.handle.allocate(compiled.scratch_bytes * blocks, stream=stream)
+            scratch.fill(
+                0, stream=stream
+            )  # the copy engine writes it unseen by tools that look for uninitialised reads
         arguments += [ctypes.c_uint64(int(scratch.handle) if scratch is not None else 0), ctypes.c_uint64(0)]
         call = PreparedCall(
             self.address,

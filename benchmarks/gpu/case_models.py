@@ -1,0 +1,152 @@
+"""Cases of kernels that only some models have: fp8 weights (sizes of Qwen3-8B), experts for few tokens (Qwen3-30B-A3B)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cases import Case
+
+from zellige.backends.cuda.options import Options
+
+D, F = 4096, 12288
+QKV = 6144
+STREAMED = (
+    (1, 2048, 4),
+    (1, 4096, 8),
+    (2, 1024, 4),
+    (2, 2048, 4),
+    (2, 2048, 8),
+    (4, 1024, 4),
+    (4, 2048, 8),
+    (8, 1024, 8),
+    (8, 512, 4),
+)
+"""Rows, columns and warps of schedules that stream the weights."""
+SHARED = {
+    8: (
+        (16, 32, 256, 4, 4),
+        (16, 32, 128, 4, 6),
+        (16, 64, 128, 4, 4),
+        (16, 64, 256, 4, 3),
+        (16, 16, 512, 4, 3),
+        (16, 16, 256, 2, 4),
+    ),
+    64: (
+        (64, 64, 128, 4, 4),
+        (64, 32, 256, 4, 3),
+        (64, 32, 128, 4, 4),
+        (64, 64, 256, 4, 3),
+        (64, 128, 128, 8, 3),
+        (64, 128, 128, 4, 3),
+    ),
+}
+"""Rows, columns, depth, warps and stages, by tokens, of those that share them."""
+
+
+def model_cases() -> Iterator[Case]:
+    """All of them."""
+    for by in ("rows", "blocks"):
+        yield from _streamed(by)
+        yield from _shared(by)
+    yield from _experts()
+
+
+def _by(by: str, bk: int) -> dict[str, int]:
+    """The static parameter for so many columns at a time: by blocks they are counted in blocks."""
+    return {"BK": bk if by == "rows" else bk // 128}
+
+
+def _streamed(by: str) -> Iterator[Case]:
+    from zellige.ir.dtypes import bf16
+    from zellige.kernels import fp8
+
+    products: tuple[tuple[str, str, dict[str, Any], dict[str, int], tuple[str, ...]], ...] = (
+        ("qkv", "norm_linear", {"Y": bf16}, dict(N=QKV, D=D), ("w", "scale")),
+        ("o", "residual", {}, dict(N=D, D=D), ("w", "scale")),
+        ("up", "norm_swiglu", {}, dict(F=F, D=D), ("gate", "up", "gate_scale", "up_scale")),
+        ("down", "residual", {}, dict(N=D, D=F), ("w", "scale")),
+    )
+    for name, kernel, dtypes, dims, weights in products:
+        for bn, bk, warps in STREAMED:
+            if bk > dims["D"] or (name == "up" and bn > 4):
+                continue
+            for suffix, streamed in (("", frozenset()), ("-first", frozenset(w for w in weights if "scale" not in w))):
+                options = Options(num_warps=warps, pdl=True, constant=frozenset((*weights, "g")), streamed=streamed)
+                yield Case(
+                    "fp8_step", f"{by} T1 {name}", f"{bn}-{bk}-w{warps}{suffix}", getattr(fp8, f"{kernel}_by_{by}"),
+                    dict(BN=bn, **_by(by, bk)), dict(T=1, **dims), options, dtypes,
+                )  # fmt: skip
+
+
+def _shared(by: str) -> Iterator[Case]:
+    from zellige.ir.dtypes import bf16
+    from zellige.kernels import fp8
+    from zellige.llm.models.products import split
+
+    for tokens, tiles in SHARED.items():
+        (o_parts, o_depth), (down_parts, down_depth) = split(tokens, D, D), split(tokens, D, F)
+        products: tuple[tuple[str, str, dict[str, Any], dict[str, int], dict[str, int]], ...] = (
+            ("qkv", "linear", {"Y": bf16}, dict(N=QKV, D=D), {}),
+            ("o", "parts", {}, dict(N=D, D=D, PARTS=o_parts), dict(DEPTH=o_depth)),
+            ("up", "swiglu", {}, dict(F=F, D=D), {}),
+            ("down", "parts", {}, dict(N=D, D=F, PARTS=down_parts), dict(DEPTH=down_depth)),
+        )
+        for name, kernel, dtypes, dims, statics in products:
+            for bm, bn, bk, warps, stages in tiles:
+                if by == "blocks" and bk != 128:
+                    continue
+                weights = ("gate", "up", "gate_scale", "up_scale") if name == "up" else ("w", "scale")
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
+                depth = {"BK": bk} if by == "rows" else {}
+                yield Case(
+                    "fp8_step", f"{by} T{tokens} {name}", f"{bn}-{bk}-w{warps}-s{stages}", getattr(fp8, f"{kernel}_by_{by}"),
+                    dict(BM=bm, BN=bn, **depth, **statics), dict(T=tokens, **dims), options, dtypes,
+                )  # fmt: skip
+
+
+def _experts() -> Iterator[Case]:
+    from zellige.kernels import gpu_moe, moe
+
+    sizes = dict(E=128, C=8)
+    for tokens in (1, 8):
+        for bn, bk, warps in (
+            (1, 2048, 4),
+            (1, 2048, 8),
+            (2, 1024, 4),
+            (2, 1024, 8),
+            (2, 2048, 8),
+            (4, 512, 4),
+            (4, 1024, 8),
+        ):
+            for suffix, streamed in (("", frozenset()), ("-first", frozenset(("gate", "up")))):
+                options = Options(num_warps=warps, pdl=True, constant=frozenset(("gate", "up", "g")), streamed=streamed)
+                yield Case(
+                    "experts_step", f"T{tokens} up", f"{bn}-{bk}-w{warps}{suffix}", moe.expert_norm_swiglu,
+                    dict(BN=bn, BK=bk), dict(T=tokens, F=768, D=2048, **sizes), options,
+                )  # fmt: skip
+        for bn, bk, warps in (
+            (1, 256, 4),
+            (1, 256, 8),
+            (1, 1024, 8),
+            (2, 256, 4),
+            (2, 256, 8),
+            (2, 128, 4),
+            (4, 256, 8),
+            (4, 128, 4),
+        ):
+            for suffix, streamed in (("", frozenset()), ("-first", frozenset(("down",)))):
+                options = Options(num_warps=warps, pdl=True, constant=frozenset(("down",)), streamed=streamed)
+                yield Case(
+                    "experts_step", f"T{tokens} down", f"{bn}-{bk}-w{warps}{suffix}", moe.expert_residual,
+                    dict(BN=bn, BK=bk), dict(T=tokens, N=2048, F=768, **sizes), options,
+                )  # fmt: skip
+        for warps in (1, 2, 4):
+            yield Case(
+                "experts_step", f"T{tokens} route", f"w{warps}", moe.route, {}, dict(T=tokens, **sizes), Options(num_warps=warps, pdl=True)
+            )  # fmt: skip
+    for bp, warps in ((32, 4), (64, 8), (64, 16), (32, 16), (16, 8)):
+        yield Case(
+            "experts_step", "T64 align", f"{bp}-w{warps}", gpu_moe.align, dict(BP=bp), dict(PAIRS=512, E=128),
+            Options(num_warps=warps, pdl=True)
+        )  # fmt: skip

@@ -1,0 +1,248 @@
+"""Answers as they come: `Stream` for a thread that waits, `AsyncStream` for asyncio; and what is left when they are over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from zellige.diagnostics import InternalError
+from zellige.llm.requests import Event, FinishEvent, FinishReason, TokenEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds, and tokens a second. Prefill ends with the first token; decode is the rest."""
+
+    prefill_s: float
+    decode_s: float
+    prefill_tok_s: float
+    decode_tok_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished answer. `logprobs` (natural log) has an entry per token where the request asked for them."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[float, ...] | None
+    cached_tokens: int
+    timings: Timings
+
+
+class Source(Protocol):
+    """Where the events of requests come from; any thread may ask."""
+
+    def next_event(self, number: int) -> Event:
+        """The next event of one request; runs steps until there is one."""
+
+    def ready(self, number: int) -> Event | None:
+        """The next event of one request if it is there already."""
+
+    def advance(self) -> None:
+        """Runs one step and keeps what came of it for whom it concerns."""
+
+    def cancel(self, number: int) -> list[Event]:
+        """Ends a request now, if it has not ended, and forgets it."""
+
+
+class Stream:
+    """The answer to one request as it comes. After the last token `completion` holds the whole."""
+
+    def __init__(self, source: Source, number: int, prompt_ids: tuple[int, ...]) -> None:
+        self._source = source
+        self._number = number
+        self._prompt_ids = prompt_ids
+        self._tokens: list[TokenEvent] = []
+        self._text: list[str] = []
+        self._started = time.perf_counter()
+        self._first: float | None = None
+        self._last = self._started
+        self.completion: Completion | None = None
+
+    def __iter__(self) -> Iterator[TokenEvent]:
+        return self
+
+    def __next__(self) -> TokenEvent:
+        """The next token. The last text, held back for a stop string, comes as an event with token id -1."""
+        if self.completion is not None:
+            raise StopIteration
+        token = self.take(self._source.next_event(self._number))
+        if token is None:
+            raise StopIteration
+        return token
+
+    @property
+    def tokens(self) -> int:
+        """How many have come."""
+        return len(self._tokens)
+
+    def take(self, event: Event) -> TokenEvent | None:
+        """Note the request's next event; gives what to show of it, None at the end. Raises the error of a failed request."""
+        if isinstance(event, TokenEvent):
+            self._last = time.perf_counter()
+            self._first = self._first or self._last
+            self._tokens.append(event)
+            self._text.append(event.text)
+            return event
+        assert isinstance(event, FinishEvent)
+        self._source.cancel(self._number)
+        self._complete(event.reason, event.text, event.cached_tokens)
+        if event.error is not None:
+            raise event.error
+        return TokenEvent(self._number, -1, event.text) if event.text else None
+
+    def take_ready(self) -> None:
+        """Note all events that are there already, without waiting. Raises the error of a failed request."""
+        while self.completion is None and (event := self._source.ready(self._number)) is not None:
+            self.take(event)
+
+    def finish(self) -> Completion:
+        """Run to the end and return the whole answer."""
+        for _ in self:
+            pass
+        assert self.completion is not None
+        return self.completion
+
+    def close(self) -> Completion:
+        """Stop now; what came so far is the answer, with finish reason "cancelled"."""
+        if self.completion is None:
+            events = self._source.cancel(self._number)
+            ends = [event for event in events if isinstance(event, FinishEvent)]
+            self._complete("cancelled", "".join(e.text for e in ends), sum(e.cached_tokens for e in ends))
+        assert self.completion is not None
+        return self.completion
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self.completion is None:
+            self._source.cancel(self._number)
+
+    def _complete(self, reason: FinishReason, tail: str, cached: int) -> None:
+        self._text.append(tail)
+        logprobs = [event.logprob for event in self._tokens if event.logprob is not None]
+        self.completion = Completion(
+            prompt_ids=self._prompt_ids,
+            token_ids=tuple(event.token_id for event in self._tokens),
+            text="".join(self._text),
+            finish_reason=reason,
+            logprobs=tuple(logprobs) if len(logprobs) == len(self._tokens) and logprobs else None,
+            cached_tokens=cached,
+            timings=self._timings(cached),
+        )
+
+    def _timings(self, cached: int) -> Timings:
+        first = self._first or time.perf_counter()
+        prefill, decode = first - self._started, max(self._last - first, 0.0)
+        after_first = max(len(self._tokens) - 1, 0)
+        return Timings(
+            prefill_s=prefill,
+            decode_s=decode,
+            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if prefill else 0.0,
+            decode_tok_s=after_first / decode if decode else 0.0,
+        )
+
+
+class Pump:
+    """Runs steps in a worker thread for as long as somebody awaits an event, and wakes those for whom one came.
+
+    One event loop at a time may use it."""
+
+    def __init__(self, source: Source, busy: Callable[[], bool]) -> None:
+        self._source = source
+        self._busy = busy
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._found: dict[int, Event] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def event(self, number: int) -> Event:
+        """The next event of one request."""
+        event = self._source.ready(number)
+        if event is not None:
+            return event
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._found.pop(number, None)
+            raise
+        finally:
+            self._waiting.pop(number, None)
+        return self._found.pop(number)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            try:
+                if not self._busy():
+                    raise InternalError("events are awaited, but no request is unfinished")
+                await asyncio.to_thread(self._source.advance)
+            except BaseException as error:
+                for future in self._waiting.values():
+                    if not future.done():
+                        future.set_exception(error)
+                return
+            for number, future in list(self._waiting.items()):
+                if not future.done() and (event := self._source.ready(number)) is not None:
+                    self._found[number] = event
+                    future.set_result(None)
+            await asyncio.sleep(0)  # those who were woken run, and may wait again, before the next step
+
+
+class AsyncStream:
+    """`Stream` for asyncio: `async for piece in stream`. Cancelling the task that reads it cancels the request."""
+
+    def __init__(self, stream: Stream, number: int, pump: Pump) -> None:
+        self._stream = stream
+        self._number = number
+        self._pump = pump
+
+    @property
+    def completion(self) -> Completion | None:
+        """The whole answer, once it is over."""
+        return self._stream.completion
+
+    def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        """The next token. The last text, held back for a stop string, comes as an event with token id -1."""
+        if self._stream.completion is not None:
+            raise StopAsyncIteration
+        try:
+            token = self._stream.take(await self._pump.event(self._number))
+        except asyncio.CancelledError:
+            self._stream.close()
+            raise
+        if token is None:
+            raise StopAsyncIteration
+        return token
+
+    async def finish(self) -> Completion:
+        """Run to the end and return the whole answer."""
+        async for _ in self:
+            pass
+        assert self._stream.completion is not None
+        return self._stream.completion
+
+    async def aclose(self) -> Completion:
+        """Stop now; what came so far is the answer, with finish reason "cancelled"."""
+        return self._stream.close()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
