@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_model import GGUF_KINDS, WIDTH, tensor_shapes, vocabulary, write_tiny_gguf
+from tiny_model import WIDTH, tensor_shapes, vocabulary, write_tiny_gguf
 
 from zellige.diagnostics import ZelligeError
 from zellige.kernels.finite import count_not_finite
@@ -42,7 +42,7 @@ def assert_reads_like_the_gguf_package(path: Path) -> None:
         np.testing.assert_array_equal(mine.data.reshape(-1), np.asarray(tensor.data).reshape(-1).view(np.uint8))
 
 
-@pytest.mark.parametrize("kind", GGUF_KINDS)
+@pytest.mark.parametrize("kind", SUPPORTED_KINDS)
 def test_every_supported_kind_reads_like_the_gguf_package(tmp_path: Path, kind: str) -> None:
     path = write_tiny_gguf(tmp_path / "m.gguf", kind=kind, width=256, ffn=256)
     assert_reads_like_the_gguf_package(path)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy_llama import NumpyLlama
-from tiny_model import GGUF_KINDS, write_tiny_gguf
+from tiny_model import write_tiny_gguf
 
 from zellige.llm.api import LLM
 from zellige.llm.runner import KernelRunner
 from zellige.llm.sampling import SamplingParams
-from zellige.llm.weights.model_file import open_model
+from zellige.llm.weights.model_file import SUPPORTED_KINDS, open_model
 
 IDS = np.random.default_rng(5).integers(3, 260, 40).tolist()
 BF16 = 0.1
@@ -43,7 +43,7 @@ def test_mixed_formats_run_as_their_dequantised_weights_do(tmp_path: Path, kind)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", GGUF_KINDS)
+@pytest.mark.parametrize("kind", SUPPORTED_KINDS)
 def test_every_format_runs_as_its_dequantised_weights_do(tmp_path: Path, kind: str) -> None:
     agree(write_tiny_gguf(tmp_path / "m.gguf", kind=kind, width=256, ffn=256, seed=3))
 

@@ -11,11 +11,7 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import quantize
 from tests.kernels.quantised import random_blocks
 
-from zellige.llm.weights.model_file import SUPPORTED_KINDS
-
 WIDTH, LAYERS, HEADS, KV_HEADS, HEAD_DIM, FFN, CONTEXT = 64, 2, 4, 2, 16, 96, 256
-GGUF_KINDS = [kind for kind in SUPPORTED_KINDS if kind in GGMLQuantizationType.__members__]
-"""Element types that the engine reads and GGUF has."""
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["t h", "th e", "Ġ the", "i n", "Ġ a", "e r", "o n", "Ġ Ġ", "1 2", "12 3"]
 TEMPLATE = (
