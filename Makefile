@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: chat test test-fast golden lint check clean help
+.PHONY: chat test test-fast golden lint check bench-cpu clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,6 +41,11 @@ lint: $(DEV_READY)  ## style and types
 
 check: $(READY)  ## prove every kernel of the library
 	$(BIN)/zellige audit
+
+PEER ?= $(BIN)/python
+bench-cpu: $(READY)  ## CPU kernels against PyTorch and NumPy, and MODEL=file.gguf against llama.cpp; PEER=python that has those
+	$(BIN)/python benchmarks/cpu/peers.py --peer $(PEER) $(if $(MODEL),--model $(MODEL))
+	$(if $(MODEL),$(BIN)/python benchmarks/cpu/versus_llama.py $(MODEL) --peer $(PEER))
 
 clean:  ## remove the environment
 	rm -rf $(VENV)

@@ -5,22 +5,26 @@
 The peer is llama-cpp-python, built for this machine (AVX-512, VNNI, BF16); ``--peer`` names the interpreter that has it,
 if not this one. Both choose the likeliest token on the host after every step. A turn is one measurement of each side; the ratio of
 a row is the median of the turns' ratios, its spread their range. Waits for the other processes of the machine to calm
-down, ``--patience`` seconds a row at most, and says what the load was.
+down, ``--patience`` seconds a row at most, and says what the load was. ``--busy`` measures processor time of one thread each,
+for a machine that never calms down.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
-THREADS = 2
+from turns import Worker, machine, serve, wait_until_calm
+
+BUSY = "--busy" in sys.argv
+"""Whether the machine has other work: then one thread each, and processor time instead of wall time."""
+THREADS = 1 if BUSY else 2
+CLOCK = time.process_time if BUSY else time.perf_counter
 CONTEXT = 8192
 BATCH, BATCH_PROMPT = 8, 64
 
@@ -67,25 +71,25 @@ class Ours:
         self._streams: list[Any] = []
 
     def prefill(self, tokens: int, seed: int) -> float:
-        begun = time.perf_counter()
+        begun = CLOCK()
         self._llm.generate([prompt_ids(tokens, seed)], self._one)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def start(self, tokens: int, sequences: int, seed: int) -> float:
-        begun = time.perf_counter()
+        begun = CLOCK()
         for stream in self._streams:
             stream.close()
         self._streams = [self._llm.stream(prompt_ids(tokens, seed + i), self._greedy) for i in range(sequences)]
         for stream in self._streams:
             next(stream)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def steps(self, count: int) -> float:
-        begun = time.perf_counter()
+        begun = CLOCK()
         for _ in range(count):
             for stream in self._streams:
                 next(stream)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def resident(self) -> float:
         return resident_bytes()
@@ -148,94 +152,28 @@ class Peer:
     def prefill(self, tokens: int, seed: int) -> float:
         context, ids = self._context(1), prompt_ids(tokens, seed)
         self._clear(context)
-        begun = time.perf_counter()
+        begun = CLOCK()
         self._prompt(context, ids, 0)
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def start(self, tokens: int, sequences: int, seed: int) -> float:
         context = self._context(sequences)
         self._clear(context)
-        begun = time.perf_counter()
+        begun = CLOCK()
         self._last = [self._prompt(context, prompt_ids(tokens, seed + i), i) for i in range(sequences)]
         self._sequences, self._position = sequences, tokens
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def steps(self, count: int) -> float:
         context = self._context(self._sequences)
-        begun = time.perf_counter()
+        begun = CLOCK()
         for _ in range(count):
             self._last = self._decode(context, [(token, self._position, i, True) for i, token in enumerate(self._last)])
             self._position += 1
-        return time.perf_counter() - begun
+        return CLOCK() - begun
 
     def resident(self) -> float:
         return resident_bytes()
-
-
-def serve(kind: str, path: str) -> None:
-    """A worker: one JSON request a line on standard input, one JSON number a line on standard output."""
-    side: Side = Ours(path) if kind == "ours" else Peer(path)
-    print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
-        name, *arguments = json.loads(line)
-        print(json.dumps(getattr(side, name)(*arguments)), flush=True)
-
-
-class Worker:
-    """A side in a process of its own."""
-
-    def __init__(self, kind: str, python: str, path: str) -> None:
-        begun = time.perf_counter()
-        self._process = subprocess.Popen(
-            [python, __file__, path, "--serve", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._read()
-        self.ready_s = time.perf_counter() - begun
-
-    def _read(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a side ended early (exit status {self._process.wait()})")
-        return json.loads(line)
-
-    def call(self, name: str, *arguments: int) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([name, *arguments]) + "\n")
-        self._process.stdin.flush()
-        return float(self._read())
-
-    def end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def wait_until_calm(patience: float) -> None:
-    """Returns when the processors have been idle for a second (our two sides sleep now), or after ``patience`` seconds."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and busy_share(1.0) > 0.06:
-        time.sleep(1.0)
-
-
-def busy_share(seconds: float) -> float:
-    """The share of processor time that was used in the next ``seconds``."""
-
-    def read() -> tuple[int, int]:
-        fields = [int(f) for f in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        return sum(fields), fields[3] + fields[4]
-
-    total, idle = read()
-    time.sleep(seconds)
-    total_after, idle_after = read()
-    return 1.0 - (idle_after - idle) / max(1, total_after - total)
-
-
-def machine() -> str:
-    """The processor, its threads, and the load."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return f"{name}, {len(os.sched_getaffinity(0))} threads, load {os.getloadavg()[0]:.2f}"
 
 
 class Table:
@@ -247,7 +185,8 @@ class Table:
 
     def row(self, title: str, call: list[tuple[Any, ...]], work: float, turns: int, unit: str = "tok/s") -> None:
         """``call`` is made once a turn on each side, in changing order; ``work`` units are done in the seconds it returns."""
-        wait_until_calm(self._patience)
+        if not BUSY:
+            wait_until_calm(self._patience)
         seconds: tuple[list[float], list[float]] = ([], [])
         for turn in range(turns):
             name, *arguments = call[turn % len(call)]
@@ -273,15 +212,19 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--peer", default=sys.executable, help="interpreter that has llama-cpp-python")
     parser.add_argument("--only", default="memory,ttft,decode,prefill,batch,long", help="rows to measure")
+    parser.add_argument("--busy", action="store_true", help="one thread each, processor time: where other work runs")
     parser.add_argument("--quick", action="store_true", help="fewer turns")
     parser.add_argument("--patience", type=float, default=300.0, help="seconds to wait for a calm machine before a row")
     parser.add_argument("--serve", choices=("ours", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        return serve(options.serve, options.model)
+        return serve(Ours(options.model) if options.serve == "ours" else Peer(options.model))
     only, turns = set(options.only.split(",")), 3 if options.quick else 9
     print(machine())
-    ours, peer = Worker("ours", sys.executable, options.model), Worker("peer", options.peer, options.model)
+    sides = (sys.executable, "ours"), (options.peer, "peer")
+    ours, peer = (
+        Worker(python, __file__, options.model, *["--busy"] * BUSY, "--serve", kind) for python, kind in sides
+    )
     print(f"ready after {ours.ready_s:.2f} s (ours), {peer.ready_s:.2f} s (llama.cpp); {THREADS} threads each")
     print("\n| | ours | llama.cpp | | ratio | its spread | turns |\n|---|---|---|---|---|---|---|")
     table = Table(ours, peer, patience=options.patience)

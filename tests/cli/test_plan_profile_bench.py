@@ -170,3 +170,45 @@ def test_a_size_that_is_none_raises() -> None:
 def test_help_has_examples(command: tuple[str, ...]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Examples:" in result.output and f"zellige {' '.join(command)}" in result.output
+
+
+# --- tune
+def test_tuning_keeps_the_fastest_tile_of_each_size_and_later_runs_use_it(tiny_path, tmp_path, monkeypatch) -> None:
+    from zellige.cli import tune
+    from zellige.runtime import cpu_tuned
+
+    monkeypatch.setenv("ZELLIGE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tune, "TOKENS", (8,))
+    cpu_tuned.measured.cache_clear()
+    try:
+        report = json.loads(run("tune", tiny_path, "--json").stdout)
+        assert report["entries"] and not report["stopped"]
+        assert {e["kernel"] for e in report["entries"]} == {"linear_matrix", "linear_matrix_add", "swiglu_matrix"}
+        for entry in report["entries"]:
+            assert cpu_tuned.statics(entry["kernel"], entry["dims"]) == entry["statics"]
+    finally:
+        cpu_tuned.measured.cache_clear()
+
+
+def test_tuning_that_is_interrupted_keeps_what_it_found(tiny_path, tmp_path, monkeypatch) -> None:
+    from zellige.cli import tune
+    from zellige.runtime import cpu_tuned
+
+    monkeypatch.setenv("ZELLIGE_CACHE_DIR", str(tmp_path))
+    cpu_tuned.measured.cache_clear()
+    seen = []
+
+    def measured(case):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(case)
+        return {"kernel": case.kernel.name, "dims": case.dims, "statics": case.statics, "us": 2.0 - len(seen)}
+
+    monkeypatch.setattr(tune, "measured", measured)
+    try:
+        result = run("tune", tiny_path, "--json")
+        assert result.exit_code == 130
+        assert json.loads(result.stdout)["stopped"] is True
+        assert cpu_tuned.statics(seen[1].kernel.name, seen[1].dims) == seen[1].statics
+    finally:
+        cpu_tuned.measured.cache_clear()

@@ -216,7 +216,9 @@ def test_a_thousand_short_requests_leave_nothing_behind() -> None:
 
 
 def test_a_full_prefix_cache_delays_nobody_while_steps_run_ahead() -> None:
-    runner = LedgerRunner(num_pages=288, lookahead=True)  # of 4 tokens: 32 requests of 8 pages, and a page more for each
+    runner = LedgerRunner(
+        num_pages=288, lookahead=True
+    )  # of 4 tokens: 32 requests of 8 pages, and a page more for each
     engine = Engine(runner, None, max_sequences=32, max_step_tokens=128)
     steps = []
     for first in range(4):

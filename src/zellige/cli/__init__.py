@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "draw": ("zellige.cli.draw", "draw", "A picture of which program writes what."),
     "plan": ("zellige.cli.plan", "plan", "What of a model fits into memory."),
     "profile": ("zellige.cli.profile", "profile", "Where the time of a step goes."),
+    "tune": ("zellige.cli.tune", "tune", "Measure tiles on this machine and keep the fastest."),
     "bench": ("zellige.cli.bench", "bench", "Measure this machine, or a model on it."),
     "score": ("zellige.cli.score", "score", "Log-probabilities of given token ids."),
 }

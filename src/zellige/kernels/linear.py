@@ -12,8 +12,13 @@ from zellige.kernels.weights import W
 
 T, N, K = zl.dims("T N K")
 
-TILES = [{"BM": 64, "BN": 64}, {"BM": 64, "BN": 32}, {"BM": 16, "BN": 32}, {"BM": 8, "BN": 32}]
-"""Tiles of the ``*_matrix`` schedules: large ones for many tokens, thin ones where a few tokens share the weights."""
+TILES = [
+    {"BM": 128, "BN": 64}, {"BM": 128, "BN": 32}, {"BM": 64, "BN": 64}, {"BM": 64, "BN": 32}, {"BM": 16, "BN": 64},
+    {"BM": 16, "BN": 32}, {"BM": 8, "BN": 64}, {"BM": 8, "BN": 32},
+]  # fmt: skip
+"""Tiles of the ``*_matrix`` schedules: large ones for many tokens, thin ones where a few tokens share the weights.
+
+Which one runs is looked up by size (``runtime/cpu_tuned.py``); `zellige tune` measures them."""
 
 
 @zl.inline

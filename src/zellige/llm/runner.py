@@ -88,7 +88,7 @@ class KernelRunner:
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self._pages = -(-max_context // page_size)
         self._file = model
-        tensors = {name: _weight(weight) for name, weight in model.tensors.items()}
+        tensors = {name: weight_tensor(weight) for name, weight in model.tensors.items()}
         factors = tensors.get("rope_freqs.weight")
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
@@ -279,7 +279,7 @@ class KernelRunner:
             row_argmax[rows[places]] = best.numpy()
 
 
-def _weight(weight: Any) -> Tensor:
+def weight_tensor(weight: Any) -> Tensor:
     """A weight of the model file over its mapped bytes; vectors (norms, biases) as f32, which the kernels take."""
     if weight.kind in ALL:
         return borrow(weight.data, ALL[weight.kind], weight.shape)

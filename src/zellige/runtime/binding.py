@@ -181,7 +181,8 @@ class Binder:
         told = {name: int(given[name]) for name in self._dims if name in given}
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
-            return {k: v for k, v in executor.statics(self.name, dims).items() if k not in keywords}
+            preferred = executor.statics(self.name, dims)
+            return {k: v for k, v in preferred.items() if k in statics and k not in keywords}
 
         made = make_plan(self.name, self.signature, held, statics, told, prefer, self._instance)
         with self._lock:

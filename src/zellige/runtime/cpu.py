@@ -198,8 +198,10 @@ class CpuExecutor:
         return lambda: held
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
-        """Static parameters that suit these sizes: the kernel's own defaults."""
-        return {}
+        """Static parameters that suit these sizes: measured on this machine (`zellige tune`), or good ones for its kind."""
+        from zellige.runtime import cpu_tuned
+
+        return cpu_tuned.statics(kernel, dims, self.target)
 
     # --- launches
     def prepared(self, binding: Binding) -> PreparedPlan:

@@ -72,7 +72,12 @@ def inhabited(param: ArrayParam, extent: ExtentTerm) -> Bool:
     """What it means that every element of an argument keeps its contract as the launch begins, in terms of dims alone: if
     there is an element, there is a number that it can be."""
     contract = param.contract
-    if contract is None or contract.optional or contract.kind is not ContractKind.INDEX or param.role not in (Role.IN, Role.MUT):
+    if (
+        contract is None
+        or contract.optional
+        or contract.kind is not ContractKind.INDEX
+        or param.role not in (Role.IN, Role.MUT)
+    ):
         return terms.true()
     some = terms.conjunction(terms.lt(0, extent(e)) for e in param.shape)
     return terms.implies(some, terms.lt(0, extent(contract.bound)))

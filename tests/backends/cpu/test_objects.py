@@ -16,7 +16,7 @@ from zellige.backends.cpu.compile import compile, listing
 from zellige.backends.cpu.target import target
 from zellige.diagnostics import ZelligeError
 
-M = zl.dims("M")
+M, N, K = zl.dims("M N K")
 
 
 @zl.kernel
@@ -115,3 +115,18 @@ def test_a_shape_that_is_not_fixed_is_refused():
     with pytest.raises(ZelligeError, check=lambda error: error.code == "ZL0519") as caught:
         compile(whole.lower({}, {}), {}, cache=None)
     assert "depends on M" in caught.value.message
+
+
+@zl.kernel
+def product(a: zl.In[zl.bf16, M, K], w: zl.In[zl.bf16, N, K], *, y: zl.Out[zl.f32, M, N], BM: zl.Static = 64):
+    rows = zl.grid(M.tiles(BM))
+    y[rows, :] = zl.dot(a[rows, :], w[:, :].T)
+
+
+def test_each_target_multiplies_bf16_with_the_best_instruction_that_it_has():
+    function = product.lower({"BM": 64}, {})
+    names = ("amx", "avx512bf16", "avx512")
+    texts = {name: listing(function, {"N": 64, "K": 64}, name).asm_text for name in names}
+    assert "tdpbf16ps" in texts["amx"] and "ldtilecfg" in texts["amx"] and "tilerelease" in texts["amx"]
+    assert "vdpbf16ps" in texts["avx512bf16"] and "tdpbf16ps" not in texts["avx512bf16"]
+    assert "dpbf16ps" not in texts["avx512"] and "vfmadd" in texts["avx512"]

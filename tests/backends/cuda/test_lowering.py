@@ -81,11 +81,12 @@ def test_library_attention_agrees() -> None:
     arrays = {
         "q": normal(b, hk, g, hd), "keys": normal(blocks, page, hk, hd, dtype=np.float16),
         "values": normal(blocks, page, hk, hd, dtype=np.float16), "table": rng.permutation(blocks).astype(np.int32).reshape(b, pages),
-        "length": np.array([0, 5, 12], np.int32), "out": np.full((b, hk, g, hd), np.nan, np.float32),
+        "length": np.array([0, 5, 12], np.int32), "part": np.full((b, hk, 2, g, hd), np.nan, np.float32),
+        "best_of": np.full((b, hk, 2, g), np.nan, np.float32), "total_of": np.full((b, hk, 2, g), np.nan, np.float32),
     }  # fmt: skip
-    dims = {"B": b, "HK": hk, "G": g, "HD": hd, "NB": blocks, "P": page, "PAGES": pages}
+    dims = {"B": b, "HK": hk, "G": g, "HD": hd, "NB": blocks, "P": page, "PAGES": pages, "WAYS": 2}
     compare(
-        function_of(attention.attention_decode, BS=8),
+        function_of(attention.attention_decode_parts, BS=8, W=2),
         dims,
         arrays,
         {"scale": 0.25},

@@ -24,7 +24,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.ops import BinaryOp, Value
 from zellige.ir.types import Role
 
-_LINE, _PAGE = 64, 4096
+_LINE, _CROWDED = 64, 4096
 
 
 def contiguous_axis(ctx: Context, value: Value) -> int:
@@ -204,8 +204,8 @@ def _in_array(ctx: Context, value: Value, product: Product, *, transpose: bool) 
     size = product.packed.bits // 8
     if not isinstance(row, int) or spans[-1] is None or spans[-1][1] != 1 or usable == FALSE:
         return None
-    if product.form.in_panels and row * size % _PAGE == 0:
-        return None  # sixteen rows in one set of the cache
+    if product.form.in_panels and row * size % _CROWDED == 0:
+        return None  # rows at such distances share so few sets of the cache that they drive each other out
     return _Borrowed(e.offset(array.pointer, e.mul(offset, size), inbounds=False), row, usable)
 
 

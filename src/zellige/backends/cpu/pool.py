@@ -220,8 +220,8 @@ def _native_functions() -> _Native:
 
 
 def cache_folder() -> Path:
-    """Where compiled objects are kept: under ZELLIGE_CACHE, or the user's cache folder."""
-    root = os.environ.get("ZELLIGE_CACHE")
+    """Where compiled objects are kept: under ZELLIGE_CACHE_DIR, or in the user's cache folder."""
+    root = os.environ.get("ZELLIGE_CACHE_DIR")
     if root:
         return Path(root) / "cpu"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zellige" / "cpu"

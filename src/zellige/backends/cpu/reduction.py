@@ -260,7 +260,8 @@ def _rows(
         lanes //= 2
     unroll = 1
     registers = max(1, lanes // ctx.target.lanes)
-    while unroll * 2 * count * registers <= ctx.target.vectors // 4 and unroll * 2 * lanes <= extent:
+    accumulators = ctx.target.vectors // (4 if period == 1 else 8)  # unpacking gives additions time enough
+    while unroll * 2 * count * registers <= accumulators and unroll * 2 * lanes <= extent:
         unroll *= 2
     width = len(reducer.start(0))
 

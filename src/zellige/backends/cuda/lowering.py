@@ -465,7 +465,9 @@ class Lowering:
             arguments.append('input_precision="ieee"')
         if op.a.type.dtype.is_float and op.a.type.dtype.bits == 8:
             depth = self.padding.extent(op.a, rank - 1)
-            if not (self._is_zero(op.acc) and depth <= operators.SUMMED_BY_THE_UNITS):  # else the whole sum is that short
+            if not (
+                self._is_zero(op.acc) and depth <= operators.SUMMED_BY_THE_UNITS
+            ):  # else the whole sum is that short
                 arguments.append(f"max_num_imprecise_acc={min(depth, operators.SUMMED_BY_THE_UNITS)}")
         if op.acc.type.dtype is not dtypes.f32:
             arguments.append(f"out_dtype={self.x.dtype(op.acc)}")

@@ -5,13 +5,18 @@ What a layer computes is `_layer`; each line is a call of a verified kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from zellige import f16, f32
-from zellige.kernels.attention import attention_decode, attention_prefill
+from zellige.kernels.attention import (
+    DECODE_WAYS,
+    attention_decode_combine,
+    attention_decode_parts,
+    attention_prefill,
+)
 from zellige.kernels.embedding import embed
 from zellige.kernels.linear import (
     add_bias,
@@ -37,20 +42,18 @@ class Schedule:
     linear_add: Kernel
     swiglu: Kernel
     rows: int | None = None
-    """Most tokens it is meant for."""
-    tiles: Mapping[str, int] = field(default_factory=dict)
-    """Static parameters of the kernels, where not their defaults."""
+    """Most tokens it is meant for. Tiles are looked up for as many, by the executor."""
 
 
 VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector, 3)
-THIN = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, 8, {"BM": 8, "BN": 32})
-SMALL = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, 16, {"BM": 16, "BN": 32})
-MATRIX = Schedule(linear_matrix, linear_matrix_add, swiglu_matrix)
+THIN, SMALL, MEDIUM, MATRIX = (
+    Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, rows) for rows in (8, 16, 64, None)
+)
 
 
 def schedule_for(tokens: int) -> Schedule:
     """The quickest schedule for a pass over so many tokens."""
-    return next((s for s in (VECTOR, THIN, SMALL) if s.rows is not None and tokens <= s.rows), MATRIX)
+    return next((s for s in (VECTOR, THIN, SMALL, MEDIUM) if s.rows is not None and tokens <= s.rows), MATRIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +112,21 @@ class Workspace:
     values: Tensor  # f32 [T, HK * HD]
     attended: Tensor  # f32 [T, HK, G, HD]
     ffn: Tensor  # f32 [T, F]
+    parts: tuple[
+        Tensor, ...
+    ]  # f32 [T, HK, W, G, HD] and twice [T, HK, W, G], where each token is a sequence of its own
 
     @classmethod
-    def of(cls, config: ModelConfig, tokens: int) -> Workspace:
-        """Cleared memory for passes of at most ``tokens`` tokens."""
+    def of(cls, config: ModelConfig, tokens: int, *, sequences: bool) -> Workspace:
+        """Cleared memory for passes of at most ``tokens`` tokens, which are ``sequences`` of their own or all of one."""
         c = config
         queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
         widths = (c.width, c.width, queries, keys, keys)
-        attended = _cleared(tokens, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
-        return cls(*(_cleared(tokens, width) for width in widths), attended, _cleared(tokens, c.ffn_width))
+        groups = c.heads // c.kv_heads
+        attended = _cleared(tokens, c.kv_heads, groups, c.head_dim)
+        split = (tokens, c.kv_heads, DECODE_WAYS, groups)
+        parts = (_cleared(*split, c.head_dim), _cleared(*split), _cleared(*split)) if sequences else ()
+        return cls(*(_cleared(tokens, width) for width in widths), attended, _cleared(tokens, c.ffn_width), parts)
 
 
 def _cleared(*shape: int) -> Tensor:
@@ -140,7 +149,7 @@ class PackedDecoder:
 
     def forward(self, inputs: Inputs, schedule: Schedule) -> Tensor:
         """The hidden state after the last layer, f32 [T, D], before the final norm."""
-        room = Workspace.of(self.config, inputs.ids.shape[0])
+        room = Workspace.of(self.config, inputs.ids.shape[0], sequences=inputs.length is not None)
         embed(inputs.ids, self.weight("token_embd.weight"), y=room.hidden)
         for layer in range(self.config.layers):
             self._layer(layer, room, inputs, schedule)
@@ -155,9 +164,9 @@ class PackedDecoder:
             return self.weight(f"blk.{layer}.{name}.weight")
 
         rms_norm(h, w("attn_norm"), c.rms_eps, y=x)
-        use.linear(x, w("attn_q"), y=room.queries, **use.tiles)
-        use.linear(x, w("attn_k"), y=room.keys, **use.tiles)
-        use.linear(x, w("attn_v"), y=room.values, **use.tiles)
+        use.linear(x, w("attn_q"), y=room.queries)
+        use.linear(x, w("attn_k"), y=room.keys)
+        use.linear(x, w("attn_v"), y=room.values)
         if c.qkv_bias:
             for name, y in (("attn_q", room.queries), ("attn_k", room.keys), ("attn_v", room.values)):
                 add_bias(self.weight(f"blk.{layer}.{name}.bias"), y=y)
@@ -174,18 +183,22 @@ class PackedDecoder:
         )  # fmt: skip
         grouped, scale = q.reshape(tokens, c.kv_heads, groups, c.head_dim), c.head_dim**-0.5
         if inputs.length is not None:
-            attention_decode(grouped, keys, values, inputs.table, inputs.length, scale, out=room.attended)
+            part, best, total = room.parts
+            attention_decode_parts(
+                grouped, keys, values, inputs.table, inputs.length, scale, part=part, best_of=best, total_of=total
+            )
+            attention_decode_combine(part, best, total, out=room.attended)
         else:
             attention_prefill(grouped, keys, values, inputs.table, 0, scale, out=room.attended)
-        use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h, **use.tiles)
+        use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h)
         rms_norm(h, w("ffn_norm"), c.rms_eps, y=x)
-        use.swiglu(x, w("ffn_gate"), w("ffn_up"), y=room.ffn, **use.tiles)
-        use.linear_add(room.ffn, w("ffn_down"), h=h, **use.tiles)
+        use.swiglu(x, w("ffn_gate"), w("ffn_up"), y=room.ffn)
+        use.linear_add(room.ffn, w("ffn_down"), h=h)
 
     def logits(self, h: Tensor, schedule: Schedule) -> Tensor:
         """Logits f32 [B, V] of rows of hidden state f32 [B, D]."""
         head = "token_embd.weight" if self.config.tied_embeddings else "output.weight"
         x, y = _cleared(*h.shape), _cleared(h.shape[0], self.config.vocab_size)
         rms_norm(h, self.weight("output_norm.weight"), self.config.rms_eps, y=x)
-        schedule.linear(x, self.weight(head), y=y, **schedule.tiles)
+        schedule.linear(x, self.weight(head), y=y)
         return y

@@ -9,30 +9,24 @@ never change what is computed but for that order. ``benchmarks/gpu/choose.py`` w
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from zellige.backends.cuda.options import Options
+from zellige.runtime.schedules import Entry, Schedules
 
 UNMEASURED = "NVIDIA H100 80GB HBM3"
 """The device whose schedules serve those that have none."""
 
 
 @cache
-def _tables() -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Entries by device and kernel."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for file in resources.files("zellige.runtime.cuda").joinpath("schedules").iterdir():
-        if file.name.endswith(".json"):
-            held = json.loads(file.read_text())
-            table = found.setdefault(held["device"], {})
-            for entry in held["entries"]:
-                table.setdefault(entry["kernel"], []).append(entry)
-    return found
+def _tables() -> dict[str, Schedules]:
+    """Schedules by device."""
+    folder = resources.files("zellige.runtime.cuda").joinpath("schedules")
+    read = [Schedules.parse(file.read_text()) for file in folder.iterdir() if file.name.endswith(".json")]
+    return {table.device: table for table in read}
 
 
 def devices() -> list[str]:
@@ -40,12 +34,9 @@ def devices() -> list[str]:
     return sorted(_tables())
 
 
-def _nearest(kernel: str, dims: Mapping[str, int], device: str) -> dict[str, Any] | None:
-    def distance(entry: dict[str, Any]) -> float:
-        return sum(abs(math.log(max(dims.get(name, 1), 1) / size)) for name, size in entry["dims"].items())
-
-    own, others = (_tables().get(name, {}).get(kernel, []) for name in (device, UNMEASURED))
-    return min(own or others, key=distance, default=None)
+def _nearest(kernel: str, dims: Mapping[str, int], device: str) -> Entry | None:
+    found = (_tables()[name].nearest(kernel, dims) for name in (device, UNMEASURED) if name in _tables())
+    return next((entry for entry in found if entry is not None), None)
 
 
 def statics(kernel: str, dims: Mapping[str, int], device: str = UNMEASURED) -> dict[str, Any]:
