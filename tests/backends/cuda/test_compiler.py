@@ -201,7 +201,7 @@ PRODUCTS = {
     k.name: k for module in (gpu_linear, gpu_moe, gpu_quantised) for k in vars(module).values() if isinstance(k, Kernel)
 }
 MEASURED = [
-    (device, entry) for device in tuned.devices() for name in PRODUCTS for entry in tuned._tables()[device].get(name, [])
+    (device, entry) for device in tuned.devices() for name in PRODUCTS for entry in tuned._tables()[device].entries.get(name, ())
     if name not in {k.name for k in QWEN_KERNELS}
 ]  # fmt: skip
 
