@@ -24,9 +24,6 @@ WRONG: dict[str, tuple[str, str]] = {
         "obligations.contract_claims: no high end", "stored index, 2 (pairs)"),
     "stored values keep the contract: low end": (
         "obligations.contract_claims: no low end", "stored index that may be absent, 1 (pairs)"),
-    "updates keep no contract": (
-        "obligations.contract_claims: dropped `yield Claim(Kind.CONTRACT, 'ZL0405'",
-        "count (rejected_contract_of_an_accumulator)"),
     "operations inside loops and branches have obligations": (
         "obligations.operations: dropped `yield from operations(inner)`", "an iteration exists, so N is not 0, 1 (pairs)"),
     # overflow

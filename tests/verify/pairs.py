@@ -453,7 +453,6 @@ def k(o: zl.In[zl.Offsets[N], M + 1], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]
         """
 def k(x: zl.In[f32, N], *, o: zl.Out[zl.Offsets[N], zl.ceildiv(N, 16) + 1]):
     i = zl.grid((zl.ceildiv(N, 16) + 1).tiles(4))
-    o[i] = zl.minimum(⟨i * 16|i * 15|i * 16 + 1|i * 16 - 16 * (i % 2)⟩, N)
     o[i] = zl.minimum(⟨i * 16|i * 15|i * 16 + 1|i * 16 + 32 * (i % 2)⟩, N)
 """,
     ),
