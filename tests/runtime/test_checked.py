@@ -34,6 +34,7 @@ class Wrong(CpuExecutor):
 
         class Changed:
             name, guards, slots, entry_address = kernel.name, kernel.guards, kernel.slots, kernel.entry_address
+            claims = kernel.claims
 
             def num_programs(self, dims):
                 return kernel.num_programs(dims) + programs

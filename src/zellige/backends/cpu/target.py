@@ -116,6 +116,8 @@ def target(name: str = "host") -> Target:
             help=f"write {close[0]}",
         )
     cpu, wanted = _NAMED[name]
+    if _AMX[0] in wanted:
+        tiles_permitted()  # asked for, in case its code is run; as text it needs no permission
     chosen = f"{'aarch64' if cpu is _ARM else 'x86_64'}-unknown-linux-gnu"
     if triple.split("-")[0] in _ALIASES[chosen.split("-")[0]]:
         chosen = triple
