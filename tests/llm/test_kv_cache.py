@@ -175,3 +175,18 @@ def test_a_hot_prefix_does_not_grow_the_list_of_what_can_go() -> None:
     for _ in range(1000):
         pool.release(cache.match([1, 2, 3, 4, 5]))
     assert len(cache._evictable) < 100
+
+
+def test_an_evicted_page_is_free_at_once_unless_a_sequence_held_it_in_a_step_in_flight() -> None:
+    pool = PagePool(4, 2)
+    cache = PrefixCache(pool)
+    old = filled(pool, cache, [1, 2])
+    step = pool.begin_step()
+    recent = pool.allocate(1)
+    assert recent is not None
+    cache.insert([3, 4], recent)
+    pool.release(recent)  # by a sequence that may be in the step
+    assert cache.evict(2) == 2
+    assert pool.allocate(3) == [*old, 2, 3] and pool.retiring == 1
+    pool.complete_step(step)
+    assert pool.allocate(1) == recent

@@ -65,11 +65,6 @@ def lower(
                 "ZL0305", f"'{array.name}' is {array.role.value} and holds blocks of {array.dtype}, whose elements share bytes",
                 source.parameter(array.name), "store f16 or bf16, and quantise on the host",
             )  # fmt: skip
-        if array.contract and array.role is Role.ACC:
-            refuse(
-                "ZL0405", f"'{array.name}' is an Acc array with the contract {array.contract}, which no single update can keep",
-                source.parameter(array.name), f"declare it zl.Acc[{array.dtype}, …], and check the contract with zl.index(…) afterwards",
-            )  # fmt: skip
     builder.span = context.span
     with builder.block() as body:
         names: dict[str, object] = {name: ArrayRef(array) for name, array in arrays.items()}

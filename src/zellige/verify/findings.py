@@ -116,6 +116,12 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 "whoever reads the array relies on the contract without checking",
                 "store what is distinct by construction (the order of zl.sort, an index itself), or declare the output zl.Index[…]",
             )  # fmt: skip
+        case Kind.CONTRACT if claim.code == "ZL0405":
+            return (
+                f"an update of '{claim.array}', whose contract {claim.bound} it may break", "other programs update this element, too",
+                "what an update leaves depends on what other programs added",
+                f"declare {claim.array} a zl.Acc of plain integers, and check the contract afterwards with zl.index(…)",
+            )  # fmt: skip
         case Kind.CONTRACT:
             return (
                 f"a value stored to '{claim.array}' breaks its contract {claim.bound}", "this value can break the contract",

@@ -195,3 +195,25 @@ def test_too_much_shared_memory_is_refused_when_compiling() -> None:
 def test_schedules_survive_json() -> None:
     options = Options(descriptors=frozenset("ab"), multiples={"M": 16}, layouts={"a": (None, 1)}, persistent=1)
     assert Options.from_json(options.as_json()) == options
+
+
+PRODUCTS = {
+    k.name: k for module in (gpu_linear, gpu_moe, gpu_quantised) for k in vars(module).values() if isinstance(k, Kernel)
+}
+MEASURED = [
+    (device, entry) for device in tuned.devices() for name in PRODUCTS for entry in tuned._tables()[device].get(name, [])
+    if name not in {k.name for k in QWEN_KERNELS}
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("device", "entry"), MEASURED, ids=lambda v: v if isinstance(v, str) else f"{v['kernel']} {v['dims']}"
+)
+def test_measured_schedules_of_products_compile(device: str, entry: dict[str, Any]) -> None:
+    """The sizes they were measured at; dims that were not recorded are those of Qwen3-30B-A3B."""
+    function = function_of(PRODUCTS[entry["kernel"]], **tuned.statics(entry["kernel"], entry["dims"], device))
+    dims = {"E": 128, "C": 8, "T": 128, "F": 768, "K": 2048, "N": 2048, **entry["dims"]}
+    used = {name: size for name, size in dims.items() if name in function.dims()}
+    made = compile(function, used, "sm_90", tuned.options(entry["kernel"], entry["dims"], device))
+    assert made.spilled_bytes <= SPILL_BUDGET["sm_90"]

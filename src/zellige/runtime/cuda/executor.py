@@ -150,8 +150,8 @@ class CudaExecutor:
             self._staging.upload(values, target.memory)
 
     def download(self, source: DeviceArray) -> NDArray[Any]:
-        """Copies device memory to a new host array and waits for it."""
-        made = np.empty(source.shape, source.dtype)
+        """Copies device memory to a new host array and waits for it; zeros where there is no device."""
+        made = np.zeros(source.shape, source.dtype)
         if self.device is not None:
             self._staging.download(source.memory, made)
         return made
