@@ -176,9 +176,13 @@ def _must_fit(op: ops.Cast) -> bool:
 def contract_claims(symbols: Symbols, access: Access) -> Iterator[Claim]:
     """What is stored keeps the contract of the array's elements."""
     param = symbols.function.array(access.array)
-    if param.contract is None or not isinstance(access.op, ops.Store):
-        return  # an array that is updated keeps none: the frontend refuses one, and ``ir.spec`` knows of none
+    if param.contract is None or isinstance(access.op, ops.Load):
+        return
     contract, op = param.contract, access.op
+    if isinstance(op, ops.Update):
+        yield Claim(Kind.CONTRACT, "ZL0405", op.span, (access.active,), terms.false(), "an update keeps a contract",
+                    {}, (access.block,), access.lanes, access.array, str(contract))  # fmt: skip
+        return
     value = symbols.int_at(op.value, access.lanes)
     low, high = value_range(contract, symbols.extent)
     high = terms.minimum(high, const(param.dtype.integer_range()[1]))
