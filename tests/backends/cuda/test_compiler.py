@@ -24,8 +24,6 @@ from zellige.kernels import (
     gpu_linear,
     gpu_moe,
     gpu_quantised,
-    heads,
-    moe,
 )
 from zellige.runtime.cuda import tuned
 from zellige.runtime.kernel import Kernel
@@ -73,7 +71,7 @@ def test_no_gpu_kernel_is_left_out() -> None:
     tested = {id(kernel) for kernel, *_ in GPU_KERNELS} | {id(kernel) for kernel in QWEN_KERNELS}
     for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
         found = vars(importlib.import_module(module.name)).values()
-        if module.name.rsplit(".", 1)[1].startswith(("gpu_", "batch", "decode", "heads", "moe")):
+        if module.name.rsplit(".", 1)[1].startswith(("gpu_", "batch", "decode")):
             left = [k.name for k in found if isinstance(k, Kernel) and id(k) not in tested]
             assert not left, f"{module.name}: {left}"
 
@@ -84,7 +82,7 @@ def compiled(
     return compile(function_of(kernel, **statics), dims, target, options)
 
 
-QWEN_KERNELS = [k for module in (batch, decode, heads, moe) for k in vars(module).values() if isinstance(k, Kernel)]
+QWEN_KERNELS = [k for module in (batch, decode) for k in vars(module).values() if isinstance(k, Kernel)]
 EIGHT_B = {"H": 32, "HK": 8, "G": 4, "HD": 128, "HALF": 64, "P": 16, "C": 1024, "D": 4096, "F": 12288, "V": 151936}
 """Extents of Qwen3-8B."""
 
@@ -201,7 +199,7 @@ PRODUCTS = {
     k.name: k for module in (gpu_linear, gpu_moe, gpu_quantised) for k in vars(module).values() if isinstance(k, Kernel)
 }
 MEASURED = [
-    (device, entry) for device in tuned.devices() for name in PRODUCTS for entry in tuned._tables()[device].get(name, [])
+    (device, entry) for device in tuned.devices() for name in PRODUCTS for entry in tuned._tables()[device].entries.get(name, ())
     if name not in {k.name for k in QWEN_KERNELS}
 ]  # fmt: skip
 
