@@ -74,6 +74,8 @@ class _Run:
             stores = [a for a in found if a.array == param.name and isinstance(a.op, ops.Store)]
             if stores:
                 self._relation(param, stores)
+            elif param.role is Role.OUT and not relations.by_distinct_values(param):  # no element, which may be too few
+                self._find(findings.relational_output(self.function, param.name, str(param.contract)))
 
     def _relation(self, param: ArrayParam, stores: list[Access]) -> None:
         """The elements of a written array together keep its contract."""
