@@ -35,7 +35,9 @@ from zellige.passes.simplify import has_effect, without_dead_code
 __all__ = ["FusionError", "Names", "Parameters", "common_names", "fuse"]
 
 
-def fuse(producer: Function, consumer: Function, names: Names, *, keep: Collection[str] = (), name: str = "") -> Function:
+def fuse(
+    producer: Function, consumer: Function, names: Names, *, keep: Collection[str] = (), name: str = ""
+) -> Function:
     """The kernel that does what ``producer`` and then ``consumer`` do.
 
     ``names``: of ``common_names``. ``keep``: arrays (by their new names) that others read, too. ``name``: of the result. FusionError
@@ -70,7 +72,9 @@ class _Pair:
         for array in second.arrays:
             if array.name in shared:
                 _check_pair(first, second, first.array(array.name), array)
-        fed = {a.name for a in second.arrays if a.role in (Role.IN, Role.MUT) and roles.get(a.name, Role.IN) is not Role.IN}
+        fed = {
+            a.name for a in second.arrays if a.role in (Role.IN, Role.MUT) and roles.get(a.name, Role.IN) is not Role.IN
+        }
         written = {a.name for f in (first, second) for a in f.arrays if a.role is not Role.IN}
         every = {a.name for f in (first, second) for a in f.arrays}
         return cls(first, second, frozenset(fed), shared, keep, frozenset(every - written))
@@ -234,6 +238,11 @@ def _onto(pair: _Pair) -> Function:
             "ZL0525", f"'{pair.first.name}' stores to '{store.array}' more than once", span=store.span,
             help="store once, at the end of the kernel",
         )  # fmt: skip
+    if pair.first.array(store.array).role is not Role.OUT and not whole(pair.first, store):
+        raise FusionError(
+            "ZL0525", f"'{pair.first.name}' may leave elements of '{store.array}' as they were", span=store.span,
+            help=f"make '{store.array}' an Out",
+        )  # fmt: skip
     written = {a.name for a in pair.second.arrays if a.role is not Role.IN} - {store.array}
     if touched := {a.name for a in pair.first.arrays} & written:
         raise FusionError(
@@ -278,9 +287,8 @@ def _only_store(pair: _Pair) -> ops.Store:
     """The consumer's store, if it makes one, to every element of an array. FusionError ZL0526 otherwise."""
     second = pair.second
     effects = [op for op in second.body.ops if has_effect(op) and not isinstance(op, ops.Require)]
-    if len(effects) == 1 and isinstance(effects[0], ops.Store):
-        if whole(second, effects[0]):
-            return effects[0]
+    if len(effects) == 1 and isinstance(effects[0], ops.Store) and whole(second, effects[0]):
+        return effects[0]
     raise FusionError(
         "ZL0526", f"'{pair.first.name}' and '{second.name}' have different tiles, and '{second.name}' is more than one store to every "
         "element of an array", span=second.span, help="give both the same tiles",
@@ -372,7 +380,7 @@ class _Recomputing(Copy):
                 raise pair.unlike(load, f"nothing says which program of axis {axis} stored it")
         copy = self._copy(store, axes, {mine: self.value(theirs) for theirs, mine in identity.equal.items()})
         masks = [self.value(m) for m in load.masks]
-        self.mapping[load.result] = self.page.loaded(load, masks, copy.value(store.value))
+        self.mapping[load.result] = self.page.loaded(load, masks, copy.value(store.value), load.result.type.shape)
         return True
 
     def _check_in_grid(self, load: ops.Load, axis: int, value: Value) -> None:
@@ -390,11 +398,18 @@ class _Recomputing(Copy):
                 count = Const(int(upper.value))
             if from_zero and count == programs:
                 return
-        raise self.pair.unlike(load, f"axis {axis} of the grid of '{self.pair.first.name}' has {programs} programs, which it may not be one of")
+        raise self.pair.unlike(
+            load,
+            f"axis {axis} of the grid of '{self.pair.first.name}' has {programs} programs, which it may not be one of",
+        )
 
     def _copy(self, store: ops.Store, axes: Mapping[int, Value], equal: Mapping[Value, Value]) -> Copy:
         """The producer's program with these ids, up to a store; made once where it can be seen."""
-        key = (store, *sorted((axis, value.id) for axis, value in axes.items()), *sorted((a.id, b.id) for a, b in equal.items()))
+        key = (
+            store,
+            *sorted((axis, value.id) for axis, value in axes.items()),
+            *sorted((a.id, b.id) for a, b in equal.items()),
+        )
         for known in reversed(self.made):
             if key in known:
                 return known[key]
@@ -434,7 +449,7 @@ class _Pointwise(_Recomputing):
         found = element(self.page, self.pair.first, store, load, index, masks)
         if isinstance(found, str):
             raise self.pair.unlike(load, found)
-        self.mapping[load.result] = self.page.loaded(load, masks, found)
+        self.mapping[load.result] = self.page.loaded(load, masks, found, load.result.type.shape)
         return True
 
 
@@ -478,4 +493,6 @@ def _joined(pair: _Pair, a: ArrayParam, b: ArrayParam, loaded: bool, stored: boo
 
 def _place(function: Function, array: str) -> Span:
     """Where a kernel first loads an array."""
-    return next((op.span for op in walk(function.body) if isinstance(op, ops.Load) and op.array == array), function.span)
+    return next(
+        (op.span for op in walk(function.body) if isinstance(op, ops.Load) and op.array == array), function.span
+    )

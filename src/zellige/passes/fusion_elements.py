@@ -60,7 +60,12 @@ def element(
 
 class _Translation:
     def __init__(
-        self, page: Page, function: Function, access: ops.Load | ops.Store, index: Sequence[Value], masks: Sequence[Value]
+        self,
+        page: Page,
+        function: Function,
+        access: ops.Load | ops.Store,
+        index: Sequence[Value],
+        masks: Sequence[Value],
     ) -> None:
         self.page = page
         self.defined = definitions(function.body)
@@ -68,6 +73,8 @@ class _Translation:
         self.given: tuple[str, Value] | None = None
         self.own = ""
         self.coordinates: list[Value] = []
+        self.true: frozenset[Value] = frozenset()
+        """Masks of the store: they hold for every element, since every element is stored."""
         self.span = access.span
         self.index, self.masks = index, masks
         self.known: dict[Value, _Translated] = {}
@@ -76,6 +83,7 @@ class _Translation:
     # --- where the coordinates come in
     def roots(self, store: ops.Store) -> None:
         """Notes the values that the coordinates take the place of."""
+        self.true = frozenset(store.masks)
         for coordinate, (mine, theirs) in enumerate(zip(store.index, self.index, strict=True)):
             long = [axis for axis, extent in enumerate(mine.type.shape) if extent != _ONE]
             if len(long) > 1:
@@ -147,8 +155,10 @@ class _Translation:
                 inner = self.at(x)
                 along = [a for a, extent in zip(inner.axes, x.type.shape, strict=True) if extent != _ONE]
                 return _Translated(inner.value, tuple(None if e == _ONE else along.pop(0) for e in value.type.shape))
+            case ops.Iota() if (root := self._lanes(value)) is not None:
+                return self.known[root]
             case ops.Load() if self.given is not None and op.array == self.given[0]:
-                return _Translated(self.page.loaded(op, self.masks, self.given[1]), self._here(op))
+                return self._given(op, self.given[1])
             case ops.Load() if op.array == self.own:
                 self._here(op)
                 return self._load(op)
@@ -177,7 +187,7 @@ class _Translation:
 
     def _load(self, op: ops.Load) -> _Translated:
         """A load of the producer at the coordinates; inactive lanes of the access read nothing."""
-        index, masks = [self.at(v) for v in op.index], [self.at(v) for v in op.masks]
+        index, masks = [self.at(v) for v in op.index], [self.at(v) for v in op.masks if v not in self.true]
         axes = _merged([(t.axes or (None,) * op.result.type.rank) for t in (*index, *masks)] or [()])
         shape = self._shape([t.value for t in (*index, *masks)])
         tiles = [t.value.type.shape for t in (*index, *masks) if t.value.type.rank]
@@ -188,14 +198,32 @@ class _Translation:
         ]  # fmt: skip
         every = tuple(dict.fromkeys([*(t.value for t in masks), *asked]))
         value = self._make(
-            ops.Load, op.result.type.dtype, shape, array=op.array, index=tuple(t.value for t in index), masks=every, pad=op.pad
+            ops.Load,
+            op.result.type.dtype,
+            shape,
+            array=op.array,
+            index=tuple(t.value for t in index),
+            masks=every,
+            pad=op.pad,
         )
         return _Translated(value, axes)
 
+    def _lanes(self, value: Value) -> Value | None:
+        """The coordinate whose lanes an ``Iota`` numbers, if there is one of that extent."""
+        roots = (r for r in self.coordinates if isinstance(self.defined.get(r), ops.Iota) and r.type == value.type)
+        return next(roots, None) if isinstance(self.defined.get(value), ops.Iota) else None
+
+    def _given(self, op: ops.Load, tile: Value) -> _Translated:
+        """A load of the tile that is there already; where the access is inactive, anything may come out."""
+        masks = [t.value for m in op.masks if m not in self.true and (t := self.at(m)).value not in self.masks]
+        return _Translated(self.page.loaded(op, masks, tile, tile.type.shape), self._here(op))
+
     def _here(self, op: ops.Load) -> Axes:
         """What varies along the axes of a load of the element that is stored. _NoElement if it is of another one."""
-        if [stripped(self.defined, v) for v in op.index] != self.coordinates:
-            raise _NoElement("it uses other elements than the one that it stores")
+        for value, root, theirs in zip(op.index, self.coordinates, self.index, strict=True):
+            own = stripped(self.defined, value)
+            if own is not root and not (self._lanes(own) is root and self.at(value).value is theirs):
+                raise _NoElement("it uses other elements than the one that it stores")
         return _merged([self.at(v).axes or (None,) * op.result.type.rank for v in op.index] or [()])
 
     def _make(self, kind: type[Op], dtype: DType, shape: Sequence[Extent], **parts: object) -> Value:
@@ -287,5 +315,9 @@ def _kind(op: Op | None) -> str:
     """What an operation is called in a message."""
     if op is None:
         return "a loop"
-    names = {"ProgramId": "the program's own number", "Iota": "the lane's own number", "Load": "an array that is written"}
+    names = {
+        "ProgramId": "the program's own number",
+        "Iota": "the lane's own number",
+        "Load": "an array that is written",
+    }
     return names.get(type(op).__name__, f"a {type(op).__name__.lower()}")

@@ -65,9 +65,9 @@ class Page:
             return x
         return self.make(ops.Broadcast, x.type.dtype, shape, span, x=x)
 
-    def loaded(self, load: ops.Load, masks: Sequence[Value], value: Value) -> Value:
-        """What a load gives whose active lanes hold ``value``: its pad where one of its masks is false."""
-        shape, dtype, span = load.result.type.shape, value.type.dtype, load.span
+    def loaded(self, load: ops.Load, masks: Sequence[Value], value: Value, shape: Sequence[Extent]) -> Value:
+        """What a load gives, in this shape, whose active lanes hold ``value``: its pad where one of its masks is false."""
+        dtype, span = value.type.dtype, load.span
         value = self.stretched(self._rounded(value, span), shape, span)
         if not masks:
             return value
@@ -140,7 +140,9 @@ class Copy(Rewriter):
         if store is None or self.stored is None:
             return False
         value = self.stored.value(store.value)
-        self.mapping[load.result] = self.page.loaded(load, [self.value(m) for m in load.masks], value)
+        self.mapping[load.result] = self.page.loaded(
+            load, [self.value(m) for m in load.masks], value, load.result.type.shape
+        )
         return True
 
 
@@ -170,6 +172,3 @@ def stores_of(block: Block) -> list[ops.Store | ops.Update]:
         for inner in blocks(op):
             found += stores_of(inner)
     return found
-
-
-

@@ -108,7 +108,9 @@ class _FusedKernel(Kernel):
             arrays[param.name] = ArrayType(param.role, element, param.shape, param.init)
         scalars = {s.name: s for s in function.scalars}
         statics = {names.producer[n]: v for n, v in producer.statics.items()} | dict(consumer.statics)
-        order = [names.producer[n] for n in producer.positional] + [names.consumer.get(n, n) for n in consumer.positional]
+        order = [names.producer[n] for n in producer.positional] + [
+            names.consumer.get(n, n) for n in consumer.positional
+        ]
         positional = [n for n in dict.fromkeys(order) if n in scalars or (n in arrays and arrays[n].role is Role.IN)]
         return Signature(arrays, scalars, statics, tuple(positional))
 
