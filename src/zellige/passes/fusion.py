@@ -41,7 +41,7 @@ def fuse(
     """The kernel that does what ``producer`` and then ``consumer`` do.
 
     ``names``: of ``common_names``. ``keep``: arrays (by their new names) that others read, too. ``name``: of the result. FusionError
-    ZL0524 (arrays that do not pair), ZL0525 (what is read is not shown to be what was stored), ZL0526 (grids that do not fit).
+    ZL0531 (arrays that do not pair), ZL0532 (what is read is not shown to be what was stored), ZL0533 (grids that do not fit).
     """
     pair = _Pair.of(names.first(producer), names.second(consumer), names.shared, frozenset(keep))
     problems = []
@@ -50,7 +50,7 @@ def fuse(
             return replace(way(pair), name=name or f"{producer.name}_then_{consumer.name}")
         except FusionError as problem:
             problems.append(problem)
-    raise next((p for p in problems if p.code != "ZL0526"), problems[0])
+    raise next((p for p in problems if p.code != "ZL0533"), problems[0])
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class _Pair:
         return Page(self.constant)
 
     def last_store(self, array: str) -> ops.Store:
-        """The producer's last store to an array. FusionError ZL0525 if a loop or a branch makes it."""
+        """The producer's last store to an array. FusionError ZL0532 if a loop or a branch makes it."""
         stores = [s for s in stores_of(self.first.body) if s.array == array]
         last = stores[-1] if stores else None
         if not isinstance(last, ops.Store) or last not in self.first.body.ops:
             where = last.span if last is not None else self.first.span
             raise FusionError(
-                "ZL0525", f"what '{self.first.name}' stores to '{array}' is stored in a loop or on one path only",
+                "ZL0532", f"what '{self.first.name}' stores to '{array}' is stored in a loop or on one path only",
                 span=where, help="store once, at the end of the kernel",
             )  # fmt: skip
         return last
@@ -101,27 +101,28 @@ class _Pair:
     def unlike(self, load: ops.Load, why: str) -> FusionError:
         """The refusal of a load that is not shown to be what was stored."""
         return FusionError(
-            "ZL0525", f"what '{self.second.name}' reads of '{load.array}' is not shown to be what one program of '{self.first.name}' stored",
-            span=load.span, facts={"because": why},
+            "ZL0532", f"what '{self.second.name}' reads of '{load.array}' is not shown to be what one program of "
+            f"'{self.first.name}' stored", span=load.span, facts={"because": why},
             help=f"read the tiles that '{self.first.name}' stores, or make '{load.array}' a function of its coordinates",
         )  # fmt: skip
 
 
 def _check_pair(first: Function, second: Function, a: ArrayParam, b: ArrayParam) -> None:
-    """FusionError ZL0524 unless two arrays can be one."""
+    """FusionError ZL0531 unless two arrays can be one."""
     if a.dtype is not b.dtype:
         raise FusionError(
-            "ZL0524", f"'{a.name}' holds {a.dtype} in '{first.name}' and {b.dtype} in '{second.name}'",
+            "ZL0531", f"'{a.name}' holds {a.dtype} in '{first.name}' and {b.dtype} in '{second.name}'",
             help="convert in one of them: what is stored is rounded to the array's element type",
         )  # fmt: skip
     if Role.ACC in (a.role, b.role):
         raise FusionError(
-            "ZL0524", f"'{a.name}' is an accumulator: its value is there when all programs have ended", help="run the two one after the other"
+            "ZL0531", f"'{a.name}' is an accumulator: its value is there when all programs have ended",
+            help="run the two one after the other",
         )  # fmt: skip
     given, wanted = a.contract, b.contract
     if wanted != given and (b.role is not Role.OUT) and not (a.role is Role.IN and wanted is None):
         raise FusionError(
-            "ZL0524", f"'{a.name}' holds {given or 'any value'} in '{first.name}' and {wanted or 'any value'} in '{second.name}'",
+            "ZL0531", f"'{a.name}' holds {given or 'any value'} in '{first.name}' and {wanted or 'any value'} in '{second.name}'",
             help="give both the same contract",
         )  # fmt: skip
 
@@ -172,7 +173,7 @@ def _beside(pair: _Pair) -> Function:
 
 
 def _axes_beside(pair: _Pair) -> dict[int, int]:
-    """Which axis of the consumer's grid each of the producer's is. FusionError ZL0526 if the grids are not equal."""
+    """Which axis of the consumer's grid each of the producer's is. FusionError ZL0533 if the grids are not equal."""
     left, right = pair.first.grid, pair.second.grid
     found: dict[int, int] = {}
     made = definitions(pair.second.body)
@@ -189,12 +190,12 @@ def _axes_beside(pair: _Pair) -> dict[int, int]:
         if axis not in found and rest:
             found[axis] = axis if axis in rest else rest[0]
             rest.remove(found[axis])
-    if len(left) == len(right) == len(set(found.values())):
-        if all(left[a].programs == right[b].programs for a, b in found.items()):
-            return found
+    one_to_one = len(left) == len(right) == len(set(found.values()))
+    if one_to_one and all(left[a].programs == right[b].programs for a, b in found.items()):
+        return found
     grids = [", ".join(str(axis.programs) for axis in grid) or "one program" for grid in (left, right)]
     raise FusionError(
-        "ZL0526", f"'{pair.first.name}' and '{pair.second.name}' have different grids", span=pair.second.span,
+        "ZL0533", f"'{pair.first.name}' and '{pair.second.name}' have different grids", span=pair.second.span,
         facts={pair.first.name: grids[0], pair.second.name: grids[1]},
         help="give both the same tiles",
     )  # fmt: skip
@@ -235,18 +236,18 @@ def _onto(pair: _Pair) -> Function:
     store = pair.last_store(_only_fed(pair))
     if [s for s in stores_of(pair.first.body) if s.array == store.array] != [store]:
         raise FusionError(
-            "ZL0525", f"'{pair.first.name}' stores to '{store.array}' more than once", span=store.span,
+            "ZL0532", f"'{pair.first.name}' stores to '{store.array}' more than once", span=store.span,
             help="store once, at the end of the kernel",
         )  # fmt: skip
     if pair.first.array(store.array).role is not Role.OUT and not whole(pair.first, store):
         raise FusionError(
-            "ZL0525", f"'{pair.first.name}' may leave elements of '{store.array}' as they were", span=store.span,
+            "ZL0532", f"'{pair.first.name}' may leave elements of '{store.array}' as they were", span=store.span,
             help=f"make '{store.array}' an Out",
         )  # fmt: skip
     written = {a.name for a in pair.second.arrays if a.role is not Role.IN} - {store.array}
     if touched := {a.name for a in pair.first.arrays} & written:
         raise FusionError(
-            "ZL0526", f"'{pair.second.name}' writes '{min(touched)}', which '{pair.first.name}' uses", span=last.span,
+            "ZL0533", f"'{pair.second.name}' writes '{min(touched)}', which '{pair.first.name}' uses", span=last.span,
             help="give both kernels the same grid",
         )  # fmt: skip
     page = pair.page()
@@ -264,7 +265,7 @@ def _onto(pair: _Pair) -> Function:
             found = element(page, pair.second, last, store, index, masks, (store.array, first.value(store.value)))
             if isinstance(found, str):
                 raise FusionError(
-                    "ZL0526", f"'{pair.first.name}' and '{pair.second.name}' have different tiles, and '{pair.second.name}' is no "
+                    "ZL0533", f"'{pair.first.name}' and '{pair.second.name}' have different tiles, and '{pair.second.name}' is no "
                     "function of coordinates", span=last.span, facts={"because": found}, help="give both the same tiles",
                 )  # fmt: skip
             value = page.stretched(found, store.value.type.shape, last.span)
@@ -274,23 +275,23 @@ def _onto(pair: _Pair) -> Function:
 
 
 def _only_fed(pair: _Pair) -> str:
-    """The array between two kernels. FusionError ZL0526 if there are several, or none."""
+    """The array between two kernels. FusionError ZL0533 if there are several, or none."""
     if len(pair.fed) == 1:
         return next(iter(pair.fed))
     raise FusionError(
-        "ZL0526", f"'{pair.second.name}' reads {len(pair.fed)} arrays that '{pair.first.name}' writes, and their grids differ",
+        "ZL0533", f"'{pair.second.name}' reads {len(pair.fed)} arrays that '{pair.first.name}' writes, and their grids differ",
         span=pair.second.span, help="give both the same grid",
     )  # fmt: skip
 
 
 def _only_store(pair: _Pair) -> ops.Store:
-    """The consumer's store, if it makes one, to every element of an array. FusionError ZL0526 otherwise."""
+    """The consumer's store, if it makes one, to every element of an array. FusionError ZL0533 otherwise."""
     second = pair.second
     effects = [op for op in second.body.ops if has_effect(op) and not isinstance(op, ops.Require)]
     if len(effects) == 1 and isinstance(effects[0], ops.Store) and whole(second, effects[0]):
         return effects[0]
     raise FusionError(
-        "ZL0526", f"'{pair.first.name}' and '{second.name}' have different tiles, and '{second.name}' is more than one store to every "
+        "ZL0533", f"'{pair.first.name}' and '{second.name}' have different tiles, and '{second.name}' is more than one store to every "
         "element of an array", span=second.span, help="give both the same tiles",
     )  # fmt: skip
 
@@ -309,7 +310,7 @@ def _again(pair: _Pair) -> Function:
 
 
 def _check_repeatable(pair: _Pair) -> None:
-    """FusionError ZL0526 if more programs than its own cannot do what the producer does."""
+    """FusionError ZL0533 if more programs than its own cannot do what the producer does."""
     for array in pair.first.arrays:
         problem = None
         if array.role is not Role.IN and array.name not in pair.fed:
@@ -322,17 +323,17 @@ def _check_repeatable(pair: _Pair) -> None:
             problem = f"'{pair.second.name}' writes '{array.name}' as well"
         if problem is not None:
             raise FusionError(
-                "ZL0526", f"'{pair.first.name}' would run once for each program of '{pair.second.name}' that needs it",
+                "ZL0533", f"'{pair.first.name}' would run once for each program of '{pair.second.name}' that needs it",
                 span=pair.first.span, facts={"but": problem}, help="give both kernels the same grid",
             )  # fmt: skip
     if not pair.fed:
         raise FusionError(
-            "ZL0526", f"'{pair.second.name}' reads nothing that '{pair.first.name}' writes, and their grids differ",
+            "ZL0533", f"'{pair.second.name}' reads nothing that '{pair.first.name}' writes, and their grids differ",
             span=pair.second.span, help="give both the same grid to run them side by side",
         )  # fmt: skip
     if any(isinstance(op, ops.Segment) and op.array in pair.fed for op in walk(pair.second.body)):
         raise FusionError(
-            "ZL0525", f"'{pair.second.name}' searches offsets that '{pair.first.name}' computes", span=pair.second.span,
+            "ZL0532", f"'{pair.second.name}' searches offsets that '{pair.first.name}' computes", span=pair.second.span,
             help="run the two one after the other",
         )  # fmt: skip
 
@@ -384,7 +385,7 @@ class _Recomputing(Copy):
         return True
 
     def _check_in_grid(self, load: ops.Load, axis: int, value: Value) -> None:
-        """FusionError ZL0525 unless a value of the consumer is always an id of a program of the producer."""
+        """FusionError ZL0532 unless a value of the consumer is always an id of a program of the producer."""
         programs = self.pair.first.grid[axis].programs
         op = self.defined.get(value)
         if isinstance(op, ops.ProgramId) and self.pair.second.grid[op.axis].programs == programs:
@@ -485,7 +486,7 @@ def _joined(pair: _Pair, a: ArrayParam, b: ArrayParam, loaded: bool, stored: boo
         return replace(written, role=role)
     if a.role is Role.OUT:
         raise FusionError(
-            "ZL0525", f"'{pair.second.name}' still reads '{a.name}' from memory that holds nothing when it starts",
+            "ZL0532", f"'{pair.second.name}' still reads '{a.name}' from memory that holds nothing when it starts",
             span=_place(pair.second, a.name), help="read the tiles that are stored",
         )  # fmt: skip
     return replace(written, role=Role.MUT)

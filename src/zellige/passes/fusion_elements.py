@@ -246,9 +246,9 @@ def whole(function: Function, store: ops.Store) -> bool:
                 used.add(axis)
                 continue
             case ops.Binary(op=BinaryOp.ADD, x=x, y=y, result=span):
-                axis = _tiled(defined, function, x, y, extent)
-                if axis is not None and axis not in used:
-                    used.add(axis)
+                tiled = _tiled(defined, function, x, y, extent)
+                if tiled is not None and tiled not in used:
+                    used.add(tiled)
                     extents[span] = extent
                     continue
         return False
@@ -265,8 +265,9 @@ def _tiled(defined: Mapping[Value, Op], function: Function, x: Value, y: Value, 
     if not (isinstance(program, ops.ProgramId) and isinstance(tile, ops.Constant)):
         return None
     axis = function.grid[program.axis]
-    fits = axis.extent == extent and axis.tile == Const(int(tile.value)) and lanes.result.type.shape == (axis.tile,)
-    return program.axis if fits and axis.programs == ceildiv(axis.extent, axis.tile) else None
+    size = Const(int(tile.value))
+    fits = axis.extent == extent and axis.tile == size and lanes.result.type.shape == (size,)
+    return program.axis if fits and axis.programs == ceildiv(extent, size) else None
 
 
 def _bounds(defined: Mapping[Value, Op], mask: Value, extents: Mapping[Value, Extent]) -> bool:

@@ -64,16 +64,16 @@ def common_names(
     """Names for a fusion in which array p of the producer is array c of the consumer, for each p: c of ``pairs``.
 
     ``one``: names that mean the same in both (static parameters). ``keep``: arrays of the producer that keep their names, if
-    the consumer has no such name. FusionError ZL0524 if an array does not exist or the shapes of a pair cannot be equal."""
+    the consumer has no such name. FusionError ZL0531 if an array does not exist or the shapes of a pair cannot be equal."""
     for kernel, named in ((producer, pairs), (consumer, pairs.values())):
         for array in named:
             if array not in kernel.shapes:
                 raise FusionError(
-                    "ZL0524", f"'{kernel.kernel}' has no array '{array}'", help=f"it has {', '.join(kernel.shapes)}"
+                    "ZL0531", f"'{kernel.kernel}' has no array '{array}'", help=f"it has {', '.join(kernel.shapes)}"
                 )
     if len(set(pairs.values())) != len(pairs):
         raise FusionError(
-            "ZL0524", f"two arrays of '{producer.kernel}' are paired with one of '{consumer.kernel}'",
+            "ZL0531", f"two arrays of '{producer.kernel}' are paired with one of '{consumer.kernel}'",
             help="name each array once",
         )  # fmt: skip
     taken = {*consumer.shapes, *consumer.others}
@@ -119,7 +119,7 @@ def _unified(
         left, right = producer.shapes[mine], consumer.shapes[theirs]
         if len(left) != len(right):
             raise FusionError(
-                "ZL0524", f"'{mine}' of '{producer.kernel}' has {len(left)} axes, '{theirs}' of '{consumer.kernel}' {len(right)}",
+                "ZL0531", f"'{mine}' of '{producer.kernel}' has {len(left)} axes, '{theirs}' of '{consumer.kernel}' {len(right)}",
                 help="pair arrays of one shape: a view of another shape is another array to a kernel",
             )  # fmt: skip
         for axis, (p, c) in enumerate(zip(left, right, strict=True)):
@@ -132,7 +132,7 @@ def _unified(
                     break
             else:
                 raise FusionError(
-                    "ZL0524", f"axis {axis} of '{mine}' of '{producer.kernel}' is {p}, of '{theirs}' of '{consumer.kernel}' {c}",
+                    "ZL0531", f"axis {axis} of '{mine}' of '{producer.kernel}' is {p}, of '{theirs}' of '{consumer.kernel}' {c}",
                     help="one of the two must be a dim of its own, so that it can be the other",
                 )  # fmt: skip
     return found

@@ -32,8 +32,8 @@ def fuse(
     input of both. An output of the producer that the consumer reads is dropped, unless it is in ``keep``. Other names stay; where both
     kernels have one, the producer's gets its kernel's name behind it. Static parameters of one name are one.
 
-    Both kernels are proved, and so is the result. FusionError ZL0524 (arrays do not pair), ZL0525 (what is read is not shown to be
-    what was stored), ZL0526 (the grids do not fit)."""
+    Both kernels are proved, and so is the result. FusionError ZL0531 (arrays do not pair), ZL0532 (what is read is not shown to be
+    what was stored), ZL0533 (the grids do not fit)."""
     module = sys._getframe(1).f_globals.get("__name__", "")
     return _FusedKernel(producer, consumer, dict(arrays), tuple(keep), name, module)
 
@@ -57,7 +57,7 @@ class _FusedKernel(Kernel):
         self._parts = producer, consumer
         self._names = fusion.common_names(_parameters(producer), _parameters(consumer), pairs, one=shared, keep=keep)
         if unknown := sorted(set(keep) - pairs.keys()):
-            raise FusionError("ZL0524", f"'{unknown[0]}' is to be kept but is not among the arrays", help="keep=['y']")
+            raise FusionError("ZL0531", f"'{unknown[0]}' is to be kept but is not among the arrays", help="keep=['y']")
         self._keep = frozenset(self._names.producer[k] for k in keep)
         self._dtypes = _Dtypes(first, second, pairs, producer.name)
         self._signature = self._read(self._fused(*self._example()))
@@ -154,7 +154,7 @@ class _Dtypes:
             if isinstance(left, Element) or isinstance(right, Element):
                 return  # contracts are compared in the IR
             raise FusionError(
-                "ZL0524", f"'{array}' holds {left} in one kernel and {right} in the other",
+                "ZL0531", f"'{array}' holds {left} in one kernel and {right} in the other",
                 help="convert in one of them: what is stored is rounded to the array's element type",
             )  # fmt: skip
         one: Any = both[0] if len(both) == 1 else DTypeVar((right if isinstance(right, DTypeVar) else left).name, both)

@@ -165,7 +165,6 @@ class Search:
 
     def _dead(self, tensor: Tensor, at: int, readers: Sequence[int]) -> bool:
         """Whether nobody reads what a launch writes to a tensor, but these readers."""
-        after = max(readers, default=at)
         for j in (*range(at + 1, len(self.launches)), *range(at + 1)):
             wrapped = j <= at
             if wrapped and id(tensor.memory) not in self.temporaries:
@@ -174,7 +173,7 @@ class Search:
                 if _meet(held, tensor):
                     if j in readers:
                         if role is not Role.IN:
-                            return j == after  # it goes on as that launch's result
+                            return not any(k > j for k in readers)  # it goes on as that launch's result
                     elif role is not Role.OUT:
                         return False
                     elif _covers(held, tensor):
