@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
-from zellige.ir.extent import Dim, Extent
+from zellige.ir.extent import Dim, Extent, Nary, Quotient
 from zellige.ir.ops import Block, Function, Op
 from zellige.ir.walk import Rewriter, specialise
 
@@ -18,10 +19,12 @@ class FusionError(ZelligeError):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The names of a kernel, and the shapes of its arrays."""
+    """The names of a kernel, and the extents in the types of its arrays."""
 
     kernel: str
     shapes: Mapping[str, tuple[Extent, ...]]
+    bounds: Mapping[str, Extent]
+    """Of the contracts, where arrays have some."""
     others: frozenset[str]
     """Names of what is no array: scalars, statics, dims."""
 
@@ -29,7 +32,8 @@ class Parameters:
     def of(cls, function: Function) -> Parameters:
         """Those of a kernel whose static parameters and dtypes are fixed."""
         scalars = frozenset(s.name for s in function.scalars)
-        return cls(function.name, {a.name: a.shape for a in function.arrays}, scalars | function.dims())
+        bounds = {a.name: a.contract.bound for a in function.arrays if a.contract is not None}
+        return cls(function.name, {a.name: a.shape for a in function.arrays}, bounds, scalars | function.dims())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,7 @@ def common_names(
 ) -> Names:
     """Names for a fusion in which array p of the producer is array c of the consumer, for each p: c of ``pairs``.
 
-    ``one``: names that mean the same in both (static parameters). ``keep``: arrays of the producer that keep their names, if
-    the consumer has no such name. FusionError ZL0531 if an array does not exist or the shapes of a pair cannot be equal."""
+    ``one``: names that mean the same in both (static parameters). ``keep``: arrays of the producer that keep their names. FusionError ZL0531 if an array does not exist or the shapes of a pair cannot be equal."""
     for kernel, named in ((producer, pairs), (consumer, pairs.values())):
         for array in named:
             if array not in kernel.shapes:
@@ -81,9 +84,9 @@ def common_names(
     renamed: dict[str, str] = {}
     for mine, theirs in pairs.items():
         names[mine] = theirs
-        if mine in keep and mine not in taken:
-            names[mine] = renamed[theirs] = mine
-            taken.add(mine)
+        if mine in keep:
+            names[mine] = renamed[theirs] = _free(mine, producer.kernel, taken)
+            taken.add(names[mine])
     for name in (*producer.shapes, *sorted(producer.others)):
         if name in one:
             names[name] = name
@@ -104,10 +107,8 @@ def common_names(
 
 def _free(name: str, kernel: str, taken: Collection[str]) -> str:
     """A name like ``name`` that is not taken."""
-    tries = [name, f"{name}_{kernel}"]
-    while tries[-1] in taken:
-        tries.append(f"{name}_{kernel}_{len(tries)}")
-    return tries[0] if name not in taken else tries[-1]
+    candidates = chain((name, f"{name}_{kernel}"), (f"{name}_{kernel}_{n}" for n in count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def _unified(
@@ -123,19 +124,32 @@ def _unified(
                 help="pair arrays of one shape: a view of another shape is another array to a kernel",
             )  # fmt: skip
         for axis, (p, c) in enumerate(zip(left, right, strict=True)):
-            a, b = p.substitute(apart).substitute(found), c.substitute(found)
-            if a == b:
-                continue
-            for old, new in ((a, b), (b, a)):
-                if isinstance(old, Dim) and old.name not in new.dims():
-                    found = {name: e.substitute({old.name: new}) for name, e in found.items()} | {old.name: new}
-                    break
-            else:
+            if not _equate(p.substitute(apart), c, found):
                 raise FusionError(
                     "ZL0531", f"axis {axis} of '{mine}' of '{producer.kernel}' is {p}, of '{theirs}' of '{consumer.kernel}' {c}",
                     help="one of the two must be a dim of its own, so that it can be the other",
                 )  # fmt: skip
+        if mine in producer.bounds and theirs in consumer.bounds:
+            _equate(producer.bounds[mine].substitute(apart), consumer.bounds[theirs], found)
     return found
+
+
+def _equate(p: Extent, c: Extent, found: dict[str, Extent]) -> bool:
+    """Notes in ``found`` what makes two extents equal (it need not be the only way); False if nothing is found."""
+    a, b = p.substitute(found), c.substitute(found)
+    if a == b:
+        return True
+    for old, new in ((a, b), (b, a)):
+        if isinstance(old, Dim) and old.name not in new.dims():
+            found.update({name: extent.substitute({old.name: new}) for name, extent in found.items()})
+            found[old.name] = new
+            return True
+    match a, b:
+        case Nary(op, left), Nary(other, right) if op == other and len(left) == len(right):
+            return all(_equate(x, y, found) for x, y in zip(left, right, strict=True))
+        case Quotient(op, x, y), Quotient(other, z, w) if op == other:
+            return _equate(x, z, found) and _equate(y, w, found)
+    return False
 
 
 class _Names(Rewriter):

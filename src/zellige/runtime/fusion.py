@@ -118,7 +118,8 @@ class _FusedKernel(Kernel):
 def _parameters(kernel: Kernel) -> Parameters:
     signature = kernel.signature
     others = frozenset((*signature.scalars, *signature.statics, *signature.dims))
-    return Parameters(kernel.name, {n: a.shape for n, a in signature.arrays.items()}, others)
+    bounds = {n: a.element.contract.bound for n, a in signature.arrays.items() if isinstance(a.element, Element)}
+    return Parameters(kernel.name, {n: a.shape for n, a in signature.arrays.items()}, bounds, others)
 
 
 def _configs(

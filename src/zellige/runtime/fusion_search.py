@@ -13,13 +13,14 @@ the verifier to prove.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from zellige.diagnostics.findings import VerificationError
+from zellige.ir.ops import Function
 from zellige.ir.types import Role
-from zellige.passes.fusion import FusionError, Parameters, common_names, fuse
+from zellige.passes.fusion import FusionError, Names, Parameters, common_names, fuse
 from zellige.runtime.binding import Binding
 from zellige.runtime.instances import Instance
 from zellige.runtime.plan import plan_of
@@ -214,6 +215,8 @@ class Search:
             names = common_names(Parameters.of(first), Parameters.of(second), pairs, one=one, keep=kept)
         except FusionError:
             return None
+        if not _consistent(names, *dims):
+            return None
         key = (producer.instance, consumer.instance, tuple(pairs.items()), tuple(kept), one)
         if key not in self._kernels:
             self._kernels[key] = _verified(first, second, names, [names.producer[k] for k in kept])
@@ -243,7 +246,7 @@ class Search:
         )
 
 
-def _verified(first: Any, second: Any, names: Any, keep: Sequence[str]) -> Instance | None:
+def _verified(first: Function, second: Function, names: Names, keep: Sequence[str]) -> Instance | None:
     """The proved kernel made of two; None if they cannot be one, or the result is not proved."""
     try:
         return Instance.verified(fuse(first, second, names, keep=keep))
@@ -251,7 +254,7 @@ def _verified(first: Any, second: Any, names: Any, keep: Sequence[str]) -> Insta
         return None
 
 
-def _launch(instance: Instance, producer: Launch, consumer: Launch, names: Any) -> Launch:
+def _launch(instance: Instance, producer: Launch, consumer: Launch, names: Names) -> Launch:
     """The launch of a fused kernel with the arguments of both."""
     held = {names.consumer.get(n, n): t for n, t in consumer.binding.tensors.items()}
     held |= {names.producer[n]: t for n, t in producer.binding.tensors.items()}
@@ -269,6 +272,17 @@ def _launch(instance: Instance, producer: Launch, consumer: Launch, names: Any) 
         Binding(plan, [held[a.name] for a in function.arrays], scalars),
         (*producer.places, *consumer.places),
         (*parts, *consumer.parts),
+    )
+
+
+def _consistent(names: Names, producer: Mapping[str, int], consumer: Mapping[str, int]) -> bool:
+    """Whether dims that became one, because a contract of an array says so, have one size."""
+    sizes = {names.producer[d]: size for d, size in producer.items() if d in names.producer} | dict(consumer)
+    return all(
+        extent.evaluate(sizes) == own[dim]
+        for extents, own in ((names.producer_dims, producer), (names.consumer_dims, consumer))
+        for dim, extent in extents.items()
+        if dim in own
     )
 
 
