@@ -67,7 +67,8 @@ def common_names(
 ) -> Names:
     """Names for a fusion in which array p of the producer is array c of the consumer, for each p: c of ``pairs``.
 
-    ``one``: names that mean the same in both (static parameters). ``keep``: arrays of the producer that keep their names. FusionError ZL0531 if an array does not exist or the shapes of a pair cannot be equal."""
+    ``one``: names that mean the same in both (static parameters). ``keep``: arrays of the producer that keep their names.
+    FusionError ZL0531 if an array does not exist or the shapes of a pair cannot be equal."""
     for kernel, named in ((producer, pairs), (consumer, pairs.values())):
         for array in named:
             if array not in kernel.shapes:
