@@ -244,11 +244,12 @@ def _onto(pair: _Pair) -> Function:
             "ZL0532", f"'{pair.first.name}' may leave elements of '{store.array}' as they were", span=store.span,
             help=f"make '{store.array}' an Out",
         )  # fmt: skip
-    shapes = pair.first.array(store.array).shape, pair.second.array(last.array).shape
-    if shapes[0] != shapes[1]:
+    shapes = {n: f.array(n).shape for f, n in ((pair.first, store.array), (pair.second, last.array))}
+    if len(set(shapes.values())) > 1:
         raise FusionError(
             "ZL0533", f"'{pair.second.name}' stores another number of elements than '{pair.first.name}'", span=last.span,
-            facts={a: f"({', '.join(map(str, s))})" for a, s in zip((store.array, last.array), shapes, strict=True)}, help="give both kernels the same grid",
+            facts={name: f"({', '.join(map(str, shape))})" for name, shape in shapes.items()},
+            help="give both kernels the same grid",
         )  # fmt: skip
     written = {a.name for a in pair.second.arrays if a.role is not Role.IN} - {store.array}
     if touched := {a.name for a in pair.first.arrays} & written:
