@@ -13,7 +13,7 @@ the verifier to prove.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from zellige.diagnostics.findings import VerificationError
 from zellige.ir.ops import Function
 from zellige.ir.types import Role
 from zellige.passes.fusion import FusionError, Names, Parameters, common_names, fuse
+from zellige.passes.traffic import accesses
 from zellige.runtime.binding import Binding
 from zellige.runtime.instances import Instance
 from zellige.runtime.plan import plan_of
@@ -43,9 +44,9 @@ class Proposal:
     dropped: tuple[str, ...]
     """Arrays of the producer that are no longer written."""
     bytes_saved: int
-    """Writes and reads of what stays in registers."""
+    """Reads and writes that no program makes any more, cached or not."""
     bytes_again: int
-    """Reads of the producer's inputs by programs that compute again what one program computed."""
+    """Reads that are made more often, by programs that compute again what one program computed."""
 
     @property
     def gain(self) -> int:
@@ -57,27 +58,24 @@ Parts = tuple[tuple[str, dict[str, str]], ...]
 """The kernels that a launch is made of, each with what its scalars are called now."""
 
 
-@dataclass(eq=False, slots=True)
+Use = tuple[Role, Tensor, int, int]
+"""An argument: ownership, tensor, and the first and the end address of its memory."""
+
+
 class Launch:
     """A launch of the step as it is at this point of the search."""
 
-    instance: Instance
-    binding: Binding
-    places: tuple[int, ...]
-    parts: Parts
+    __slots__ = ("binding", "instance", "parts", "places", "uses")
 
-    def touched(self) -> Iterator[tuple[Role, Tensor]]:
-        """The arrays with their ownership."""
-        for array, held in zip(self.instance.function.arrays, self.binding.held, strict=True):
-            yield array.role, held
+    def __init__(self, instance: Instance, binding: Binding, places: tuple[int, ...], parts: Parts) -> None:
+        self.instance, self.binding, self.places, self.parts = instance, binding, places, parts
+        arrays = zip(instance.function.arrays, binding.held, strict=True)
+        self.uses: list[Use] = [(array.role, held, *held.span) for array, held in arrays]
 
     @property
-    def programs(self) -> int:
-        """Programs of its grid."""
-        count = 1
-        for axis in self.instance.function.grid:
-            count *= axis.programs.evaluate(self.binding.dims)
-        return count
+    def name(self) -> str:
+        """The kernel's."""
+        return self.instance.function.name
 
 
 Accept = Callable[[Proposal], bool]
@@ -97,7 +95,6 @@ class Search:
     accept: Accept
     proposals: list[Proposal] = field(default_factory=list)
     _refused: set[tuple[object, ...]] = field(default_factory=set)
-    _kernels: dict[Any, Instance | None] = field(default_factory=dict)
 
     def run(self) -> list[Launch]:
         """The launches when everything that is accepted has been fused; what was, is in ``proposals``."""
@@ -111,9 +108,8 @@ class Search:
     def _fuse(self, at: int) -> bool:
         """Fuses the launch at a place with its readers, if that is possible and accepted."""
         producer = self.launches[at]
-        readers = self._readers(at)
-        every = [j for j, _ in readers]
-        whole = all(self._dead(tensor, at, every) for role, tensor in producer.touched() if role is Role.OUT)
+        every = self._readers(at)
+        whole = all(self._dead(use, at, every) for use in producer.uses if use[0] is Role.OUT)
         for chosen, keep in ((every, False), (every[:1], True)):
             if not chosen or (keep and whole and len(every) == 1) or (not keep and not whole):
                 continue
@@ -133,30 +129,29 @@ class Search:
         return False
 
     # --- what the order allows
-    def _readers(self, at: int) -> list[tuple[int, Tensor]]:
+    def _readers(self, at: int) -> list[int]:
         """Launches after a place that read what the launch there writes, until it is overwritten."""
-        found: dict[int, Tensor] = {}
-        for role, tensor in self.launches[at].touched():
+        found: set[int] = set()
+        for role, _, low, high in self.launches[at].uses:
             if role not in (Role.OUT, Role.MUT):
                 continue
             for j in range(at + 1, len(self.launches)):
-                roles = [(r, t) for r, t in self.launches[j].touched() if _meet(t, tensor)]
-                if any(r is not Role.OUT for r, _ in roles):
-                    found[j] = tensor
-                if any(r is not Role.IN for r, _ in roles):
+                roles = [r for r, _, start, end in self.launches[j].uses if start < high and low < end]
+                if any(r is not Role.OUT for r in roles):
+                    found.add(j)
+                if any(r is not Role.IN for r in roles):
                     break  # from here on it is another value
-        return sorted(found.items())
+        return sorted(found)
 
     def _may_move(self, at: int, chosen: Sequence[int], readers: Sequence[int]) -> bool:
         """Whether the launch may run at the places of its readers instead."""
-        mine = list(self.launches[at].touched())
         last = max(chosen)
         if any(j not in chosen and j < last for j in readers):
             return False
         for j in range(at + 1, last + 1):
-            for role, tensor in self.launches[j].touched():
-                for own, held in mine:
-                    if not _meet(tensor, held):
+            for role, _, start, end in self.launches[j].uses:
+                for own, _, low, high in self.launches[at].uses:
+                    if not (start < high and low < end):
                         continue
                     if j not in chosen and (role is not Role.IN or own is not Role.IN):
                         return False
@@ -164,22 +159,24 @@ class Search:
                         return False  # the next reader's copy would see what this one writes
         return True
 
-    def _dead(self, tensor: Tensor, at: int, readers: Sequence[int]) -> bool:
+    def _dead(self, use: Use, at: int, readers: Sequence[int]) -> bool:
         """Whether nobody reads what a launch writes to a tensor, but these readers."""
+        _, tensor, low, high = use
+        temporary = id(tensor.memory) in self.temporaries
         for j in (*range(at + 1, len(self.launches)), *range(at + 1)):
-            wrapped = j <= at
-            if wrapped and id(tensor.memory) not in self.temporaries:
+            if j <= at and not temporary:
                 return False
-            for role, held in self.launches[j].touched():
-                if _meet(held, tensor):
-                    if j in readers:
-                        if role is not Role.IN:
-                            return not any(k > j for k in readers)  # it goes on as that launch's result
-                    elif role is not Role.OUT:
-                        return False
-                    elif _covers(held, tensor):
-                        return True
-        return id(tensor.memory) in self.temporaries
+            for role, held, start, end in self.launches[j].uses:
+                if not (start < high and low < end):
+                    continue
+                if j in readers:
+                    if role is not Role.IN:
+                        return not any(k > j for k in readers)  # it goes on as that launch's result
+                elif role is not Role.OUT:
+                    return False
+                elif start <= low and high <= end and held.storage.flags.c_contiguous:
+                    return True
+        return temporary
 
     # --- the fused launches
     def _made(self, at: int, chosen: Sequence[int], *, keep: bool) -> list[Launch] | None:
@@ -190,8 +187,8 @@ class Search:
             if launch is None:
                 return None
             made.append(launch)
-        if len(chosen) > 1 and any(role is not Role.IN and any(t is held for launch in made for t in launch.binding.held)
-                                   for role, held in producer.touched()):  # fmt: skip
+        written = [held for role, held, *_ in producer.uses if role is not Role.IN]
+        if len(chosen) > 1 and any(held is mine for launch in made for held in launch.binding.held for mine in written):
             return None  # each of them would write what one wrote
         return made
 
@@ -199,57 +196,66 @@ class Search:
         """The launch that does what two do; None if they cannot be one."""
         first, second = producer.instance.function, consumer.instance.function
         pairs: dict[str, str] = {}
-        for mine, a in zip(first.arrays, producer.binding.held, strict=True):
-            for theirs, b in zip(second.arrays, consumer.binding.held, strict=True):
-                if not _meet(a, b) or (mine.role is Role.IN and theirs.role is Role.IN and not _same(a, b)):
+        for mine, (own, a, low, high) in zip(first.arrays, producer.uses, strict=True):
+            for theirs, (role, b, start, end) in zip(second.arrays, consumer.uses, strict=True):
+                if not (start < high and low < end):
                     continue
-                if not _same(a, b) or mine.name in pairs or theirs.name in pairs.values():
-                    if mine.role is Role.IN and theirs.role is Role.IN:
-                        continue
+                if _same(a, b) and mine.name not in pairs and theirs.name not in pairs.values():
+                    pairs[mine.name] = theirs.name
+                elif own is not Role.IN or role is not Role.IN:
                     return None  # another view of memory that one of them writes
-                pairs[mine.name] = theirs.name
         kept = [a.name for a in first.arrays if a.name in pairs and a.role is Role.OUT] if keep else []
         dims = (producer.binding.dims, consumer.binding.dims)
-        one = frozenset(d for d in first.dims() & second.dims() if dims[0][d] == dims[1][d])
-        try:
-            names = common_names(Parameters.of(first), Parameters.of(second), pairs, one=one, keep=kept)
-        except FusionError:
-            return None
-        if not _consistent(names, *dims):
-            return None
+        one = frozenset(d for d in dims[0].keys() & dims[1].keys() if dims[0][d] == dims[1][d])
         key = (producer.instance, consumer.instance, tuple(pairs.items()), tuple(kept), one)
-        if key not in self._kernels:
-            self._kernels[key] = _verified(first, second, names, [names.producer[k] for k in kept])
-        instance = self._kernels[key]
-        return None if instance is None else _launch(instance, producer, consumer, names)
+        if key not in _FUSED:
+            _FUSED[key] = _fused(first, second, pairs, kept, one)
+        names, instance = _FUSED[key] or (None, None)
+        if names is None or instance is None or not _consistent(names, *dims):
+            return None
+        return _launch(instance, producer, consumer, names)
 
     def _proposal(self, at: int, chosen: Sequence[int], made: Sequence[Launch]) -> Proposal:
-        producer = self.launches[at]
-        names = [a.name for a in producer.instance.function.arrays]
-        still = {id(t) for launch in made for role, t in launch.touched()}
-        written = [(n, t) for n, (role, t) in zip(names, producer.touched(), strict=True) if role is not Role.IN]
-        dropped = [(n, t) for n, t in written if id(t) not in still]
-        saved = sum(_bytes(t) * (1 + len(chosen)) for _, t in dropped)
-        saved += sum(_bytes(t) for _, t in written if id(t) in still)
-        inputs = sum(_bytes(t) for role, t in producer.touched() if role is not Role.OUT)
-        programs = sum(launch.programs for launch in made)
-        again = inputs * (max(programs, 1) / max(producer.programs, 1) - 1) if dropped or len(chosen) > 1 else 0
-        beside = all(launch.programs == producer.programs for launch in made) and len(chosen) == 1
+        old = [self.launches[j] for j in (at, *chosen)]
+        before, after = _traffic(old), _traffic(made)
+        changes = [before.get(key, 0) - after.get(key, 0) for key in before.keys() | after.keys()]
+        names = [array.name for array in old[0].instance.function.arrays]
+        still = {id(held) for launch in made for held in launch.binding.held}
         return Proposal(
-            producer.instance.function.name,
-            tuple(self.launches[j].instance.function.name for j in chosen),
-            tuple(launch.instance.function.name for launch in made),
-            tuple(p for launch in (producer, *(self.launches[j] for j in chosen)) for p in launch.places),
-            tuple(n for n, _ in dropped),
-            saved,
-            0 if beside else max(int(again), 0),
+            old[0].name,
+            tuple(launch.name for launch in old[1:]),
+            tuple(launch.name for launch in made),
+            tuple(p for launch in old for p in launch.places),
+            tuple(n for n, (_, held, *_) in zip(names, old[0].uses, strict=True) if id(held) not in still),
+            sum(c for c in changes if c > 0),
+            -sum(c for c in changes if c < 0),
         )
 
 
-def _verified(first: Function, second: Function, names: Names, keep: Sequence[str]) -> Instance | None:
+def _traffic(launches: Sequence[Launch]) -> dict[tuple[int, int], int]:
+    """Bytes that launches read and write, by the memory and address of what they touch; each access counts, cached or not."""
+    found: dict[tuple[int, int], int] = {}
+    for launch in launches:
+        moved = accesses(launch.instance.function, launch.binding.dims)
+        for array, (_, held, low, _) in zip(launch.instance.function.arrays, launch.uses, strict=True):
+            key = (id(held.memory), low)
+            found[key] = found.get(key, 0) + array.dtype.bytes_for(moved.get(array.name, 0))
+    return found
+
+
+_FUSED: dict[Any, tuple[Names, Instance] | None] = {}
+"""By two kernels, their arrays that are one, those that are kept and their dims that are one: the proved kernel made of them, if
+there is one. Steps of one model have few different pairs, and record them again at other sizes."""
+
+
+def _fused(
+    first: Function, second: Function, pairs: Mapping[str, str], kept: Sequence[str], one: Collection[str]
+) -> tuple[Names, Instance] | None:
     """The proved kernel made of two; None if they cannot be one, or the result is not proved."""
+    same = [d for d in one if d in first.dims() and d in second.dims()]
     try:
-        return Instance.verified(fuse(first, second, names, keep=keep))
+        names = common_names(Parameters.of(first), Parameters.of(second), pairs, one=same, keep=kept)
+        return names, Instance.verified(fuse(first, second, names, keep=[names.producer[k] for k in kept]))
     except (FusionError, VerificationError):
         return None
 
@@ -289,23 +295,6 @@ def _consistent(names: Names, producer: Mapping[str, int], consumer: Mapping[str
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are one view of one memory."""
     return a is b or (a.memory is b.memory and a.address == b.address and a.layout == b.layout)
-
-
-def _meet(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors may have a byte in common."""
-    (low, high), (start, end) = a.span, b.span
-    return low < end and start < high
-
-
-def _covers(a: Tensor, b: Tensor) -> bool:
-    """Whether every byte of b is one of a."""
-    (low, high), (start, end) = a.span, b.span
-    return low <= start and end <= high and bool(a.storage.flags.c_contiguous)
-
-
-def _bytes(tensor: Tensor) -> int:
-    low, high = tensor.span
-    return high - low
 
 
 def table(proposals: Sequence[Proposal]) -> str:
