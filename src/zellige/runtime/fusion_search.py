@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from zellige.diagnostics.findings import VerificationError
@@ -62,15 +63,33 @@ Use = tuple[Role, Tensor, int, int]
 """An argument: ownership, tensor, and the first and the end address of its memory."""
 
 
+def _areas(bindings: Sequence[Binding]) -> dict[tuple[int, int], int]:
+    """For each range of addresses, the number of the area that it lies in: ranges of different areas have no byte in common."""
+    found: dict[tuple[int, int], int] = {}
+    reach = area = 0
+    for low, high in sorted({held.span for binding in bindings for held in binding.held}):
+        area += low >= reach
+        reach = max(reach, high)
+        found[low, high] = area
+    return found
+
+
 class Launch:
     """A launch of the step as it is at this point of the search."""
 
-    __slots__ = ("binding", "instance", "parts", "places", "uses")
+    __slots__ = ("areas", "binding", "instance", "parts", "places", "uses")
 
     def __init__(self, instance: Instance, binding: Binding, places: tuple[int, ...], parts: Parts) -> None:
         self.instance, self.binding, self.places, self.parts = instance, binding, places, parts
         arrays = zip(instance.function.arrays, binding.held, strict=True)
         self.uses: list[Use] = [(array.role, held, *held.span) for array, held in arrays]
+        self.areas: dict[int, list[Use]] = {}
+        """The uses by area, once the search has numbered those."""
+
+    def number(self, areas: Mapping[tuple[int, int], int]) -> None:
+        """Notes which areas it uses."""
+        for use in self.uses:
+            self.areas.setdefault(areas[use[2:]], []).append(use)
 
     @property
     def name(self) -> str:
@@ -95,9 +114,14 @@ class Search:
     accept: Accept
     proposals: list[Proposal] = field(default_factory=list)
     _refused: set[tuple[object, ...]] = field(default_factory=set)
+    _areas: dict[tuple[int, int], int] = field(default_factory=dict)
+    _accesses: dict[tuple[object, ...], dict[str, int]] = field(default_factory=dict)
 
     def run(self) -> list[Launch]:
         """The launches when everything that is accepted has been fused; what was, is in ``proposals``."""
+        self._areas = _areas([launch.binding for launch in self.launches])
+        for launch in self.launches:
+            launch.number(self._areas)
         before = -1
         while before != len(self.proposals):  # what has been fused may go into something else
             before, at = len(self.proposals), 0
@@ -123,6 +147,7 @@ class Search:
                 continue
             self.proposals.append(proposal)
             for j, launch in zip(chosen, made, strict=True):
+                launch.number(self._areas)
                 self.launches[j] = launch
             del self.launches[at]
             return True
@@ -135,8 +160,10 @@ class Search:
         for role, _, low, high in self.launches[at].uses:
             if role not in (Role.OUT, Role.MUT):
                 continue
+            area = self._areas[low, high]
             for j in range(at + 1, len(self.launches)):
-                roles = [r for r, _, start, end in self.launches[j].uses if start < high and low < end]
+                uses = self.launches[j].areas.get(area, ())
+                roles = [r for r, _, start, end in uses if start < high and low < end]
                 if any(r is not Role.OUT for r in roles):
                     found.add(j)
                 if any(r is not Role.IN for r in roles):
@@ -149,8 +176,10 @@ class Search:
         if any(j not in chosen and j < last for j in readers):
             return False
         for j in range(at + 1, last + 1):
-            for role, _, start, end in self.launches[j].uses:
-                for own, _, low, high in self.launches[at].uses:
+            both = self.launches[j].areas.keys() & self.launches[at].areas.keys()
+            for area in both:
+                uses, mine = self.launches[j].areas[area], self.launches[at].areas[area]
+                for (role, _, start, end), (own, _, low, high) in product(uses, mine):
                     if not (start < high and low < end):
                         continue
                     if j not in chosen and (role is not Role.IN or own is not Role.IN):
@@ -162,11 +191,11 @@ class Search:
     def _dead(self, use: Use, at: int, readers: Sequence[int]) -> bool:
         """Whether nobody reads what a launch writes to a tensor, but these readers."""
         _, tensor, low, high = use
-        temporary = id(tensor.memory) in self.temporaries
+        temporary, area = id(tensor.memory) in self.temporaries, self._areas[low, high]
         for j in (*range(at + 1, len(self.launches)), *range(at + 1)):
             if j <= at and not temporary:
                 return False
-            for role, held, start, end in self.launches[j].uses:
+            for role, held, start, end in self.launches[j].areas.get(area, ()):
                 if not (start < high and low < end):
                     continue
                 if j in readers:
@@ -217,7 +246,7 @@ class Search:
 
     def _proposal(self, at: int, chosen: Sequence[int], made: Sequence[Launch]) -> Proposal:
         old = [self.launches[j] for j in (at, *chosen)]
-        before, after = _traffic(old), _traffic(made)
+        before, after = self._traffic(old), self._traffic(made)
         changes = [before.get(key, 0) - after.get(key, 0) for key in before.keys() | after.keys()]
         names = [array.name for array in old[0].instance.function.arrays]
         still = {id(held) for launch in made for held in launch.binding.held}
@@ -231,16 +260,18 @@ class Search:
             -sum(c for c in changes if c < 0),
         )
 
-
-def _traffic(launches: Sequence[Launch]) -> dict[tuple[int, int], int]:
-    """Bytes that launches read and write, by the memory and address of what they touch; each access counts, cached or not."""
-    found: dict[tuple[int, int], int] = {}
-    for launch in launches:
-        moved = accesses(launch.instance.function, launch.binding.dims)
-        for array, (_, held, low, _) in zip(launch.instance.function.arrays, launch.uses, strict=True):
-            key = (id(held.memory), low)
-            found[key] = found.get(key, 0) + array.dtype.bytes_for(moved.get(array.name, 0))
-    return found
+    def _traffic(self, launches: Sequence[Launch]) -> dict[tuple[int, int], int]:
+        """Bytes that launches read and write, by the memory and address of what they touch; each access counts, cached or not."""
+        found: dict[tuple[int, int], int] = {}
+        for launch in launches:
+            key = (launch.instance, *launch.binding.dims.values())
+            if key not in self._accesses:
+                self._accesses[key] = accesses(launch.instance.function, launch.binding.dims)
+            for array, (_, held, low, _) in zip(launch.instance.function.arrays, launch.uses, strict=True):
+                place = (id(held.memory), low)
+                moved = array.dtype.bytes_for(self._accesses[key].get(array.name, 0))
+                found[place] = found.get(place, 0) + moved
+        return found
 
 
 _FUSED: dict[Any, tuple[Names, Instance] | None] = {}
