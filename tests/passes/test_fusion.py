@@ -50,6 +50,12 @@ def accumulate(x: zl.In[f32, M, N], *, h: zl.Mut[f32, M, N], BC: zl.Static = 8):
 
 
 @zl.kernel
+def exponentials(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    y[m, n] = zl.exp(x[m, n])
+
+
+@zl.kernel
 def row_sum(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
     m = zl.grid(M)
     y[m] = zl.sum(x[m, :])
@@ -256,8 +262,20 @@ def test_the_rounding_of_the_stored_type_is_kept(backend):
         assert not np.array_equal(fused(x).numpy(), x * F(1.7) * F(3))
 
 
+@zl.kernel
+def scaled_rows(x: zl.In[f32, M, N], s: zl.In[f32, N], *, y: zl.Out[f32, M, N]):
+    m = zl.grid(M)
+    y[m, :] = x[m, :] * s[:]
+
+
+@zl.kernel
+def added_rows(x: zl.In[f32, M, N], b: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
+    m = zl.grid(M)
+    y[m, :] = x[m, :] + b[m, :]
+
+
 def test_a_product_and_a_sum_of_two_kernels_are_rounded_one_by_one():
-    fused = zl.fuse(scale, plus, {"y": "x"})
+    fused = zl.fuse(scaled_rows, added_rows, {"y": "x"})
     x, b = arrays((20, 50), (20, 50))
     (s,) = arrays((50,), seed=3)
     with zl.using("cpu"):
@@ -265,9 +283,84 @@ def test_a_product_and_a_sum_of_two_kernels_are_rounded_one_by_one():
 
 
 @zl.kernel
-def exponentials(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], BN: zl.Static = 16):
+def even_doubled(x: zl.In[f32, M, N], *, y: zl.Mut[f32, M, N], BN: zl.Static = 16):
     m, n = zl.grid(M, N.tiles(BN))
-    y[m, n] = zl.exp(x[m, n])
+    even = zl.only(n, n % 2 == 0)
+    y[m, even] = x[m, even] * 2.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lanes_that_the_producer_did_not_store_hold_what_was_there(backend):
+    fused = zl.fuse(even_doubled, negated, {"y": "a"})
+    x, old = arrays((3, 21), (3, 21))
+    with zl.using(backend):
+        want, ours = old.copy(), old.copy()
+        even_doubled(x, y=want)
+        np.testing.assert_array_equal(fused(x, a=ours).numpy(), negated(want).numpy())
+    np.testing.assert_array_equal(ours, want)
+
+
+@zl.kernel
+def even_increased(*, y: zl.Mut[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    even = zl.only(n, n % 2 == 0)
+    y[m, even] = y[m, even] + 1.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("producer", [exponentials, even_doubled])
+def test_a_store_that_is_overwritten_in_part_is_kept(backend, producer):
+    fused = zl.fuse(producer, even_increased, {"y": "y"})
+    (x,) = arrays((3, 21))
+    with zl.using(backend):
+        want, ours = np.zeros((3, 21), F), np.zeros((3, 21), F)
+        producer(x, y=want)
+        even_increased(y=want)
+        fused(x, y=ours)
+    np.testing.assert_array_equal(ours, want)
+
+
+@zl.kernel
+def doubled_three_times(*, y: zl.Mut[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    for _ in range(3):
+        y[m, n] = y[m, n] * 2.0
+
+
+def test_what_an_iteration_wrote_is_not_what_the_producer_stored():
+    fused = zl.fuse(even_doubled, doubled_three_times, {"y": "y"})
+    x, old = arrays((3, 21), (3, 21))
+    want, ours = old.copy(), old.copy()
+    even_doubled(x, y=want)
+    fused(x, y=ours)
+    np.testing.assert_array_equal(ours, 8 * want)
+    refused("ZL0532", lambda: zl.fuse(exponentials, doubled_three_times, {"y": "y"}))
+
+
+@zl.kernel
+def table_of(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N]):
+    i, j = zl.grid(N, N)
+    y[i, j] = x[i, j] * 3.0 + zl.max(x[i, :])
+
+
+@zl.kernel
+def mirrored(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N]):
+    i, j = zl.grid(N, N)
+    y[i, j] = x[j, i]
+
+
+@zl.kernel
+def with_its_mirror(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N]):
+    i, j = zl.grid(N, N)
+    y[i, j] = x[i, j] - 2.0 * x[j, i]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("consumer", [mirrored, with_its_mirror])
+def test_axes_of_the_grid_are_told_apart_by_what_they_index_not_by_their_size(backend, consumer):
+    fused = zl.fuse(table_of, consumer, {"y": "x"})
+    (x,) = arrays((5, 5))
+    compare(fused, lambda x: consumer(table_of(x)), (x,), backend)
 
 
 @zl.kernel
@@ -523,6 +616,73 @@ def test_statics_without_a_value_cannot_be_tried():
         y[m, n] = x[m, n]
 
     refused("ZL0508", lambda: zl.fuse(bare, plus, {"y": "x"}))
+
+
+@zl.kernel
+def skewed(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N]):
+    zl.requires(N >= 1)
+    i, j = zl.grid(N, N)
+    y[i, (i + j) % N] = zl.max(x[i, :]) + x[i, j]
+
+
+@zl.kernel
+def skewed_otherwise(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N, 2]):
+    zl.requires(N >= 1)
+    i, j, k = zl.grid(N, N, 2)
+    y[i, j, k] = x[i, (j + i) % N]
+
+
+def test_one_program_id_is_one_value():
+    refused("ZL0532", lambda: zl.fuse(skewed, skewed_otherwise, {"y": "x"}))
+
+
+@zl.kernel
+def numbered_tiles(x: zl.In[f32, 8 * K], *, y: zl.Out[f32, 8 * K]):
+    zl.requires(K >= 1)
+    k = zl.grid(K)
+    lanes = (k * 8 + zl.arange(8)) % (8 * K)
+    y[lanes] = x[lanes] + zl.sum(x[lanes]) * k.to(f32)
+
+
+@zl.kernel
+def twice_around(x: zl.In[f32, 8 * K], *, y: zl.Out[f32, P]):
+    zl.requires(K >= 1)
+    p = zl.grid(P)
+    total = zl.zeros((), f32)
+    for k in range(2 * K):
+        total = total + zl.sum(x[(k * 8 + zl.arange(8)) % (8 * K)])
+    y[p] = total
+
+
+def test_a_number_that_is_no_program_of_the_producer_does_not_stand_for_one():
+    assert (
+        "which it may not be one of"
+        in refused("ZL0532", lambda: zl.fuse(numbered_tiles, twice_around, {"y": "x"})).render()
+    )
+
+
+@zl.kernel
+def reversed_in_place(y: zl.In[f32, M, N], *, h: zl.Mut[f32, M, N]):
+    m = zl.grid(M)
+    for k in range(N):
+        h[m, k] = y[m, N - 1 - k]
+
+
+def test_elements_are_not_computed_again_from_an_input_that_was_overwritten():
+    error = refused("ZL0533", lambda: zl.fuse(exponentials, reversed_in_place, {"y": "y", "x": "h"}))
+    assert "writes 'h', which it reads" in error.render() or "different grids" in error.message
+    assert zl.fuse(exponentials, reversed_in_place, {"y": "y"}) is not None  # of another array it may
+
+
+@zl.kernel
+def with_its_transpose(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N], B: zl.Static = 8):
+    i, j = zl.grid(N.tiles(B), N.tiles(B))
+    tile = x[i, j]
+    y[i, j] = tile + tile.T
+
+
+def test_a_tile_and_its_transpose_are_no_function_of_coordinates():
+    refused("ZL0532", lambda: zl.fuse(with_its_transpose, row_sum, {"y": "x"}))
 
 
 # --- the result is a kernel as any other

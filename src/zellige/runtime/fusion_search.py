@@ -140,7 +140,7 @@ class Search:
             key = (keep, producer, *(self.launches[j] for j in chosen))
             if key in self._refused:
                 continue
-            made = self._made(at, chosen, keep=keep) if self._may_move(at, chosen, every) else None
+            made = self._made(at, chosen, keep=keep) if self._may_move(at, chosen) else None
             proposal = None if made is None else self._proposal(at, chosen, made)
             if made is None or proposal is None or not self.accept(proposal):
                 self._refused.add(key)
@@ -170,11 +170,9 @@ class Search:
                     break  # from here on it is another value
         return sorted(found)
 
-    def _may_move(self, at: int, chosen: Sequence[int], readers: Sequence[int]) -> bool:
+    def _may_move(self, at: int, chosen: Sequence[int]) -> bool:
         """Whether the launch may run at the places of its readers instead."""
         last = max(chosen)
-        if any(j not in chosen and j < last for j in readers):
-            return False
         for j in range(at + 1, last + 1):
             both = self.launches[j].areas.keys() & self.launches[at].areas.keys()
             for area in both:

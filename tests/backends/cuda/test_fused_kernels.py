@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
-from tests.backends.cuda.interpreted import function_of
 from zellige import bf16, f32
 from zellige.backends.cuda.compiler import compile
 from zellige.backends.cuda.lowering import lower
