@@ -68,7 +68,7 @@ def object_code(content: str, generate: Callable[[], str], chosen: Target, cache
 
 def load(code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
     """Addresses of `symbols` of the object file `code`, linked into this process for good."""
-    from zellige.backends.cpu.linker import link  # (a device's executor needs the pool's constants, not its code)
+    from zellige.backends.cpu.linker import link  # a device without this backend.s packages never loads
 
     linked = link(code, symbols)
     if linked is not None:
