@@ -68,7 +68,7 @@ def object_code(content: str, generate: Callable[[], str], chosen: Target, cache
 
 def load(code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
     """Addresses of `symbols` of the object file `code`, linked into this process for good."""
-    from zellige.backends.cpu.linker import link  # a device without this backend.s packages never loads
+    from zellige.backends.cpu.linker import link  # late: who only runs on a device needs none of it
 
     linked = link(code, symbols)
     if linked is not None:
