@@ -278,6 +278,7 @@ class Frame:
     def _for(self, target: ast.expr, iterable_node: ast.expr, body: Sequence[ast.stmt]) -> None:
         context, builder = self.context, self.context.builder
         iterable = self.evaluate(iterable_node)
+        positions = True  # whether the loop counts positions in what it goes over, from 0 in steps of 1
         match iterable:
             case Unrolled(items):
                 for item in items:
@@ -291,8 +292,11 @@ class Frame:
                 return
             case SpanRange():
                 lower, upper, step = builder.extent(0), self._count_tiles(iterable), 1
-            case RuntimeRange(lower, upper, step):
-                pass
+            case RuntimeRange(lower, upper, int(step)) if step > 0:
+                positions = False
+            case RuntimeRange():
+                with context.at(iterable_node):
+                    lower, upper, step = builder.extent(0), grids.count(context, iterable), 1
             case _:
                 refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
                        f"loop over an index: for n in range(len({iterable.param.name})): … {iterable.param.name}[n]"
@@ -305,10 +309,13 @@ class Frame:
             params = self._enter_loop(carried)
             with builder.block(counter, *params) as block:
                 context.depth += 1
-                if isinstance(iterable, SpanRange):
-                    self._assign(target, grids.span_of(context, counter, iterable))
-                else:
-                    self._assign(target, Tile(counter))
+                match iterable:
+                    case SpanRange():
+                        self._assign(target, grids.span_of(context, counter, iterable))
+                    case RuntimeRange() if positions:
+                        self._assign(target, grids.member(context, iterable, Tile(counter)))
+                    case _:
+                        self._assign(target, Tile(counter))
                 self.run(body)
                 context.depth -= 1
                 widened = self._masks_that_stay(carried)
