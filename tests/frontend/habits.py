@@ -643,3 +643,26 @@ def const_overflow(x: zl.In[f32, M], k: zl.In[i32, M], *, y: zl.Out[f32, M]):
 def u8_const(x: zl.In[f32, M], k: zl.In[i32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M.tiles(8))
     y[i] = (k[i].to(zl.u8) + 300).to(f32)
+
+
+def sum_from_a_whole_number(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    total = 0
+    for cols in N.tiles(8):
+        total += zl.sum(x[i, cols])
+    y[i] = total
+
+
+def rows_without_keepdims(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
+    i = zl.grid(M.tiles(8))
+    y[i, :] = x[i, :] - zl.max(x[i, :], axis=1)
+
+
+def count_in_an_output(k: zl.In[i32, N], *, y: zl.Out[i32, M]):
+    i = zl.grid(N)
+    y[zl.guard(k[i], below=M)] += 1
+
+
+def output_without_a_star(y: zl.Mut[f32, M], x: zl.In[f32, M]):
+    i = zl.grid(M.tiles(8))
+    y[i] = x[i]
