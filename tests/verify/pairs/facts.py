@@ -125,4 +125,91 @@ def k(x: zl.In[f32, 4, 8], s: zl.In[zl.Index[N, zl.distinct], 4, 1], *, y: zl.Mu
     y[at⟨|+ zl.arange(2)[None, :] * 0⟩] = 1.0
 """,
     ),
+    # what arrays hold
+    "the largest number that 32 bits hold": (
+        "ZL0401",
+        """
+@zl.kernel(index_bits=32)
+def k(n: zl.In[zl.UpTo[N], M], *, y: zl.Out[f32, M]):
+    zl.requires(M < 1000)
+    t = zl.grid(M)
+    s = n[t]⟨|+ 1⟩
+    y[t] = zl.where(s > 3, 1.0, 0.0)
+""",
+    ),
+    "a number of 64 bits as an index of 32": (
+        "ZL0401",
+        """
+@zl.kernel(index_bits=32)
+def k(n: zl.In[zl.i64, M], *, y: zl.Out[f32, M]):
+    zl.requires(M < 1000)
+    t = zl.grid(M)
+    y[t] = zl.where(⟨zl.clamp(n[t], -5, 5)|n[t]⟩ > t, 1.0, 0.0)
+""",
+    ),
+    "the largest number that an index holds": (
+        "ZL0403",
+        """
+def k(n: zl.In[zl.u64, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(zl.minimum(n[t], ⟨9223372036854775807|9223372036854775808⟩) > t, 1.0, 0.0)
+""",
+    ),
+    "an array of indices that the kernel writes": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], *, n: zl.Mut[zl.Index[M], M], y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    old = n[t]
+    n[t] = t
+    y[t] = x[old⟨|+ 1⟩]
+""",
+    ),
+    "a length says nothing of its bound": (
+        "ZL0402",
+        """
+def k(s: zl.In[zl.⟨Index|UpTo⟩[N], M], x: zl.In[f32, N, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(t // N > 3, 1.0, 0.0)
+""",
+    ),
+    "an output says nothing of its bound": (
+        "ZL0402",
+        """
+def k(s: zl.In[f32, N, 0], *, y: zl.Out[zl.Index[N], M]):
+    ⟨zl.requires(N > 0)|pass⟩
+    t = zl.grid(M)
+    y[t] = t % N
+""",
+    ),
+    "stored where it fits": (
+        "ZL0404",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, N, 0], *, y: zl.Mut[zl.Index[N], M]):
+    t = zl.grid(M)
+    if (n[t] >= 0) & (n[t] ⟨<|<=⟩ N):
+        y[t] = n[t]
+""",
+    ),
+    "an offset of 32 bits where it is reached": (
+        "ZL0401",
+        """
+@zl.kernel(index_bits=32)
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, N]):
+    zl.requires(N > 0)
+    t = zl.grid(N)
+    y[t] = 0.0
+    if (M ⟨<|>⟩ 30000) & (N < 30000) & (M > 0):
+        y[t] = x[M - 1, t]
+""",
+    ),
+    "the largest of a tile is no larger than 32 bits": (
+        "ZL0401",
+        """
+@zl.kernel(index_bits=32)
+def k(n: zl.In[zl.Index[N], 8], x: zl.In[f32, N], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[zl.max(n[:])⟨|+ zl.max(n[:]) - zl.max(n[:])⟩]
+""",
+    ),
 }
