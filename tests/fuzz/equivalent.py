@@ -77,6 +77,8 @@ EQUIVALENT: dict[str, str] = {
     "races._commute: without and": SAME + "an array is stored to or updated, never both",
     "races.lanes_claim: without or `all(": MORE + "of stores with one lane",
     "races.lanes_claim: without what exists": LESS + "that the programs, iterations and lanes exist",
+    "races.tiles_apart: without and `not wanted <= agreed`": SAME + "goes on until nothing new is found",
+    "races.tiles_apart: always `fresh not in agreed`": SAME + "what is agreed on is not derived again",
     "races.race_claim: without what exists": LESS + "that the programs, iterations and lanes exist",
 }  # fmt: skip
 """By the beginning of a switch's key."""

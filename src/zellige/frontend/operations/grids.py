@@ -189,8 +189,10 @@ def ragged_range(context: Context, array: ArrayParam, size: object) -> RaggedRan
 
 def count(context: Context, numbers: RuntimeRange) -> Value:
     """How many members a range has, by Python's meaning for a step of either sign; 0 or less if it has none."""
-    distance = context.binary(BinaryOp.SUB, Tile(numbers.upper), Tile(numbers.lower))
-    return elementwise.ceildiv(context, distance, _step(numbers)).value
+    first, last, step = Tile(numbers.lower), Tile(numbers.upper), _step(numbers)
+    if isinstance(step, int) and step < 0:
+        first, last, step = last, first, -step
+    return elementwise.ceildiv(context, context.binary(BinaryOp.SUB, last, first), step).value
 
 
 def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
@@ -198,7 +200,7 @@ def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
     return context.binary(BinaryOp.ADD, Tile(numbers.lower), context.binary(BinaryOp.MUL, position, _step(numbers)))
 
 
-def _step(numbers: RuntimeRange) -> object:
+def _step(numbers: RuntimeRange) -> Tile | int:
     return Tile(numbers.step) if isinstance(numbers.step, Value) else numbers.step
 
 
