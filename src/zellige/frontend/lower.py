@@ -295,10 +295,13 @@ class Frame:
                 with context.at(iterable_node):
                     lower, upper, step = builder.extent(0), grids.count(context, iterable), 1
             case _:
-                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
-                       f"loop over an index: for n in range(len({iterable.param.name})): … {iterable.param.name}[n]"
-                       if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1
-                       else "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
+                help = "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)"
+                if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1:
+                    name = iterable.param.name
+                    help = f"loop over an index: for n in range(len({name})): … {name}[n]"
+                elif isinstance(iterable, Extent | int) or (isinstance(iterable, Tile) and iterable.is_scalar):
+                    help = f"loop over range({ast.unparse(iterable_node)})"
+                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span, help)
         counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
         carried = self._carried(body, exclude=target)
         before = dict(self.names)

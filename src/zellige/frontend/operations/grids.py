@@ -195,6 +195,15 @@ def count(context: Context, numbers: RuntimeRange) -> Value:
     return elementwise.ceildiv(context, context.binary(BinaryOp.SUB, last, first), step).value
 
 
+def backwards(context: Context, numbers: RuntimeRange) -> RuntimeRange:
+    """``reversed(range(…))`` of a range without a step."""
+    if numbers.step != 1:
+        refuse("ZL0111", "reversed of a range with a step", context.span,
+               "write the range downwards, such as range(last, first - 1, -2)")  # fmt: skip
+    one = context.builder.extent(1)
+    return RuntimeRange(context.builder.sub(numbers.upper, one), context.builder.sub(numbers.lower, one), -1)
+
+
 def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
     """The member of a range at a position."""
     return context.binary(BinaryOp.ADD, Tile(numbers.lower), context.binary(BinaryOp.MUL, position, _step(numbers)))
