@@ -40,6 +40,7 @@ def to_np(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
 
 def import_habit(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M.tiles(8))
+    import math  # noqa: F401
 
     y[i] = x[i]
 
