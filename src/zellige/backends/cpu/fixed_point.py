@@ -397,7 +397,7 @@ def _chunk(
     inside = behind % layout.elements
     first = e.offset(start, e.mul(block, layout.bytes))
     size = max(1, chunk.elements // layout.elements) * layout.bytes if inside == 0 else 0
-    prefetch_bytes(ctx, first, size)
+    prefetch_bytes(ctx, first, size, packed=True)
     lanes = len(chunk.vectors[0])
     codes = [
         _codes(ctx, layout, first, [divmod(inside + i, layout.elements) for i in vector], metadata)
