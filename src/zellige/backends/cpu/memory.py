@@ -240,6 +240,21 @@ def prefetch_bytes(ctx: Context, start: Reg, bytes_: int, *, packed: bool) -> No
             e.line(f"call void @llvm.prefetch.p0({at}, i32 0, i32 {locality}, i32 1)")
 
 
+def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:
+    """Asks for the memory that a store will write at a position, to be written.
+
+    A store waits for its line to come from memory; where values are computed into scratch first, the lines can come meanwhile."""
+    e, array = ctx.emitter, ctx.arrays[op.array]
+    place, lanes = address(ctx, array, op.index, position), lanes_of(position)
+    if place.scattered is not None or place.stride != 1 or not lanes:
+        return
+    size = max(1, array.dtype.bits // 8)
+    start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
+    e.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    for line in range(0, lanes * size, _LINE):
+        e.line(f"call void @llvm.prefetch.p0({e.offset(start, line, inbounds=False)}, i32 1, i32 3, i32 1)")
+
+
 def store(ctx: Context, op: ops.Store, position: Position) -> None:
     """Writes the elements of a store at a position."""
     array = ctx.arrays[op.array]

@@ -236,6 +236,36 @@ def _cost(op: Op | None, cost: Callable[[Value], float]) -> float:
     return 1.0
 
 
+_LONG_STORE = 1024  # elements from which on asking for memory beforehand is worth an instruction a line
+
+
+def stores_to_come(defined: Mapping[Value, Op], block: Block, kept: frozenset[Value]) -> dict[Value, ops.Store]:
+    """For kept values of a block, a later store of the same shape whose place is known by then: made of grid and extents."""
+    found: dict[Value, ops.Store] = {}
+    for op in block.ops:
+        if not isinstance(op, ops.Store) or size_of(op.value) < _LONG_STORE or not _placed(defined, op.index):
+            continue
+        for earlier in block.ops[: block.ops.index(op)]:
+            value = next(iter(results(earlier)), None)
+            if value in kept and value is not None and shape_of(value) == shape_of(op.value):
+                found.setdefault(value, op)
+    return found
+
+
+def _placed(defined: Mapping[Value, Op], index: tuple[Value, ...]) -> bool:
+    """Whether nothing but the grid, extents and constants goes into an index."""
+    pure = (
+        ops.ProgramId, ops.Iota, ops.Constant, ops.ExtentValue, ops.Binary, ops.Broadcast, ops.ExpandDims
+    )  # fmt: skip
+    todo = list(index)
+    while todo:
+        op = defined.get(todo.pop())
+        if not isinstance(op, pure):
+            return False
+        todo.extend(operands(op))
+    return True
+
+
 def shared_axes(function: Function, defined: Mapping[Value, Op], value: Value) -> int | None:
     """How many leading grid axes choose an operand, if not all of them do; None if something else does, too.
 
