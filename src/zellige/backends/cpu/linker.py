@@ -1,40 +1,33 @@
 """Object files of x86-64 Linux (ELF64) brought into this process without LLVM, whose library takes 50 MB once it is loaded.
 
-Kernels are position-independent functions of a few sections: their code, constants, and calls of the C library. What is
-needed of the format (System V ABI, chapters 4 and 5, and its AMD64 supplement, section 4.4) is sections, symbols and relocations
-relative to the instruction. Anything else is left to LLVM's linker.
+Kernels are position-independent functions of a few sections: their code, constants, and calls of the C library. `pyelftools`
+reads the file; here its sections get a place and its relocations (AMD64 supplement of the System V ABI, section 4.4) an
+address, if they are relative to the instruction. Anything else is left to LLVM's linker.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-_X86_64, _RELOCATABLE = 62, 1
-_SYMBOLS, _ADDENDS, _NO_BITS = 2, 4, 8  # kinds of section: SYMTAB, RELA, NOBITS
-_KIND_WITHOUT_ADDENDS = 9
-_WRITE, _ALLOCATE, _EXECUTE, _THREAD_LOCAL = 1, 2, 4, 0x400  # flags of a section
-_UNDEFINED, _FIRST_RESERVED = 0, 0xFF00  # section numbers of a symbol
-_PC32, _PLT32 = 2, 4
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_RELOC_TYPE_x64
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
+
+_PC32, _PLT32 = ENUM_RELOC_TYPE_x64["R_X86_64_PC32"], ENUM_RELOC_TYPE_x64["R_X86_64_PLT32"]
+_WRITE, _ALLOCATE, _EXECUTE = SH_FLAGS.SHF_WRITE, SH_FLAGS.SHF_ALLOC, SH_FLAGS.SHF_EXECINSTR
 _UNWINDING = ".eh_frame"  # nothing is unwound through a kernel
 _JUMP = b"\xff\x25\0\0\0\0"  # jmp [rip]: to the address that follows
 _STUB = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    name: str
-    kind: int
-    flags: int
-    offset: int
-    size: int
-    link: int
-    applies_to: int
-    align: int
 
 
 class _Unsuitable(Exception):
@@ -47,7 +40,7 @@ def link(code: bytes, symbols: Sequence[str]) -> dict[str, int] | None:
     None if the object needs more than this: another machine's, another format, other relocations, a name that is not found."""
     try:
         return _Object(code).linked(symbols)
-    except (_Unsuitable, struct.error, UnicodeDecodeError, IndexError, ValueError, OSError):
+    except (_Unsuitable, ELFError, ConstructError, struct.error, ValueError, OSError):
         return None
 
 
@@ -55,75 +48,55 @@ class _Object:
     """A relocatable object: sections that take memory get a place, grouped by what may be done with them."""
 
     def __init__(self, code: bytes) -> None:
-        kind, machine = struct.unpack_from("<HH", code, 16)
-        if code[:6] != b"\x7fELF\x02\x01" or (kind, machine) != (_RELOCATABLE, _X86_64):
+        file = ELFFile(io.BytesIO(code))
+        if (file.get_machine_arch(), file.header.e_type, file.little_endian) != ("x64", "ET_REL", True):
             raise _Unsuitable
-        self._code = code
-        self._sections = list(self._read_sections())
-        tables = [s for s in self._sections if s.kind == _SYMBOLS]
+        self._sections: list[Any] = list(file.iter_sections())
+        tables = [s for s in self._sections if isinstance(s, SymbolTableSection)]
         if len(tables) != 1:
             raise _Unsuitable
-        self._names = self._sections[tables[0].link]
-        self._symbols = [
-            struct.unpack_from("<IBBHQQ", code, at)
-            for at in range(tables[0].offset, tables[0].offset + tables[0].size, 24)
-        ]
-
-    def _read_sections(self) -> Iterator[_Section]:
-        (table,) = struct.unpack_from("<Q", self._code, 40)
-        size, count, names = struct.unpack_from("<HHH", self._code, 58)
-        rows = [struct.unpack_from("<IIQQQQIIQQ", self._code, table + size * i) for i in range(count)]
-        for name, kind, flags, _, offset, length, link_, applies_to, align, _ in rows:
-            yield _Section(
-                self._text(rows[names][4], name), kind, flags, offset, length, link_, applies_to, max(1, align)
-            )
-
-    def _text(self, table: int, at: int) -> str:
-        begin = table + at
-        return self._code[begin : self._code.index(b"\0", begin)].decode()
+        self._symbols: list[Any] = list(tables[0].iter_symbols())
 
     def linked(self, symbols: Sequence[str]) -> dict[str, int]:
-        called = {i for _, _, i, kind, _ in self._relocations() if kind == _PLT32 and self._symbols[i][3] == _UNDEFINED}
+        relocations = list(self._relocations())
+        called = sorted({i for _, _, i, kind, _ in relocations if kind == _PLT32 and self._is_undefined(i)})
         places, stubs_at, ends = self._layout(len(called))
         image = bytearray(ends[-1])
         for number, place in places.items():
-            section = self._sections[number]
-            if section.kind != _NO_BITS:
-                image[place : place + section.size] = self._code[section.offset : section.offset + section.size]
+            data = self._sections[number].data()
+            image[place : place + len(data)] = data
         targets: dict[int, int] = {}
-        for number in sorted(called):
+        for number in called:
             targets[number] = stubs_at
-            image[stubs_at : stubs_at + _STUB] = (
-                _JUMP + struct.pack("<Q", _function(self._symbol_name(number))) + b"\xcc\xcc"
-            )
+            stub = _JUMP + struct.pack("<Q", _function(self._symbols[number].name))
+            image[stubs_at : stubs_at + len(stub)] = stub
             stubs_at += _STUB
-        for number, (_, _, _, section_number, value, _) in enumerate(self._symbols):
-            if section_number in places:
-                targets[number] = places[section_number] + value
-        for section_number, offset, number, kind, addend in self._relocations():
+        for number, symbol in enumerate(self._symbols):
+            if symbol["st_shndx"] in places:
+                targets[number] = places[symbol["st_shndx"]] + symbol["st_value"]
+        for section, offset, number, kind, addend in relocations:
             if kind not in (_PC32, _PLT32) or number not in targets:
                 raise _Unsuitable
-            place = places[section_number] + offset
+            place = places[section] + offset
             image[place : place + 4] = struct.pack("<i", targets[number] + addend - place)
-        named = {self._symbol_name(number): target for number, target in targets.items()}
+        named = {self._symbols[number].name: target for number, target in targets.items()}
         if not set(symbols) <= named.keys():
             raise _Unsuitable
         base = _mapped(bytes(image), ends)
         return {name: base + named[name] for name in symbols}
 
-    def _symbol_name(self, number: int) -> str:
-        return self._text(self._names.offset, self._symbols[number][0])
+    def _is_undefined(self, number: int) -> bool:
+        return bool(self._symbols[number]["st_shndx"] == "SHN_UNDEF")
 
     def _relocations(self) -> Iterator[tuple[int, int, int, int, int]]:
         """Section, offset in it, symbol, kind and addend of each relocation of what is kept."""
         for section in self._sections:
-            if section.kind not in (_ADDENDS, _KIND_WITHOUT_ADDENDS) or not _kept(self._sections[section.applies_to]):
+            if not isinstance(section, RelocationSection) or not _kept(self._sections[section["sh_info"]]):
                 continue
-            if section.kind == _KIND_WITHOUT_ADDENDS:
+            if not section.is_RELA():
                 raise _Unsuitable
-            for at in range(section.offset, section.offset + section.size, 24):
-                offset, information, addend = struct.unpack_from("<QQq", self._code, at)
-                yield section.applies_to, offset, information >> 32, information & 0xFFFFFFFF, addend
+            for r in section.iter_relocations():
+                yield section["sh_info"], r["r_offset"], r["r_info_sym"], r["r_info_type"], r["r_addend"]
 
     def _layout(self, stubs: int) -> tuple[dict[int, int], int, list[int]]:
         """Each section's place, that of the stubs, and where the pages end that hold code, constants and variables."""
@@ -132,13 +105,14 @@ class _Object:
         place = stubs_at = 0
         for wanted in (_EXECUTE, 0, _WRITE):
             for number, section in enumerate(self._sections):
-                if not _kept(section) or section.flags & (_EXECUTE | _WRITE) != wanted:
+                if not _kept(section) or section["sh_flags"] & (_EXECUTE | _WRITE) != wanted:
                     continue
-                if section.flags & _THREAD_LOCAL:
+                if section["sh_flags"] & SH_FLAGS.SHF_TLS:
                     raise _Unsuitable
-                place = -(-place // section.align) * section.align
+                align = max(1, section["sh_addralign"])
+                place = -(-place // align) * align
                 places[number] = place
-                place += section.size
+                place += section["sh_size"]
             if wanted == _EXECUTE:
                 stubs_at = -(-place // _STUB) * _STUB
                 place = stubs_at + stubs * _STUB
@@ -149,8 +123,8 @@ class _Object:
         return places, stubs_at, ends
 
 
-def _kept(section: _Section) -> bool:
-    return bool(section.flags & _ALLOCATE) and section.name != _UNWINDING
+def _kept(section: Any) -> bool:
+    return bool(section["sh_flags"] & _ALLOCATE) and section.name != _UNWINDING
 
 
 def _function(name: str) -> int:
