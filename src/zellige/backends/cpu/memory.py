@@ -240,6 +240,12 @@ def prefetch_bytes(ctx: Context, start: Reg, bytes_: int, *, packed: bool) -> No
             e.line(f"call void @llvm.prefetch.p0({at}, i32 0, i32 {locality}, i32 1)")
 
 
+def prefetch_line(ctx: Context, place: Reg) -> None:
+    """Asks for a line of memory, into the second cache."""
+    ctx.emitter.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    ctx.emitter.line(f"call void @llvm.prefetch.p0({place}, i32 0, i32 2, i32 1)")
+
+
 def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:
     """Asks for the memory that a store will write at a position, to be written.
 

@@ -138,7 +138,9 @@ def pack_rows(ctx: Context, value: Value, product: Product, *, transpose: bool) 
             return ()
 
         ctx.emitter.if_else(borrowed.usable, lambda: (), unless_borrowed)
-        rows = Buffer(ctx.emitter.select(borrowed.usable, borrowed.pointer, pointer), product.packed, rows.strides)
+        place = ctx.emitter.select(borrowed.usable, borrowed.pointer, pointer)
+        streamed = shared_axes(ctx.function, ctx.definitions, value) is None
+        rows = Buffer(place, product.packed, rows.strides, streamed)
     ctx.packed[key] = rows
     return rows
 
