@@ -114,7 +114,7 @@ def test_stretches_in_one_program_or_in_many_give_the_same_bits(depth: int) -> N
         one, parts = h[:rows].copy(), h[:rows].copy()
         linear_stretches_add(x[:rows], w, h=one, DEPTH=depth, BM=16)
         part = linear_parts(x[:rows], w, PARTS=-(-1000 // depth), DEPTH=depth)
-        sum_parts_norm(part, gain, 1e-6, h=parts)
+        sum_parts_norm(part, gain, 1e-6, h=parts, x=np.empty((rows, 100), ml_dtypes.bfloat16))
         np.testing.assert_array_equal(one, whole[:rows])
         np.testing.assert_array_equal(parts, whole[:rows])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zellige.ir.dtypes import DType, bf16, f32
-from zellige.kernels.batch import linear_few, linear_parts, norm_rows, sum_parts_norm, swiglu_rows
+from zellige.kernels.batch import linear_few, linear_parts, sum_parts_norm, swiglu_rows
 from zellige.kernels.invariant import linear_stretches_add
 from zellige.llm.models.products import Matrix, Products, split
 from zellige.runtime.tensor import Tensor
@@ -36,30 +36,27 @@ class InvariantProducts(Products):
         """One: a context is not divided."""
         return 1
 
-    def norm(self, h: Tensor, g: Tensor) -> Tensor:
-        """rms_norm(h, g) in bf16, always by the same kernel."""
-        x = self.buffer("normed", h.shape, bf16)
-        norm_rows(h, g, self.eps, x=x)
-        return x
-
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
-        linear_few(self.norm(h, g), w, y=y)
+        linear_few(self.norm(h, g, w), w, y=y)
         return y
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
         y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
-        swiglu_rows(self.norm(h, g), gate, up, y=y)
+        swiglu_rows(self.norm(h, g, gate), gate, up, y=y)
         return y
 
-    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
         """h += x·wᵀ, in stretches that the shape of the weights decides."""
         parts, depth = split(TILE, *w.shape)
         if parts == 1 or self.rows > FEW:
+            self._ready = None
             linear_stretches_add(x, w, h=h, DEPTH=depth)
             return
         part = self.buffer("part", (parts, *h.shape), f32)
         linear_parts(x, w, part=part, DEPTH=depth)
-        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
+        normed = self.buffer("normed", h.shape, bf16)
+        sum_parts_norm(part, then, self.eps, h=h, x=normed)
+        self._ready = then, bf16

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from zellige.diagnostics import ZelligeError
-from zellige.ir.dtypes import DType, bf16, f32, i32
+from zellige.ir.dtypes import DType, bf16, f16, f32, i32
 from zellige.kernels import fp8
 from zellige.kernels.batch import (
     linear_few,
@@ -103,8 +103,8 @@ class Products:
     eps: float
     memory: Memory
     buffers: dict[str, Tensor] = field(default_factory=dict)
-    _ready: Tensor | None = None
-    """The weight of the norm that is in the buffer already."""
+    _ready: tuple[Tensor, DType] | None = None
+    """The weight and the type of the norm that is in its buffer already."""
 
     @property
     def by_head(self) -> bool:
@@ -123,10 +123,14 @@ class Products:
             self.buffers[key] = self.memory.empty(shape, dtype)
         return self.buffers[key]
 
-    def norm(self, h: Tensor, g: Tensor) -> Tensor:
-        """rms_norm(h, g) in bf16."""
-        x = self.buffer("normed", h.shape, bf16)
-        if self._ready is not g:
+    def operand(self, w: Matrix) -> DType:
+        """The type of what is multiplied with w."""
+        return f16 if isinstance(w, Scaled) and self.rows > FEW else bf16
+
+    def norm(self, h: Tensor, g: Tensor, w: Matrix) -> Tensor:
+        """rms_norm(h, g), as a product with w reads it."""
+        x = self.buffer("normed", h.shape, self.operand(w))
+        if self._ready is None or self._ready[0] is not g or self._ready[1] is not x.dtype:
             norm_rows(h, g, self.eps, x=x)
         return x
 
@@ -138,27 +142,27 @@ class Products:
             if few:
                 use.norm_linear(h, g, w.values, w.scale, self.eps, y=y)
             else:
-                use.linear(self.norm(h, g), w.values, w.scale, y=y)
+                use.linear(self.norm(h, g, w), w.values, w.scale, y=y)
         elif few:
             norm_linear(h, g, w, self.eps, y=y)
         else:
-            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g), w, y=y)
+            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g, w), w, y=y)
         return y
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
-        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g). Gate and up are of one kind."""
-        y, few = self.buffer("gated", (self.rows, gate.shape[0]), bf16), self.rows <= FEW
+        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g); in f16 over ``fp8.SHRINK``. Gate and up are of one kind."""
+        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(gate)), self.rows <= FEW
         match gate, up:
             case Scaled(a, a_scale, by), Scaled(b, b_scale, up_by) if by == up_by:
                 if few:
                     _FP8[by].norm_swiglu(h, g, a, a_scale, b, b_scale, self.eps, y=y)
                 else:
-                    _FP8[by].swiglu(self.norm(h, g), a, a_scale, b, b_scale, y=y)
+                    _FP8[by].swiglu(self.norm(h, g, gate), a, a_scale, b, b_scale, y=y)
             case Tensor(), Tensor():
                 if few:
                     norm_swiglu(h, g, gate, up, self.eps, y=y)
                 else:
-                    swiglu_rows(self.norm(h, g), gate, up, y=y)
+                    swiglu_rows(self.norm(h, g, gate), gate, up, y=y)
             case _:
                 raise ZelligeError(
                     "ZL0605",
@@ -167,8 +171,9 @@ class Products:
                 )
         return y
 
-    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
-        """h += x·wᵀ. ``then``: the weight of the norm that reads h next, which may be made on the way."""
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
+        """h += factor · x·wᵀ; a factor other than 1 is for f16. ``then``: the weight of the norm that reads h next, which may be
+        made on the way, for a matrix like w."""
         self._ready = None
         if self.rows <= FEW:
             if isinstance(w, Scaled):
@@ -182,11 +187,12 @@ class Products:
             return
         part = self.buffer("part", (parts, *h.shape), f32)
         if isinstance(w, Scaled):
-            _FP8[w.by].parts(x, w.values, w.scale, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
+            _FP8[w.by].parts(x, w.values, w.scale, factor, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
         else:
             linear_parts(x, w, part=part, DEPTH=depth)
-        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
-        self._ready = then
+        after = self.buffer("normed", h.shape, self.operand(w))
+        sum_parts_norm(part, then, self.eps, h=h, x=after)
+        self._ready = then, after.dtype
 
     def experts(
         self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
@@ -206,7 +212,7 @@ class Products:
         order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
         align(expert.reshape(pairs), order=order, start=start)
         gated = self.buffer("gated", (pairs, width), bf16)
-        expert_swiglu(self.norm(h, g), gate, up, order, start, y=gated, C=choices)
+        expert_swiglu(self.norm(h, g, gate), gate, up, order, start, y=gated, C=choices)
         y = self.buffer("chosen", (pairs, down.shape[1]), f32)
         expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
         combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
