@@ -21,6 +21,11 @@ STREAMED = (
     (4, 2048, 8),
     (8, 1024, 8),
     (8, 512, 4),
+    (4, 2048, 4),
+    (2, 4096, 8),
+    (4, 512, 2),
+    (8, 512, 8),
+    (4, 1024, 2),
 )
 """Rows, columns and warps of schedules that stream the weights."""
 SHARED = {
@@ -31,6 +36,9 @@ SHARED = {
         (16, 64, 256, 4, 3),
         (16, 16, 512, 4, 3),
         (16, 16, 256, 2, 4),
+        (16, 64, 256, 4, 4),
+        (16, 32, 512, 4, 3),
+        (16, 64, 128, 4, 6),
     ),
     64: (
         (64, 64, 128, 4, 4),
@@ -39,6 +47,13 @@ SHARED = {
         (64, 64, 256, 4, 3),
         (64, 128, 128, 8, 3),
         (64, 128, 128, 4, 3),
+        (64, 128, 64, 8, 4),
+        (64, 128, 128, 8, 4),
+        (64, 128, 256, 8, 2),
+        (64, 64, 128, 4, 3),
+        (64, 64, 128, 4, 6),
+        (64, 64, 256, 4, 4),
+        (64, 256, 64, 8, 4),
     ),
 }
 """Rows, columns, depth, warps and stages, by tokens, of those that share them."""
@@ -80,21 +95,21 @@ def _streamed(by: str) -> Iterator[Case]:
 
 
 def _shared(by: str) -> Iterator[Case]:
-    from zellige.ir.dtypes import bf16
+    from zellige.ir.dtypes import bf16, f16
     from zellige.kernels import fp8
     from zellige.llm.models.products import split
 
     for tokens, tiles in SHARED.items():
         (o_parts, o_depth), (down_parts, down_depth) = split(tokens, D, D), split(tokens, D, F)
         products: tuple[tuple[str, str, dict[str, Any], dict[str, int], dict[str, int]], ...] = (
-            ("qkv", "linear", {"Y": bf16}, dict(N=QKV, D=D), {}),
-            ("o", "parts", {}, dict(N=D, D=D, PARTS=o_parts), dict(DEPTH=o_depth)),
-            ("up", "swiglu", {}, dict(F=F, D=D), {}),
-            ("down", "parts", {}, dict(N=D, D=F, PARTS=down_parts), dict(DEPTH=down_depth)),
+            ("qkv", "linear", {"Y": bf16, "A": f16}, dict(N=QKV, D=D), {}),
+            ("o", "parts", {"A": bf16}, dict(N=D, D=D, PARTS=o_parts), dict(DEPTH=o_depth)),
+            ("up", "swiglu", {"A": f16, "O": f16}, dict(F=F, D=D), {}),
+            ("down", "parts", {"A": f16}, dict(N=D, D=F, PARTS=down_parts), dict(DEPTH=down_depth)),
         )
         for name, kernel, dtypes, dims, statics in products:
             for bm, bn, bk, warps, stages in tiles:
-                if by == "blocks" and bk != 128:
+                if (by == "blocks" and bk != 128) or (name == "up" and bn < fp8.TURN):
                     continue
                 weights = ("gate", "up", "gate_scale", "up_scale") if name == "up" else ("w", "scale")
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
@@ -103,6 +118,11 @@ def _shared(by: str) -> Iterator[Case]:
                     "fp8_step", f"{by} T{tokens} {name}", f"{bn}-{bk}-w{warps}-s{stages}", getattr(fp8, f"{kernel}_by_{by}"),
                     dict(BM=bm, BN=bn, **depth, **statics), dict(T=tokens, **dims), options, dtypes,
                 )  # fmt: skip
+        for warps in (2, 4, 8):
+            sized, options = dict(T=tokens, C=D // fp8.TURN), Options(num_warps=warps, pdl=True, constant=frozenset("g"))
+            yield Case("fp8_step", f"T{tokens} norm", f"w{warps}", fp8.norm_turned, {}, sized, options)
+            sized = dict(**sized, PARTS=down_parts)
+            yield Case("fp8_step", f"T{tokens} sum_norm", f"w{warps}", fp8.sum_parts_norm_turned, {}, sized, options)
 
 
 def _experts() -> Iterator[Case]:

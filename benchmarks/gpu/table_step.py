@@ -7,8 +7,8 @@ from math import prod
 import torch
 from measure import Call, Variant, header, microseconds, save, variants
 
-_TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32, "f8e4m3": torch.float8_e4m3fn}
-_BYTES = {"bf16": 2, "f32": 4, "i32": 4, "f8e4m3": 1}
+_TORCH = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32, "i32": torch.int32, "f8e4m3": torch.float8_e4m3fn}
+_BYTES = {"bf16": 2, "f16": 2, "f32": 4, "i32": 4, "f8e4m3": 1}
 WEIGHTS = ("w", "gate", "up", "down")
 POSITION, EXPERTS = 512, 128
 
@@ -41,7 +41,7 @@ def _size(variant: Variant, name: str) -> int:
 
 def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call]:
     parameters = variant.kernel.compiled.parameters
-    known = {"scale": 0.088, "eps": 1e-6, "start": 0}
+    known = {"scale": 0.088, "eps": 1e-6, "start": 0, "factor": 1.0}
     scalars = {p.name: known[p.name] for p in parameters if p.kind == "scalar"}
     weights = {*WEIGHTS, "keys", "values"} & set(variant.arrays)
     size = sum(_size(variant, w) for w in weights) or 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 import zellige as zl
 from zellige import bf16, f8e4m3, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
-from zellige.kernels.weights import A, narrow
 
 T, D, N, K, F, HK, G, HD = zl.dims("T D N K F HK G HD")
 B, NB, P, PAGES, PARTS, TILES = zl.dims("B NB P PAGES PARTS TILES")
@@ -17,11 +16,11 @@ KV = zl.dtypes("KV", bf16, f8e4m3)
 
 
 @zl.kernel
-def norm_rows(h: zl.In[f32, T, D], g: zl.In[bf16, D], eps: f32, *, x: zl.Out[A, T, D]):
-    """x = rms_norm(h, g). h f32 [T, D]; g bf16 [D]; x bf16 or f16 [T, D]."""
+def norm_rows(h: zl.In[f32, T, D], g: zl.In[bf16, D], eps: f32, *, x: zl.Out[bf16, T, D]):
+    """x = rms_norm(h, g). h f32 [T, D]; g bf16 [D]; x bf16 [T, D]."""
     t = zl.grid(T)
     row = h[t, :]
-    x[t, :] = narrow(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32), x.dtype)
+    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
 
 
 @zl.kernel
@@ -135,15 +134,15 @@ def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Stati
 
 @zl.kernel
 def sum_parts_norm(
-    part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[A, T, D]
+    part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[bf16, T, D]
 ):
-    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x bf16 or f16 [T, D]."""
+    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x bf16 [T, D]."""
     t = zl.grid(T)
     row = h[t, :]
     for p in range(PARTS):
         row = row + part[p, t, :]
     h[t, :] = row
-    x[t, :] = narrow(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32), x.dtype)
+    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
 
 
 @zl.kernel
@@ -155,7 +154,7 @@ def paged_decode(
     length: zl.In[zl.UpTo[PAGES * P], B],
     scale: f32,
     *,
-    out: zl.Out[A, B, HK, G, HD],
+    out: zl.Out[bf16, B, HK, G, HD],
     BS: zl.Static = 64,
 ):
     """``paged_decode_partial`` and ``paged_decode_combine`` where one program goes over a whole context. Same shapes."""
@@ -167,7 +166,7 @@ def paged_decode(
         page, row = table[b, pos // P], pos % P
         k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
-    out[b, h, :, :] = narrow(acc / zl.maximum(total, 1e-30)[:, None], out.dtype)
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
 
 
 @zl.kernel
@@ -181,14 +180,14 @@ def paged_prefill(
     start: zl.In[zl.UpTo[PAGES * P], TILES],
     scale: f32,
     *,
-    out: zl.Out[A, T, HK, G, HD],
+    out: zl.Out[bf16, T, HK, G, HD],
     BM: zl.Static = 64,
     BS: zl.Static = 64,
 ):
     """Causal attention of several sequences' next tokens over the paged cache, which holds their keys and values already.
 
     Rows come in tiles of BM = T / TILES; tile i has consecutive tokens of sequence owner[i], the first at position
-    start[i], and may be filled up with rows that nobody reads. q bf16, out bf16 or f16 [T, HK, G, HD]; keys, values bf16
+    start[i], and may be filled up with rows that nobody reads. q, out bf16 [T, HK, G, HD]; keys, values bf16
     or f8e4m3 [NB, P, HK, HD]; table Index[NB] [B, PAGES]; length [B]: tokens of each sequence, those of this pass included."""
     zl.requires(TILES * BM == T)
     tile, h, g = zl.grid(TILES, HK, G)
@@ -210,7 +209,7 @@ def paged_prefill(
         k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
         seen = more.active[None, :] & (pos[None, :] <= (lane + first)[:, None])
         best, total, acc = attend(query, k, v, best, total, acc, steep, seen)
-    out[rows, h, g, :] = narrow(acc / zl.maximum(total, 1e-30)[:, None], out.dtype)
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
 
 
 @zl.kernel
@@ -221,13 +220,13 @@ def prefill_attention(
     base: zl.In[zl.Index[T], TILES],
     scale: f32,
     *,
-    out: zl.Out[A, T, HK, G, HD],
+    out: zl.Out[bf16, T, HK, G, HD],
     BM: zl.Static = 64,
     BS: zl.Static = 64,
 ):
     """Causal attention of whole prompts over their own keys and values, where no cached ones come before them.
 
-    Rows come in tiles of BM = T / TILES; the prompt that tile i belongs to begins at row base[i]. q bf16, out bf16 or f16
+    Rows come in tiles of BM = T / TILES; the prompt that tile i belongs to begins at row base[i]. q, out bf16
     [T, HK, G, HD]; k bf16 [T, HK, HD], rotated; the values are the last HK heads of qkv."""
     zl.requires(TILES * BM == T)
     tile, h, g = zl.grid(TILES, HK, G)
@@ -247,4 +246,4 @@ def prefill_attention(
         value = qkv[pos, HK * G + HK + h, :]
         seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
-    out[rows, h, g, :] = narrow(acc / zl.maximum(total, 1e-30)[:, None], out.dtype)
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)

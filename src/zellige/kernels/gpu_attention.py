@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f8e4m3, f32
-from zellige.kernels.weights import A, narrow
 
 B, HK, G, S, HD, NB, P, PAGES, SPLITS = zl.dims("B HK G S HD NB P PAGES SPLITS")
 KV = zl.dtypes("KV", bf16, f8e4m3)
@@ -96,12 +95,12 @@ def paged_decode_combine(
     best_of: zl.In[f32, B, HK, SPLITS, G],
     total_of: zl.In[f32, B, HK, SPLITS, G],
     *,
-    out: zl.Out[A, B, HK, G, HD],
+    out: zl.Out[bf16, B, HK, G, HD],
 ):
-    """Combines the chunks of ``paged_decode_partial``. out bf16 or f16 [B, HK, G, HD]; a context of length 0 gives 0."""
+    """Combines the chunks of ``paged_decode_partial``. out bf16 [B, HK, G, HD]; a context of length 0 gives 0."""
     b, h, g = zl.grid(B, HK, G)
     best = best_of[b, h, :, g]
     weight = zl.exp2(best - zl.max(best))
     total = zl.sum(weight * total_of[b, h, :, g])
     acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
-    out[b, h, g, :] = narrow(acc / zl.maximum(total, 1e-30), out.dtype)
+    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(bf16)

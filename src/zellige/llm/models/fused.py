@@ -169,7 +169,7 @@ def decode_step(
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
-        a = products.buffer("attended", (rows, c.heads * c.head_dim), products.operand(layer.output))
+        a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
         reads = (q.reshape(*grouped), keys, values, inputs.table, inputs.length, c.head_dim**-0.5)
         if splits == 1:
             paged_decode(*reads, out=a.reshape(*grouped))
@@ -216,7 +216,7 @@ def prefill_step(
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
-        a = products.buffer("attended", (tokens, c.heads * c.head_dim), products.operand(layer.output))
+        a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
         if fresh and k is not None:
             prefill_attention(grouped, k, qkv, inputs.base, c.head_dim**-0.5, out=out, BM=tile)
@@ -272,7 +272,7 @@ def _heads(
 def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
     """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
     if layer.router is None:
-        y = products.swiglu(h, layer.ffn_norm, layer.gate, layer.up)
+        y = products.swiglu(h, layer.ffn_norm, layer.gate, layer.up, layer.down)
         products.add(y, layer.down, h, then, fp8.SHRINK if y.dtype is f16 else 1.0)
         return
     logits = products.normed(h, layer.ffn_norm, layer.router, f32)

@@ -42,7 +42,7 @@ class InvariantProducts(Products):
         linear_few(self.norm(h, g, w), w, y=y)
         return y
 
-    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
+    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix, down: Matrix) -> Tensor:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
         y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
         swiglu_rows(self.norm(h, g, gate), gate, up, y=y)

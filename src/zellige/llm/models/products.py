@@ -124,13 +124,17 @@ class Products:
         return self.buffers[key]
 
     def operand(self, w: Matrix) -> DType:
-        """The type of what is multiplied with w."""
-        return f16 if isinstance(w, Scaled) and self.rows > FEW else bf16
+        """The type of what is multiplied with w, where it is made for w."""
+        return f16 if isinstance(w, Scaled) and self.rows > FEW and w.shape[1] % fp8.TURN == 0 else bf16
 
     def norm(self, h: Tensor, g: Tensor, w: Matrix) -> Tensor:
         """rms_norm(h, g), as a product with w reads it."""
         x = self.buffer("normed", h.shape, self.operand(w))
-        if self._ready is None or self._ready[0] is not g or self._ready[1] is not x.dtype:
+        if self._ready is not None and self._ready[0] is g and self._ready[1] is x.dtype:
+            return x
+        if x.dtype is f16:
+            fp8.norm_turned(*map(_by_turns, (h, g)), self.eps, x=_by_turns(x))
+        else:
             norm_rows(h, g, self.eps, x=x)
         return x
 
@@ -149,9 +153,9 @@ class Products:
             (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g, w), w, y=y)
         return y
 
-    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
-        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g); in f16 over ``fp8.SHRINK``. Gate and up are of one kind."""
-        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(gate)), self.rows <= FEW
+    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix, down: Matrix) -> Tensor:
+        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g), for down; in f16 over ``fp8.SHRINK``. Gate and up are of one kind."""
+        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(down)), self.rows <= FEW
         match gate, up:
             case Scaled(a, a_scale, by), Scaled(b, b_scale, up_by) if by == up_by:
                 if few:
@@ -190,9 +194,13 @@ class Products:
             _FP8[w.by].parts(x, w.values, w.scale, factor, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
         else:
             linear_parts(x, w, part=part, DEPTH=depth)
-        after = self.buffer("normed", h.shape, self.operand(w))
-        sum_parts_norm(part, then, self.eps, h=h, x=after)
-        self._ready = then, after.dtype
+        after = f16 if isinstance(w, Scaled) and h.shape[1] % fp8.TURN == 0 else bf16
+        x = self.buffer("normed", h.shape, after)
+        if after is f16:
+            fp8.sum_parts_norm_turned(*map(_by_turns, (part, then)), self.eps, h=_by_turns(h), x=_by_turns(x))
+        else:
+            sum_parts_norm(part, then, self.eps, h=h, x=x)
+        self._ready = then, after
 
     def experts(
         self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
@@ -217,6 +225,11 @@ class Products:
         expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
         combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
         self._ready = None
+
+
+def _by_turns(x: Tensor) -> Tensor:
+    """The last axis in two."""
+    return x.reshape(*x.shape[:-1], x.shape[-1] // fp8.TURN, fp8.TURN)
 
 
 def split(rows: int, width: int, depth: int) -> tuple[int, int]:
