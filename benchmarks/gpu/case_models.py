@@ -165,8 +165,28 @@ def _experts() -> Iterator[Case]:
             yield Case(
                 "experts_step", f"T{tokens} route", f"w{warps}", moe.route, {}, dict(T=tokens, **sizes), Options(num_warps=warps, pdl=True)
             )  # fmt: skip
-    for bp, warps in ((32, 4), (64, 8), (64, 16), (32, 16), (16, 8)):
-        yield Case(
-            "experts_step", "T64 align", f"{bp}-w{warps}", gpu_moe.align, dict(BP=bp), dict(PAIRS=512, E=128),
-            Options(num_warps=warps, pdl=True)
-        )  # fmt: skip
+    for tokens in (64, 512, 4096):
+        pairs = 8 * tokens
+        for warps in (4, 8):
+            sized, options = dict(PAIRS=pairs, E=128), Options(num_warps=warps, pdl=True)
+            yield Case("experts_step", f"T{tokens} count", f"w{warps}", gpu_moe.count_pairs, {}, sized, options)
+            for bp in (32, 64):
+                statics = dict(BP=bp)
+                yield Case("experts_step", f"T{tokens} place", f"{bp}-w{warps}", gpu_moe.place_pairs, statics, sized, options)
+        for warps in (8, 16, 32):
+            sized, options = dict(PAIRS=pairs, E=128, BLOCKS=pairs // gpu_moe.BLOCK), Options(num_warps=warps, pdl=True)
+            yield Case("experts_step", f"T{tokens} begin", f"w{warps}", gpu_moe.begin_segments, {}, sized, options)
+        tiles = ((64, 64, 64, 4, 4), (128, 64, 64, 4, 4), (128, 128, 64, 8, 3), (128, 128, 64, 8, 4), (128, 64, 64, 8, 4))
+        for bm, bn, bk, warps, stages in tiles if tokens > 64 else ():
+            options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("gate", "up")))
+            yield Case(
+                "experts_step", f"T{tokens} many up", f"{bm}-{bn}-{bk}-w{warps}-s{stages}", gpu_moe.expert_swiglu,
+                dict(BM=bm, BN=bn, BK=bk), dict(T=tokens, F=768, K=2048, **sizes), options,
+            )  # fmt: skip
+        tiles = ((64, 128, 64, 4, 4), (128, 128, 64, 4, 4), (128, 128, 64, 8, 4), (128, 256, 64, 8, 3))
+        for bm, bn, bk, warps, stages in tiles if tokens > 64 else ():
+            options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("w",)))
+            yield Case(
+                "experts_step", f"T{tokens} many down", f"{bm}-{bn}-{bk}-w{warps}-s{stages}", gpu_moe.expert_down,
+                dict(BM=bm, BN=bn, BK=bk), dict(PAIRS=pairs, N=2048, K=768, E=128), options,
+            )  # fmt: skip

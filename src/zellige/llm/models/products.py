@@ -23,7 +23,15 @@ from zellige.kernels.batch import (
     swiglu_rows,
 )
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
-from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.gpu_moe import (
+    BLOCK,
+    begin_segments,
+    combine_add,
+    count_pairs,
+    expert_down,
+    expert_swiglu,
+    place_pairs,
+)
 from zellige.kernels.moe import expert_norm_swiglu, expert_residual
 from zellige.runtime.kernel import Kernel
 from zellige.runtime.tensor import Tensor
@@ -36,8 +44,8 @@ THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
 """Tokens up to which each streams the weights of its experts by itself."""
-MOST_WITH_EXPERTS = 512
-"""Tokens of a pass through experts: one program sorts all pairs of a token and an expert."""
+MOST_WITH_EXPERTS = 4096
+"""Tokens of a pass through experts: the results of all pairs of a token and an expert are held at once, in f32."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
@@ -216,14 +224,19 @@ class Products:
             expert_residual(y, down, expert, share, h=h)
             self._ready = None
             return
-        pairs = self.rows * choices
-        order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
-        align(expert.reshape(pairs), order=order, start=start)
+        pairs, blocks = self.rows * choices, -(-self.rows * choices // BLOCK)
+        counts = self.buffer("counts", (blocks, count), i32), self.buffer("first", (blocks, count), i32)
+        order, place = self.buffer("order", (pairs,), i32), self.buffer("place", (pairs,), i32)
+        start = self.buffer("start", (count + 1,), i32)
+        chosen = expert.reshape(pairs)
+        count_pairs(chosen, count=counts[0])
+        begin_segments(counts[0], start=start, first=counts[1], order=order)
+        place_pairs(chosen, counts[1], place=place, order=order)
         gated = self.buffer("gated", (pairs, width), bf16)
         expert_swiglu(self.norm(h, g, gate), gate, up, order, start, y=gated, C=choices)
         y = self.buffer("chosen", (pairs, down.shape[1]), f32)
-        expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
-        combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
+        expert_down(gated, down, start, y=y)
+        combine_add(y, place.reshape(self.rows, choices), share, h=h)
         self._ready = None
 
 
