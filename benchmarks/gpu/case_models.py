@@ -24,6 +24,11 @@ STREAMED = (
     (4, 2048, 4),
     (2, 4096, 8),
     (4, 512, 2),
+    (4, 256, 1),
+    (4, 512, 1),
+    (2, 512, 1),
+    (2, 1024, 2),
+    (8, 256, 2),
     (8, 512, 8),
     (4, 1024, 2),
 )
@@ -53,7 +58,23 @@ SHARED = {
         (64, 64, 128, 4, 3),
         (64, 64, 128, 4, 6),
         (64, 64, 256, 4, 4),
-        (64, 256, 64, 8, 4),
+        (64, 64, 128, 4, 5),
+        (64, 64, 64, 4, 8),
+        (32, 64, 128, 4, 6),
+        (32, 64, 256, 4, 3),
+        (32, 64, 128, 4, 4),
+        (32, 128, 128, 8, 4),
+        (16, 64, 128, 4, 4),
+        (64, 128, 64, 8, 6),
+    ),
+    2048: (
+        (128, 64, 64, 4, 4),
+        (128, 64, 128, 4, 3),
+        (128, 128, 64, 8, 4),
+        (128, 128, 128, 8, 3),
+        (256, 64, 64, 4, 4),
+        (256, 64, 128, 4, 3),
+        (256, 128, 64, 8, 3),
     ),
 }
 """Rows, columns, depth, warps and stages, by tokens, of those that share them."""
@@ -107,15 +128,20 @@ def _shared(by: str) -> Iterator[Case]:
             ("up", "swiglu", {"A": f16, "O": f16}, dict(F=F, D=D), {}),
             ("down", "parts", {"A": f16}, dict(N=D, D=F, PARTS=down_parts), dict(DEPTH=down_depth)),
         )
-        for name, kernel, dtypes, dims, statics in products:
+        more: tuple[tuple[str, str, dict[str, Any], dict[str, int], dict[str, int]], ...] = (
+            ("o in more", "parts", {"A": bf16}, dict(N=D, D=D, PARTS=4), dict(DEPTH=1024)),
+            ("down in more", "parts", {"A": f16}, dict(N=D, D=F, PARTS=4), dict(DEPTH=3072)),
+            ("qkv in parts", "parts", {"A": f16}, dict(N=QKV, D=D, PARTS=2), dict(DEPTH=2048)),
+        )
+        for name, kernel, dtypes, dims, statics in (*products, *(more if tokens == 64 else ())):
             for bm, bn, bk, warps, stages in tiles:
-                if (by == "blocks" and bk != 128) or (name == "up" and bn < fp8.TURN):
+                if (by == "blocks" and bk != 128) or (bn < fp8.TURN and dtypes["A"] is f16):
                     continue
                 weights = ("gate", "up", "gate_scale", "up_scale") if name == "up" else ("w", "scale")
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(weights))
                 depth = {"BK": bk} if by == "rows" else {}
                 yield Case(
-                    "fp8_step", f"{by} T{tokens} {name}", f"{bn}-{bk}-w{warps}-s{stages}", getattr(fp8, f"{kernel}_by_{by}"),
+                    "fp8_step", f"{by} T{tokens} {name}", f"{bm}-{bn}-{bk}-w{warps}-s{stages}", getattr(fp8, f"{kernel}_by_{by}"),
                     dict(BM=bm, BN=bn, **depth, **statics), dict(T=tokens, **dims), options, dtypes,
                 )  # fmt: skip
         for warps in (2, 4, 8):
