@@ -18,6 +18,8 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     if dtype != "i32":
         return torch.randn(shape, device="cuda").to(_TORCH[dtype])
     match name:
+        case "order":
+            return torch.randperm(shape[0], device="cuda").to(torch.int32)
         case "table":
             return torch.randperm(prod(shape), device="cuda").to(torch.int32).reshape(shape)
         case "expert" if len(shape) == 2:  # distinct ones for each token
@@ -31,6 +33,13 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
         case "position" | "slot":
             return torch.full(shape, POSITION, dtype=torch.int32, device="cuda")
     return torch.zeros(shape, dtype=torch.int32, device="cuda")
+
+
+def segments(variant: Variant) -> torch.Tensor:
+    """Where the pairs of each expert begin, if all experts have as many."""
+    dims = variant.schedule["dims"]
+    pairs = dims["PAIRS"] if "PAIRS" in dims else dims["T"] * dims["C"]
+    return torch.linspace(0, pairs, dims["E"] + 1, device="cuda").to(torch.int32)
 
 
 def _size(variant: Variant, name: str) -> int:
@@ -55,7 +64,7 @@ def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call
             held = shared.setdefault(f"{name} {dtype} {shape}", [])
             which = i if name in weights else 0
             while len(held) <= which:
-                held.append(made(name, dtype, shape))
+                held.append(segments(variant) if name == "start" and len(shape) == 1 else made(name, dtype, shape))
             arrays[name] = held[which]
         calls.append(variant.call(arrays, scalars))
     return calls

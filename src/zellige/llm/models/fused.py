@@ -12,10 +12,9 @@ from typing import Any
 
 from zellige.ir.dtypes import bf16, f16, f32, i32
 from zellige.kernels import fp8
-from zellige.kernels.batch import paged_decode, paged_prefill, prefill_attention
+from zellige.kernels.batch import prefill_attention
 from zellige.kernels.decode import argmax_combine, argmax_parts
 from zellige.kernels.embedding import embed, take_rows
-from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_partial
 from zellige.kernels.heads import (
     head_bias_rope_append,
     head_bias_rope_rows,
@@ -170,15 +169,8 @@ def decode_step(
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
-        reads = (q.reshape(*grouped), keys, values, inputs.table, inputs.length, c.head_dim**-0.5)
-        if splits == 1:
-            paged_decode(*reads, out=a.reshape(*grouped))
-        else:
-            states = (rows, c.kv_heads, splits, groups)
-            part = products.buffer("part of attention", (*states, c.head_dim), f32)
-            best, total = products.buffer("best", states, f32), products.buffer("total", states, f32)
-            paged_decode_partial(*reads, part=part, best_of=best, total_of=total, WAYS=splits)
-            paged_decode_combine(part, best, total, out=a.reshape(*grouped))
+        pages = (keys, values, inputs.table, inputs.length)
+        products.attend(q.reshape(*grouped), pages, c.head_dim**-0.5, a.reshape(*grouped), splits)
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
@@ -221,10 +213,8 @@ def prefill_step(
         if fresh and k is not None:
             prefill_attention(grouped, k, qkv, inputs.base, c.head_dim**-0.5, out=out, BM=tile)
         else:
-            paged_prefill(
-                grouped, keys, values, inputs.table, inputs.length, inputs.owner, inputs.start, c.head_dim**-0.5,
-                out=out, BM=tile,
-            )  # fmt: skip
+            pages = (keys, values, inputs.table, inputs.length)
+            products.attend_tiles(grouped, pages, (inputs.owner, inputs.start), c.head_dim**-0.5, out, tile)
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]

@@ -19,10 +19,13 @@ from zellige.kernels.batch import (
     linear_rows,
     linear_rows_add,
     norm_rows,
+    paged_decode,
+    paged_prefill,
     sum_parts_norm,
     swiglu_rows,
 )
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
+from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_partial
 from zellige.kernels.gpu_moe import (
     BLOCK,
     begin_segments,
@@ -69,6 +72,8 @@ class Scaled:
 
 
 Matrix = Tensor | Scaled
+Pages = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Keys and values, [NB, P, HK, HD], table [B, PAGES] and length [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,24 @@ class Products:
         if key not in self.buffers:
             self.buffers[key] = self.memory.empty(shape, dtype)
         return self.buffers[key]
+
+    def attend(self, q: Tensor, pages: Pages, scale: float, out: Tensor, ways: int) -> None:
+        """out = the attention of each sequence's query over its context. q, out bf16 [B, HK, G, HD]; ``ways``: programs a context."""
+        if ways == 1:
+            paged_decode(q, *pages, scale, out=out)
+            return
+        rows, kv_heads, groups, head_dim = q.shape
+        states = (rows, kv_heads, ways, groups)
+        part = self.buffer("part of attention", (*states, head_dim), f32)
+        best, total = self.buffer("best", states, f32), self.buffer("total", states, f32)
+        paged_decode_partial(q, *pages, scale, part=part, best_of=best, total_of=total, WAYS=ways)
+        paged_decode_combine(part, best, total, out=out)
+
+    def attend_tiles(
+        self, q: Tensor, pages: Pages, tiles: tuple[Tensor, Tensor], scale: float, out: Tensor, tile: int
+    ) -> None:
+        """The same for many queries of each sequence, in tiles of ``tile`` rows; ``tiles``: owner and start, see ``paged_prefill``."""
+        paged_prefill(q, *pages, *tiles, scale, out=out, BM=tile)
 
     def operand(self, w: Matrix) -> DType:
         """The type of what is multiplied with w, where it is made for w."""
