@@ -95,9 +95,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="Qwen3-0.6B")
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--mode-only", action="store_true", help="leave out the runs without the mode")
     options = parser.parse_args()
     config = known_config(options.model)
-    for invariant in (True, False):
+    for invariant in (True,) if options.mode_only or options.compile_only else (True, False):
         schedules = SCHEDULES if invariant else None
         executor = (
             CudaExecutor(None, "sm_90", schedules=schedules)
@@ -110,10 +111,9 @@ def main() -> None:
         if invariant:
             print("products:", "; ".join(products_differ(executor, config)) or "same bits for all numbers of rows")
         if options.compile_only:
-            if invariant:
-                rows = [n for n in packing.ROWS if n <= 2048]
-                shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
-                print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
+            rows = [n for n in packing.ROWS if n <= 2048]
+            shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
+            print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
             continue
         print("batch-invariant:" if invariant else "without the mode:")
         wanted = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
