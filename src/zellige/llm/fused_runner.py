@@ -222,6 +222,8 @@ class FusedRunner:
             self._lanes.prepare(todo.drawn)
             if sampled:
                 logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
+                if not logits.initialised:  # the pass was recorded, not run
+                    logits.write(np.zeros(logits.shape, np.float32))
                 launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
         return launches
 
