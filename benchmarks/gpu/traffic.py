@@ -19,8 +19,10 @@ CHOSEN = {
     ("rows", "softmax", "w8"), ("rows", "add_rms_norm", "w8"), ("gemv", "19456x2560", "1-2048-w8"),
     ("gemv", "151936x2560", "2-1024-w8"), ("thin", "8x24576x4096", "64-128-w4-s4"),
     ("thin", "64x151936x2560", "64-128-w4-s4"), ("gemm", "4096", "persistent-s3-flat"), ("gemm", "8192", "tma-s3-group16"),
-    ("gemm", "8192", "persistent-s3-flat"), ("attention", "8192", "128-64-w8-s3"),
-    ("decode", "64x4096", "2048-64-w2-s4"), ("decode", "8x4096", "512-64-w2-s4"),
+    ("gemm", "8192", "persistent-s3-flat"), ("attention", "8192", "64-64-w4-s3-band1"), ("attention", "8192", "64-64-w4-s3-band8"),
+    ("attention", "8192", "64-64-w4-s3-band16"), ("gemm", "4096", "flat-s4-ab-group16"), ("gemm", "4096", "flat-s4-ab-group32"),
+    ("gemm", "8192", "flat-s4-ab-group16"), ("gemm", "8192", "pointers-s4-group16-b"),
+    ("decode", "64x4096", "2-64-w2-s4"), ("decode", "8x4096", "8-64-w2-s4"),
 }  # fmt: skip
 METRICS = ("dram__bytes_read.sum", "dram__bytes_write.sum")
 ROWS, CONTEXT = 65536, 4096
