@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.verify import accepted
 from tests.verify.test_refused import KERNELS as REFUSED
+from zellige.cli.kernel_files import kernels_in, load
 from zellige.diagnostics.findings import VerificationError
 from zellige.ir.ops import Function
 from zellige.runtime.kernel import Kernel
@@ -52,6 +54,26 @@ def test_other_static_parameters_and_other_verifiers_have_other_keys(monkeypatch
     assert cache.key(ir(accepted.vector_add_by_hand)) != base
     monkeypatch.setattr(cache, "_verifier", lambda: b"another verifier")
     assert cache.key(ir(accepted.vector_add)) != base
+
+
+def test_a_verdict_serves_wherever_the_source_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = VerdictCache(tmp_path / "verdicts")
+    here, there = (_copied(tmp_path / folder) for folder in ("here", "there"))
+    first = kept.verify(ir(here))
+    assert not first.proved
+    monkeypatch.setattr("zellige.verify.verifier.verify", lambda _: pytest.fail("verified again"))
+    second = kept.verify(ir(there))
+    assert {f.span.file for f in second.findings} == {str(tmp_path / "there" / "halo.py")}
+    assert str(tmp_path) not in next((tmp_path / "verdicts").glob("*.json")).read_text()
+    assert [f.message for f in second.findings] == [f.message for f in first.findings]
+
+
+def _copied(folder: Path) -> Kernel:
+    """The one kernel of a file of ``tests/rejected``, copied into a folder."""
+    folder.mkdir()
+    path = shutil.copy(Path(__file__).parent.parent / "rejected" / "halo.py", folder)
+    (kernel,) = kernels_in(load(Path(path)))
+    return kernel
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ def text(function: Function, *, spans: bool = False) -> str:
     return _Printer(spans).function(function)
 
 
+def portable_text(function: Function) -> tuple[str, tuple[str, ...]]:
+    """The canonical text with spans, files told by number (the same wherever the source lies), and those files."""
+    printer = _Portable(spans=True)
+    return printer.function(function), tuple(printer.files)
+
+
 def listing(function: Function) -> str:
     """The text for people: before the operations of each source line, the line itself."""
     return _Listing(spans=False).function(function)
@@ -71,7 +77,11 @@ class _Printer:
         """The suffix that tells a span."""
         if not self.spans:
             return ""
-        return f" @ {json.dumps(span.file)} {span.line}:{span.column} {span.end_line}:{span.end_column}"
+        return f" @ {self.file(span.file)} {span.line}:{span.column} {span.end_line}:{span.end_column}"
+
+    def file(self, name: str) -> str:
+        """How a span tells its file."""
+        return json.dumps(name)
 
     def define(self, value: Value) -> str:
         """A value where it is defined: name and type."""
@@ -130,6 +140,17 @@ class _Printer:
         """``array[indices] if masks``."""
         condition = f" if {self.all(masks)}" if masks else ""
         return f"{array}[{self.all(index)}]{condition}"
+
+
+class _Portable(_Printer):
+    """Numbers files in the order of their first span."""
+
+    def __init__(self, spans: bool) -> None:
+        super().__init__(spans)
+        self.files: dict[str, int] = {}
+
+    def file(self, name: str) -> str:
+        return str(self.files.setdefault(name, len(self.files)))
 
 
 class _Listing(_Printer):

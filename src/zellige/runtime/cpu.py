@@ -5,22 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array as word_array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from zellige.diagnostics.errors import ZelligeError
-from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
 from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
 from zellige.runtime.completion import Completion
+from zellige.runtime.host import HostArrays
 from zellige.runtime.instances import Instance
 from zellige.runtime.plan import Plan
-from zellige.runtime.tensor import Tensor, empty, tensor, zeros
+from zellige.runtime.tensor import Tensor
 
 if TYPE_CHECKING:
     from zellige.backends.cpu.compile import CompiledKernel
@@ -147,7 +145,7 @@ def _strides(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: held.layout[2] for name, held in tensors.items() if held.layout[2] is not None}
 
 
-class CpuExecutor:
+class CpuExecutor(HostArrays):
     """Compiles launches for the host and runs them on a pool of threads."""
 
     asynchronous = False
@@ -179,23 +177,6 @@ class CpuExecutor:
         except OSError:
             pass  # not Linux
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
-        """An uninitialised tensor in host memory."""
-        return empty(shape, dtype)
-
-    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
-        """A cleared tensor in host memory."""
-        return zeros(shape, dtype)
-
-    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
-        """A tensor in host memory with a copy of an array."""
-        return tensor(values, dtype)
-
-    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
-        """What a tensor holds now, as a function (work here is done when it is given)."""
-        held = source.numpy().copy()
-        return lambda: held
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes: measured on this machine (`zellige tune`), or good ones for its kind."""

@@ -18,12 +18,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
-from zellige.ir.dtypes import DType
 from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
 from zellige.runtime.completion import LOCK, Completion, Event, Failure
 from zellige.runtime.cpu import CpuExecutor
 from zellige.runtime.execution import enter, leave
+from zellige.runtime.host import HostArrays
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import CLOCK, claim_locked
 from zellige.runtime.tensor import Tensor
@@ -84,7 +84,7 @@ class _Work:
 _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
 
-class Stream:
+class Stream(HostArrays):
     """Work in order, beside the host. ``with stream:`` sends launches to it; any thread may use it.
 
     Launches on different streams that use one tensor wait for each other where they must. An error stops the stream: what
@@ -109,21 +109,9 @@ class Stream:
         _streams.add(self)
 
     # --- an executor
-    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
-        """An uninitialised tensor in host memory."""
-        return self._executor.empty(shape, dtype)
-
-    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
-        """A cleared tensor in host memory."""
-        return self._executor.zeros(shape, dtype)
-
-    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
-        """A tensor in host memory with a copy of an array."""
-        return self._executor.tensor(values, dtype)
-
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a copy of what a tensor holds at this point of the stream; the function given back waits for it."""
-        held = self._executor.empty(source.shape, source.dtype)
+        held = self.empty(source.shape, source.dtype)
         self.copy(source, held)
         return held.numpy
 

@@ -1,0 +1,32 @@
+"""What executors whose arrays lie in host memory have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from zellige.ir.dtypes import DType
+from zellige.runtime.tensor import Tensor, empty, tensor, zeros
+
+
+class HostArrays:
+    """Makes and reads tensors in host memory, for an executor that has finished its work when a call returns."""
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """An uninitialised tensor in host memory."""
+        return empty(shape, dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:
+        """A cleared tensor in host memory."""
+        return zeros(shape, dtype)
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
+        """A tensor in host memory with a copy of an array."""
+        return tensor(values, dtype)
+
+    def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
+        """What a tensor holds now, as a function (work here is done when it is given)."""
+        held = source.numpy().copy()
+        return lambda: held
