@@ -106,6 +106,11 @@ def checks() -> Iterator[Check]:
         )
         yield Check(decode.norm_swiglu, dict(T=2, F=n, D=k), dict(BN=2, BK=32), scalars={"eps": 1e-6})
         yield Check(decode.linear_residual, dict(T=2, N=n, D=k), dict(BN=2, BK=32))
+    for m, n, depth, parts in ((17, 33, 40, 3), (100, 72, 32, 2), (129, 256, 96, 4)):
+        cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts, PARTS=parts)
+        yield Check(gpu_linear.linear_split, sizes, cut)
+        yield Check(gpu_linear.linear_split, sizes, cut, options=Options(descriptors=frozenset("xw"), pdl=True))
+        yield Check(batch.sum_parts, dict(T=m, N=n, PARTS=parts), dict(BN=64), dtypes={"Y": bf16})
     for d in (1, 3, 64, 100, 1000, 4096):
         yield Check(gpu_elementwise.rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.add_rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
@@ -121,7 +126,7 @@ def checks() -> Iterator[Check]:
             yield Check(
                 gpu_attention.attention_causal,
                 dict(B=2, S=s, **heads),
-                dict(BM=32, BS=32),
+                dict(BM=32, BS=32, BAND=2),
                 options=options,
                 scalars={"scale": 0.2},
                 bound=2e-2,
@@ -190,6 +195,7 @@ def eight_bit_checks() -> Iterator[Check]:
         for options in (Options(), Options(num_warps=8, descriptors=frozenset("xw"), persistent=1)):
             tiles = dict(BM=64, BN=64, BK=64)
             yield Check(gpu_quantised.scaled_linear, sizes, tiles, options=options)
+            yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=32, BK=64), options=options)
             yield Check(gpu_quantised.scaled_linear_int8, sizes, tiles, options=options)
             yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
     yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
@@ -418,7 +424,8 @@ def main() -> None:
     """Runs all checks; exits with 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100000)
-    parser.add_argument("--every", type=int, default=1, help="only each n-th check, and none of the demonstrations")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th check")
+    parser.add_argument("--no-demonstrations", action="store_true", help="none of what fails on purpose, or needs much memory")
     parser.add_argument("--compile-only", action="store_true")
     options = parser.parse_args()
     if options.compile_only:
@@ -435,7 +442,7 @@ def main() -> None:
             problems.append(problem)
             print(f"WRONG {problem}", flush=True)
     print(f"{len(every)} checks", flush=True)
-    if options.every == 1:
+    if not options.no_demonstrations:
         for part in (barriers, dependence, repeatable, large):
             problems += part(machine)
     for problem in problems:
