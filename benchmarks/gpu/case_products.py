@@ -143,9 +143,20 @@ def _prefill() -> Iterator[Case]:
             for bm, bn, bk, warps, stages, way in SPLIT_TILES:
                 statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts)
                 name, dims = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(N=n, K=k, PARTS=parts)
-                yield Case("prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, way, "M"))
+                yield Case(
+                    "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, way, "M")
+                )
             total = Options(num_warps=2, pdl=True, multiples={"T": 128})
-            yield Case("prefill", row, f"sum {parts}", batch.sum_parts, dict(BN=512), dict(N=n, PARTS=parts), total, {"Y": bf16})
+            yield Case(
+                "prefill",
+                row,
+                f"sum {parts}",
+                batch.sum_parts,
+                dict(BN=512),
+                dict(N=n, PARTS=parts),
+                total,
+                {"Y": bf16},
+            )
 
 
 def _experts() -> Iterator[Case]:

@@ -153,7 +153,11 @@ def _rows() -> Iterator[Case]:
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "swiglu", f"{bn}-w{warps}{name}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
     for warps in (4, 8, 16):
-        for name, streamed in (("", frozenset()), ("-first-in", frozenset("x")), ("-first", frozenset(("x", "h", "y")))):
+        for name, streamed in (
+            ("", frozenset()),
+            ("-first-in", frozenset("x")),
+            ("-first", frozenset(("x", "h", "y"))),
+        ):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "rms_norm", f"w{warps}{name}", rows.rms_norm, {}, dict(D=d), options)
             yield Case("rows", "softmax", f"w{warps}{name}", rows.softmax, {}, dict(D=d), options)

@@ -425,7 +425,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100000)
     parser.add_argument("--every", type=int, default=1, help="only each n-th check")
-    parser.add_argument("--no-demonstrations", action="store_true", help="none of what fails on purpose, or needs much memory")
+    parser.add_argument(
+        "--no-demonstrations", action="store_true", help="none of what fails on purpose, or needs much memory"
+    )
     parser.add_argument("--compile-only", action="store_true")
     options = parser.parse_args()
     if options.compile_only:

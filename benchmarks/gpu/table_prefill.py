@@ -25,7 +25,7 @@ def _guess(variant: Variant, m: int, n: int, k: int) -> float:
     tiles = busiest * resident + -(-rest // MULTIPROCESSORS)
     macs = tiles * bm * bn * k / parts
     read = tiles * (bm + bn) * 2 * k / parts / 90e3
-    alone = 0.75 if made.num_warps * 32 * resident < 256 or programs <= MULTIPROCESSORS and bm * bn < 16384 else 1.0
+    alone = 0.75 if made.num_warps * 32 * resident < 256 or (programs <= MULTIPROCESSORS and bm * bn < 16384) else 1.0
     return max(macs * 2 / 5.7e6 / alone, read) + (2 if parts > 1 else 0) + (parts > 1) * parts * m * n * 8 / 5e6
 
 
@@ -48,6 +48,35 @@ def _calls(variant: Variant, totals: dict[int, Variant], sets: list[Operands], m
     return made
 
 
+def _whole_waves_first(
+    found: list[Variant], totals: dict[int, Variant], sets: list[Operands], m: int, n: int, k: int
+) -> dict[str, list[Call]]:
+    """As many rows as fill all multiprocessors in one launch, the others with their depth cut so that they fill them, too."""
+    across = -(-n // 256)
+    wave = MULTIPROCESSORS // across * 128
+    whole = m // wave * wave if wave else 0
+    fitting = [p for p in totals if across * (m - whole) // 128 * p <= MULTIPROCESSORS]
+    if not whole or whole == m or not fitting:
+        return {}
+    by_name, parts = {v.name: v for v in found}, max(fitting)
+    made = {}
+    for way in ("", "flat"):
+        first = by_name[f"128-256-64-w8-s4-{way}"]
+        rest = by_name[f"parts{parts}-128-256-64-w8-s4-{'tma' if way else ''}"]
+        calls = []
+        for x, w, y in sets:
+            one = first.call({"x": x[:whole], "w": w, "y": y[:whole]}, dims={"T": whole})
+            (two,) = _calls(rest, totals, [(x[whole:], w, y[whole:])], m - whole, n, k)
+
+            def both(one: Call = one, two: Call = two) -> None:
+                one()
+                two()
+
+            calls.append(both)
+        made[f"rows{whole}-{way}+parts{parts}"] = calls
+    return made
+
+
 def main() -> None:
     """Prints a line for each shape, then the geometric means of ours over cuBLAS by tokens."""
     header("Qwen3 prefill products, µs")
@@ -63,13 +92,14 @@ def main() -> None:
         reference = x.float() @ w.float().T
         contestants: dict[str, list[Call]] = {"cublas": [partial(torch.mm, x, w.T, out=y) for x, w, y in sets]}
         promising = sorted((v for v in found if v not in totals.values()), key=lambda v: _guess(v, m, n, k))[:TRIED]
-        for variant in promising:
-            calls = _calls(variant, totals, sets, m, n, k)
+        ours = {v.name: _calls(v, totals, sets, m, n, k) for v in promising}
+        ours |= _whole_waves_first(found, totals, sets, m, n, k)
+        for name, calls in ours.items():
             y.fill_(float("nan"))
             calls[0]()
             torch.cuda.synchronize()
-            check(f"prefill {row} {variant.name}", y, reference, 5e-3)
-            contestants[variant.name] = calls
+            check(f"prefill {row} {name}", y, reference, 5e-3)
+        contestants |= ours
         short = 2 * m * n * k < 1e11
         times = microseconds(contestants, rounds=7 if short else 5, least_calls=12 if short else 2)
         saved("prefill", row, times)
