@@ -69,6 +69,13 @@ def _eight_bits() -> Iterator[Case]:
             if persistent:
                 flat = replace(options, flatten=True)
                 yield Case("fp8", f"{n}", f"{name}-flat", gpu_quantised.scaled_linear_halves, statics, dims, flat)
+        for bm, bh, stages in ((64, 128, 4), (64, 64, 6), (128, 64, 4)):
+            for group in (8, 16):
+                options = Options(
+                    num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=2, group=group
+                )
+                name, statics = f"groups2-{bm}-{bh}+{bh}-s{stages}-group{group}", dict(BM=bm, BH=bh)
+                yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear_halves, statics, dims, options)
         # Two programs a multiprocessor: one adds to its sums while the other multiplies.
         for bn, bk, stages, outs, persistent in (
             (128, 128, 3, "xw", 0), (128, 128, 3, "xwy", 0),
@@ -105,6 +112,11 @@ PREFILL_TILES = (
 )  # fmt: skip
 """Rows, columns and depth of a tile, warps, stages, way. Shared memory decides how many programs a multiprocessor holds; where it is
 one, only deep pipelines keep the matrix units fed."""
+GROUPED_TILES = (
+    (64, 256, 64, 4, 2), (64, 128, 64, 6, 2), (64, 64, 64, 9, 2), (64, 128, 64, 5, 3), (64, 64, 64, 6, 3), (64, 64, 64, 12, 1),
+    (64, 128, 64, 8, 1), (64, 256, 64, 5, 1),
+)  # fmt: skip
+"""Work divided by warp groups: rows, columns and depth of each group's tile, stages, groups a block."""
 SPLIT_TILES = (
     (64, 64, 64, 4, 6, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 8, ""), (64, 256, 64, 4, 5, ""), (128, 128, 64, 4, 3, ""),
     (128, 128, 64, 8, 6, ""), (128, 128, 64, 8, 6, "tma"), (128, 256, 64, 8, 4, ""), (128, 256, 64, 8, 4, "tma"),
@@ -131,6 +143,10 @@ def _prefill() -> Iterator[Case]:
             name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
             made = options(warps, stages, way, "T")
             yield Case("prefill", row, name, batch.linear_rows, statics, dict(N=n, K=k), made, {"Y": bf16})
+        for bm, bn, bk, stages, groups in GROUPED_TILES:
+            name, statics = f"groups{groups}-{bm}-{bn}-{bk}-s{stages}", dict(BM=bm, BN=bn, BK=bk)
+            made = replace(options(4, stages, "tma", "T"), persistent=1, consumers=groups)
+            yield Case("prefill", row, name, batch.linear_rows, statics, dict(N=n, K=k), made, {"Y": bf16})
         for bm, bn, bx, warps, stages in (
             (128, 128, 32, 8, 6), (128, 128, 64, 8, 5), (64, 128, 32, 4, 4), (64, 128, 64, 4, 4), (128, 64, 32, 4, 4),
         ):  # fmt: skip
@@ -146,6 +162,17 @@ def _prefill() -> Iterator[Case]:
                 yield Case(
                     "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, way, "M")
                 )
+            for bm, bn, bk, stages, groups in GROUPED_TILES:
+                name, statics = (
+                    f"parts{parts}-groups{groups}-{bm}-{bn}-{bk}-s{stages}",
+                    dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts),
+                )
+                made, dims = (
+                    replace(options(4, stages, "tma", "M"), persistent=1, consumers=groups),
+                    dict(N=n, K=k, PARTS=parts),
+                )
+                if bn > 64 and groups == 2:
+                    yield Case("prefill", row, name, gpu_linear.linear_split, statics, dims, made)
             total = Options(num_warps=2, pdl=True, multiples={"T": 128})
             yield Case(
                 "prefill",

@@ -82,6 +82,13 @@ def _gemm() -> Iterator[Case]:
             yield Case(
                 "gemm", f"{n}", name, gpu_linear.matmul, dict(BM=128, BN=256, BK=64), dict(M=n, N=n, K=n), options
             )
+        for bm, bn, stages in ((64, 256, 4), (128, 128, 4)):
+            for group in (8, 16):
+                options = Options(
+                    num_stages=stages, descriptors=frozenset("ab"), persistent=1, consumers=2, group=group
+                )
+                name, statics = f"groups2-{bm}-{bn}-s{stages}-group{group}", dict(BM=bm, BN=bn, BK=64)
+                yield Case("gemm", f"{n}", name, gpu_linear.matmul, statics, dict(M=n, N=n, K=n), options)
 
 
 def _gemv() -> Iterator[Case]:

@@ -155,6 +155,7 @@ def checks() -> Iterator[Check]:
         yield Check(head_bias_rope_rows, rows, dict(BT=16))
     yield from ragged_checks()
     yield from eight_bit_checks()
+    yield from group_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
     yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
     yield Check(head_rope_append, append)
@@ -196,9 +197,30 @@ def eight_bit_checks() -> Iterator[Check]:
             tiles = dict(BM=64, BN=64, BK=64)
             yield Check(gpu_quantised.scaled_linear, sizes, tiles, options=options)
             yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=32, BK=64), options=options)
-            yield Check(gpu_quantised.scaled_linear_int8, sizes, tiles, options=options)
-            yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
     yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
+
+
+def group_checks() -> Iterator[Check]:
+    """Products whose blocks divide their work by warp groups: tiles cut on all sides, groups without a program."""
+    for m, n, k in ((100, 72, 56), (130, 128, 64), (200, 264, 208), (450, 136, 400)):
+        for groups in (1, 2) if m < 200 else (1, 2, 3):
+            options = Options(
+                num_stages=3, descriptors=frozenset("abxw"), persistent=1, consumers=groups, pdl=groups == 2
+            )
+            sizes = dict(M=m, N=n, K=k)
+            yield Check(gpu_linear.matmul, sizes, dict(BM=64, BN=64, BK=32), options=options)
+            yield Check(
+                batch.linear_rows,
+                dict(T=m, N=n, K=k),
+                dict(BM=64, BN=128, BK=64),
+                ("N", "K"),
+                options,
+                dtypes={"Y": f32},
+            )
+            if k % 16 == 0:
+                yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BN=64, BK=128), options=options)
+                yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=64, BK=128), options=options)
+                yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)
 
 
 class Machine:

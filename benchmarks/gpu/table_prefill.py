@@ -11,20 +11,21 @@ from measure import Call, Variant, check, header, microseconds, poisoned, random
 
 Operands = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 MULTIPROCESSORS = 132
-TRIED = 24
+TRIED = 30
 """Schedules measured for each shape: the most promising ones by ``_guess``."""
 
 
 def _guess(variant: Variant, m: int, n: int, k: int) -> float:
     """Predicted time, µs: what the busiest multiprocessor computes and reads, and the traffic of partial sums."""
-    bm, bn = variant.statics["BM"], variant.statics["BN"] + variant.statics.get("BX", 0)
     made, parts = variant.kernel.compiled, k // variant.statics.get("DEPTH", k)
+    bm, bn = variant.statics["BM"] * (made.options.consumers or 1), variant.statics["BN"] + variant.statics.get("BX", 0)
     programs = -(-m // bm) * -(-n // bn) * parts
     resident = min(227 * 1024 // (made.shared_bytes + 1024), 65536 // (made.num_warps * 32 * made.registers))
     busiest, rest = divmod(programs, MULTIPROCESSORS * resident)
     tiles = busiest * resident + -(-rest // MULTIPROCESSORS)
     macs = tiles * bm * bn * k / parts
     read = tiles * (bm + bn) * 2 * k / parts / 90e3
+    resident = max(resident, 1)
     alone = 0.75 if made.num_warps * 32 * resident < 256 or (programs <= MULTIPROCESSORS and bm * bn < 16384) else 1.0
     return max(macs * 2 / 5.7e6 / alone, read) + (2 if parts > 1 else 0) + (parts > 1) * parts * m * n * 8 / 5e6
 
