@@ -69,6 +69,10 @@ def _eight_bits() -> Iterator[Case]:
             if persistent:
                 flat = replace(options, flatten=True)
                 yield Case("fp8", f"{n}", f"{name}-flat", gpu_quantised.scaled_linear_halves, statics, dims, flat)
+        for bn, stages, groups in ((128, 5, 3), (128, 7, 2)):
+            options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
+            name, statics = f"groups{groups}-64-{bn}-s{stages}", dict(BM=64, BN=bn, BK=128)
+            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
         for bm, bh, stages in ((64, 128, 4), (64, 64, 6), (128, 64, 4)):
             for group in (8, 16):
                 options = Options(
@@ -84,6 +88,10 @@ def _eight_bits() -> Iterator[Case]:
             options = Options(num_warps=4, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
             name, statics = f"128-{bn}-{bk}-w4-s{stages}-{outs}-p{persistent}", dict(BM=128, BN=bn, BK=bk)
             yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+        wide = Options(num_stages=4, descriptors=frozenset("xw"), persistent=1, consumers=2)
+        yield Case(
+            "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
+        )
         for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
             for way in ("", "persistent"):
                 options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **WAYS[way])

@@ -168,6 +168,10 @@ def _rows() -> Iterator[Case]:
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "rms_norm", f"w{warps}{name}", rows.rms_norm, {}, dict(D=d), options)
             yield Case("rows", "softmax", f"w{warps}{name}", rows.softmax, {}, dict(D=d), options)
+    for warps, programs in ((4, 8), (4, 12), (8, 4), (8, 5), (8, 6), (8, 7)):
+        options = Options(num_warps=warps, persistent=programs)
+        for row in ("rms_norm", "softmax"):
+            yield Case("rows", row, f"w{warps}-p{programs}", getattr(rows, row), {}, dict(D=d), options)
     for warps in (4, 8, 16):
         for name, streamed in (("", frozenset()), ("-first-in", frozenset("x"))):
             options = Options(num_warps=warps, streamed=streamed)
@@ -180,8 +184,8 @@ def _attention() -> Iterator[Case]:
     boxes = frozenset(("q", "k", "v", "out"))
     for s in (2048, 8192):
         for bm, bs, warps, stages, band in (
-            (128, 128, 8, 3, 1), (128, 128, 8, 3, 16), (128, 64, 8, 3, 1), (128, 64, 8, 3, 16), (64, 64, 4, 3, 1), (64, 64, 4, 3, 8),
-            (64, 64, 4, 3, 16), (64, 64, 4, 3, 32), (64, 64, 4, 2, 16), (64, 64, 4, 4, 16), (64, 128, 4, 2, 16), (64, 32, 4, 4, 16),
+            (128, 128, 8, 3, 1), (128, 128, 8, 3, 8), (128, 128, 8, 3, 16), (128, 128, 8, 3, 32), (128, 64, 8, 3, 1),
+            (64, 64, 4, 3, 1), (64, 64, 4, 3, 4), (64, 64, 4, 3, 8), (64, 64, 4, 3, 16),
         ):  # fmt: skip
             for name, extra in (("", {}), ("-tma", {"descriptors": boxes})):
                 yield Case(

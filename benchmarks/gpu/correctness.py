@@ -63,6 +63,8 @@ class Check:
     bound: float = 1e-2
     zero: frozenset[str] = frozenset()
     """Inputs that are 0 instead of random."""
+    positive: frozenset[str] = frozenset()
+    """Inputs of which a kernel takes the logarithm."""
 
     @property
     def function(self) -> Function:
@@ -165,7 +167,7 @@ def checks() -> Iterator[Check]:
     row = dict(B=3, V=1000, PARTS=4)
     yield Check(sampling.row_parts, row, dict(BLOCK=256))
     yield Check(sampling.altered, row | dict(A=5), dict(BLOCK=256))
-    yield Check(sampling.token_logprob, row)
+    yield Check(sampling.token_logprob, row, positive=frozenset(("total",)))
     yield Check(sampling.count_tokens, dict(B=3, V=100, A=5), bound=0.0)
     yield Check(sampling.keep_tokens, dict(B=3, V=100, A=5), bound=0.0)
     yield Check(sampling.pick_tokens, dict(B=9, V=100, A=5), bound=0.0)
@@ -291,6 +293,8 @@ def check(machine: Machine, c: Check) -> str | None:
     arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}
     for name in c.zero & arrays.keys():
         arrays[name][...] = 0
+    for name in c.positive:
+        arrays[name] = np.abs(arrays[name]) + arrays[name].dtype.type(0.1)
     expected = {name: array.copy() for name, array in arrays.items()}
     run(function, c.dims, expected, c.scalars, check=False)
     kernel = machine.load(function, c.known, c.options)

@@ -345,8 +345,9 @@ class _Multiplier(_Role):
 
     def layout(self, value: Value) -> str:
         """Where the units leave a tile of sums: registers of the group's warps."""
-        width = min(self.padding.extent(value, 1), 256)
-        bits = self.plan.dots[0].a.type.dtype.bits
+        dtype = self.plan.dots[0].a.type.dtype
+        width = min(self.padding.extent(value, 1), 256 if dtype.is_float else 128)
+        bits = dtype.bits
         return f"tl.NVMMADistributedLayout([3, 0], [{WARPS}, 1], [16, {width}, {256 // bits}])"
 
     def _load(self, op: ops.Load) -> None:
