@@ -33,7 +33,7 @@ from zellige.llm.protocol import Runner
 from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.streams import AsyncStream, Completion, Pump, Stream
-from zellige.llm.tokenizer import load_tokenizer
+from zellige.llm.tokenizer import Tokenizer, load_tokenizer
 from zellige.llm.weights.known import known_config
 from zellige.llm.weights.model_file import ModelFile, open_model
 
@@ -109,11 +109,11 @@ class LLM:
             )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        for name, value, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
-            if value not in known:
+        for name, chosen, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
+            if chosen not in known:
                 raise ZelligeError(
                     "ZL0701",
-                    f"there is no {name} '{value}'",
+                    f"there is no {name} '{chosen}'",
                     facts={"parameter": name},
                     help=f"known: {', '.join(known)}",
                 )
@@ -121,15 +121,15 @@ class LLM:
             started = time.perf_counter()
             config = known_config(str(model))
             self.model = ModelFile(Path(str(model)), config, {}, {}, None)
-            self.tokenizer = None
+            self._tokenizer: Tokenizer | None = None
             self._template = None
         elif load_format == "auto":
             path = resolve_model(model, say=say, progress=progress)
             started = time.perf_counter()
             self.model = open_model(path)
-            self.tokenizer = load_tokenizer(self.model)
+            self._tokenizer = load_tokenizer(self.model)
             config = self.model.config
-            self._template = _chat_template(self.model, self.tokenizer.special_tokens)
+            self._template = _chat_template(self.model, self._tokenizer.special_tokens)
         else:
             raise ZelligeError(
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
@@ -158,7 +158,7 @@ class LLM:
             pages = room if isinstance(room, int) else room(config.kv_bytes(_PAGE_SIZE))
             made = _kernel_runner(self.model, context=limit, kv_tokens=pages * _PAGE_SIZE)
         self._engine = Engine(
-            made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
+            made, self._tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
         )
         self._inbox: dict[int, deque[Event]] = {}
         self._lock = threading.RLock()  # of the engine; held while a step runs
@@ -276,6 +276,15 @@ class LLM:
         finally:
             self.cancel(number)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. ZelligeError ZL0704 if it has none."""
+        if self._tokenizer is None:
+            raise ZelligeError(
+                "ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids"
+            )
+        return self._tokenizer
+
     def chat_prompt(self, messages: Sequence[Message], **variables: Any) -> list[int]:
         """Token ids of a conversation, opened for the assistant's next turn. Errors: ZL0610, ZL0706."""
         if self._template is None:
@@ -283,10 +292,6 @@ class LLM:
         return self.tokenizer.encode(self._template.render(messages, **variables), special=False)
 
     def _prompt_ids(self, prompt: Prompt | Sequence[Message]) -> tuple[int, ...]:
-        if self.tokenizer is None and prompt and not isinstance(prompt[0], int):
-            raise ZelligeError(
-                "ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids"
-            )
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
         if prompt and isinstance(prompt[0], dict):

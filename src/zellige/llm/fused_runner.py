@@ -98,8 +98,9 @@ class FusedRunner:
             )
         if invariant:
             dtype = "bf16"
-        if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
-            raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
+        schedules = getattr(executor, "schedules", SCHEDULES)
+        if invariant and schedules != SCHEDULES:
+            raise InternalError(f"an invariant runner on an executor with the schedules of {schedules}")
         self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config

@@ -240,7 +240,7 @@ class Lowering:
             case ops.Reshape():
                 self._reshape(op)
             case ops.Transpose(x=a, permutation=permutation, result=result):
-                bind(result, f"tl.permute({x.typed(a)}, {tuple_text(list(permutation))})")
+                bind(result, f"tl.permute({x.typed(a)}, {tuple_text(permutation)})")
             case ops.Reduce():
                 self._reduce(op)
             case ops.Scan(op=operator, x=a, axis=axis, result=result):
@@ -261,8 +261,8 @@ class Lowering:
                 self._store(op)
             case ops.Update(op=operator):
                 self._check_update(op)
-                value = f"{x.typed(op.value)}{self._storage(op.array)}"
-                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], value))
+                change = f"{x.typed(op.value)}{self._storage(op.array)}"
+                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], change))
             case ops.Guard(condition=condition, message=message):
                 self._guard(condition, message)
             case ops.Require():
