@@ -194,47 +194,39 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
 
 
 # --- the barrier alone
+ROUNDS = 200
+
+
 def barriers() -> None:
     """Prints µs a barrier by the number of programs and threads, for three ways of waiting; checks what each sees."""
     import torch
-    import triton
-    from persistent_barriers import WAYS, kernel
+    from persistent_barriers import WAYS
 
     multiprocessors = torch.cuda.get_device_properties(0).multi_processor_count
-    rounds = 200
     for programs, warps in ((1, 8), (1, 16), (2, 8), (4, 4), (8, 4)):
-        n = programs * multiprocessors
-        line = []
-        for way in WAYS:
-            counters = torch.zeros(rounds + 1, dtype=torch.int32, device="cuda")
-            data, out = (
-                torch.zeros(2 * n * 32, dtype=torch.int32, device="cuda"),
-                torch.zeros(n, dtype=torch.int32, device="cuda"),
-            )
-            replay = 0
+        found = ", ".join(f"{name} {_barrier(programs * multiprocessors, warps, way)}" for way, name in WAYS.items())
+        print(f"barrier, {programs * multiprocessors} programs of {warps} warps: {found}", flush=True)
 
-            def go(check: bool, way: int = way) -> None:
-                nonlocal replay
-                replay += 1
-                kernel[(n,)](
-                    counters, data, out, rounds, replay, way, check, num_warps=warps, launch_cooperative_grid=True
-                )
 
-            for _ in range(20):
-                go(True)
-            torch.cuda.synchronize()
-            wrong = int((out != rounds * (rounds - 1) // 2 + rounds * replay).sum())
-            times = []
-            for _ in range(20):
-                begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                begun.record()
-                go(False)
-                ended.record()
-                ended.synchronize()
-                times.append(begun.elapsed_time(ended) * 1e3 / rounds)
-            line.append(f"{WAYS[way]} {min(times):.2f} µs{f' WRONG in {wrong} programs' if wrong else ''}")
-        print(f"barrier, {n} programs of {warps} warps: {', '.join(line)}", flush=True)
-    del triton
+def _barrier(n: int, warps: int, way: int) -> str:
+    """µs a barrier of ``n`` programs; and whether a program missed what another had written before one."""
+    import torch
+    from persistent_barriers import kernel
+
+    counters, data, out = (torch.zeros(k, dtype=torch.int32, device="cuda") for k in (ROUNDS + 1, 2 * n * 32, n))
+    wrong, times = 0, []
+    for replay in range(1, 41):
+        check = replay <= 20
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        events[0].record()
+        kernel[(n,)](counters, data, out, ROUNDS, replay, way, check, num_warps=warps, launch_cooperative_grid=True)
+        events[1].record()
+        events[1].synchronize()
+        if check:
+            wrong += int((out != ROUNDS * (ROUNDS - 1) // 2 + ROUNDS * replay).sum())
+        else:
+            times.append(events[0].elapsed_time(events[1]) * 1e3 / ROUNDS)
+    return f"{min(times):.2f} µs{f' WRONG {wrong} times' if wrong else ''}"
 
 
 def main() -> None:
