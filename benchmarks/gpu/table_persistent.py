@@ -50,6 +50,7 @@ class Case:
     splits: int
     tiles: dict[str, dict[str, int]]
     """Static parameters by kernel, or by kernel and width."""
+    stages: int = 3
 
     @property
     def form(self) -> Form:
@@ -57,18 +58,17 @@ class Case:
 
     def schedules(self) -> Schedules:
         """As a table, with the same number of warps everywhere."""
+        options = {"num_warps": self.warps, "num_stages": self.stages}
         entries: dict[str, list[dict[str, Any]]] = {}
         for key, statics in self.tiles.items():
             kernel, *sizes = key.split()
             dims = {name: int(size) for name, size in (s.split("=") for s in sizes)}
             entries.setdefault(kernel, []).append(
-                {"kernel": kernel, "dims": dims, "statics": statics, "options": {"num_warps": self.warps}}
+                {"kernel": kernel, "dims": dims, "statics": statics, "options": options}
             )
         for kernel in ("embed", "norm_rows", "head_norm_rope_append", "paged_decode_partial", "paged_decode_combine",
                        "sum_parts_norm", "argmax_parts", "argmax_combine"):  # fmt: skip
-            entries.setdefault(kernel, []).append(
-                {"kernel": kernel, "dims": {}, "statics": {}, "options": {"num_warps": self.warps}}
-            )
+            entries.setdefault(kernel, []).append({"kernel": kernel, "dims": {}, "statics": {}, "options": options})
         return Schedules(self.name, entries)
 
 
@@ -96,6 +96,21 @@ def few(
     )  # fmt: skip
 
 
+def some(
+    name: str, warps: int, programs: int, wide: int, gated: int, depth: int, *, stages: int = 3, ways: int = 8
+) -> Case:
+    """A step of eight sequences: columns of a tile of weights, and its depth."""
+    tile = {"BM": 16, "BN": wide, "BK": depth}
+    return Case(
+        name, 8, warps, programs, 16 << 20, ways,
+        {
+            "linear_few N=4096": tile, "linear_few N=151936": {**tile, "BN": 64, "BK": min(depth, 128)},
+            "linear_parts": {**tile, "BN": 64}, "swiglu_rows": {**tile, "BN": gated},
+            "paged_decode_partial": {"WAYS": ways, "BS": 64},
+        }, stages,
+    )  # fmt: skip
+
+
 CASES = [
     few("8x1", 8, 1, 32, 8, 16, 16, ways=16),
     few("8x2", 8, 2, 16, 4, 8, 8, ways=32),
@@ -105,6 +120,10 @@ CASES = [
     few("16x2", 16, 2, 16, 4, 16, 8, ways=32),
     few("8x4", 8, 4, 8, 2, 8, 4, ways=32),
     few("4x4", 4, 4, 8, 2, 4, 4, ways=32),
+    some("batch 8, 4x1", 4, 1, 32, 32, 256),
+    some("batch 8, 8x1", 8, 1, 32, 32, 256),
+    some("batch 8, 4x2", 4, 2, 32, 32, 128),
+    some("batch 8, 8x2", 8, 2, 32, 32, 128),
 ]
 """Named by warps and programs a multiprocessor."""
 
@@ -176,7 +195,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
     kernel = recording.kernel
     text = (
         f"{kernel.registers} registers, {kernel.spilled_bytes} B spilled, {kernel.shared_bytes} B shared; "
-        f"{len(recording.waits)} launches, {sum(map(len, recording.waits))} waits; {time.perf_counter() - began:.1f} s"
+        f"{len(recording.plan.launches)} launches, {sum(map(len, recording.plan.waits))} waits; {time.perf_counter() - began:.1f} s"
     )
     if compile_only:
         print(f"  {case.name}: {text}", flush=True)

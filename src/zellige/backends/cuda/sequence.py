@@ -27,13 +27,13 @@ from zellige.backends.cuda.operators import TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
-from zellige.ir.extent import Const
+from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import Function, Op
 from zellige.ir.walk import specialise, walk
 from zellige.passes.hoist import constants_first, unroll_short_loops
 
-BODY, WAITS, FETCHES, ARGUMENTS = 0, 1, 2, 3
-"""Words of a table's row: the function's number, of waits and of fetches; then waits, fetches and arguments."""
+BODY, FETCHES, HEADER = 0, 1, 2
+"""Words of a table's row: the function's number, and how many fetches there are; then waits, fetches and arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,20 @@ class Layout:
     """Where a row of the table holds what, in words of 8 bytes."""
 
     waits: int
-    """Most launches that one waits for: pairs of a counter's number and the programs that report to it."""
+    """Most launches that one waits for, at least 1: pairs of a counter's number and the programs that report to it, of which 0
+    is no wait."""
     fetches: int
     """Most pieces of memory that one launch fetches into the cache: triples of address, bytes a program, bytes."""
     arguments: int
     """Most arguments of a function."""
 
     @property
+    def waits_at(self) -> int:
+        return HEADER
+
+    @property
     def fetches_at(self) -> int:
-        return ARGUMENTS + 2 * self.waits
+        return HEADER + 2 * self.waits
 
     @property
     def arguments_at(self) -> int:
@@ -97,7 +102,7 @@ class _BodyLowering(Lowering):
 
     def body(self) -> Body:
         """The function's text."""
-        programs = Const(1)
+        programs: Extent = Const(1)
         for axis in self.function.grid:
             programs = programs * axis.programs
         if programs.constant is None or not all(p.kind in ("array", "scalar") for p in self.parameters):
@@ -157,7 +162,7 @@ def _branch(number: int, body: Body, layout: Layout) -> list[str]:
         given.append(name)
     waits = []
     for i in range(layout.waits):
-        at = ARGUMENTS + 2 * i
+        at = layout.waits_at + 2 * i
         waits += [f"counters + tl.load(row + {at})", f"tl.load(row + {at + 1}).to(tl.int32)"]
     lines += [
         f"            waits = ({', '.join(waits)},)",

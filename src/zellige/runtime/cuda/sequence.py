@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from zellige.backends.cuda.compiler import CompiledKernel, compile_lowered
 from zellige.backends.cuda.lowering import Parameter
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.sequence import ARGUMENTS, BODY, FETCHES, WAITS, Body, Layout, lower_body, lower_sequence
-from zellige.diagnostics.errors import ZelligeError
+from zellige.backends.cuda.sequence import BODY, FETCHES, Body, Layout, lower_body, lower_sequence
+from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, i32, i64
 from zellige.ir.ops import Function, Value
@@ -37,8 +37,8 @@ from zellige.runtime.tensor import Tensor
 if TYPE_CHECKING:
     from zellige.runtime.cuda.executor import CudaExecutor
 
-MULTIPROCESSORS = 132
-"""Of the GPU that is compiled for where there is none."""
+MOST_REGISTERS = 255
+"""Of a thread."""
 LEAST_FETCH = 64 << 10
 """Arrays that are smaller are not worth asking for ahead."""
 
@@ -128,14 +128,106 @@ def fetch_plan(pieces: Sequence[Sequence[tuple[int, int]]], ahead: int) -> list[
     return plan
 
 
+# --- the plan
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Launches as rows of a table over distinct bodies; launches of no program are left out."""
+
+    launches: tuple[PreparedLaunch, ...]
+    bodies: tuple[Body, ...]
+    numbers: tuple[int, ...]
+    """The body of each launch."""
+    waits: tuple[tuple[int, ...], ...]
+    """The earlier launches that each one waits for."""
+    fetches: tuple[tuple[tuple[int, int], ...], ...]
+    """The memory (address, bytes) that each launch asks for on behalf of later ones."""
+    warps: int
+    stages: int
+
+    @property
+    def layout(self) -> Layout:
+        """Of the table."""
+        return Layout(
+            max([1, *map(len, self.waits)]),
+            max(map(len, self.fetches), default=0),
+            max((len(body.parameters) for body in self.bodies), default=0),
+        )
+
+    def table(self, programs: int) -> NDArray[np.int64]:
+        """Rows of 64-bit words, one a launch, and an empty one after the last. ZelligeError ZL0515: an address is not aligned."""
+        layout = self.layout
+        table = np.zeros((len(self.launches) + 1, layout.words), np.int64)
+        for row, launch, number, waits, fetches in zip(
+            table, self.launches, self.numbers, self.waits, self.fetches, strict=False
+        ):
+            row[BODY], row[FETCHES] = number, len(fetches)
+            for i, earlier in enumerate(waits):
+                at = layout.waits_at + 2 * i
+                row[at : at + 2] = earlier, min(self.bodies[self.numbers[earlier]].tiles, programs)
+            for i, (address, size) in enumerate(fetches):
+                at = layout.fetches_at + 3 * i
+                row[at : at + 3] = address, -(-size // programs // 128) * 128, size
+            for i, parameter in enumerate(self.bodies[number].parameters):
+                row[layout.arguments_at + i] = _word(parameter, launch.binding)
+        return table
+
+
+def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
+    """What runs when. ZelligeError ZL0908: a launch cannot be part of one kernel."""
+    options = [tuned.options(x.instance.function.name, x.dims, form.schedules) for x in launches]
+    warps = form.warps or max((o.num_warps for o in options), default=4)
+    ranges = written(launches)
+    bodies: list[Body] = []
+    known: dict[Any, int] = {}
+    kept: list[PreparedLaunch] = []
+    numbers: list[int] = []
+    pieces: list[list[tuple[int, int]]] = []
+    for launch, own in zip(launches, options, strict=True):
+        function, tensors = launch.instance.function, launch.binding.tensors
+        constant = constant_inputs(function, tensors, ranges)
+        own = replace(own, num_warps=warps, constant=constant)
+        key = (id(launch.instance), tuple(sorted(launch.dims.items())), repr(own.as_json()))
+        if key not in known:
+            known[key] = len(bodies)
+            bodies.append(lower_body(function, launch.dims, own, len(bodies)))
+        if bodies[known[key]].tiles == 0:
+            continue
+        kept.append(launch)
+        numbers.append(known[key])
+        held = [memory_range(tensors[name]) for name in sorted(constant & read_in_order(function))]
+        pieces.append([(low, high - low) for low, high in held if high - low >= LEAST_FETCH])
+    return Plan(
+        tuple(kept), tuple(bodies), tuple(numbers), tuple(dependencies(kept)),
+        tuple(map(tuple, fetch_plan(pieces, form.ahead))), warps, max((o.num_stages for o in options), default=1),
+    )  # fmt: skip
+
+
+def _word(parameter: Parameter, binding: Binding) -> int:
+    """An argument as 64 bits."""
+    if parameter.kind == "array":
+        address = int(binding.tensors[parameter.name].storage.address)
+        if address % parameter.multiple:
+            raise ZelligeError(
+                "ZL0515", f"'{binding.plan.kernel}' was compiled for {parameter.name} being a multiple of {parameter.multiple}",
+                facts={parameter.name: address}, help="align it, or record the graph as launches",
+            )  # fmt: skip
+        return address
+    value = binding.scalars[parameter.name]
+    if parameter.type in ("fp32", "fp64"):
+        whole, part = {"fp32": ("<i", "<f"), "fp64": ("<q", "<d")}[parameter.type]
+        return int(struct.unpack(whole, struct.pack(part, value))[0])
+    number = int(value)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
 # --- the recording
 class SequenceRecording:
     """Launches that become one kernel."""
 
     def __init__(self) -> None:
         self.launches: list[PreparedLaunch] = []
+        self.plan: Plan | None = None
         self.kernel: CompiledKernel | None = None
-        self.waits: list[tuple[int, ...]] = []
         self.run: Callable[[Any], None] | None = None
 
     def append(self, launch: PreparedLaunch) -> int:
@@ -185,78 +277,41 @@ class SequenceExecutor:
 
     def finish(self, recording: SequenceRecording) -> None:
         """Compiles the kernel and makes its table. ZelligeError ZL0908 (a launch that cannot be part of it), ZL0526 (too large)."""
-        bodies, numbers, warps, stages = self._bodies(recording.launches)
-        kept = [i for i, number in enumerate(numbers) if bodies[number].tiles]
-        launches, numbers = [recording.launches[i] for i in kept], [numbers[i] for i in kept]
-        recording.waits = dependencies(launches)
-        if not launches:
+        plan = recording.plan = make_plan(recording.launches, self.form)
+        if not plan.launches:
             recording.run = lambda stream: None
             return
-        device = self._executor.device
-        programs = self.form.programs * (device.multiprocessors if device else MULTIPROCESSORS)
-        fetches = self._fetches(launches)
-        layout = Layout(
-            max(map(len, recording.waits)), max(map(len, fetches)), max(len(body.parameters) for body in bodies)
+        most = 65536 // (32 * plan.warps * self.form.programs) // 8 * 8
+        options = Options(
+            num_warps=plan.warps, num_stages=plan.stages, max_registers=most if most < MOST_REGISTERS else None
         )
-        registers = (65536 // (32 * warps * self.form.programs)) // 8 * 8
-        options = Options(num_warps=warps, num_stages=stages, max_registers=registers if registers < 255 else None)
-        lowered = lower_sequence("sequence_kernel", bodies, layout)
-        recording.kernel = compile_lowered(lowered, self._executor.target, options, cache_dir("cuda"))
-        check_resident(recording.kernel, self.form.programs)
-        table = make_table(layout, launches, bodies, numbers, recording.waits, fetches, programs)
-        if device is not None:
-            recording.run = self._prepared(recording.kernel, table, len(launches), programs)
+        lowered = lower_sequence("sequence_kernel", plan.bodies, plan.layout)
+        kernel = recording.kernel = compile_lowered(lowered, self._executor.target, options, cache_dir("cuda"))
+        check_resident(kernel, self.form.programs, resident(kernel))
+        if self._executor.device is not None:
+            recording.run = self._prepared(plan, kernel)
 
-    def _bodies(self, launches: Sequence[PreparedLaunch]) -> tuple[list[Body], list[int], int, int]:
-        """The distinct kernels, which one each launch is, and the warps and stages that all have."""
-        options = [tuned.options(x.instance.function.name, x.dims, self.form.schedules) for x in launches]
-        warps = self.form.warps or max((o.num_warps for o in options), default=4)
-        stages = max((o.num_stages for o in options), default=1)
-        ranges = written(launches)
-        bodies: list[Body] = []
-        known: dict[Any, int] = {}
-        numbers = []
-        for launch, own in zip(launches, options, strict=True):
-            constant = constant_inputs(launch.instance.function, launch.binding.tensors, ranges)
-            own = replace(own, num_warps=warps, constant=constant)
-            key = (id(launch.instance), tuple(sorted(launch.dims.items())), repr(own.as_json()))
-            if key not in known:
-                known[key] = len(bodies)
-                bodies.append(lower_body(launch.instance.function, launch.dims, own, len(bodies)))
-            numbers.append(known[key])
-        return bodies, numbers, warps, stages
-
-    def _fetches(self, launches: Sequence[PreparedLaunch]) -> list[list[tuple[int, int]]]:
-        """What each launch asks for on behalf of later ones."""
-        ranges = written(launches)
-        pieces = []
-        for launch in launches:
-            function, tensors = launch.instance.function, launch.binding.tensors
-            names = sorted(constant_inputs(function, tensors, ranges) & read_in_order(function))
-            held = [memory_range(tensors[name]) for name in names]
-            pieces.append([(low, high - low) for low, high in held if high - low >= LEAST_FETCH])
-        return fetch_plan(pieces, self.form.ahead)
-
-    def _prepared(
-        self, kernel: CompiledKernel, table: NDArray[np.int64], launches: int, programs: int
-    ) -> Callable[[Any], None]:
-        executor = self._executor
-        assert executor.device is not None
-        loaded = LoadedKernel(kernel, executor.device)
-        fit = loaded.resident_blocks() * executor.device.multiprocessors
-        if fit < programs:
-            raise _too_large(kernel, programs, fit)
-        on_device, counters = executor.tensor(table, i64), executor.zeros((launches,), i32)
+    def _prepared(self, plan: Plan, kernel: CompiledKernel) -> Callable[[Any], None]:
+        """The launch of the kernel, for any number of replays in the order of one stream."""
+        executor, device = self._executor, self._executor.device
+        assert device is not None
+        loaded = LoadedKernel(kernel, device)
+        check_resident(kernel, self.form.programs, loaded.resident_blocks())
+        programs = self.form.programs * device.multiprocessors
+        table = executor.tensor(plan.table(programs), i64)
+        counters = executor.zeros((len(plan.launches),), i32)
         replay = ctypes.c_int32(0)
         arguments = [
-            ctypes.c_uint64(on_device.storage.address), ctypes.c_uint64(counters.storage.address),
-            ctypes.c_int32(launches), replay, ctypes.c_uint64(0), ctypes.c_uint64(0),
+            ctypes.c_uint64(table.storage.address), ctypes.c_uint64(counters.storage.address),
+            ctypes.c_int32(len(plan.launches)), replay, ctypes.c_uint64(0), ctypes.c_uint64(0),
         ]  # fmt: skip
         call = PreparedCall(
             loaded.address, programs, 32 * kernel.num_warps, kernel.shared_bytes, arguments, attribute="cooperative"
         )
+        held = (loaded, table, counters)
 
-        def run(stream: Any, keep: Any = (loaded, on_device, counters)) -> None:
+        def run(stream: Any) -> None:
+            assert held  # what the kernel reads lives as long as this
             replay.value += 1
             call(int(stream.handle))
 
@@ -264,53 +319,9 @@ class SequenceExecutor:
 
     def replay(self, recording: SequenceRecording) -> None:
         """Gives the kernel to the stream and returns at once."""
-        assert recording.run is not None
+        if recording.run is None:
+            raise InternalError("a sequence is replayed that was not prepared for a device")
         recording.run(self._executor.stream)
-
-
-# --- the table
-def make_table(
-    layout: Layout,
-    launches: Sequence[PreparedLaunch],
-    bodies: Sequence[Body],
-    numbers: Sequence[int],
-    waits: Sequence[Sequence[int]],
-    fetches: Sequence[Sequence[tuple[int, int]]],
-    programs: int,
-) -> NDArray[np.int64]:
-    """Rows of 64-bit words, one a launch, and an empty one after the last. ZelligeError ZL0515: an address is not aligned."""
-    table = np.zeros((len(launches) + 1, layout.words), np.int64)
-    for row, launch, number, wait, fetch in zip(table, launches, numbers, waits, fetches, strict=False):
-        body = bodies[number]
-        row[BODY], row[WAITS], row[FETCHES] = number, len(wait), len(fetch)
-        for i, earlier in enumerate(wait):
-            at = ARGUMENTS + 2 * i
-            row[at], row[at + 1] = earlier, min(bodies[numbers[earlier]].tiles, programs)
-        for i, (address, size) in enumerate(fetch):
-            at = layout.fetches_at + 3 * i
-            share = -(-size // programs // 128) * 128
-            row[at : at + 3] = address, share, size
-        for i, parameter in enumerate(body.parameters):
-            row[layout.arguments_at + i] = _word(parameter, launch.binding)
-    return table
-
-
-def _word(parameter: Parameter, binding: Binding) -> int:
-    if parameter.kind == "array":
-        address = int(binding.tensors[parameter.name].storage.address)
-        if address % parameter.multiple:
-            raise ZelligeError(
-                "ZL0515", f"'{binding.plan.kernel}' was compiled for {parameter.name} being a multiple of {parameter.multiple}",
-                facts={parameter.name: address}, help="align it, or record the graph as launches",
-            )  # fmt: skip
-        return address
-    value = binding.scalars[parameter.name]
-    if parameter.type in ("fp32", "fp64"):
-        kinds = {"fp32": "<fi", "fp64": "<dq"}[parameter.type]
-        packed = struct.pack("<" + kinds[1], value)
-        return int(struct.unpack("<" + kinds[2], packed)[0])
-    number = int(value)
-    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 # --- all programs at once
@@ -330,17 +341,13 @@ def resident(kernel: CompiledKernel) -> int:
     )
 
 
-def check_resident(kernel: CompiledKernel, wanted: int) -> None:
+def check_resident(kernel: CompiledKernel, wanted: int, fit: int) -> None:
     """ZelligeError ZL0526 if a multiprocessor does not hold as many programs: those that wait would keep out those they wait for."""
-    if (fit := resident(kernel)) < wanted:
-        raise _too_large(kernel, wanted, fit)
-
-
-def _too_large(kernel: CompiledKernel, wanted: int, fit: int) -> ZelligeError:
-    return ZelligeError(
-        "ZL0526", f"of {wanted} programs that wait for each other only {fit} run at once",
-        facts={
-            "registers": kernel.registers, "shared bytes": kernel.shared_bytes, "threads of a program": 32 * kernel.num_warps
-        },
-        help="use fewer programs or warps, or record the graph as launches",
-    )  # fmt: skip
+    if fit < wanted:
+        raise ZelligeError(
+            "ZL0526", f"of {wanted} programs that wait for each other a multiprocessor holds {fit} at once",
+            facts={
+                "registers": kernel.registers, "shared bytes": kernel.shared_bytes, "threads of a program": 32 * kernel.num_warps
+            },
+            help="use fewer programs or warps, or record the graph as launches",
+        )  # fmt: skip
