@@ -124,7 +124,7 @@ class _BodyLowering(Lowering):
 
 def lower_sequence(name: str, bodies: Sequence[Body], layout: Layout) -> Lowered:
     """The kernel that runs any table over these bodies."""
-    parts = [operators.PRELUDE, _SYNCHRONISATION, *(f"{body.text}\n\n" for body in bodies)]
+    parts = [operators.PRELUDE, SYNCHRONISATION, *(f"{body.text}\n\n" for body in bodies)]
     lines = [
         "@triton.jit",
         f"def {name}(table, counters, launches, replay):",
@@ -188,7 +188,7 @@ def _from_word(word: str, parameter: Parameter) -> str:
     return f"{word} != 0" if parameter.type == "i1" else f"{word}.to({kind})"
 
 
-_SYNCHRONISATION = '''@triton.jit
+SYNCHRONISATION = '''@triton.jit
 def _report(counter):
     """This program is done with its part of a launch: all its threads, since they meet first."""
     tl.debug_barrier()
