@@ -26,6 +26,7 @@ import zellige as zl
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "llm"))
 
 from decode import Decoder
+from persistent_trace import trace
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.llm.weights.known import known_config
@@ -163,25 +164,22 @@ def compare(executor: CudaExecutor, decoder: Decoder, one: zl.Graph, logits: zl.
     return f"{same}/{steps} steps have the same bits"
 
 
-def steps(executor: CudaExecutor, cases: list[Case], compile_only: bool, model: str) -> None:
+def steps(executor: CudaExecutor, cases: list[Case], compile_only: bool, model: str, traces: bool) -> None:
     """Prints one line a case."""
     config = known_config(model)
     for batch in sorted({case.batch for case in cases}):
         decoder = Decoder(executor, config, batch, CONTEXT, None)
-        tuned_us: list[float] = []
         if not compile_only:
             decoder.step(POSITION)
-            tuned_us.append(timed(executor, decoder.graph))
-            print(f"batch {batch}: tuned graph, {len(decoder.graph)} launches: {tuned_us[0]:.1f} µs", flush=True)
         for case in (c for c in cases if c.batch == batch):
             try:
-                _one(executor, decoder, case, compile_only, tuned_us)
+                _one(executor, decoder, case, compile_only, traces)
             except ZelligeError as error:
                 print(f"  {case.name}: {error.code} {error.message}", flush=True)
         del decoder
 
 
-def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: bool, tuned_us: list[float]) -> None:
+def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: bool, traces: bool) -> None:
     tuned._tables()[case.name] = case.schedules()
     began = time.perf_counter()
     same = CudaExecutor(executor.device, executor.target, schedules=case.name)
@@ -190,13 +188,16 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
     else:
         same.stream = executor.stream  # one order of all work
     launches, launched = decoder.recorded(same, case.splits)
-    one, logits = decoder.recorded(SequenceExecutor(executor, case.form), case.splits)
+    sequence = SequenceExecutor(executor, case.form)
+    one, logits = decoder.recorded(sequence, case.splits)
     recording = one._recording
     kernel = recording.kernel
     text = (
         f"{kernel.registers} registers, {kernel.spilled_bytes} B spilled, {kernel.shared_bytes} B shared; "
         f"{len(recording.plan.launches)} launches, {sum(map(len, recording.plan.waits))} waits; {time.perf_counter() - began:.1f} s"
     )
+    if traces:
+        trace(executor, sequence, recording)
     if compile_only:
         print(f"  {case.name}: {text}", flush=True)
         return
@@ -254,16 +255,17 @@ def main() -> None:
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--only", default="", help="barrier or step")
     parser.add_argument("--case", type=int, action="append", help="numbers of cases; all by default")
+    parser.add_argument("--trace", action="store_true", help="and where the time goes, by kernel")
     parser.add_argument("--model", default="Qwen3-0.6B")
     options = parser.parse_args()
     chosen = [c for i, c in enumerate(CASES) if options.case is None or i in options.case]
     if options.compile_only:
         executor = CudaExecutor(None, "sm_90", schedules="NVIDIA H200")
-        steps(executor, chosen, True, options.model)
+        steps(executor, chosen, True, options.model, options.trace)
         return
     ways: dict[str, Callable[[], None]] = {
         "barrier": barriers,
-        "step": lambda: steps(CudaExecutor.open(), chosen, False, options.model),
+        "step": lambda: steps(CudaExecutor.open(), chosen, False, options.model, options.trace),
     }
     for name, way in ways.items():
         if options.only in ("", name):
