@@ -71,7 +71,8 @@ def test_a_program_reports_after_all_its_tiles_and_only_if_it_has_some() -> None
         assert re.search(
             rf"""
             for tile in tl.range\(program, {tiles}, programs, num_stages=1\):
-                {name}\(.*, tile, tile == program, waits, replay\)
+                {name}\(.*, tile, tile == program, waits, fetches, replay\)
+                tl.debug_barrier\(\)
             if program < {tiles}:
                 _report\(counters \+ launch\)
 """,
@@ -103,7 +104,7 @@ def _wait(waits, replay):
 
 
 @triton.jit
-def _fetch(piece, program):
+def _fetch(fetches):
     pass
 
 

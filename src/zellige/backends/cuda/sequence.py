@@ -10,7 +10,8 @@ launch by launch, which function runs, on what, and which earlier launches have 
             the rest
         report that this program's tiles of this launch are done
 
-A program reports with a release, and waits with an acquire, of one counter for each launch, between barriers of its own threads;
+A program reports with a release, and waits with an acquire, of one counter for each launch, between barriers of its own threads
+(which also keep one call's shared memory from the next one's: Triton places no barriers between calls);
 so what a launch wrote is seen by those that wait for it, as it is at the end of a kernel (PTX ISA, memory consistency model:
 causality order). Counters only grow: a target is the number of the replay times the programs that report. A program without
 tiles of a launch neither waits nor reports. All programs must be on the GPU at once, which the runtime sees to.
@@ -32,8 +33,8 @@ from zellige.ir.ops import Function, Op
 from zellige.ir.walk import specialise, walk
 from zellige.passes.hoist import constants_first, unroll_short_loops
 
-BODY, FETCHES, HEADER = 0, 1, 2
-"""Words of a table's row: the function's number, and how many fetches there are; then waits, fetches and arguments."""
+BODY, HEADER = 0, 1
+"""Words of a table's row: the function's number; then waits, fetches and arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Layout:
     """Most launches that one waits for, at least 1: pairs of a counter's number and the programs that report to it, of which 0
     is no wait."""
     fetches: int
-    """Most pieces of memory that one launch fetches into the cache: triples of address, bytes a program, bytes."""
+    """Most pieces of memory that one launch fetches into the cache, at least 1: triples of address, bytes a program, bytes."""
     arguments: int
     """Most arguments of a function."""
 
@@ -98,7 +99,9 @@ class _BodyLowering(Lowering):
     def __init__(self, function: Function, options: Options, name: str) -> None:
         super().__init__(function, options)
         self.body_name = name
-        self.tile, self.first, self.waits, self.replay = map(self.source.name, ("tile", "first", "waits", "replay"))
+        self.tile, self.first, self.waits, self.fetches, self.replay = map(
+            self.source.name, ("tile", "first", "waits", "fetches", "replay")
+        )
 
     def body(self) -> Body:
         """The function's text."""
@@ -113,13 +116,14 @@ class _BodyLowering(Lowering):
             )  # fmt: skip
         self._place(self.tile)
         self.waiting(self.tile)
-        names = [*(p.name for p in self.parameters), self.tile, self.first, self.waits, self.replay]
+        names = [*(p.name for p in self.parameters), self.tile, self.first, self.waits, self.fetches, self.replay]
         text = f"@triton.jit(noinline=True)\ndef {self.body_name}({', '.join(names)}):\n{self.source.render()}\n"
         return Body(self.body_name, text, self.parameters, programs.constant)
 
     def wait(self, rest: Sequence[Op], pid: str) -> None:
         with self.source.nest(f"if {self.first}:"):
             self.source.effect(f"_wait({self.waits}, {self.replay})")
+            self.source.effect(f"_fetch({self.fetches})")
 
 
 def lower_sequence(name: str, bodies: Sequence[Body], layout: Layout) -> Lowered:
@@ -134,9 +138,6 @@ def lower_sequence(name: str, bodies: Sequence[Body], layout: Layout) -> Lowered
         "    for launch in tl.range(0, launches, num_stages=1):",
         f"        row = table + launch * {layout.words}",
         f"        following = tl.load(row + {layout.words}).to(tl.int32)",
-        f"        fetches = tl.load(row + {FETCHES}).to(tl.int32)",
-        "        for i in tl.range(0, fetches, num_stages=1):",
-        f"            _fetch(row + {layout.fetches_at} + 3 * i, program)",
     ]
     for number, body in enumerate(bodies):
         lines += _branch(number, body, layout)
@@ -164,12 +165,20 @@ def _branch(number: int, body: Body, layout: Layout) -> list[str]:
     for i in range(layout.waits):
         at = layout.waits_at + 2 * i
         waits += [f"counters + tl.load(row + {at})", f"tl.load(row + {at + 1}).to(tl.int32)"]
+    fetches = []
+    for i in range(layout.fetches):
+        address, share, size = (f"tl.load(row + {layout.fetches_at + 3 * i + k})" for k in range(3))
+        fetches += [f"{address} + {share} * program", f"tl.minimum({share}, {size} - {share} * program).to(tl.int32)"]
     lines += [
         f"            waits = ({', '.join(waits)},)",
+        f"            fetches = ({', '.join(fetches)},)",
         f"            for tile in tl.range(program, {body.tiles}, programs, num_stages=1):",
-        f"                {body.name}({', '.join([*given, 'tile', 'tile == program', 'waits', 'replay'])})",
+        f"                {body.name}({', '.join([*given, 'tile', 'tile == program', 'waits', 'fetches', 'replay'])})",
+        "                tl.debug_barrier()",
         f"            if program < {body.tiles}:",
         "                _report(counters + launch)",
+        "            else:",
+        "                _fetch(fetches)",
     ]
     return lines
 
@@ -190,8 +199,7 @@ def _from_word(word: str, parameter: Parameter) -> str:
 
 SYNCHRONISATION = '''@triton.jit
 def _report(counter):
-    """This program is done with its part of a launch: all its threads, since they meet first."""
-    tl.debug_barrier()
+    """This program is done with its part of a launch: all its threads, since they have met."""
     tl.inline_asm_elementwise(
         "{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 p, t, 0;"
         " @p red.release.gpu.global.add.u32 [$1], 1; mov.u32 $0, 0; }",
@@ -220,16 +228,14 @@ def _wait(waits, replay):
 
 
 @triton.jit
-def _fetch(piece, program):
-    """Asks for this program's share of a piece of memory to be brought into the L2 cache. Has no effect that shows."""
-    share = tl.load(piece + 1)
-    start = share * program
-    size = tl.minimum(share, tl.load(piece + 2) - start).to(tl.int32)
-    tl.inline_asm_elementwise(
-        "{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 p, t, 0; setp.gt.and.s32 p, $2, 0, p;"
-        " @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
-        "=r,l,r", [tl.load(piece) + start, size], dtype=tl.int32, is_pure=False, pack=1,
-    )
+def _fetch(fetches):
+    """Asks for pieces of memory to be brought into the L2 cache. Has no effect that shows."""
+    for i in tl.static_range(len(fetches) // 2):
+        tl.inline_asm_elementwise(
+            "{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 p, t, 0; setp.gt.and.s32 p, $2, 0, p;"
+            " @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
+            "=r,l,r", [fetches[2 * i], fetches[2 * i + 1]], dtype=tl.int32, is_pure=False, pack=1,
+        )
 
 
 '''

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zellige.backends.cuda.compiler import CompiledKernel, compile_lowered
 from zellige.backends.cuda.lowering import Parameter
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.sequence import BODY, FETCHES, Body, Layout, lower_body, lower_sequence
+from zellige.backends.cuda.sequence import BODY, Body, Layout, lower_body, lower_sequence
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, i32, i64
@@ -149,7 +149,7 @@ class Plan:
         """Of the table."""
         return Layout(
             max([1, *map(len, self.waits)]),
-            max(map(len, self.fetches), default=0),
+            max([1, *map(len, self.fetches)]),
             max((len(body.parameters) for body in self.bodies), default=0),
         )
 
@@ -160,7 +160,7 @@ class Plan:
         for row, launch, number, waits, fetches in zip(
             table, self.launches, self.numbers, self.waits, self.fetches, strict=False
         ):
-            row[BODY], row[FETCHES] = number, len(fetches)
+            row[BODY] = number
             for i, earlier in enumerate(waits):
                 at = layout.waits_at + 2 * i
                 row[at : at + 2] = earlier, min(self.bodies[self.numbers[earlier]].tiles, programs)
