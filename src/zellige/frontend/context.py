@@ -10,6 +10,7 @@ from types import ModuleType
 
 from zellige.diagnostics.span import Span
 from zellige.frontend.errors import refuse
+from zellige.frontend.source import SourceText
 from zellige.frontend.values import (
     ArrayRef,
     BoundMethod,
@@ -39,34 +40,6 @@ SYMBOLS = {
     BinaryOp.EQ: "==", BinaryOp.NE: "!=",
 }  # fmt: skip
 """Operators as the author writes them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceText:
-    """A function's source, and where it stands in its file."""
-
-    file: str
-    first_line: int
-    indent: int
-    tree: ast.FunctionDef
-    text: str
-    """As it stands in the file, indentation included."""
-
-    def span(self, node: ast.AST) -> Span:
-        """The span of a node in the file."""
-        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        end_line = getattr(node, "end_lineno", None) or line
-        end_column = getattr(node, "end_col_offset", None) or column + 1
-        shift = self.first_line - 1
-        return Span(self.file, line + shift, column + self.indent, end_line + shift, end_column + self.indent)
-
-    def parameter(self, name: str) -> Span:
-        """The span of a parameter, with its annotation; of the function if it has no such parameter."""
-        arguments = self.tree.args
-        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-            if argument.arg == name:
-                return self.span(argument)
-        return self.span(self.tree)
 
 
 @dataclass(slots=True)

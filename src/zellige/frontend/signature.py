@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zellige.frontend.context import SourceText
 from zellige.frontend.errors import refuse
+from zellige.frontend.source import SourceText
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.types import ArrayParam, Role, ScalarParam

@@ -9,7 +9,7 @@ from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
-from zellige.verify.suggestions import suggestion
+from zellige.verify.suggestions import steps, suggestion
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Int
 
@@ -74,6 +74,11 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 f"two lanes of one store write the same element of '{claim.array}'", "lanes of this store meet",
                 "which of the values stays has no single meaning",
                 "reduce the values first, or use an Acc array; an index array that never repeats is zl.Index[N, zl.distinct]",
+            )  # fmt: skip
+        case Kind.DIVISION if steps(claim.span):
+            return (
+                "the step of a range can be 0", "a range with this step never ends", "with a step of 0 a loop has no last iteration",
+                "state zl.requires(step > 0) if it is a dim or a scalar, else use zl.maximum(step, 1)",
             )  # fmt: skip
         case Kind.DIVISION:
             return (

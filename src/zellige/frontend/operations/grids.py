@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
+from zellige.frontend.operations import elementwise
 from zellige.frontend.operations.registry import lowers
 from zellige.frontend.values import (
     Grouped,
@@ -186,6 +187,21 @@ def ragged_range(context: Context, array: ArrayParam, size: object) -> RaggedRan
     return RaggedRange(array, tile_size(context, size))
 
 
+def count(context: Context, numbers: RuntimeRange) -> Value:
+    """How many members a range has, by Python's meaning for a step of either sign; 0 or less if it has none."""
+    distance = context.binary(BinaryOp.SUB, Tile(numbers.upper), Tile(numbers.lower))
+    return elementwise.ceildiv(context, distance, _step(numbers)).value
+
+
+def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
+    """The member of a range at a position."""
+    return context.binary(BinaryOp.ADD, Tile(numbers.lower), context.binary(BinaryOp.MUL, position, _step(numbers)))
+
+
+def _step(numbers: RuntimeRange) -> object:
+    return Tile(numbers.step) if isinstance(numbers.step, Value) else numbers.step
+
+
 @lowers
 def _bounded(context: Context, condition: object, limit: object) -> object:
     refuse(
@@ -197,10 +213,10 @@ def _bounded(context: Context, condition: object, limit: object) -> object:
 def _unroll(context: Context, iterable: object) -> object:
     if isinstance(iterable, RuntimeRange):
         low, high = (context.builder.constant_of(v) for v in (iterable.lower, iterable.upper))
-        if low is None or high is None:
+        if low is None or high is None or isinstance(iterable.step, Value):
             refuse(
                 "ZL0111",
-                "zl.unroll of a range with bounds known only at run time",
+                "zl.unroll of a range with bounds or a step known only at run time",
                 context.span,
                 "use a plain for loop",
             )
