@@ -228,6 +228,7 @@ class Graph:
         with self._lock:
             if all(self._sizes.get(name) == size for name, size in dims.items()):
                 return
+            self._check_changeable()
             sizes = {**self._sizes, **dims}
             changed = resizing.check(self._capture, sizes, dims)
             self._quiet()
@@ -244,6 +245,7 @@ class Graph:
 
         ZelligeError ZL0505, ZL0501 or ZL0507 if one does not take them; nothing has changed then. ZL0502: no such scalar."""
         with self._lock:
+            self._check_changeable()
             steps = [s for s in self._steps if s.launch.instance.function.name == kernel]
             known = {p.name for s in steps for p in s.launch.instance.function.scalars}
             if steps and not scalars.keys() <= known:
@@ -278,6 +280,13 @@ class Graph:
                             help="correct the values",
                         )
             tensor.write(new)
+
+    def _check_changeable(self) -> None:
+        if not hasattr(self._recording, "changed"):
+            raise ZelligeError(
+                "ZL0521", "sizes and scalars of a graph on the GPU are fixed when it is recorded",
+                help="record a graph for each of them",
+            )  # fmt: skip
 
     def _quiet(self) -> None:
         """Waits for a replay in flight, which reads what is about to change."""

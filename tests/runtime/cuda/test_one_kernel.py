@@ -348,6 +348,17 @@ def test_backends_without_this_form_say_so() -> None:
     assert caught.value.code == "ZL0521"
 
 
+@pytest.mark.parametrize("change", [lambda g: g.resize(N=4), lambda g: g.set_scalars("twice", factor=2.0)])
+def test_sizes_and_scalars_of_a_graph_on_the_gpu_are_fixed(change: Callable[[Any], None]) -> None:
+    executor = CudaExecutor(None, "sm_90")
+    x = executor.tensor(np.ones(8, np.float32), f32)
+    with zl.using(Recorder(executor)), zl.record() as graph:
+        twice(x)
+    with pytest.raises(ZelligeError) as caught:
+        change(graph)
+    assert caught.value.code == "ZL0521"
+
+
 def test_more_programs_than_run_at_once_are_refused() -> None:
     from zellige.backends.cuda.compiler import CompiledKernel
     from zellige.backends.cuda.options import Options
