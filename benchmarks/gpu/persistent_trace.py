@@ -16,7 +16,7 @@ import numpy as np
 
 from zellige.backends.cuda.compiler import compile_lowered
 from zellige.backends.cuda.lowering import Lowered, Parameter
-from zellige.backends.cuda.sequence import lower_sequence
+from zellige.backends.cuda.sequence import BEGIN, lower_sequence
 from zellige.ir.dtypes import i32, i64
 from zellige.runtime.cuda.driver import PreparedCall
 from zellige.runtime.cuda.executor import CudaExecutor
@@ -66,7 +66,12 @@ def trace(executor: CudaExecutor, sequence: SequenceExecutor, recording: Sequenc
     loaded = LoadedKernel(made, executor.device)
     programs = sequence.form.programs * executor.device.multiprocessors
     launches = len(plan.launches)
-    table, counters = executor.tensor(plan.table(programs), i64), executor.zeros((launches,), i32)
+    rows = plan.table(programs)
+    table, counters = executor.tensor(rows, i64), executor.zeros((launches,), i32)
+    busy = [
+        (int(row[BEGIN]) + np.arange(min(plan.bodies[number].tiles, programs))) % programs
+        for row, number in zip(rows, plan.numbers, strict=False)
+    ]
     stamps = executor.zeros((launches, programs, 3), i64)
     replay = ctypes.c_int32(0)
     arguments: list[Any] = [ctypes.c_uint64(x.storage.address) for x in (table, counters)]
@@ -84,15 +89,8 @@ def trace(executor: CudaExecutor, sequence: SequenceExecutor, recording: Sequenc
     found: dict[int, list[tuple[float, ...]]] = {}
     for run in runs[3:]:
         for launch, number in enumerate(plan.numbers):
-            tiles = min(plan.bodies[number].tiles, programs)
-            came, waited, reported = (run[launch, :tiles, k] / 1e3 for k in range(3))
-            before = max(
-                (
-                    run[i, : min(plan.bodies[plan.numbers[i]].tiles, programs), 2].max() / 1e3
-                    for i in plan.waits[launch]
-                ),
-                default=came.min(),
-            )
+            came, waited, reported = (run[launch, busy[launch], k] / 1e3 for k in range(3))
+            before = max((run[i, busy[i], 2].max() / 1e3 for i in plan.waits[launch]), default=came.min())
             first = int(reported.argmin())
             found.setdefault(number, []).append(
                 (

@@ -70,10 +70,10 @@ def test_a_program_reports_after_all_its_tiles_and_only_if_it_has_some() -> None
     for tiles, name in ((8, "norm_linear_0"), (8, "linear_residual_1")):
         assert re.search(
             rf"""
-            for tile in tl.range\(program, {tiles}, programs, num_stages=1\):
-                {name}\(.*, tile, tile == program, waits, fetches, replay\)
+            for tile in tl.range\(turn, {tiles}, programs, num_stages=1\):
+                {name}\(.*, tile, tile == turn, waits, fetches, replay\)
                 tl.debug_barrier\(\)
-            if program < {tiles}:
+            if turn < {tiles}:
                 _report\(counters \+ launch\)
 """,
             text,

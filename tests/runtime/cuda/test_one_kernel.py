@@ -11,6 +11,7 @@ import pytest
 
 import zellige as zl
 from zellige import f32
+from zellige.backends.cuda.sequence import BEGIN
 from zellige.backends.reference.interpreter import Interpreter
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.ops import Function
@@ -175,14 +176,16 @@ def by_programs(
     memory = memory.copy()
     table = plan.table(PROGRAMS)
     reported = [0] * len(plan.launches)
-    at = [(0, p) for p in range(PROGRAMS)]  # launch, tile
+    begins = [int(row[BEGIN]) for row in table]
+    at = [(0, (p - begins[0]) % PROGRAMS) for p in range(PROGRAMS)]  # launch, tile
 
     def settle(p: int) -> None:
         """Passes over launches in which program p has no tile left."""
         while at[p][0] < len(plan.launches) and at[p][1] >= plan.bodies[plan.numbers[at[p][0]]].tiles:
-            if at[p][1] != p:
-                reported[at[p][0]] += 1
-            at[p] = (at[p][0] + 1, p)
+            launch, tile = at[p]
+            if tile >= PROGRAMS:
+                reported[launch] += 1
+            at[p] = (launch + 1, (p - begins[launch + 1]) % PROGRAMS)
 
     def may_go(p: int) -> bool:
         launch, tile = at[p]
@@ -192,7 +195,7 @@ def by_programs(
         needed = {
             int(table[launch, first + 2 * i]): int(table[launch, first + 2 * i + 1]) for i in range(len(waits[launch]))
         }
-        return tile != p or all(reported[earlier] >= programs for earlier, programs in needed.items())
+        return tile >= PROGRAMS or all(reported[earlier] >= programs for earlier, programs in needed.items())
 
     for p in range(PROGRAMS):
         settle(p)

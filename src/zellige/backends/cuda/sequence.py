@@ -4,7 +4,7 @@ Each distinct kernel is written once, as a function of the number of the program
 launch by launch, which function runs, on what, and which earlier launches have to be complete before:
 
     for launch in range(launches):
-        for tile in range(program, tiles, programs):     # the launch's programs, shared out
+        for tile in range(turn, tiles, programs):        # the launch's programs, shared out; turn: (program - begin) modulo programs
             work that needs nothing but constants
             wait until the launches that this one depends on are complete      (before the first tile)
             the rest
@@ -14,7 +14,9 @@ A program reports with a release, and waits with an acquire, of one counter for 
 (which also keep one call's shared memory from the next one's: Triton places no barriers between calls);
 so what a launch wrote is seen by those that wait for it, as it is at the end of a kernel (PTX ISA, memory consistency model:
 causality order). Counters only grow: a target is the number of the replay times the programs that report. A program without
-tiles of a launch neither waits nor reports. All programs must be on the GPU at once, which the runtime sees to.
+tiles of a launch neither waits nor reports. A launch begins with the program after the last one of the launch before, so that those that
+have been without work longest, and have their constants loaded, are next. All programs must be on the GPU at once, which the runtime
+sees to.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ from zellige.ir.ops import Function, Op
 from zellige.ir.walk import specialise, walk
 from zellige.passes.hoist import constants_first, unroll_short_loops
 
-BODY, HEADER = 0, 1
-"""Words of a table's row: the function's number; then waits, fetches and arguments."""
+BODY, BEGIN, HEADER = 0, 1, 2
+"""Words of a table's row: the function's number, and the program that has tile 0; then waits, fetches and arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ def lower_sequence(name: str, bodies: Sequence[Body], layout: Layout) -> Lowered
         "    for launch in tl.range(0, launches, num_stages=1):",
         f"        row = table + launch * {layout.words}",
         f"        following = tl.load(row + {layout.words}).to(tl.int32)",
+        f"        turn = program - tl.load(row + {BEGIN}).to(tl.int32)",
+        "        turn = tl.where(turn < 0, turn + programs, turn)",
     ]
     for number, body in enumerate(bodies):
         lines += _branch(number, body, layout)
@@ -172,10 +176,10 @@ def _branch(number: int, body: Body, layout: Layout) -> list[str]:
     lines += [
         f"            waits = ({', '.join(waits)},)",
         f"            fetches = ({', '.join(fetches)},)",
-        f"            for tile in tl.range(program, {body.tiles}, programs, num_stages=1):",
-        f"                {body.name}({', '.join([*given, 'tile', 'tile == program', 'waits', 'fetches', 'replay'])})",
+        f"            for tile in tl.range(turn, {body.tiles}, programs, num_stages=1):",
+        f"                {body.name}({', '.join([*given, 'tile', 'tile == turn', 'waits', 'fetches', 'replay'])})",
         "                tl.debug_barrier()",
-        f"            if program < {body.tiles}:",
+        f"            if turn < {body.tiles}:",
         "                _report(counters + launch)",
         "            else:",
         "                _fetch(fetches)",

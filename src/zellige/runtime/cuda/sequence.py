@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zellige.backends.cuda.compiler import CompiledKernel, compile_lowered
 from zellige.backends.cuda.lowering import Parameter
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.sequence import BODY, Body, Layout, lower_body, lower_sequence
+from zellige.backends.cuda.sequence import BEGIN, BODY, Body, Layout, lower_body, lower_sequence
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, i32, i64
@@ -157,10 +157,12 @@ class Plan:
         """Rows of 64-bit words, one a launch, and an empty one after the last. ZelligeError ZL0515: an address is not aligned."""
         layout = self.layout
         table = np.zeros((len(self.launches) + 1, layout.words), np.int64)
+        begin = 0
         for row, launch, number, waits, fetches in zip(
             table, self.launches, self.numbers, self.waits, self.fetches, strict=False
         ):
-            row[BODY] = number
+            row[BODY], row[BEGIN] = number, begin
+            begin = (begin + self.bodies[number].tiles) % programs
             for i, earlier in enumerate(waits):
                 at = layout.waits_at + 2 * i
                 row[at : at + 2] = earlier, min(self.bodies[self.numbers[earlier]].tiles, programs)
