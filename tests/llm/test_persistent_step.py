@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.llm.test_invariant import CONFIG
+
 from zellige.diagnostics import ZelligeError
 from zellige.llm import LLM
 from zellige.llm.fused_runner import FusedRunner
