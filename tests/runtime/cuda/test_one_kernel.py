@@ -314,6 +314,16 @@ def test_a_row_holds_addresses_scalars_and_who_reports() -> None:
     assert list(plan.table(1)[1, layout.waits_at : layout.waits_at + 2]) == [0, 1]
 
 
+def test_launches_take_turns_among_the_programs() -> None:
+    """Each begins with the program after the last one of the launch before."""
+
+    def three(tensor: Callable[[int], Tensor]) -> None:
+        for size in (8, 4, 14):  # 4, 2 and 7 programs
+            twice(tensor(size))
+
+    assert list(planned(three)[0].table(5)[:3, BEGIN]) == [0, 4, 1]
+
+
 def test_arrays_that_are_addressed_by_what_was_loaded_are_not_fetched_ahead() -> None:
     assert read_in_order(pick.lower({}, {})) == {"at", "w"}
 
