@@ -115,7 +115,11 @@ def compile(
     Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory).
     """
     options = options or Options()
-    lowered = lower(specialise(function, dims), options)
+    return compile_lowered(lower(specialise(function, dims), options), target, options, cache)
+
+
+def compile_lowered(lowered: Lowered, target: str, options: Options, cache: Path | None) -> CompiledKernel:
+    """Compiles what a lowering wrote; as ``compile``."""
     key = _key(lowered, target, options)
     if cache is None:
         return _compile(lowered, target, options, key)

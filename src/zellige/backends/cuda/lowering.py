@@ -6,6 +6,7 @@ reads, are not written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -115,15 +116,23 @@ class Lowering:
             self.block(self.function.body)
             return
         self.source.effect("gdc_launch_dependents()")
+        self.waiting(pid)
+
+    def waiting(self, pid: str) -> None:
+        """The program, with a wait before its first access to what another kernel in flight may touch."""
         waited = False
         for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
-                prefetch(self, self.function.body.ops[position:], pid)
-                self.source.effect("gdc_wait()")
+                self.wait(self.function.body.ops[position:], pid)
                 waited = True
             self.op(op)
         if not waited:
-            self.source.effect("gdc_wait()")
+            self.wait((), pid)
+
+    def wait(self, rest: Sequence[Op], pid: str) -> None:
+        """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
+        prefetch(self, rest, pid)
+        self.source.effect("gdc_wait()")
 
     def _touches_shared(self, op: Op) -> bool:
         """Whether an operation touches an array that a kernel still in flight may write or read."""
