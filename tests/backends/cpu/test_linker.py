@@ -146,7 +146,7 @@ def test_both_linkers_give_the_same_numbers(name, monkeypatch):
     found = []
     for own in (True, False):
         if not own:
-            monkeypatch.setattr("zellige.backends.cpu.objects.link", lambda *_: None)
+            monkeypatch.setattr("zellige.backends.cpu.linker.link", lambda *_: None)
         y = np.zeros(100, np.float32)
         kernel = compile(shifted.lower({"B": 64}, {}), target=name, cache=None)
         words = kernel.pack({"x": x.ctypes.data, "y": y.ctypes.data}, {"M": 100})

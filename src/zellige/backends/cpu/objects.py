@@ -12,7 +12,6 @@ from typing import Any
 
 from zellige.backends.cpu.cache import FORMAT, read_entry, write_entry
 from zellige.backends.cpu.host import host
-from zellige.backends.cpu.linker import link
 from zellige.backends.cpu.target import Target, initialize_llvm, target_machine
 
 _names = itertools.count()
@@ -69,6 +68,8 @@ def object_code(content: str, generate: Callable[[], str], chosen: Target, cache
 
 def load(code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
     """Addresses of `symbols` of the object file `code`, linked into this process for good."""
+    from zellige.backends.cpu.linker import link  # late: who only runs on a device needs none of it
+
     linked = link(code, symbols)
     if linked is not None:
         return linked
