@@ -298,10 +298,11 @@ def _launch(instance: Instance, producer: Launch, consumer: Launch, names: Names
     scalars = {names.producer[n]: v for n, v in producer.binding.scalars.items()} | consumer.binding.scalars
     function = instance.function
     needed = {*function.dims(), *(d for s in function.scalars if s.contract for d in s.contract.bound.dims())}
-    plan = plan_of(instance, {d: size for d, size in dims.items() if d in needed}, {}, {})
     parts = tuple(
         (kernel, {own: names.producer[new] for own, new in scalar.items()}) for kernel, scalar in producer.parts
     )
+    kernels = tuple(kernel for kernel, _ in (*parts, *consumer.parts))
+    plan = plan_of(instance, {d: size for d, size in dims.items() if d in needed}, {}, {}, parts=kernels)
     return Launch(
         instance,
         Binding(plan, [held[a.name] for a in function.arrays], scalars),

@@ -48,6 +48,8 @@ class Plan:
     fills: tuple[tuple[int, float], ...]
     """Accumulators that the launch clears, with their start values."""
     has_preconditions: bool
+    parts: tuple[str, ...]
+    """The kernels that it is made of: a fused one runs with the schedule of the first that has one."""
     prepared: dict[Any, Any] = field(default_factory=dict)
     """What executors made of it."""
 
@@ -123,6 +125,7 @@ def plan_of(
     statics: dict[str, Any],
     bindings: dict[str, DType],
     outputs: tuple[tuple[int, tuple[int, ...], DType], ...] = (),
+    parts: tuple[str, ...] = (),
 ) -> Plan:
     """What launches of an instance at these sizes check: it follows from the ownership and the contracts of its arrays."""
     arrays = instance.function.arrays
@@ -149,6 +152,7 @@ def plan_of(
         establishes=tuple((i, fact) for i, a, fact in contracts if a.role is not Role.IN),
         fills=tuple((i, a.init) for i, a in enumerate(arrays) if a.init is not None),
         has_preconditions=preconditions.has_preconditions(instance.function),
+        parts=parts or (instance.function.name,),
     )
 
 

@@ -146,7 +146,7 @@ class CudaExecutor:
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
-        options = tuned.options(function.name, binding.dims, self.schedules)
+        options = tuned.options(function.name, binding.dims, self.schedules, binding.plan.parts)
         if pdl:
             constant = constant_inputs(function, binding.tensors, ranges)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})

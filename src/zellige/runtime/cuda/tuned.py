@@ -9,7 +9,7 @@ never change what is computed but for that order. ``benchmarks/gpu/choose.py`` w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -45,7 +45,8 @@ def statics(kernel: str, dims: Mapping[str, int], device: str = UNMEASURED) -> d
     return {} if entry is None else dict(entry.get("statics", {}))
 
 
-def options(kernel: str, dims: Mapping[str, int], device: str = UNMEASURED) -> Options:
-    """Options for a kernel at these sizes."""
-    entry = _nearest(kernel, dims, device)
+def options(kernel: str, dims: Mapping[str, int], device: str = UNMEASURED, parts: Sequence[str] = ()) -> Options:
+    """Options for a kernel at these sizes; without any of its own, those of the first of its ``parts`` that has some."""
+    entries = (_nearest(name, dims, device) for name in (kernel, *parts))
+    entry = next((entry for entry in entries if entry is not None), None)
     return Options() if entry is None else Options.from_json(entry.get("options", {}))
