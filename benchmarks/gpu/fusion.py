@@ -42,20 +42,26 @@ def added(x: zl.In[f32, T, N], *, h: zl.Mut[f32, T, N], BR: zl.Static = 4, BC: z
     h[rows, cols] = h[rows, cols] + x[rows, cols]
 
 
+def weights_of(executor: CudaExecutor) -> list[tuple[zl.Tensor, ...]]:
+    """Norm, gate, up and down of each block."""
+    rng = np.random.default_rng(0)
+
+    def matrix(*shape: int) -> zl.Tensor:
+        if executor.device is None:
+            return executor.zeros(shape, bf16)
+        return executor.tensor((rng.standard_normal(shape, np.float32) / 32).astype(ml_dtypes.bfloat16), bf16)
+
+    shapes = ((WIDTH,), (INNER, WIDTH), (INNER, WIDTH), (WIDTH, INNER))
+    return [tuple(matrix(*shape) for shape in shapes) for _ in range(LAYERS)]
+
+
 class Blocks:
-    """Weights and buffers of all blocks."""
+    """All blocks, with their buffers."""
 
-    def __init__(self, executor: CudaExecutor, tokens: int) -> None:
-        rng = np.random.default_rng(0)
-
-        def matrix(*shape: int) -> zl.Tensor:
-            return executor.tensor((rng.standard_normal(shape, np.float32) / 32).astype(ml_dtypes.bfloat16), bf16)
-
-        self.start = rng.standard_normal((tokens, WIDTH), np.float32)
+    def __init__(self, executor: CudaExecutor, weights: list[tuple[zl.Tensor, ...]], tokens: int) -> None:
+        self.weights = weights
+        self.start = np.random.default_rng(1).standard_normal((tokens, WIDTH), np.float32)
         self.h = executor.tensor(self.start, f32)
-        self.weights = [
-            (matrix(WIDTH), matrix(INNER, WIDTH), matrix(INNER, WIDTH), matrix(WIDTH, INNER)) for _ in range(LAYERS)
-        ]
         self.x = executor.empty((tokens, WIDTH), bf16)
         self.gate, self.up = (executor.empty((tokens, INNER), f32) for _ in range(2))
         self.y = executor.empty((tokens, INNER), bf16)
@@ -89,9 +95,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 512, 2048])
     chosen = parser.parse_args()
     executor = CudaExecutor(None, "sm_90", schedules=chosen.schedules) if chosen.compile_only else CudaExecutor.open()
+    weights = weights_of(executor)
     for tokens in chosen.tokens:
         with zl.using(executor):
-            blocks = Blocks(executor, tokens)
+            blocks = Blocks(executor, weights, tokens)
             plain = blocks.plain()
             temporaries = [blocks.x, blocks.gate, blocks.up, blocks.y, blocks.d]
             fused = plain.fused(temporaries, lambda p: p.bytes_again == 0)
