@@ -176,7 +176,7 @@ class Plan:
 
 def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
     """What runs when. ZelligeError ZL0908: a launch cannot be part of one kernel."""
-    options = [tuned.options(x.instance.function.name, x.dims, form.schedules) for x in launches]
+    options = [tuned.options(x.instance.function.name, x.dims, form.schedules, x.binding.plan.parts) for x in launches]
     warps = form.warps or max((o.num_warps for o in options), default=4)
     ranges = written(launches)
     bodies: list[Body] = []
