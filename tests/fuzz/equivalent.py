@@ -80,6 +80,12 @@ EQUIVALENT: dict[str, str] = {
     "races.tiles_apart: without and `not wanted <= agreed`": SAME + "goes on until nothing new is found",
     "races.tiles_apart: always `fresh not in agreed`": SAME + "what is agreed on is not derived again",
     "races.race_claim: without what exists": LESS + "that the programs, iterations and lanes exist",
+    # solver
+    "solver.Solver.prove: never `any(": SAME + "the solver proves anything from what is false",
+    "solver.Solver.prove: never `not exact`": MORE + "candidates of invariants are put to real products as well",
+    "solver.Solver.prove: never `answer == z3.sat": SAME + "refuted or not known is refused either way; only the words differ",
+    "solver.Solver.prove: always `answer == z3.sat": SAME + "refuted or not known is refused either way; only the words differ",
+    "solver.Solver.prove: without and `answer": SAME + "refuted or not known is refused either way; only the words differ",
 }  # fmt: skip
 """By the beginning of a switch's key."""
 

@@ -124,4 +124,168 @@ def k(x: zl.In[f32, 4, 6], *, y: zl.Mut[f32, 24]):
     y[i] = 1.0
 """,
     ),
+    # scalars
+    "a scalar length may be its bound": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N⟨+ 1|⟩], n: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[n]
+""",
+    ),
+    "a scalar index may be absent": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], n: zl.Index[N, zl.optional], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = 0.0
+    if n >= ⟨0|-1⟩:
+        y[t] = x[n]
+""",
+    ),
+    "one of two scalars": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N + 1], w: zl.In[f32, K, 0], m: zl.UpTo[K], n: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[⟨n|m⟩]
+""",
+    ),
+    # where a block runs
+    "nothing is known of an element that is not read, however deep": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N⟨ + 1|⟩], n: zl.In[zl.Index[N], K], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j = t * 0
+    if t < K:
+        if t < M:
+            j = n[t]
+    y[t] = x[j]
+""",
+    ),
+    "nor of one in a loop that does not run": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N⟨ + 1|⟩], n: zl.In[zl.Index[N], K], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j = t * 0
+    if t < K:
+        i = 0
+        while zl.bounded(i < 3, 3):
+            j = n[t]
+            i = i + 1
+    y[t] = x[j]
+""",
+    ),
+    "the condition of a loop is asked before it holds": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, M]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    j = 0
+    while zl.bounded((j < N) & (x[⟨zl.minimum(j, N - 1)|j⟩] > 0.0), N):
+        j = j + 1
+    y[t] = 1.0
+""",
+    ),
+    "the condition of a loop is asked once more than it runs": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N⟨+ 1|⟩], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j = 0
+    while zl.bounded(x[j] > 0.0, N):
+        j = j + 1
+    y[t] = 1.0
+""",
+    ),
+    # shapes
+    "every element of a reshaped tile": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, ⟨8|7⟩], *, y: zl.Out[f32, 1, 8], z: zl.Out[f32, 8], v: zl.Out[f32, 2, 1, 4]):
+    p = zl.grid(1)
+    i = zl.arange(8)
+    y[:, :] = x[i.reshape(1, 8)]
+    z[:] = x[i[None, :].reshape(8)]
+    v[:, :, :] = x[i.reshape(2, 1, 4)]
+""",
+    ),
+    "one element of a reshaped tile is too large": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 8], *, y: zl.Out[f32, 1, 8], z: zl.Out[f32, 8], v: zl.Out[f32, 2, 4]):
+    p = zl.grid(1)
+    i = zl.arange(8)
+    y[:, :] = x[(i⟨|+ 1⟩).reshape(1, 8)]
+    z[:] = x[(i⟨|+ 1⟩)[None, :].reshape(8)]
+    v[:, :] = x[(i⟨|+ 1⟩).reshape(2, 1, 4).reshape(2, 4)]
+""",
+    ),
+    # truth
+    "truth that a loop carries": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, 4], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    good = t >= 0
+    for i in range(4):
+        good = good & (n[i] > 0)
+    y[t] = 0.0
+    if good ⟨& (n[0] >= 0) & (n[0] < M)|& (n[0] < M)|\| (n[0] < M)⟩:
+        y[t] = x[n[0]]
+""",
+    ),
+    "truth of truths": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    below, above = n[t] < M, n[t] >= 0
+    flag = c[t] > 0.0
+    y[t] = 0.0
+    if ⟨below & above|below \| above|below ^ above|below != above|flag & above|~below & above|zl.where(flag, below, above)⟩:
+        y[t] = x[n[t]]
+""",
+    ),
+    "truth of what is chosen": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    inside = (n[t] < M) & (n[t] >= 0)
+    flag = c[t] > 0.0
+    y[t] = 0.0
+    if zl.where(flag, ⟨inside|flag⟩, ⟨inside & flag|~flag|inside \| ~flag⟩):
+        y[t] = x[n[t]]
+""",
+    ),
+    "truth of numbers": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j = n[t]
+    y[t] = 0.0
+    if (j >= 0) & (⟨j < M|j <= M|j != M|j > M - 9|j == M|(j - M).to(zl.bool_)⟩):
+        y[t] = x[j]
+""",
+    ),
+    "truth after a branch": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j = n[t]
+    if c[t] > 0.0:
+        good = (j >= 0) & (j < M)
+    else:
+        good = ⟨j != j|j < M|c[t] <= 0.0⟩
+    y[t] = 0.0
+    if good:
+        y[t] = x[j]
+""",
+    ),
 }
