@@ -288,4 +288,108 @@ def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]
         y[t] = x[j]
 """,
     ),
+    "the smaller and the larger of two that are ordered": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[zl.⟨minimum|maximum⟩(t, t + 1)] + x[zl.⟨minimum|maximum⟩(t + 1, t)]
+""",
+    ),
+    "the low bits of an index": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, ⟨8|7⟩], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[t & 7]
+""",
+    ),
+    "bits shifted out, or by a number that is not known": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    a = ⟨zl.clamp(n[t] >> 2, 0, 9999)|n[t] >> 2|n[t] << n[t]⟩
+    b = zl.clamp(n[t] << n[t], 0, 9999) + zl.clamp(n[t] >> n[t], 0, 9999)
+    y[t] = x[zl.minimum(a, M - 1)] + x[zl.minimum(b, M - 1)]
+""",
+    ),
+    "a number of fewer bits is another number": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j, small = n[t], n[t].to(zl.i8)
+    y[t] = 0.0
+    if (small >= 0) & (small.to(i32) < M):
+        y[t] = x[⟨small|j⟩]
+""",
+    ),
+    "how often a bounded loop ran": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 1], n: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j = 0
+    while zl.bounded((j < 8) & (n[t] > 0.0), 8):
+        j = j + 1
+    left = 8 - zl.minimum(j, 8)
+    y[t] = x[⟨zl.minimum(left, 0)|left⟩]
+""",
+    ),
+    "truth in an array": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], f: zl.In[zl.bool_, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = 0.0
+    if f[t] & (n[t] >= 0) ⟨& (n[t] < M)|& f[t]⟩:
+        y[t] = x[n[t]]
+""",
+    ),
+    "truths that a bounded loop carries": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    good, bad = n[t] >= 0, n[t] < 0
+    j = 0
+    while zl.bounded(j < 3, 3):
+        y[t] = 0.0
+        if ⟨good & (n[t] >= 0)|bad|good & bad \| bad⟩ & (n[t] < M):
+            y[t] = x[n[t]]
+        good, bad = bad, good
+        j = j + 1
+    y[t] = 0.0
+""",
+    ),
+    "what was not chosen": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    outside = (n[t] < 0) \| (n[t] >= M)
+    flag, other = c[t] > 0.0, c[t] < -1.0
+    if zl.where(flag, ⟨outside|other⟩, ⟨outside \| other|other⟩):
+        y[t] = 0.0
+    else:
+        y[t] = x[n[t]]
+""",
+    ),
+    "a choice of constants": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    inside = (n[t] >= 0) & (n[t] < M)
+    flag = c[t] > 0.0
+    y[t] = 0.0
+    if zl.where(flag, inside, ⟨False|True⟩):
+        y[t] = x[n[t]]
+    if zl.where(flag, ⟨~inside|False⟩, True):
+        y[t] = 1.0
+    else:
+        y[t] = x[n[t]]
+""",
+    ),
 }
