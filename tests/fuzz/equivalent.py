@@ -110,6 +110,14 @@ EQUIVALENT: dict[str, str] = {
     "symbolic.Symbols._comparison: without case": LESS + "an unknown truth value",
     "symbolic.Symbols._comparison: without and": SAME + "of integers only comparisons give truth values",
     "symbolic._is_low_mask: without and `c > 0`": SAME + "x & 0 is x mod 1, and x & −1 is x",
+    # coverage
+    "coverage._Solver.": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
+    "coverage._quotient:": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
+    "coverage._common_factor:": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
+    "coverage.covers: never": SAME + "an Out array is stored to, never updated",
+    "coverage.covers: returns True for `False`": SAME + "an Out array is stored to, never updated",
+    "coverage._range_of: always": SAME + "ids, iterations and lanes have both bounds",
+    "coverage._Guarded.__init__: always": SAME + "only variables are keys",
     # solver
     "solver.Solver.prove: never `any(": SAME + "the solver proves anything from what is false",
     "solver.Solver.prove: never `not exact`": MORE + "candidates of invariants are put to real products as well",

@@ -368,7 +368,7 @@ def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
         """
 def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
-    outside = (n[t] < 0) \| (n[t] >= M)
+    outside = (n[t] < 0) | (n[t] >= M)
     flag, other = c[t] > 0.0, c[t] < -1.0
     if zl.where(flag, ⟨outside|other⟩, ⟨outside \| other|other⟩):
         y[t] = 0.0
