@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from zellige.backends.cpu.context import Buffer, Context, Index, Position, index_of, nest, vector_axis
 from zellige.backends.cpu.dot import lower_dot
 from zellige.backends.cpu.emit import TRUE, Int, Reg
-from zellige.backends.cpu.memory import prefetch_store, read_buffer, store, update, write_buffer
+from zellige.backends.cpu.memory import prefetch_following, prefetch_store, read_buffer, store, update, write_buffer
 from zellige.backends.cpu.operands import contiguous_axis
 from zellige.backends.cpu.plan import shape_of, size_of, stores_to_come
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
@@ -98,6 +98,7 @@ class Lowering:
                 write_buffer(ctx, buffer, position, ctx.evaluate(value, position))
                 if to_come is not None:
                     prefetch_store(ctx, to_come, position)
+                    prefetch_following(ctx, value, position)
 
             nest(ctx, shape, contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
             return []
