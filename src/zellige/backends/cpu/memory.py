@@ -252,7 +252,7 @@ def prefetch_following(ctx: Context, value: Value, position: Position) -> None:
     e = ctx.emitter
     for load_, where in loads_at(ctx, value, position):
         array, (*_, along) = ctx.arrays[load_.array], (0, *where)
-        if array.dtype.is_block or not isinstance(along, Lane):
+        if array.dtype.is_block or len(array.strides) < 2 or not isinstance(along, Lane):
             continue
         place = address(ctx, array, load_.index, where)
         if place.scattered is None and place.stride == 1:
