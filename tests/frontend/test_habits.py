@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import zellige as zl
-from tests.frontend import habits, understood
+from tests.frontend import habits, slips, understood
 from tests.golden import assert_golden
 from zellige import ZelligeError
 
@@ -26,7 +26,7 @@ def functions(module: ModuleType) -> list[Callable[..., Any]]:
     ]
 
 
-REFUSED, UNDERSTOOD = functions(habits), functions(understood)
+REFUSED, UNDERSTOOD = functions(habits) + functions(slips), functions(understood)
 
 
 def words(function: Callable[..., Any]) -> str:

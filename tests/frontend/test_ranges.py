@@ -72,6 +72,21 @@ def test_a_loop_goes_backwards(size: int) -> None:
 
 
 @zl.kernel
+def from_the_end(x: zl.In[f32, M, N], first: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    m = zl.grid(M)
+    total = 0.0
+    for i in reversed(range(first, N)):
+        total = total * 10.0 + x[m, i]
+    y[m] = total
+
+
+def test_a_reversed_range_goes_from_its_last_number_to_its_first() -> None:
+    x = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)
+    np.testing.assert_array_equal(from_the_end(x, 1).numpy(), [432.0, 876.0])
+    np.testing.assert_array_equal(from_the_end(x, 4).numpy(), [0.0, 0.0])
+
+
+@zl.kernel
 def unrolled_backwards(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     m = zl.grid(M)
     value = x[m]
@@ -164,7 +179,12 @@ def test_what_a_range_does_not_take() -> None:
         for i in range(0, M, steps[:]):
             y[i] = x[i]
 
+    def stepwise(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+        for i in reversed(range(0, M, 2)):
+            y[i] = x[i]
+
     for function, code, words in (
+        (stepwise, "ZL0111", "write the range downwards"),
         (zero, "ZL0111", "the step of a range is 0"),
         (fractional, "ZL0105", "an index is an integer"),
         (many, "ZL0111", "scalars"),

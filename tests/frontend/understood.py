@@ -95,3 +95,11 @@ def range_neg(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M.tiles(8))
     for j in range(10, 0, -1):
         y[i] = x[i]
+
+
+def reversed_range(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    total = 0.0
+    for j in reversed(range(N)):
+        total = total * 0.5 + x[i, j]
+    y[i] = total

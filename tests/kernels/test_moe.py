@@ -10,7 +10,15 @@ import pytest
 import zellige as zl
 from zellige import bf16, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.gpu_moe import (
+    BLOCK,
+    begin_segments,
+    combine_add,
+    count_pairs,
+    expert_down,
+    expert_swiglu,
+    place_pairs,
+)
 from zellige.kernels.moe import expert_norm_swiglu, expert_residual, route
 from zellige.runtime.contracts import Fact
 from zellige.runtime.tensor import empty, tensor
@@ -34,6 +42,17 @@ def chosen(logits: np.ndarray[Any, Any], choices: int) -> tuple[zl.Tensor, zl.Te
     expert, weight = empty((len(logits), choices), i32), empty((len(logits), choices), f32)
     route(logits, expert=expert, weight=weight)
     return expert, weight
+
+
+def sorted_pairs(expert: zl.Tensor, experts: int) -> tuple[zl.Tensor, zl.Tensor, zl.Tensor]:
+    """The pair at each place, the place of each pair, and where each expert's pairs begin."""
+    (pairs,) = expert.shape
+    counts, first = (empty((-(-pairs // BLOCK), experts), i32) for _ in range(2))
+    order, place, start = empty((pairs,), i32), empty((pairs,), i32), empty((experts + 1,), i32)
+    count_pairs(expert, count=counts)
+    begin_segments(counts, start=start, first=first, order=order)
+    place_pairs(expert, first, place=place, order=order)
+    return order, place, start
 
 
 @pytest.mark.parametrize("renormalise", [True, False])
@@ -87,11 +106,24 @@ def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choice
         expert_residual(y, weights[2], expert, weight, h=out)
     else:
         pairs = tokens * choices
-        order, start = empty((pairs,), i32), empty((experts + 1,), i32)
-        align(expert.reshape(pairs), order=order, start=start)
+        order, place, start = sorted_pairs(expert.reshape(pairs), experts)
         y, z = empty((pairs, ffn), bf16), empty((pairs, width), f32)
-        sizes: dict[str, int] = {"C": choices}
-        expert_swiglu(tensor(x.astype(np.float32), bf16), weights[0], weights[1], order, start, y=y, **sizes)
-        expert_down(y, weights[2], order, start, y=z, T=tokens, **sizes)
-        combine_add(z.reshape(tokens, choices, width), weight, h=out)
+        expert_swiglu(tensor(x.astype(np.float32), bf16), weights[0], weights[1], order, start, y=y, C=choices)
+        expert_down(y, weights[2], start, y=z)
+        combine_add(z, place.reshape(tokens, choices), weight, h=out)
     np.testing.assert_allclose(out.numpy(), want, rtol=0.02, atol=0.03)
+
+
+@pytest.mark.parametrize(("pairs", "experts"), [(1, 1), (7, 3), (512, 128), (1300, 5), (4096, 128), (600, 1)])
+def test_pairs_are_sorted_by_expert_and_stay_in_order_within_one(pairs: int, experts: int) -> None:
+    ids = np.random.default_rng(2).integers(0, experts, pairs).astype(np.int32)
+    ids[ids == 2] = 0  # an expert that nobody chose
+    expert = tensor(ids, i32)
+    expert.learn(Fact(ContractKind.INDEX, experts))
+    order, place, start = sorted_pairs(expert, experts)
+    want = np.argsort(ids, kind="stable")
+    np.testing.assert_array_equal(order.numpy(), want)
+    np.testing.assert_array_equal(place.numpy()[want], np.arange(pairs))
+    np.testing.assert_array_equal(start.numpy(), np.searchsorted(ids[want], np.arange(experts + 1)))
+    assert place.keeps(Fact(ContractKind.INDEX, pairs))
+    assert start.keeps(Fact(ContractKind.OFFSETS, pairs))

@@ -40,6 +40,8 @@ SYMBOLS = {
     BinaryOp.EQ: "==", BinaryOp.NE: "!=",
 }  # fmt: skip
 """Operators as the author writes them."""
+BROADCAST = "shapes broadcast from the right; x[:, None] adds an axis, as keepdims=True of a reduction does"
+"""What to do about shapes that do not fit."""
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ class Context:
                 "ZL0106",
                 f"operands of '{SYMBOLS[op]}' do not fit: {error}",
                 self.span,
-                "shapes broadcast from the right; x[:, None] adds an axis",
+                BROADCAST,
             )
         own = left.dtype
         left, right = self.computable(left), self.computable(right)
@@ -214,10 +216,13 @@ class Context:
         if a.is_float and b.is_float and a.bits != b.bits:
             wide = a if a.bits > b.bits else b
             return self.cast(x, wide), self.cast(y, wide)
-        refuse(
-            "ZL0105", f"operands have dtypes {a} and {b}", self.span,
-            "unpack it with .to(f32) first" if a.is_block or b.is_block else "convert one with .to(dtype)",
-        )  # fmt: skip
+        if a.is_block or b.is_block:
+            help = "unpack it with .to(f32) first"
+        elif dtypes.index in (a, b):  # most often a number that a loop carries
+            help = "whole numbers become indices: start a sum of floats with 0.0; an index is converted with .to(f32)"
+        else:
+            help = "convert one with .to(dtype)"
+        refuse("ZL0105", f"operands have dtypes {a} and {b}", self.span, help)
 
     def _beside(self, number: object, tile: object) -> Tile:
         """``tile`` as it meets ``number``: integers meet extents as indices."""

@@ -372,6 +372,8 @@ def apply(
         return operations.call(context, "sum", arguments, {})
     if function is range:
         return _range(context, arguments)
+    if function is reversed and len(arguments) == 1 and isinstance(arguments[0], RuntimeRange):
+        return grids.backwards(context, arguments[0])
     if function in (min, max) and any(isinstance(a, Tile | Extent) for a in arguments) and len(arguments) > 1:
         chosen = "minimum" if function is min else "maximum"
         return reduce(lambda a, b: operations.call(context, chosen, [a, b], {}), arguments)

@@ -175,6 +175,8 @@ class Frame:
             case ast.AnnAssign(target, _, value) if value is not None:
                 self._assign(target, self.evaluate(value))
             case ast.AugAssign(target, op, value):
+                if isinstance(target, ast.Subscript) and isinstance(op, ast.Add):
+                    self._sum_in_memory(target, value)
                 with context.at(target):
                     old = self.evaluate(as_load(target))
                 self._assign(target, expressions.binary(context, type(op), old, self.evaluate(value)))
@@ -206,6 +208,21 @@ class Frame:
             case _:
                 what, help = habits.unknown_node(statement)
                 refuse("ZL0114", f"a kernel cannot contain {what}", context.span, help)
+
+    def _sum_in_memory(self, target: ast.Subscript, value: ast.expr) -> None:
+        """LanguageError ZL0109 with the way to add up, if ``target += value`` is of an array that is not read."""
+        owner = self.evaluate(target.value)
+        if not isinstance(owner, ArrayRef) or owner.param.role not in (Role.OUT, Role.ACC):
+            return
+        param, index = owner.param, ast.unparse(target.slice)
+        add = (
+            f"{param.name}.add({f'({index})' if isinstance(target.slice, ast.Tuple) else index}, {ast.unparse(value)})"
+        )
+        help = f"write {add}"
+        if param.role is Role.OUT:
+            help = f"add up in a variable and store it once; over several programs, declare {param.name}: zl.Acc(init=0)[…] and {help}"
+        with self.context.at(target):
+            refuse("ZL0109", f"'{param.name}' is {param.role.value}, and += reads it", self.context.span, help)
 
     def _assign(self, target: ast.expr, value: object) -> None:
         with self.context.at(target):
@@ -278,10 +295,13 @@ class Frame:
                 with context.at(iterable_node):
                     lower, upper, step = builder.extent(0), grids.count(context, iterable), 1
             case _:
-                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
-                       f"loop over an index: for n in range(len({iterable.param.name})): … {iterable.param.name}[n]"
-                       if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1
-                       else "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
+                help = "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)"
+                if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1:
+                    name = iterable.param.name
+                    help = f"loop over an index: for n in range(len({name})): … {name}[n]"
+                elif isinstance(iterable, Extent | int) or (isinstance(iterable, Tile) and iterable.is_scalar):
+                    help = f"loop over range({ast.unparse(iterable_node)})"
+                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span, help)
         counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
         carried = self._carried(body, exclude=target)
         before = dict(self.names)

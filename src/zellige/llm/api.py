@@ -75,7 +75,8 @@ class LLM:
     is twice the context. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
     gets depends on nothing but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is
-    cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `runner`: what computes, if not Zellige's
+    cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `step`: how a decode step runs on a GPU,
+    as a graph of "launches" or as one "persistent" kernel (`zl.record`). `runner`: what computes, if not Zellige's
     own kernels. `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
@@ -94,6 +95,7 @@ class LLM:
         kv_share: float | None = None,
         max_batch: int = 64,
         batch_invariant: bool = False,
+        step: str = "launches",
         runner: Callable[[ModelFile], Runner] | None = None,
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -109,11 +111,14 @@ class LLM:
             )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        for name, chosen, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
+        for name, chosen, known in (
+            ("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8")),
+            ("step", step, ("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)),
+        ):  # fmt: skip
             if chosen not in known:
                 raise ZelligeError(
                     "ZL0701",
-                    f"there is no {name} '{chosen}'",
+                    f"there is no {name} '{chosen}'" + (" here" if name == "step" else ""),
                     facts={"parameter": name},
                     help=f"known: {', '.join(known)}",
                 )
@@ -152,6 +157,7 @@ class LLM:
                 num_pages=room,
                 lanes=max_batch,
                 invariant=batch_invariant,
+                step=step,
                 progress=progress,
             )
         else:
@@ -400,6 +406,7 @@ def _fused_runner(
     num_pages: int | Callable[[int], int],
     lanes: int,
     invariant: bool,
+    step: Any,
     progress: Callable[[int, int | None], None],
 ) -> Runner:
     from zellige.llm.fused_runner import FusedRunner
@@ -414,7 +421,7 @@ def _fused_runner(
         executor = executor_named(device)
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE, max_context=context,
-        executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, progress=progress,
+        executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, step=step, progress=progress,
     )  # fmt: skip
     return made
 

@@ -150,8 +150,8 @@ class Engine:
     def step(self) -> list[Event]:
         """Finish one forward pass; returns what came of it. Without unfinished requests: nothing happens.
 
-        An error that is no `ZelligeError` (an interrupt, a defect) is raised; the requests of that pass are over then, and
-        the engine can go on with the others."""
+        An error of the pass ends its requests: with that error if it is a `ZelligeError`, else with ZL0710, of which it is
+        the cause. An interrupt is raised; the requests of that pass are over then. The engine can go on with the others."""
         flight = self._flight or self._start()
         if flight is None:
             return []
@@ -160,6 +160,14 @@ class Engine:
             result = flight.wait()
         except ZelligeError as error:
             return self._fail(flight, error)
+        except Exception as error:
+            died = ZelligeError(
+                "ZL0710",
+                f"the forward pass died of {type(error).__name__}: {error}",
+                help="restart the process if every pass does; if no device failed, please report it",
+            )
+            died.__cause__ = error
+            return self._fail(flight, died)
         except BaseException:
             self._fail(flight, None)
             raise

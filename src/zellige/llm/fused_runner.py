@@ -31,7 +31,7 @@ from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
-from zellige.runtime.graph import Graph, record
+from zellige.runtime.graph import Form, Graph, record
 from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -68,9 +68,9 @@ class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
     `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
-    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
-    on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the KV cache, or a function that says how
-    many of so many bytes, asked once the weights are there.
+    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `step`: the form of a recorded decode step.
+    `invariant`: what a request gets depends on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the
+    KV cache, or a function that says how many of so many bytes, asked once the weights are there.
 
     Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
@@ -88,6 +88,7 @@ class FusedRunner:
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
+        step: Form = "launches",
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
         if invariant and (config.experts or dtype == "fp8"):
@@ -123,7 +124,7 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
-        self._invariant = invariant
+        self._invariant, self._step = invariant, step
         self._products = InvariantProducts if invariant else Products
         self._lanes = Lanes(executor, lanes, config.vocab_size)
         self._sampler = Sampler(executor, config.vocab_size)
@@ -167,7 +168,7 @@ class FusedRunner:
             length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
-            with using(self.executor), record() as graph:
+            with using(self.executor), record(self._step) as graph:
                 logits = decode_step(
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )
@@ -222,6 +223,8 @@ class FusedRunner:
             self._lanes.prepare(todo.drawn)
             if sampled:
                 logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
+                if not logits.initialised:  # the pass was recorded, not run
+                    logits.write(np.zeros(logits.shape, np.float32))
                 launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
         return launches
 

@@ -105,7 +105,8 @@ class Scheduler:
                 break  # a step in flight draws a token that has to be computed with the rest
             if self._cache is not None and not sequence.scores:
                 sequence.pages = self._cache.match(sequence.tokens)
-                sequence.computed = sequence.stored = len(sequence.pages) * self._pool.page_size
+                sequence.remembered = len(sequence.pages)
+                sequence.computed = sequence.stored = sequence.remembered * self._pool.page_size
             remaining = sequence.remaining
             count = min(remaining, budget)
             fits = self._may_fit(sequence, len(sequence.pages))
@@ -187,5 +188,7 @@ class Scheduler:
         heapq.heappush(self._lanes, sequence.lane)
 
     def _remember(self, sequence: Sequence) -> None:
-        if self._cache is not None:
+        full = sequence.stored // self._pool.page_size
+        if self._cache is not None and full > sequence.remembered:
             self._cache.insert(sequence.tokens[: sequence.stored], sequence.pages)
+            sequence.remembered = full

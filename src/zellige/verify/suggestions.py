@@ -34,6 +34,8 @@ def _inside(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str:
     extent = function.array(claim.array).shape[claim.axis]
     index = _index(claim) or "index"
     negative = claim.bound == "0"
+    if negative and re.fullmatch(r"-\d+", index):
+        return f"write {extent} {index[0]} {index[1:]}: nothing counts from the end by itself"
     name = _loaded(function, facts)
     if name is not None:
         contract = function.array(name).contract
@@ -82,7 +84,7 @@ def _apart(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str | 
                     f"to add up over programs, declare {claim.array}: zl.Acc(init=0)[…] and write "
                     f"{claim.array}.add({index}, {ast.unparse(value.right)})"
                 )
-    if claim.kind is Kind.RACE and claim.others and function.array(claim.array).role is Role.MUT:
+    if claim.kind is Kind.RACE and " reads " in claim.what and function.array(claim.array).role is Role.MUT:
         return f"read '{claim.array}' as a zl.In and store to a zl.Out of its own: then nobody reads what another one writes"
     return None
 

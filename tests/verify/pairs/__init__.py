@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, contracts, loops
+from tests.verify.pairs import arithmetic, contracts, facts, loops
 
-PAIRS: dict[str, tuple[str, str]] = arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS
+PAIRS: dict[str, tuple[str, str]] = arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS

@@ -189,8 +189,19 @@ def ragged_range(context: Context, array: ArrayParam, size: object) -> RaggedRan
 
 def count(context: Context, numbers: RuntimeRange) -> Value:
     """How many members a range has, by Python's meaning for a step of either sign; 0 or less if it has none."""
-    distance = context.binary(BinaryOp.SUB, Tile(numbers.upper), Tile(numbers.lower))
-    return elementwise.ceildiv(context, distance, _step(numbers)).value
+    first, last, step = Tile(numbers.lower), Tile(numbers.upper), _step(numbers)
+    if isinstance(step, int) and step < 0:
+        first, last, step = last, first, -step
+    return elementwise.ceildiv(context, context.binary(BinaryOp.SUB, last, first), step).value
+
+
+def backwards(context: Context, numbers: RuntimeRange) -> RuntimeRange:
+    """``reversed(range(…))`` of a range without a step."""
+    if numbers.step != 1:
+        refuse("ZL0111", "reversed of a range with a step", context.span,
+               "write the range downwards, such as range(last, first - 1, -2)")  # fmt: skip
+    one = context.builder.extent(1)
+    return RuntimeRange(context.builder.sub(numbers.upper, one), context.builder.sub(numbers.lower, one), -1)
 
 
 def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
@@ -198,7 +209,7 @@ def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
     return context.binary(BinaryOp.ADD, Tile(numbers.lower), context.binary(BinaryOp.MUL, position, _step(numbers)))
 
 
-def _step(numbers: RuntimeRange) -> object:
+def _step(numbers: RuntimeRange) -> Tile | int:
     return Tile(numbers.step) if isinstance(numbers.step, Value) else numbers.step
 
 
