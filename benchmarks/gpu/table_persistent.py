@@ -192,8 +192,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
             executor._staging,
         )  # one order
     launches, launched = decoder.recorded(same, case.splits)
-    sequence = SequenceExecutor(executor, case.form)
-    one, logits = decoder.recorded(sequence, case.splits)
+    one, logits = decoder.recorded(SequenceExecutor(executor, case.form), case.splits)
     recording = one._recording
     kernel = recording.kernel
     text = (
@@ -201,7 +200,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
         f"{len(recording.plan.launches)} launches, {sum(map(len, recording.plan.waits))} waits; {time.perf_counter() - began:.1f} s"
     )
     if traces:
-        trace(executor, sequence, recording)
+        trace(executor, recording)
     if compile_only:
         print(f"  {case.name}: {text}", flush=True)
         return

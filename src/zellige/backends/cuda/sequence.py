@@ -122,7 +122,7 @@ class _BodyLowering(Lowering):
         text = f"@triton.jit(noinline=True)\ndef {self.body_name}({', '.join(names)}):\n{self.source.render()}\n"
         return Body(self.body_name, text, self.parameters, programs.constant)
 
-    def wait(self, rest: Sequence[Op], pid: str) -> None:
+    def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
         with self.source.nest(f"if {self.first}:"):
             self.source.effect(f"_wait({self.waits}, {self.replay})")
             self.source.effect(f"_fetch({self.fetches})")
