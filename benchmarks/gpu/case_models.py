@@ -145,7 +145,10 @@ def _shared(by: str) -> Iterator[Case]:
                     dict(BM=bm, BN=bn, **depth, **statics), dict(T=tokens, **dims), options, dtypes,
                 )  # fmt: skip
         for warps in (2, 4, 8):
-            sized, options = dict(T=tokens, C=D // fp8.TURN), Options(num_warps=warps, pdl=True, constant=frozenset("g"))
+            sized, options = (
+                dict(T=tokens, C=D // fp8.TURN),
+                Options(num_warps=warps, pdl=True, constant=frozenset("g")),
+            )
             yield Case("fp8_step", f"T{tokens} norm", f"w{warps}", fp8.norm_turned, {}, sized, options)
             sized = dict(**sized, PARTS=down_parts)
             yield Case("fp8_step", f"T{tokens} sum_norm", f"w{warps}", fp8.sum_parts_norm_turned, {}, sized, options)
@@ -198,11 +201,19 @@ def _experts() -> Iterator[Case]:
             yield Case("experts_step", f"T{tokens} count", f"w{warps}", gpu_moe.count_pairs, {}, sized, options)
             for bp in (32, 64):
                 statics = dict(BP=bp)
-                yield Case("experts_step", f"T{tokens} place", f"{bp}-w{warps}", gpu_moe.place_pairs, statics, sized, options)
+                yield Case(
+                    "experts_step", f"T{tokens} place", f"{bp}-w{warps}", gpu_moe.place_pairs, statics, sized, options
+                )
         for warps in (8, 16, 32):
             sized, options = dict(PAIRS=pairs, E=128, BLOCKS=pairs // gpu_moe.BLOCK), Options(num_warps=warps, pdl=True)
             yield Case("experts_step", f"T{tokens} begin", f"w{warps}", gpu_moe.begin_segments, {}, sized, options)
-        tiles = ((64, 64, 64, 4, 4), (128, 64, 64, 4, 4), (128, 128, 64, 8, 3), (128, 128, 64, 8, 4), (128, 64, 64, 8, 4))
+        tiles = (
+            (64, 64, 64, 4, 4),
+            (128, 64, 64, 4, 4),
+            (128, 128, 64, 8, 3),
+            (128, 128, 64, 8, 4),
+            (128, 64, 64, 8, 4),
+        )
         for bm, bn, bk, warps, stages in tiles if tokens > 64 else ():
             options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("gate", "up")))
             yield Case(

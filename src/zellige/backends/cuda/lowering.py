@@ -123,13 +123,13 @@ class Lowering:
         waited = False
         for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
-                self.wait(self.function.body.ops[position:], pid)
+                self.wait_for_earlier(self.function.body.ops[position:], pid)
                 waited = True
             self.op(op)
         if not waited:
-            self.wait((), pid)
+            self.wait_for_earlier((), pid)
 
-    def wait(self, rest: Sequence[Op], pid: str) -> None:
+    def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
         """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
         prefetch(self, rest, pid)
         self.source.effect("gdc_wait()")
