@@ -106,6 +106,7 @@ CODES: dict[str, str] = {
     "ZL0905": "Triton refuses a kernel",
     "ZL0906": "a running sum that might not fit in 64 bits",
     "ZL0907": "an update that GPUs do not have",
+    "ZL0908": "a kernel that warp groups cannot share",
 }
 """What each code says, in a line."""
 
