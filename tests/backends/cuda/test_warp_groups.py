@@ -98,15 +98,15 @@ def test_sums_of_fp8_products_leave_the_units_in_every_turn() -> None:
 
 
 def test_what_programs_share_is_copied_once() -> None:
-    source = text(gpu_linear.linear, SQUARE, BM=64)
-    copies = source[source.index("def _copy") : source.index("def linear_kernel")]
-    assert copies.count("async_copy_global_to_shared(x_box") == 2
-    assert copies.count("async_copy_global_to_shared(w_box") == 1
-    assert "mbarrier.expect(ready.index(stage), 49152)" in copies, "64·64 of x twice and 256·64 of w, 2 bytes each"
+    source = text(gpu_linear.matmul, SQUARE, BM=64)
+    copies = source[source.index("def _copy") : source.index("def matmul_kernel")]
+    assert copies.count("async_copy_global_to_shared(a_box") == 2
+    assert copies.count("async_copy_global_to_shared(b_box") == 1
+    assert "mbarrier.expect(ready.index(stage), 49152)" in copies, "64·64 of a twice and 64·256 of b, 2 bytes each"
 
 
 def test_a_buffer_is_given_back_after_its_products_are_waited_for() -> None:
-    source = text(gpu_linear.linear, SQUARE, BM=64)
+    source = text(gpu_linear.matmul, SQUARE, BM=64)
     turn = source[source.index("mbarrier.wait(ready") : source.index("def _copy")]
     steps = re.findall(r"warpgroup_mma_wait|warpgroup_mma\(|mbarrier\.arrive", turn)
     assert steps == ["warpgroup_mma_wait", "warpgroup_mma(", "mbarrier.arrive", "warpgroup_mma_wait", "mbarrier.arrive"]
