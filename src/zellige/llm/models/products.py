@@ -150,6 +150,11 @@ class Products:
     """The weight and the type of the norm that is in its buffer already."""
 
     @property
+    def alone(self) -> bool:
+        """Whether each token streams the weights by itself."""
+        return self.rows <= FEW
+
+    @property
     def by_head(self) -> bool:
         """Whether each head of each token has a program to itself."""
         return self.rows <= SOME
@@ -186,7 +191,7 @@ class Products:
 
     def operand(self, w: Matrix) -> DType:
         """The type of what is multiplied with w, where it is made for w."""
-        return f16 if isinstance(w, Scaled) and self.rows > FEW and w.shape[1] % fp8.TURN == 0 else bf16
+        return f16 if isinstance(w, Scaled) and not self.alone and w.shape[1] % fp8.TURN == 0 else bf16
 
     def norm(self, h: Tensor, g: Tensor, w: Matrix | None = None) -> Tensor:
         """rms_norm(h, g), as a product with w reads it; in bf16 where w is None."""
@@ -201,7 +206,7 @@ class Products:
 
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
-        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.rows <= FEW
+        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.alone
         if isinstance(w, Scaled):
             use = _FP8[w.by]
             if few:
@@ -216,7 +221,7 @@ class Products:
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix, down: Matrix) -> Tensor:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g), for down; in f16 over ``fp8.SHRINK``. Gate and up are of one kind."""
-        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(down)), self.rows <= FEW
+        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(down)), self.alone
         match gate, up:
             case Scaled(a, a_scale, by), Scaled(b, b_scale, up_by) if by == up_by:
                 if few:
@@ -240,7 +245,7 @@ class Products:
         """h += factor · x·wᵀ; a factor other than 1 is for f16. ``then``: the weight of the norm that reads h next, which may be
         made on the way, for a matrix like w."""
         self._ready = None
-        if self.rows <= FEW:
+        if self.alone:
             if isinstance(w, Scaled):
                 _FP8[w.by].residual(x, w.values, w.scale, h=h)
             else:
@@ -249,7 +254,14 @@ class Products:
         parts, depth = split(self.rows, *w.shape)
         if parts == 1 and isinstance(w, Tensor):
             linear_rows_add(x, w, h=h)
-            return
+        else:
+            self.add_parts(x, w, h, then, factor, (parts, depth))
+
+    def add_parts(
+        self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float, stretches: tuple[int, int]
+    ) -> None:
+        """``add`` in so many stretches of the inner axis of such a length, side by side; makes the norm that comes next."""
+        parts, depth = stretches
         part = self.buffer("part", (parts, *h.shape), f32)
         if isinstance(w, Scaled):
             _FP8[w.by].parts(x, w.values, w.scale, factor, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
