@@ -152,7 +152,8 @@ def _shared(by: str) -> Iterator[Case]:
 
 
 def _experts() -> Iterator[Case]:
-    from zellige.kernels import fp8_experts, gpu_moe, moe
+    from zellige.ir.dtypes import f32
+    from zellige.kernels import decode, fp8_experts, gpu_moe, moe
 
     sizes = dict(E=128, C=8)
     for tokens in (1, 8):
@@ -200,7 +201,14 @@ def _experts() -> Iterator[Case]:
                 "experts_step", f"T{tokens} fp8 down", f"{bn}-{bk}-w{warps}", fp8_experts.expert_residual_fp8,
                 dict(BN=bn, BK=bk), dict(T=tokens, N=2048, F=768, **sizes), options,
             )  # fmt: skip
-        for warps in (1, 2, 4):
+        for bn, bk, warps in ((1, 2048, 4), (1, 2048, 8), (1, 1024, 4), (2, 1024, 4), (2, 2048, 8), (4, 512, 4), (4, 1024, 8)):
+            options = Options(num_warps=warps, pdl=True, constant=frozenset(("w", "g")), streamed=frozenset(("w",)))
+            if tokens == 1:
+                yield Case(
+                    "experts_step", "T1 router", f"{bn}-{bk}-w{warps}", decode.norm_linear,
+                    dict(BN=bn, BK=bk), dict(T=1, N=128, D=2048), options, {"Y": f32},
+                )  # fmt: skip
+        for warps in (1, 2, 4, 8):
             yield Case(
                 "experts_step", f"T{tokens} route", f"w{warps}", moe.route, {}, dict(T=tokens, **sizes), Options(num_warps=warps, pdl=True)
             )  # fmt: skip
