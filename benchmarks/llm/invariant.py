@@ -3,8 +3,9 @@
     python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
     python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere (fills the cache)
 
-Random weights. First the products of a layer alone, for other numbers of rows. Then prints for each way how many requests give other tokens or other log-probabilities (to the bit) than alone;
-last, the same without the mode. What the mode costs: ``api.py`` with and without ``--invariant``.
+Random weights. First the products of a layer alone, for other numbers of rows. Then prints for each way how many requests
+give other tokens or other log-probabilities (to the bit) than alone; last, the same without the mode. What the mode costs:
+``api.py`` with and without ``--invariant``.
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ def main() -> None:
             invariant=invariant, dtype=options.dtype,
         )  # fmt: skip
         if invariant:
-            print("products:", "; ".join(products_differ(executor, config, options.dtype)) or "same bits for all numbers of rows")
+            print(
+                "products:",
+                "; ".join(products_differ(executor, config, options.dtype)) or "same bits for all numbers of rows",
+            )
         if options.compile_only:
             rows = [n for n in packing.ROWS if n <= 2048]
             shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from zellige.diagnostics import ZelligeError
-from zellige.kernels.batch import linear_parts, sum_parts_norm
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
+from zellige.kernels.batch import linear_parts, sum_parts_norm
 from zellige.kernels.invariant import (
     fold_tiles,
     linear_stretches_add,
@@ -92,7 +92,13 @@ def alone(runner: FusedRunner) -> Answers:
     ],
 )
 def test_neighbours_chunks_prefixes_and_preemption_do_not_show(
-    runner: FusedRunner, alone: Answers, dtype: Literal["bf16", "fp8"], sequences: int, budget: int, pages: int, cache: bool
+    runner: FusedRunner,
+    alone: Answers,
+    dtype: Literal["bf16", "fp8"],
+    sequences: int,
+    budget: int,
+    pages: int,
+    cache: bool,
 ) -> None:
     used = runner if pages == runner.num_pages else runner_of(pages, dtype=dtype)
     engine = Engine(used, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
