@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from cases import MODELS, Case
@@ -57,6 +58,28 @@ def _eight_bits() -> Iterator[Case]:
                         options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **extra)
                         name, statics = f"{bm}-{bn}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=128)
                         yield Case(table, f"{n}", name, kernel, statics, dims, options)
+        for bm, bh, warps, stages, outs, persistent in (
+            (128, 128, 8, 3, "xw", 0), (128, 128, 8, 4, "xw", 0), (128, 128, 8, 4, "xw", 1), (128, 128, 8, 3, "xwy", 0),
+            (128, 128, 8, 3, "xwy", 1), (128, 128, 8, 4, "", 0), (256, 64, 8, 4, "xw", 1), (128, 64, 4, 3, "xw", 2),
+            (64, 128, 4, 3, "xw", 0), (64, 128, 4, 4, "xw", 1), (128, 64, 8, 3, "xw", 2),
+        ):  # fmt: skip
+            options = Options(num_warps=warps, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
+            name, statics = f"halves-{bm}-{bh}-w{warps}-s{stages}-{outs}-p{persistent}", dict(BM=bm, BH=bh)
+            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear_halves, statics, dims, options)
+            if persistent:
+                flat = replace(options, flatten=True)
+                yield Case("fp8", f"{n}", f"{name}-flat", gpu_quantised.scaled_linear_halves, statics, dims, flat)
+        for bn, stages, groups in ((128, 5, 3), (128, 7, 2)):
+            options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
+            name, statics = f"groups{groups}-64-{bn}-s{stages}", dict(BM=64, BN=bn, BK=128)
+            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+        for bm, bh, stages in ((64, 128, 4), (64, 64, 6), (128, 64, 4)):
+            for group in (8, 16):
+                options = Options(
+                    num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=2, group=group
+                )
+                name, statics = f"groups2-{bm}-{bh}+{bh}-s{stages}-group{group}", dict(BM=bm, BH=bh)
+                yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear_halves, statics, dims, options)
         # Two programs a multiprocessor: one adds to its sums while the other multiplies.
         for bn, bk, stages, outs, persistent in (
             (128, 128, 3, "xw", 0), (128, 128, 3, "xwy", 0),
@@ -65,6 +88,10 @@ def _eight_bits() -> Iterator[Case]:
             options = Options(num_warps=4, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
             name, statics = f"128-{bn}-{bk}-w4-s{stages}-{outs}-p{persistent}", dict(BM=128, BN=bn, BK=bk)
             yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+        wide = Options(num_stages=4, descriptors=frozenset("xw"), persistent=1, consumers=2)
+        yield Case(
+            "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
+        )
         for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
             for way in ("", "persistent"):
                 options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **WAYS[way])
@@ -83,52 +110,88 @@ def prefill_shapes() -> list[tuple[int, int, int]]:
     return sorted({(m, *sizes) for model in MODELS for sizes in projections(model).values() for m in PREFILL_TOKENS})
 
 
-def _prefill() -> Iterator[Case]:
-    """One kernel a schedule for all shapes: sizes are given at the launch, as multiples of 128 (rows) and 256 (the others). Those of
-    two widths are compiled for a layer's features.
+PREFILL_TILES = (
+    (64, 64, 64, 4, 6, ""), (64, 64, 128, 4, 3, ""), (64, 64, 128, 4, 6, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 8, ""),
+    (64, 128, 128, 4, 4, ""), (64, 128, 64, 4, 4, "tma"), (64, 128, 128, 4, 4, "tma"), (128, 64, 64, 4, 4, ""), (128, 64, 64, 4, 8, ""),
+    (64, 256, 64, 4, 5, ""), (64, 256, 64, 4, 5, "tma"), (128, 128, 64, 4, 3, ""), (128, 128, 64, 4, 3, "tma"), (128, 128, 64, 8, 3, ""),
+    (128, 128, 64, 8, 6, ""), (128, 128, 64, 8, 6, "tma"), (128, 128, 128, 8, 3, ""), (128, 128, 64, 8, 6, "flat"),
+    (128, 256, 64, 8, 4, ""), (128, 256, 64, 8, 4, "tma"), (128, 256, 64, 8, 4, "flat"), (128, 256, 64, 8, 3, "flat-y"),
+    (256, 128, 64, 8, 4, ""),
+)  # fmt: skip
+"""Rows, columns and depth of a tile, warps, stages, way. Shared memory decides how many programs a multiprocessor holds; where it is
+one, only deep pipelines keep the matrix units fed."""
+GROUPED_TILES = (
+    (64, 256, 64, 4, 2), (64, 128, 64, 6, 2), (64, 64, 64, 9, 2), (64, 128, 64, 5, 3), (64, 64, 64, 6, 3), (64, 64, 64, 12, 1),
+    (64, 128, 64, 8, 1), (64, 256, 64, 5, 1),
+)  # fmt: skip
+"""Work divided by warp groups: rows, columns and depth of each group's tile, stages, groups a block."""
+SPLIT_TILES = (
+    (64, 64, 64, 4, 6, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 8, ""), (64, 256, 64, 4, 5, ""), (128, 128, 64, 4, 3, ""),
+    (128, 128, 64, 8, 6, ""), (128, 128, 64, 8, 6, "tma"), (128, 256, 64, 8, 4, ""), (128, 256, 64, 8, 4, "tma"),
+)  # fmt: skip
 
-    Shared memory decides how many programs a multiprocessor holds: most schedules leave room for two or three."""
+
+def _prefill() -> Iterator[Case]:
+    """For each layer's features; tokens are given at the launch, as multiples of 128. Dependent launches, as in the engine."""
     from zellige.ir.dtypes import bf16
     from zellige.kernels import batch, gpu_linear
 
-    multiples = {"M": 128, "N": 256, "K": 256}
-    schedules = (
-        (64, 64, 128, 4, 3, ""), (64, 64, 64, 4, 5, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 3, "tma"),
-        (128, 64, 64, 4, 4, "tma"),
-        (128, 64, 128, 4, 2, "tma"), (128, 128, 64, 4, 3, ""), (128, 128, 64, 4, 3, "tma"),
-        (128, 128, 64, 8, 3, ""),
-        (128, 128, 64, 8, 3, "tma"), (128, 128, 128, 8, 3, "tma"), (64, 256, 64, 4, 4, "tma"), (128, 256, 64, 8, 3, "tma"),
-        (128, 256, 64, 8, 3, "flat"), (128, 128, 64, 8, 4, "flat"), (128, 256, 64, 4, 3, "persistent-ws"),
-        (128, 128, 64, 4, 4, "persistent-ws"),
-        (128, 256, 64, 4, 3, "ws"),
-    )  # fmt: skip
-    for bm, bn, bk, warps, stages, way in schedules:
-        boxes = frozenset("xwy") if way in ("flat", "persistent-ws") else frozenset("xw") if way else frozenset()
-        options = Options(
-            num_warps=warps, num_stages=stages, descriptors=boxes, multiples=multiples, **WAYS.get(way, {})
+    chained: dict[str, Any] = dict(pdl=True, constant=frozenset("w"))
+
+    def options(warps: int, stages: int, way: str, rows: str) -> Options:
+        boxes = {"": "", "flat-y": "xwy"}.get(way, "xw")
+        more = WAYS["flat"] if way.startswith("flat") else {}
+        return Options(
+            num_warps=warps, num_stages=stages, descriptors=frozenset(boxes), multiples={rows: 128}, **chained, **more
         )
-        name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
-        yield Case("prefill", "any", name, gpu_linear.linear, statics, {}, options)
+
     for n, k in sorted({(n, k) for _, n, k in prefill_shapes()}):
-        for bm, bn, bx, warps in (
-            (128, 128, 32, 8),
-            (128, 128, 64, 8),
-            (64, 128, 32, 4),
-            (64, 128, 64, 4),
-            (128, 64, 32, 4),
-        ):
-            options = Options(num_warps=warps, num_stages=4, descriptors=frozenset("xw"), multiples={"M": 128})
-            statics, dims = dict(BM=bm, BN=bn, BX=bx, BK=64), dict(N=n, K=k)
-            kernel, name = gpu_linear.linear_two_widths, f"{bm}-{bn}+{bx}-w{warps}"
-            yield Case("prefill", f"{n}x{k}", name, kernel, statics, dims, options)
-    multiples = {"T": 128, "N": 256, "K": 256}
-    for depth in (512, 1024, 2048):
-        for bm, bn, warps, stages in ((64, 64, 4, 4), (64, 128, 4, 4), (128, 128, 8, 3)):
-            statics, name = dict(BM=bm, BN=bn, BK=64, DEPTH=depth), f"depth{depth}-{bm}-{bn}-w{warps}"
-            options = Options(num_warps=warps, num_stages=stages, multiples=multiples)
-            yield Case("prefill", "any", name, batch.linear_parts, statics, {}, options)
-    options = Options(multiples={"N": 256})
-    yield Case("prefill", "any", "sum", batch.sum_parts, dict(BN=256), {}, options, {"Y": bf16})
+        row = f"{n}x{k}"
+        for bm, bn, bk, warps, stages, way in PREFILL_TILES:
+            name, statics = f"{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=bk)
+            made = options(warps, stages, way, "T")
+            yield Case("prefill", row, name, batch.linear_rows, statics, dict(N=n, K=k), made, {"Y": bf16})
+        for bm, bn, bk, stages, groups in GROUPED_TILES:
+            name, statics = f"groups{groups}-{bm}-{bn}-{bk}-s{stages}", dict(BM=bm, BN=bn, BK=bk)
+            made = replace(options(4, stages, "tma", "T"), persistent=1, consumers=groups)
+            yield Case("prefill", row, name, batch.linear_rows, statics, dict(N=n, K=k), made, {"Y": bf16})
+        for bm, bn, bx, warps, stages in (
+            (128, 128, 32, 8, 6), (128, 128, 64, 8, 5), (64, 128, 32, 4, 4), (64, 128, 64, 4, 4), (128, 64, 32, 4, 4),
+        ):  # fmt: skip
+            statics, name = dict(BM=bm, BN=bn, BX=bx, BK=64), f"{bm}-{bn}+{bx}-w{warps}"
+            made = options(warps, stages, "tma", "M")
+            yield Case("prefill", row, name, gpu_linear.linear_two_widths, statics, dict(N=n, K=k), made)
+        for parts in (2, 3, 4, 5, 6, 8):
+            if k % (parts * 64) or n > 6144:
+                continue
+            for bm, bn, bk, warps, stages, way in SPLIT_TILES:
+                statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts)
+                name, dims = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(N=n, K=k, PARTS=parts)
+                yield Case(
+                    "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, way, "M")
+                )
+            for bm, bn, bk, stages, groups in GROUPED_TILES:
+                name, statics = (
+                    f"parts{parts}-groups{groups}-{bm}-{bn}-{bk}-s{stages}",
+                    dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts),
+                )
+                made, dims = (
+                    replace(options(4, stages, "tma", "M"), persistent=1, consumers=groups),
+                    dict(N=n, K=k, PARTS=parts),
+                )
+                if bn > 64 and groups == 2:
+                    yield Case("prefill", row, name, gpu_linear.linear_split, statics, dims, made)
+            total = Options(num_warps=2, pdl=True, multiples={"T": 128})
+            yield Case(
+                "prefill",
+                row,
+                f"sum {parts}",
+                batch.sum_parts,
+                dict(BN=512),
+                dict(N=n, PARTS=parts),
+                total,
+                {"Y": bf16},
+            )
 
 
 def _experts() -> Iterator[Case]:

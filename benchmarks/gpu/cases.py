@@ -69,12 +69,26 @@ def _gemm() -> Iterator[Case]:
             "tma-s4-ab-group16": Options(num_warps=8, num_stages=4, descriptors=frozenset("ab"), group=16),
             "persistent-s3": Options(num_warps=8, num_stages=3, descriptors=boxes, persistent=1),
             "persistent-s3-flat": Options(num_warps=8, num_stages=3, descriptors=boxes, persistent=1, flatten=True),
+            **{
+                f"flat-s{s}-{boxes}-group{g}": Options(
+                    num_warps=8, num_stages=s, descriptors=frozenset(boxes), persistent=1, flatten=True, group=g
+                )
+                for g in (16, 32) for s, boxes in ((3, "abc"), (4, "ab"))
+            },
+            "pointers-s4-group16-b": Options(num_warps=8, num_stages=4, group=16, streamed=frozenset("b")),
             "persistent-s4-flat-ab": Options(num_warps=8, num_stages=4, descriptors=frozenset("ab"), persistent=1, flatten=True),
         }  # fmt: skip
         for name, options in schedules.items():
             yield Case(
                 "gemm", f"{n}", name, gpu_linear.matmul, dict(BM=128, BN=256, BK=64), dict(M=n, N=n, K=n), options
             )
+        for bm, bn, stages in ((64, 256, 4), (128, 128, 4)):
+            for group in (8, 16):
+                options = Options(
+                    num_stages=stages, descriptors=frozenset("ab"), persistent=1, consumers=2, group=group
+                )
+                name, statics = f"groups2-{bm}-{bn}-s{stages}-group{group}", dict(BM=bm, BN=bn, BK=64)
+                yield Case("gemm", f"{n}", name, gpu_linear.matmul, statics, dict(M=n, N=n, K=n), options)
 
 
 def _gemv() -> Iterator[Case]:
@@ -106,7 +120,10 @@ def _thin() -> Iterator[Case]:
     from zellige.kernels import batch
 
     chained = dict(pdl=True, constant=frozenset("w"))
-    tiles = ((64, 128, 4, 4), (64, 256, 4, 3), (32, 256, 4, 3), (32, 128, 4, 5), (16, 256, 4, 4), (16, 512, 4, 3))
+    tiles = (
+        (64, 128, 4, 4), (64, 128, 4, 5), (64, 128, 4, 6), (64, 256, 4, 3), (32, 128, 4, 5), (128, 64, 4, 4), (128, 64, 4, 6),
+        (128, 128, 4, 3), (128, 128, 8, 3),
+    )  # fmt: skip
     for n, k in THIN_SHAPES:
         for m in (8, 64):
             row, rows = f"{m}x{n}x{k}", max(m, 16)
@@ -135,20 +152,30 @@ def _rows() -> Iterator[Case]:
     from zellige.kernels import gpu_elementwise as rows
 
     t, d = ROWS
-    for bn, warps in ((1024, 4), (2048, 4), (2048, 8), (4096, 8)):
+    for bn, warps in ((1024, 4), (2048, 4), (2048, 8), (4096, 8), (4096, 16)):
         for name, streamed in (("", frozenset()), ("-first", frozenset("xy")), ("-first-in", frozenset("x"))):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "copy", f"{bn}-w{warps}{name}", rows.copy, dict(BN=bn), dict(N=t * d), options)
         for name, streamed in (("", frozenset(("gate", "up"))), ("-last", frozenset())):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "swiglu", f"{bn}-w{warps}{name}", rows.swiglu, dict(BN=bn), dict(N=t * d), options)
-    for warps in (4, 8):
-        for name, streamed in (("", frozenset()), ("-first", frozenset(("x", "h", "y")))):
+    for warps in (4, 8, 16):
+        for name, streamed in (
+            ("", frozenset()),
+            ("-first-in", frozenset("x")),
+            ("-first", frozenset(("x", "h", "y"))),
+        ):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "rms_norm", f"w{warps}{name}", rows.rms_norm, {}, dict(D=d), options)
             yield Case("rows", "softmax", f"w{warps}{name}", rows.softmax, {}, dict(D=d), options)
-    for warps in (4, 8):
-        yield Case("rows", "add_rms_norm", f"w{warps}", rows.add_rms_norm, {}, dict(D=d), Options(num_warps=warps))
+    for warps, programs in ((4, 8), (4, 12), (8, 4), (8, 5), (8, 6), (8, 7)):
+        options = Options(num_warps=warps, persistent=programs)
+        for row in ("rms_norm", "softmax"):
+            yield Case("rows", row, f"w{warps}-p{programs}", getattr(rows, row), {}, dict(D=d), options)
+    for warps in (4, 8, 16):
+        for name, streamed in (("", frozenset()), ("-first-in", frozenset("x"))):
+            options = Options(num_warps=warps, streamed=streamed)
+            yield Case("rows", "add_rms_norm", f"w{warps}{name}", rows.add_rms_norm, {}, dict(D=d), options)
 
 
 def _attention() -> Iterator[Case]:
@@ -156,17 +183,15 @@ def _attention() -> Iterator[Case]:
 
     boxes = frozenset(("q", "k", "v", "out"))
     for s in (2048, 8192):
-        for bm, bs, warps, stages in (
-            (128, 128, 8, 3),
-            (128, 128, 8, 2),
-            (128, 64, 8, 3),
-            (64, 64, 4, 3),
-            (64, 128, 4, 2),
-        ):
+        for bm, bs, warps, stages, band in (
+            (128, 128, 8, 3, 1), (128, 128, 8, 3, 8), (128, 128, 8, 3, 16), (128, 128, 8, 3, 32), (128, 64, 8, 3, 1),
+            (64, 64, 4, 3, 1), (64, 64, 4, 3, 4), (64, 64, 4, 3, 8), (64, 64, 4, 3, 16),
+        ):  # fmt: skip
             for name, extra in (("", {}), ("-tma", {"descriptors": boxes})):
                 yield Case(
-                    "attention", f"{s}", f"{bm}-{bs}-w{warps}-s{stages}{name}", gpu_attention.attention_causal, dict(BM=bm, BS=bs),
-                    dict(B=1, HK=8, G=4, S=s, HD=128), Options(num_warps=warps, num_stages=stages, last_first=True, **extra),
+                    "attention", f"{s}", f"{bm}-{bs}-w{warps}-s{stages}-band{band}{name}", gpu_attention.attention_causal,
+                    dict(BM=bm, BS=bs, BAND=band), dict(B=1, HK=8, G=4, S=s, HD=128),
+                    Options(num_warps=warps, num_stages=stages, last_first=True, **extra),
                 )  # fmt: skip
 
 
@@ -176,15 +201,17 @@ def _decode() -> Iterator[Case]:
     for b, context in DECODE:
         for splits in {64: (1, 2), 8: (4, 8, 16), 1: (32, 64)}[b]:
             dims = dict(HK=8, G=4, HD=128, P=16, B=b, PAGES=context // 16, SPLITS=splits, NB=b * context // 16)
-            for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4), (64, 2, 3), (128, 4, 3)):
-                yield Case(
-                    "decode", f"{b}x{context}", f"{splits}-{bs}-w{warps}-s{stages}", gpu_attention.paged_decode_partial,
-                    dict(WAYS=splits, BS=bs), dims, Options(num_warps=warps, num_stages=stages),
-                )  # fmt: skip
             combined = dict(HK=8, G=4, HD=128, B=b, SPLITS=splits)
-            yield Case(
-                "combine", f"{b}x{context}", f"{splits}", gpu_attention.paged_decode_combine, {}, combined, Options(num_warps=2)
-            )  # fmt: skip
+            for suffix, pdl in (("", False), ("-pdl", True)):
+                for bs, warps, stages in ((64, 2, 4), (64, 4, 3), (32, 2, 4), (64, 2, 3), (128, 4, 3)):
+                    yield Case(
+                        "decode", f"{b}x{context}", f"{splits}-{bs}-w{warps}-s{stages}{suffix}", gpu_attention.paged_decode_partial,
+                        dict(WAYS=splits, BS=bs), dims, Options(num_warps=warps, num_stages=stages, pdl=pdl),
+                    )  # fmt: skip
+                yield Case(
+                    "combine", f"{b}x{context}", f"{splits}{suffix}", gpu_attention.paged_decode_combine, {}, combined,
+                    Options(num_warps=2, pdl=pdl),
+                )  # fmt: skip
 
 
 MODELS = {"0.6B": (1024, 16, 3072), "4B": (2560, 32, 9728), "8B": (4096, 32, 12288)}

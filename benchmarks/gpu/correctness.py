@@ -63,6 +63,8 @@ class Check:
     bound: float = 1e-2
     zero: frozenset[str] = frozenset()
     """Inputs that are 0 instead of random."""
+    positive: frozenset[str] = frozenset()
+    """Inputs of which a kernel takes the logarithm."""
 
     @property
     def function(self) -> Function:
@@ -106,6 +108,11 @@ def checks() -> Iterator[Check]:
         )
         yield Check(decode.norm_swiglu, dict(T=2, F=n, D=k), dict(BN=2, BK=32), scalars={"eps": 1e-6})
         yield Check(decode.linear_residual, dict(T=2, N=n, D=k), dict(BN=2, BK=32))
+    for m, n, depth, parts in ((17, 33, 40, 3), (100, 72, 32, 2), (129, 256, 96, 4)):
+        cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts, PARTS=parts)
+        yield Check(gpu_linear.linear_split, sizes, cut)
+        yield Check(gpu_linear.linear_split, sizes, cut, options=Options(descriptors=frozenset("xw"), pdl=True))
+        yield Check(batch.sum_parts, dict(T=m, N=n, PARTS=parts), dict(BN=64), dtypes={"Y": bf16})
     for d in (1, 3, 64, 100, 1000, 4096):
         yield Check(gpu_elementwise.rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
         yield Check(gpu_elementwise.add_rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
@@ -121,7 +128,7 @@ def checks() -> Iterator[Check]:
             yield Check(
                 gpu_attention.attention_causal,
                 dict(B=2, S=s, **heads),
-                dict(BM=32, BS=32),
+                dict(BM=32, BS=32, BAND=2),
                 options=options,
                 scalars={"scale": 0.2},
                 bound=2e-2,
@@ -150,6 +157,7 @@ def checks() -> Iterator[Check]:
         yield Check(head_bias_rope_rows, rows, dict(BT=16))
     yield from ragged_checks()
     yield from eight_bit_checks()
+    yield from group_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
     yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
     yield Check(head_rope_append, append)
@@ -159,7 +167,7 @@ def checks() -> Iterator[Check]:
     row = dict(B=3, V=1000, PARTS=4)
     yield Check(sampling.row_parts, row, dict(BLOCK=256))
     yield Check(sampling.altered, row | dict(A=5), dict(BLOCK=256))
-    yield Check(sampling.token_logprob, row)
+    yield Check(sampling.token_logprob, row, positive=frozenset(("total",)))
     yield Check(sampling.count_tokens, dict(B=3, V=100, A=5), bound=0.0)
     yield Check(sampling.keep_tokens, dict(B=3, V=100, A=5), bound=0.0)
     yield Check(sampling.pick_tokens, dict(B=9, V=100, A=5), bound=0.0)
@@ -190,9 +198,31 @@ def eight_bit_checks() -> Iterator[Check]:
         for options in (Options(), Options(num_warps=8, descriptors=frozenset("xw"), persistent=1)):
             tiles = dict(BM=64, BN=64, BK=64)
             yield Check(gpu_quantised.scaled_linear, sizes, tiles, options=options)
-            yield Check(gpu_quantised.scaled_linear_int8, sizes, tiles, options=options)
-            yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
+            yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=32, BK=64), options=options)
     yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
+
+
+def group_checks() -> Iterator[Check]:
+    """Products whose blocks divide their work by warp groups: tiles cut on all sides, groups without a program."""
+    for m, n, k in ((100, 72, 56), (130, 128, 64), (200, 264, 208), (450, 136, 400)):
+        for groups in (1, 2) if m < 200 else (1, 2, 3):
+            options = Options(
+                num_stages=3, descriptors=frozenset("abxw"), persistent=1, consumers=groups, pdl=groups == 2
+            )
+            sizes = dict(M=m, N=n, K=k)
+            yield Check(gpu_linear.matmul, sizes, dict(BM=64, BN=64, BK=32), options=options)
+            yield Check(
+                batch.linear_rows,
+                dict(T=m, N=n, K=k),
+                dict(BM=64, BN=128, BK=64),
+                ("N", "K"),
+                options,
+                dtypes={"Y": f32},
+            )
+            if k % 16 == 0:
+                yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BN=64, BK=128), options=options)
+                yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=64, BK=128), options=options)
+                yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)
 
 
 class Machine:
@@ -263,6 +293,8 @@ def check(machine: Machine, c: Check) -> str | None:
     arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}
     for name in c.zero & arrays.keys():
         arrays[name][...] = 0
+    for name in c.positive:
+        arrays[name] = np.abs(arrays[name]) + arrays[name].dtype.type(0.1)
     expected = {name: array.copy() for name, array in arrays.items()}
     run(function, c.dims, expected, c.scalars, check=False)
     kernel = machine.load(function, c.known, c.options)
@@ -418,7 +450,10 @@ def main() -> None:
     """Runs all checks; exits with 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100000)
-    parser.add_argument("--every", type=int, default=1, help="only each n-th check, and none of the demonstrations")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th check")
+    parser.add_argument(
+        "--no-demonstrations", action="store_true", help="none of what fails on purpose, or needs much memory"
+    )
     parser.add_argument("--compile-only", action="store_true")
     options = parser.parse_args()
     if options.compile_only:
@@ -435,7 +470,7 @@ def main() -> None:
             problems.append(problem)
             print(f"WRONG {problem}", flush=True)
     print(f"{len(every)} checks", flush=True)
-    if options.every == 1:
+    if not options.no_demonstrations:
         for part in (barriers, dependence, repeatable, large):
             problems += part(machine)
     for problem in problems:

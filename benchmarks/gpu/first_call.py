@@ -104,7 +104,7 @@ def _peer(which: str) -> dict[str, float]:
         "swiglu": lambda: twin.swiglu[(512,)](x, x, y, 1 << 20, 2048),
         "rms_norm": lambda: twin.rms_norm[(1024,)](x, y, y, 1024, 1e-6, 1024),
         "matmul": lambda: twin.matmul[(32,)](x, x, y, 1024, 1024, 1024, 128, 256, 64, 8, num_warps=8),
-        "attention": lambda: twin.attention_causal[(128,)](q, k, k, out, 0.1, 512, 4, 128, 128, 64, num_warps=8),
+        "attention": lambda: twin.attention_causal[(128,)](q, k, k, out, 0.1, 512, 4, 128, 128, 64, 1, num_warps=8),
     }
     torch.cuda.synchronize()
     started = time.perf_counter()

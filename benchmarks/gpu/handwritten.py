@@ -130,12 +130,16 @@ def _attend(
 
 
 @triton.jit
-def attention_causal(q, k, v, out, scale, S, G: tl.constexpr, HD: tl.constexpr, BM: tl.constexpr, BS: tl.constexpr):
-    """One tile of queries of one head, the last tiles (which have the most work) first; BS divides BM."""
+def attention_causal(
+    q, k, v, out, scale, S, G: tl.constexpr, HD: tl.constexpr, BM: tl.constexpr, BS: tl.constexpr, BAND: tl.constexpr
+):
+    """One tile of queries of one head, the last tiles (which have the most work) first, BAND of them of one key/value head
+    together; BS divides BM, and BM · BAND divides S."""
     heads = tl.num_programs(0) // tl.cdiv(S, BM)
     pid = tl.num_programs(0) - 1 - tl.program_id(0)
-    first = pid // heads * BM
-    head = (pid % heads).to(tl.int64)
+    tile, pair = pid // G % BAND, pid // (G * BAND)
+    first = (pair // (heads // G) * BAND + tile) * BM
+    head = (pair % (heads // G) * G + pid % G).to(tl.int64)
     rows = first + tl.arange(0, BM)
     d = tl.arange(0, HD)
     query = tl.load(q + head * S * HD + rows[:, None] * HD + d[None, :], mask=rows[:, None] < S, other=0.0)
@@ -153,3 +157,54 @@ def attention_causal(q, k, v, out, scale, S, G: tl.constexpr, HD: tl.constexpr, 
         (acc / total[:, None]).to(tl.bfloat16),
         mask=rows[:, None] < S,
     )
+
+
+@triton.jit
+def paged_decode_partial(
+    q, keys, values, table, length, scale, part, best_of, total_of, PAGES, HK: tl.constexpr, G: tl.constexpr, HD: tl.constexpr,
+    P: tl.constexpr, SPLITS: tl.constexpr, BS: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Every SPLITS-th tile of BS positions of one sequence and KV head; the heads of a group fill 16 rows of a product."""
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    s, h, b = tl.program_id(0) % SPLITS, tl.program_id(0) // SPLITS % HK, tl.program_id(0) // (SPLITS * HK)
+    g, d, lane = tl.arange(0, 16), tl.arange(0, HD), tl.arange(0, BS)
+    query = tl.load(q + (b * HK + h) * G * HD + g[:, None] * HD + d[None, :], mask=g[:, None] < G, other=0.0)
+    best, total = tl.full((16,), -1e30, tl.float32), tl.zeros((16,), tl.float32)
+    acc = tl.zeros((16, HD), tl.float32)
+    steep = scale * 1.4426950408889634
+    count = tl.load(length + b)
+    for tile in tl.range(s, (count + BS - 1) // BS, SPLITS):
+        pos = tile * BS + lane
+        page = tl.load(table + b * PAGES + pos // P, mask=pos < count, other=0).to(tl.int64)
+        at = ((page * P + pos % P) * HK + h) * HD
+        k = tl.load(keys + at[:, None] + d[None, :], mask=pos[:, None] < count, other=0.0)
+        v = tl.load(values + at[:, None] + d[None, :], mask=pos[:, None] < count, other=0.0)
+        score = tl.where(pos[None, :] < count, tl.dot(query, k.T), -1e30)
+        top = tl.maximum(best, tl.max(score, 1))
+        weight = tl.exp2(score * steep - (top * steep)[:, None])
+        fix = tl.exp2((best - top) * steep)
+        total = total * fix + tl.sum(weight, 1)
+        acc = tl.dot(weight.to(tl.bfloat16), v, acc * fix[:, None])
+        best = top
+    row = (b * HK + h) * SPLITS + s
+    tl.store(part + row * G * HD + g[:, None] * HD + d[None, :], acc, mask=g[:, None] < G)
+    tl.store(best_of + row * G + g, best * steep, mask=g < G)
+    tl.store(total_of + row * G + g, total, mask=g < G)
+
+
+@triton.jit
+def paged_decode_combine(
+    part, best_of, total_of, out, G: tl.constexpr, HD: tl.constexpr, SPLITS: tl.constexpr, PDL: tl.constexpr
+):
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    g, bh = tl.program_id(0) % G, tl.program_id(0) // G
+    s, d = tl.arange(0, SPLITS), tl.arange(0, HD)
+    best = tl.load(best_of + (bh * SPLITS + s) * G + g)
+    weight = tl.exp2(best - tl.max(best))
+    total = tl.sum(weight * tl.load(total_of + (bh * SPLITS + s) * G + g))
+    parts = tl.load(part + ((bh * SPLITS + s) * G + g)[:, None] * HD + d[None, :])
+    tl.store(out + (bh * G + g) * HD + d, (tl.sum(parts * weight[:, None], 0) / total).to(tl.bfloat16))

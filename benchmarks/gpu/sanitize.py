@@ -26,7 +26,7 @@ def main() -> None:
         started = time.time()
         command = [
             "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--print-limit", "5",
-            sys.executable, str(script), "--every", str(options.every), "--seed", "1",
+            sys.executable, str(script), "--every", str(options.every), "--no-demonstrations", "--seed", "1",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = [

@@ -7,25 +7,39 @@ from functools import partial
 
 import torch
 from case_products import prefill_shapes
-from measure import Call, Variant, check, header, microseconds, poisoned, random, saved, variants
+from measure import Call, Variant, check, header, microseconds, poisoned, random, save, saved, variants
 
 Operands = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+MULTIPROCESSORS = 132
+TRIED = 30
+"""Schedules measured for each shape: the most promising ones by ``_guess``."""
 
 
-def _calls(variant: Variant, total: Variant, sets: list[Operands], m: int, n: int, k: int) -> list[Call] | None:
-    """None if the schedule does not suit the shape."""
+def _guess(variant: Variant, m: int, n: int, k: int) -> float:
+    """Predicted time, µs: what the busiest multiprocessor computes and reads, and the traffic of partial sums."""
+    made, parts = variant.kernel.compiled, k // variant.statics.get("DEPTH", k)
+    bm, bn = variant.statics["BM"] * (made.options.consumers or 1), variant.statics["BN"] + variant.statics.get("BX", 0)
+    programs = -(-m // bm) * -(-n // bn) * parts
+    resident = min(227 * 1024 // (made.shared_bytes + 1024), 65536 // (made.num_warps * 32 * made.registers))
+    busiest, rest = divmod(programs, MULTIPROCESSORS * resident)
+    tiles = busiest * resident + -(-rest // MULTIPROCESSORS)
+    macs = tiles * bm * bn * k / parts
+    read = tiles * (bm + bn) * 2 * k / parts / 90e3
+    resident = max(resident, 1)
+    alone = 0.75 if made.num_warps * 32 * resident < 256 or (programs <= MULTIPROCESSORS and bm * bn < 16384) else 1.0
+    return max(macs * 2 / 5.7e6 / alone, read) + (2 if parts > 1 else 0) + (parts > 1) * parts * m * n * 8 / 5e6
+
+
+def _calls(variant: Variant, totals: dict[int, Variant], sets: list[Operands], m: int, n: int, k: int) -> list[Call]:
     depth = variant.statics.get("DEPTH")
     if depth is None:
-        sizes = {"M": m, "N": n, "K": k}
-        return [variant.call({"x": x, "w": w, "y": y}, dims=sizes) for x, w, y in sets]
-    parts = -(-k // depth)
-    if not 2 <= parts <= 8 or m * n > 2 * 132 * 128 * 128:
-        return None
-    part = torch.empty(parts, m, n, device="cuda")
+        rows = "T" if variant.schedule["kernel"] == "linear_rows" else "M"
+        return [variant.call({"x": x, "w": w, "y": y}, dims={rows: m}) for x, w, y in sets]
+    part = torch.empty(k // depth, m, n, device="cuda")
     made = []
     for x, w, y in sets:
-        first = variant.call({"x": x, "w": w, "part": part}, dims={"T": m, "N": n, "K": k, "PARTS": parts})
-        second = total.call({"part": part, "y": y}, dims={"T": m, "N": n, "PARTS": parts})
+        first = variant.call({"x": x, "w": w, "part": part}, dims={"M": m})
+        second = totals[k // depth].call({"part": part, "y": y}, dims={"T": m})
 
         def both(first: Call = first, second: Call = second) -> None:
             first()
@@ -35,31 +49,65 @@ def _calls(variant: Variant, total: Variant, sets: list[Operands], m: int, n: in
     return made
 
 
+def _whole_waves_first(
+    found: list[Variant], totals: dict[int, Variant], sets: list[Operands], m: int, n: int, k: int
+) -> dict[str, list[Call]]:
+    """As many rows as fill all multiprocessors in one launch, the others with their depth cut so that they fill them, too."""
+    across = -(-n // 256)
+    wave = MULTIPROCESSORS // across * 128
+    whole = m // wave * wave if wave else 0
+    fitting = [p for p in totals if across * (m - whole) // 128 * p <= MULTIPROCESSORS]
+    if not whole or whole == m or not fitting:
+        return {}
+    by_name, parts = {v.name: v for v in found}, max(fitting)
+    made = {}
+    for way in ("", "flat"):
+        first = by_name[f"128-256-64-w8-s4-{way}"]
+        rest = by_name[f"parts{parts}-128-256-64-w8-s4-{'tma' if way else ''}"]
+        calls = []
+        for x, w, y in sets:
+            one = first.call({"x": x[:whole], "w": w, "y": y[:whole]}, dims={"T": whole})
+            (two,) = _calls(rest, totals, [(x[whole:], w, y[whole:])], m - whole, n, k)
+
+            def both(one: Call = one, two: Call = two) -> None:
+                one()
+                two()
+
+            calls.append(both)
+        made[f"rows{whole}-{way}+parts{parts}"] = calls
+    return made
+
+
 def main() -> None:
     """Prints a line for each shape, then the geometric means of ours over cuBLAS by tokens."""
     header("Qwen3 prefill products, µs")
     ratios: dict[int, list[float]] = {}
+    measured: list[dict[str, object]] = []
     packed = variants("prefill")
-    total = next(v for v in packed["any"] if v.name == "sum")
     for m, n, k in prefill_shapes():
-        row = f"{m}x{n}x{k}"
+        row, found = f"{m}x{n}x{k}", packed[f"{n}x{k}"]
+        totals = {int(v.name.split()[1]): v for v in found if v.name.startswith("sum")}
         copies = max(2, min(12, -(-150_000_000 // (2 * (n * k + m * k + m * n)))))
         sets = [(random(m, k), random(n, k), poisoned(m, n)) for _ in range(copies)]
         x, w, y = sets[0]
         reference = x.float() @ w.float().T
         contestants: dict[str, list[Call]] = {"cublas": [partial(torch.mm, x, w.T, out=y) for x, w, y in sets]}
-        for variant in packed["any"] + packed.get(f"{n}x{k}", []):
-            calls = _calls(variant, total, sets, m, n, k) if variant is not total else None
-            if calls is None:
-                continue
+        promising = sorted((v for v in found if v not in totals.values()), key=lambda v: _guess(v, m, n, k))[:TRIED]
+        ours = {v.name: _calls(v, totals, sets, m, n, k) for v in promising}
+        ours |= _whole_waves_first(found, totals, sets, m, n, k)
+        for name, calls in ours.items():
             y.fill_(float("nan"))
             calls[0]()
             torch.cuda.synchronize()
-            check(f"prefill {row} {variant.name}", y, reference, 5e-3)
-            contestants[variant.name] = calls
+            check(f"prefill {row} {name}", y, reference, 5e-3)
+        contestants |= ours
         short = 2 * m * n * k < 1e11
         times = microseconds(contestants, rounds=7 if short else 5, least_calls=12 if short else 2)
         saved("prefill", row, times)
+        for variant in promising:
+            if variant.schedule["kernel"] == "linear_rows":
+                schedule = {**variant.schedule, "dims": {"T": m, "N": n, "K": k}}
+                measured.append({**schedule, "us": times[variant.name]})
         best = sorted((t, name) for name, t in times.items() if name != "cublas")
         ratios.setdefault(m, []).append(times["cublas"] / best[0][0])
         rate = 2 * m * n * k / best[0][0] / 1e6
@@ -72,6 +120,7 @@ def main() -> None:
         print(f"M {m:>5}: {_mean(those):.3f} × cuBLAS (least {min(those):.3f})")
     every = [r for those in ratios.values() for r in those]
     print(f"geometric mean of all {len(every)}: {_mean(every):.3f} × cuBLAS")
+    save("times-prefill", {"device": torch.cuda.get_device_name(), "measured": measured})
 
 
 def _mean(values: list[float]) -> float:

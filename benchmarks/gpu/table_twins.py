@@ -64,7 +64,8 @@ def _attention(v: Variant) -> Made:
         (random(1, 32, s, 128), random(1, 8, s, 128), random(1, 8, s, 128), poisoned(1, 32, s, 128)) for _ in range(3)
     ]
     grid, o, scale = (cdiv(s, bm) * 32,), v.kernel.compiled.options, 128**-0.5
-    theirs = [partial(twin.attention_causal[grid], *a, scale, s, 4, 128, bm, bs, **_schedule(o)) for a in sets]
+    band = v.statics["BAND"]
+    theirs = [partial(twin.attention_causal[grid], *a, scale, s, 4, 128, bm, bs, band, **_schedule(o)) for a in sets]
     names = ("q", "k", "v", "out")
     return [v.call(dict(zip(names, a, strict=True)), {"scale": scale}) for a in sets], theirs, sets[0][3]
 
@@ -82,7 +83,8 @@ CHOSEN = {
     ("gemv", "2560x9728", "1-1024-w4"), ("gemv", "151936x2560", "2-1024-w8"), ("thin", "64x19456x2560", "64-128-w4-s4"),
     ("thin", "8x19456x2560", "64-128-w4-s4"), ("rows", "rms_norm", "w8"), ("rows", "softmax", "w8"), ("rows", "swiglu", "2048-w8-last"),
     ("gemm", "8192", "pointers-s3"),
-    ("attention", "2048", "128-64-w8-s3"), ("attention", "8192", "128-64-w8-s3"), ("attention", "8192", "64-64-w4-s3"),
+    ("attention", "2048", "128-64-w8-s3-band1"), ("attention", "8192", "128-64-w8-s3-band1"),
+    ("attention", "8192", "64-64-w4-s3-band1"), ("attention", "8192", "64-64-w4-s3-band16"),
 }  # fmt: skip
 """Table, row and variant: schedules without bulk copies, which the twins have not either."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def tune(model: str | None, as_json: bool) -> None:
     best: dict[str, dict[str, Any]] = {}
     stopped = False
     try:
-        with click.progressbar(cases, label="measuring", file=click.get_text_stream("stderr")) as bar:
+        with click.progressbar(cases, label="measuring", file=sys.stderr) as bar:
             for case in bar:
                 entry = measured(case)
                 key = json.dumps([entry["kernel"], entry["dims"]])

@@ -73,6 +73,7 @@ CODES: dict[str, str] = {
     "ZL0521": "this cannot be recorded, or replayed",
     "ZL0522": "a guard found an index out of range",
     "ZL0523": "a stream cannot be used here",
+    "ZL0526": "programs that wait for each other do not all fit on the GPU",
     "ZL0601": "there is no such model",
     "ZL0602": "a model file is damaged",
     "ZL0603": "a model file is truncated",
@@ -107,6 +108,7 @@ CODES: dict[str, str] = {
     "ZL0905": "Triton refuses a kernel",
     "ZL0906": "a running sum that might not fit in 64 bits",
     "ZL0907": "an update that GPUs do not have",
+    "ZL0908": "a launch that cannot be part of one kernel",
 }
 """What each code says, in a line."""
 

@@ -35,14 +35,18 @@ def attention_causal(
     out: zl.Out[bf16, B, HK, G, S, HD],
     BM: zl.Static = 128,
     BS: zl.Static = 128,
+    BAND: zl.Static = 16,
 ):
     """Causal self-attention of whole sequences. q, out bf16 [B, HK, G, S, HD]; k, v bf16 [B, HK, S, HD].
 
-    Positions before the tile of queries need no comparison, those of the tile itself do (Dao, 2023)."""
-    rows, b, h, g = zl.grid(S.tiles(BM), B, HK, G)
+    Positions before the tile of queries need no comparison, those of the tile itself do (Dao, 2023). BAND tiles of queries of one
+    key/value head run side by side, so that its keys and values are still in the cache."""
+    band, b, h, tile, g = zl.grid(zl.ceildiv(S, BM * BAND), B, HK, BAND, G)
+    first = zl.minimum((band * BAND + tile) * BM, S)
+    rows = (band * BAND + tile) * BM + zl.arange(BM)
+    rows = zl.only(rows, rows < S)
     query = q[b, h, g, rows, :]
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
-    first = rows.start
     steep = scale * LOG2E
     for pos in zl.tiles(first, BS):
         best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import bf16, f32
 
-M, N, K = zl.dims("M N K")
+M, N, K, PARTS = zl.dims("M N K PARTS")
 
 
 @zl.kernel
@@ -67,6 +67,28 @@ def linear_two_widths(
         b = zl.dot(tile, w[more, depth].T, b)
     y[rows, wide] = a.to(bf16)
     y[rows, more] = b.to(bf16)
+
+
+@zl.kernel
+def linear_split(
+    x: zl.In[bf16, M, K],
+    w: zl.In[bf16, N, K],
+    *,
+    part: zl.Out[f32, PARTS, M, N],
+    BM: zl.Static = 128,
+    BN: zl.Static = 256,
+    BK: zl.Static = 64,
+    DEPTH: zl.Static = 1024,
+):
+    """``linear`` with its inner axis cut into PARTS stretches of DEPTH, whose sums ``batch.sum_parts`` adds: more programs, where
+    tiles of the result alone are too few for all multiprocessors. part f32 [PARTS, M, N]; K = PARTS·DEPTH."""
+    zl.requires(PARTS * DEPTH == K)
+    p, rows, cols = zl.grid(PARTS, M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
+    acc = zl.zeros((BM, BN), f32)
+    for lane in zl.tiles(DEPTH, BK):
+        depth = lane + p * DEPTH
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    part[p, rows, cols] = acc
 
 
 @zl.kernel

@@ -37,6 +37,34 @@ def scaled_linear(
 
 
 @zl.kernel
+def scaled_linear_halves(
+    x: zl.In[f8e4m3, M, K],
+    w: zl.In[f8e4m3, N, K],
+    x_scale: zl.In[f32, M],
+    w_scale: zl.In[f32, N],
+    *,
+    y: zl.Out[bf16, M, N],
+    BM: zl.Static = 128,
+    BH: zl.Static = 128,
+    BK: zl.Static = 128,
+):
+    """``scaled_linear`` in tiles of BM × 2·BH, each half a product of its own: sums that leave the matrix units need registers for
+    half a tile only, so that a tile can be large enough to read little for what it computes."""
+    rows, block = zl.grid(M.tiles(BM), zl.ceildiv(N, 2 * BH), order=zl.grouped(8))
+    left = block * (2 * BH) + zl.arange(BH)
+    right = block * (2 * BH) + BH + zl.arange(BH)
+    left, right = zl.only(left, left < N), zl.only(right, right < N)
+    a, b = zl.zeros((BM, BH), f32), zl.zeros((BM, BH), f32)
+    for depth in K.tiles(BK):
+        tile = x[rows, depth]
+        a = zl.dot(tile, w[left, depth].T, a)
+        b = zl.dot(tile, w[right, depth].T, b)
+    scale = x_scale[rows][:, None]
+    y[rows, left] = (a * scale * w_scale[left][None, :]).to(bf16)
+    y[rows, right] = (b * scale * w_scale[right][None, :]).to(bf16)
+
+
+@zl.kernel
 def scaled_linear_int8(
     x: zl.In[i8, M, K],
     w: zl.In[i8, N, K],

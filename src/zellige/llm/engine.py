@@ -228,7 +228,7 @@ class Engine:
     def _score(self, item: Work, result: StepResult, first: int) -> list[Event]:
         sequence = item.sequence
         assert result.row_logprobs is not None and result.row_argmax is not None
-        rows = slice(first, first + min(item.count, len(sequence.tokens) - 1 - len(sequence.logprobs)))
+        rows = slice(first, first + min(item.length, len(sequence.tokens) - 1 - len(sequence.logprobs)))
         sequence.logprobs += result.row_logprobs[rows].tolist()
         sequence.argmax += result.row_argmax[rows].tolist()
         if sequence.stored < len(sequence.tokens):

@@ -31,7 +31,7 @@ from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
-from zellige.runtime.graph import Graph, record
+from zellige.runtime.graph import Form, Graph, record
 from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -68,9 +68,9 @@ class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
     `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
-    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
-    on nothing but itself, bit for bit. `num_pages`: of the KV cache, or a function that says how
-    many of so many bytes, asked once the weights are there.
+    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `step`: the form of a recorded decode step.
+    `invariant`: what a request gets depends on nothing but itself, bit for bit. `num_pages`: of the KV cache, or a function
+    that says how many of so many bytes, asked once the weights are there.
 
     Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
@@ -88,6 +88,7 @@ class FusedRunner:
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
+        step: Form = "launches",
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
         if invariant and config.experts:
@@ -96,8 +97,9 @@ class FusedRunner:
                 "batch_invariant is not there for mixtures of experts yet",
                 help="leave batch_invariant out",
             )
-        if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
-            raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
+        schedules = getattr(executor, "schedules", SCHEDULES)
+        if invariant and schedules != SCHEDULES:
+            raise InternalError(f"an invariant runner on an executor with the schedules of {schedules}")
         self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
@@ -120,7 +122,7 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
-        self._invariant = invariant
+        self._invariant, self._step = invariant, step
         parts = invariant and any(isinstance(layer.down, Scaled) for layer in self.weights.layers)
         self._most_rows = (
             MOST_WITH_EXPERTS if config.experts else MOST_WITH_PARTS if parts else packing.ROWS[-1]
@@ -168,7 +170,7 @@ class FusedRunner:
             length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
-            with using(self.executor), record() as graph:
+            with using(self.executor), record(self._step) as graph:
                 logits = decode_step(
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )

@@ -24,10 +24,10 @@ from zellige.llm.sequence import Sequence
 
 
 class Work(NamedTuple):
-    """The next `count` uncomputed tokens of `sequence`; `pages`, its own when this was scheduled, have room for them."""
+    """The next `length` uncomputed tokens of `sequence`; `pages`, its own when this was scheduled, have room for them."""
 
     sequence: Sequence
-    count: int
+    length: int
     completes: bool
     """Whether the sequence has nothing left to compute after this, so that its next token is drawn."""
     pages: list[int]
@@ -157,8 +157,8 @@ class Scheduler:
 
     def started(self, work: list[Work]) -> None:
         """Note that a step with `work` was given to the runner: what comes next may build on it."""
-        for sequence, count, completes, _ in work:
-            sequence.computed += count
+        for sequence, length, completes, _ in work:
+            sequence.computed += length
             if completes and not sequence.scores:
                 sequence.drawing += 1
                 sequence.drawn_in_lane = True
@@ -168,7 +168,7 @@ class Scheduler:
         if work.stale:
             return
         sequence, before = work.sequence, work.sequence.stored
-        sequence.stored = before + work.count
+        sequence.stored = before + work.length
         if before < sequence.prompt_tokens <= sequence.stored:
             self._remember(sequence)
 

@@ -154,14 +154,16 @@ class Binder:
         return given
 
     def _tensor(self, executor: Any, name: str, value: Any, *, shared: bool) -> Tensor:
-        """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later."""
-        if executor.asynchronous:
+        """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later or is done elsewhere."""
+        if executor.asynchronous or not executor.borrows:
             if not shared:
+                writer = "a stream" if executor.asynchronous else "a GPU"
                 raise AliasError(
-                    "ZL0503", f"{self.name}: '{name}' is a plain array, which cannot be waited for when a stream writes it",
+                    "ZL0503", f"{self.name}: '{name}' is a plain array, which cannot be waited for when {writer} writes it",
                     help="pass a zl.Tensor (zl.tensor copies, zl.borrow promises that nobody else touches the array)",
                 )  # fmt: skip
-            return tensor(value)
+            copy = tensor(value)
+            return copy if executor.borrows else executor.tensor(copy.numpy(), copy.dtype)
         if not isinstance(value, np.ndarray) and not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
         return borrow(value)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ from zellige.runtime.instances import Instance
 from zellige.runtime.memory import CLOCK, GraphUse, claim_graph_locked, wait_for
 from zellige.runtime.tensor import Tensor
 
+Form = Literal["launches", "persistent"]
+
 
 class Graph:
     """A sequence of launches that owns its tensors. Made by ``record``.
@@ -42,7 +44,7 @@ class Graph:
     asynchronous = False
     borrows = True
 
-    def __init__(self, executor: Any) -> None:
+    def __init__(self, executor: Any, form: Form = "launches") -> None:
         # what a stream records runs wherever the graph is replayed
         self._executor = getattr(executor, "_executor", executor) if executor.asynchronous else executor
         if not hasattr(self._executor, "new_recording"):
@@ -52,6 +54,8 @@ class Graph:
                 facts={"executor": type(self._executor).__name__},
                 help="record on 'cpu' or 'cuda': with zl.using('cpu'), zl.record() as graph:",
             )
+        if form == "persistent":
+            self._executor = _persistent(self._executor)
         self._recording = self._executor.new_recording()
         self._capture = Capture()
         self._needs: list[tuple[Tensor, Fact, str, str]] | None = None
@@ -224,6 +228,7 @@ class Graph:
         with self._lock:
             if all(self._sizes.get(name) == size for name, size in dims.items()):
                 return
+            self._check_changeable()
             sizes = {**self._sizes, **dims}
             changed = resizing.check(self._capture, sizes, dims)
             self._quiet()
@@ -240,6 +245,7 @@ class Graph:
 
         ZelligeError ZL0505, ZL0501 or ZL0507 if one does not take them; nothing has changed then. ZL0502: no such scalar."""
         with self._lock:
+            self._check_changeable()
             steps = [s for s in self._steps if s.launch.instance.function.name == kernel]
             known = {p.name for s in steps for p in s.launch.instance.function.scalars}
             if steps and not scalars.keys() <= known:
@@ -275,21 +281,43 @@ class Graph:
                         )
             tensor.write(new)
 
+    def _check_changeable(self) -> None:
+        if not hasattr(self._recording, "changed"):
+            raise ZelligeError(
+                "ZL0521", "sizes and scalars of a graph on the GPU are fixed when it is recorded",
+                help="record a graph for each of them",
+            )  # fmt: skip
+
     def _quiet(self) -> None:
         """Waits for a replay in flight, which reads what is about to change."""
         if self._use.running is not None:
             self._use.running.wait()
 
 
+def _persistent(executor: Any) -> Any:
+    """What records for ``executor`` into one kernel. ZelligeError ZL0521 if it cannot."""
+    if not hasattr(executor, "persistent"):
+        raise ZelligeError(
+            "ZL0521",
+            "this backend does not run recorded launches as one kernel",
+            facts={"executor": type(executor).__name__},
+            help="leave the graph's form at 'launches'",
+        )
+    return executor.persistent()
+
+
 @contextmanager
-def record() -> Iterator[Graph]:
+def record(form: Form = "launches") -> Iterator[Graph]:
     """Launches inside the ``with`` are recorded, for the current executor, instead of run.
+
+    ``form``: run them as launches, or (on GPUs) as one kernel whose programs stay and go through all of them in order; what
+    they compute is the same. ZelligeError ZL0908 or ZL0526 at the end of the ``with`` if they cannot be one kernel.
 
     A block that is left by an exception leaves a graph that cannot be replayed, and every tensor as it was."""
     current = current_executor()
     if isinstance(current, Graph):
         raise ZelligeError("ZL0521", "launches are being recorded already", help="one graph at a time")
-    graph = Graph(current)
+    graph = Graph(current, form)
     with using(graph):
         try:
             yield graph

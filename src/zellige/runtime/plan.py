@@ -75,7 +75,7 @@ def _share(a: Tensor, b: Tensor) -> bool:
     if not (isinstance(a.storage, np.ndarray) and isinstance(b.storage, np.ndarray)):
         return True
     try:
-        return np.shares_memory(a.storage, b.storage, max_work=10_000)
+        return np.shares_memory(a.storage, b.storage, max_work=10_000)  # type: ignore[arg-type]  # (any positive bound)
     except np.exceptions.TooHardError:
         return True
 

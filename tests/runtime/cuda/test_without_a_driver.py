@@ -70,3 +70,23 @@ def test_a_repeated_launch_runs_with_the_arguments_of_each_call() -> None:
         repeated(held(8, 40), {"eps": 0.5})
     assert caught.value.code == "ZL0515"
     assert len(seen) == 2, "nothing runs with an address that the code cannot use"
+
+
+def test_a_plain_array_is_copied_to_the_gpu_and_one_to_be_written_refused() -> None:
+    import numpy as np
+
+    import zellige as zl
+    from zellige.kernels.gpu_elementwise import swiglu
+    from zellige.runtime.binding import Binder
+    from zellige.runtime.cuda.array import DeviceArray
+    from zellige.runtime.cuda.executor import CudaExecutor
+
+    executor = CudaExecutor(None, "sm_90")
+    binder = Binder("swiglu", swiglu.signature, swiglu.instance)
+    with zl.using(executor):
+        values = zl.tensor(np.ones(4, np.float32), zl.bf16).numpy()
+        binding = binder.bind(executor, (values, values), {})
+        assert all(isinstance(held.storage, DeviceArray) for held in binding.held)
+        with pytest.raises(zl.ZelligeError) as caught:
+            binder.bind(executor, (values, values), {"y": values})
+        assert caught.value.code == "ZL0503"

@@ -16,6 +16,7 @@ from typing import Any
 
 from zellige.backends.cuda.lowering import Lowered, Parameter, lower
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.warp_groups import WARPS, block_registers
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import Function
@@ -114,7 +115,11 @@ def compile(
     Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory).
     """
     options = options or Options()
-    lowered = lower(specialise(function, dims), options)
+    return compile_lowered(lower(specialise(function, dims), options), target, options, cache)
+
+
+def compile_lowered(lowered: Lowered, target: str, options: Options, cache: Path | None) -> CompiledKernel:
+    """Compiles what a lowering wrote; as ``compile``."""
     key = _key(lowered, target, options)
     if cache is None:
         return _compile(lowered, target, options, key)
@@ -150,11 +155,12 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
     triton = _triton()
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     capability = int(target.removeprefix("sm_"))
     with tempfile.TemporaryDirectory() as folder:
         module = _import(lowered.text, Path(folder) / f"zellige_{key[:16]}.py")
-        source = ASTSource(
+        source = (GluonASTSource if options.consumers else ASTSource)(
             getattr(module, lowered.name),
             {p.name: p.type for p in lowered.parameters},
             attrs={(i,): [["tt.divisibility", 16]] for i, p in enumerate(lowered.parameters) if p.multiple % 16 == 0},
@@ -166,6 +172,8 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
         }
         if options.max_registers is not None:
             settings["maxnreg"] = options.max_registers
+        if options.consumers:
+            settings |= {"num_warps": WARPS, "maxnreg": block_registers(options)}
         try:
             made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=settings)
         except Exception as error:

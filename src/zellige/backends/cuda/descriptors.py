@@ -52,9 +52,7 @@ class Descriptors:
 
     def load(self, op: ops.Load) -> str | None:
         """The expression that loads a box; None if the access is none."""
-        if op.pad != 0:
-            return None
-        found = self._box(op.array, op.index, op.masks, op.result, stores=False)
+        found = self.box(op)
         if found is None:
             return None
         name, corner, shape = found
@@ -64,6 +62,10 @@ class Descriptors:
             if shape == self.x.padding.shape(op.result)
             else f"{text}.reshape({tuple_text(self.x.padding.shape(op.result))})"
         )
+
+    def box(self, op: ops.Load) -> tuple[str, str, tuple[int, ...]] | None:
+        """Descriptor, corner and shape of a load; None if it is no box."""
+        return None if op.pad != 0 else self._box(op.array, op.index, op.masks, op.result, stores=False)
 
     def store(self, op: ops.Store, value: str) -> str | None:
         """The statement that stores a box; None if the access is none."""

@@ -68,6 +68,14 @@ class Expressions:
         finally:
             self._terms, self._width = terms, widths
 
+    def known(self) -> dict[Value, Term]:
+        """How every value is written now, for ``learn``."""
+        return dict(self._terms)
+
+    def learn(self, terms: dict[Value, Term]) -> None:
+        """Writes these values as said."""
+        self._terms |= terms
+
     def is_defined(self, value: Value) -> bool:
         """Whether a value has been written."""
         return value in self._terms

@@ -6,6 +6,7 @@ reads, are not written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -59,17 +60,24 @@ class Lowered:
 
 def lower(function: Function, options: Options) -> Lowered:
     """Triton source of a function whose tile extents are numbers; other dims may stay symbolic."""
+    if options.consumers:
+        from zellige.backends.cuda.warp_groups import lower_groups
+
+        return lower_groups(function, options)
     return Lowering(function, options).run()
 
 
 class Lowering:
     """Writes one function; ``op`` writes one operation."""
 
+    shares = True
+    """Whether equal expressions may be one value."""
+
     def __init__(self, function: Function, options: Options) -> None:
         self.function = function
         self.options = options
         self.parameters = _parameters(function, options)
-        self.source = Source(tuple(p.name for p in self.parameters))
+        self.source = Source(tuple(p.name for p in self.parameters), shares=self.shares)
         self.bounds = Bounds(function, options.multiples)
         self.padding = Padding(function)
         self.x = Expressions(self.source, self.bounds, self.padding)
@@ -103,20 +111,28 @@ class Lowering:
         return Lowered(name, text, self.parameters, programs, tuple(self.guards))
 
     def _program(self, pid: str, *, waits: bool) -> None:
-        self._place(pid)
+        self._place(pid, [axis.programs for axis in self.function.grid])
         if not waits:
             self.block(self.function.body)
             return
         self.source.effect("gdc_launch_dependents()")
+        self.waiting(pid)
+
+    def waiting(self, pid: str) -> None:
+        """The program, with a wait before its first access to what another kernel in flight may touch."""
         waited = False
         for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
-                prefetch(self, self.function.body.ops[position:], pid)
-                self.source.effect("gdc_wait()")
+                self.wait(self.function.body.ops[position:], pid)
                 waited = True
             self.op(op)
         if not waited:
-            self.source.effect("gdc_wait()")
+            self.wait((), pid)
+
+    def wait(self, rest: Sequence[Op], pid: str) -> None:
+        """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
+        prefetch(self, rest, pid)
+        self.source.effect("gdc_wait()")
 
     def _touches_shared(self, op: Op) -> bool:
         """Whether an operation touches an array that a kernel still in flight may write or read."""
@@ -129,9 +145,8 @@ class Lowering:
                     return True
         return False
 
-    def _place(self, pid: str) -> None:
-        """Finds this program's position on every axis of the grid; the last axis runs fastest, unless rows are grouped."""
-        counts = [axis.programs for axis in self.function.grid]
+    def _place(self, pid: str, counts: list[Extent]) -> None:
+        """Finds this program's position on every axis of a grid; the last axis runs fastest, unless rows are grouped."""
         rest = self.source.load(pid, "pid")
         if self.options.last_first:
             rest = self.source.bind(f"{self._count(prod(counts, start=Const(1)))} - 1 - {rest}", "pid")
@@ -231,7 +246,7 @@ class Lowering:
             case ops.Reshape():
                 self._reshape(op)
             case ops.Transpose(x=a, permutation=permutation, result=result):
-                bind(result, f"tl.permute({x.typed(a)}, {tuple_text(list(permutation))})")
+                bind(result, f"tl.permute({x.typed(a)}, {tuple_text(permutation)})")
             case ops.Reduce():
                 self._reduce(op)
             case ops.Scan(op=operator, x=a, axis=axis, result=result):
@@ -252,8 +267,8 @@ class Lowering:
                 self._store(op)
             case ops.Update(op=operator):
                 self._check_update(op)
-                value = f"{x.typed(op.value)}{self._storage(op.array)}"
-                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], value))
+                change = f"{x.typed(op.value)}{self._storage(op.array)}"
+                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], change))
             case ops.Guard(condition=condition, message=message):
                 self._guard(condition, message)
             case ops.Require():

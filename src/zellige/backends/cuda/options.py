@@ -22,6 +22,9 @@ class Options:
     """Of a persistent grid: fuse the loop over tiles with the loops in it, so that the epilogue of one tile overlaps the next."""
     warp_specialize: bool = False
     """Give loads and matrix products different warps, in loops that allow it."""
+    consumers: int = 0
+    """Of products on sm_90: programs that share a block, each a group of four warps, beside one warp that copies their operands,
+    which must be in ``descriptors``; the grid is persistent (``warp_groups.py``). 0: not divided so."""
     descriptors: frozenset[str] = frozenset()
     """Arrays to access by bulk tensor copy (TMA) wherever an access is a box of them."""
     streamed: frozenset[str] = frozenset()
@@ -54,7 +57,7 @@ class Options:
     def from_json(cls, data: Mapping[str, Any]) -> Options:
         """Options written by ``as_json``. TypeError on an unknown name."""
         sets = {f.name for f in fields(cls) if str(f.type).startswith("frozenset")}
-        made = {name: frozenset(value) if name in sets else value for name, value in data.items()}
+        made: dict[str, Any] = {name: frozenset(value) if name in sets else value for name, value in data.items()}
         if "layouts" in made:
             made["layouts"] = {name: tuple(strides) for name, strides in made["layouts"].items()}
         return cls(**made)

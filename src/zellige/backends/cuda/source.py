@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _RESERVED = frozenset(keyword.kwlist) | {
     "tl", "triton", "libdevice", "gdc_wait", "gdc_launch_dependents", "float", "tuple", "_product", "_greater", "_lesser", "_prefetch",
+    "gluon", "mbarrier", "tma", "warpgroup_mma", "warpgroup_mma_init", "warpgroup_mma_wait", "ready", "empty", "MEMBER",
 }  # fmt: skip
 """Names that generated source uses for other things."""
 
@@ -34,7 +35,9 @@ class Nest:
 class Source:
     """The statements of one function, written top to bottom into the innermost open nest."""
 
-    def __init__(self, taken: tuple[str, ...]) -> None:
+    def __init__(self, taken: tuple[str, ...], *, shares: bool = True) -> None:
+        """``shares``: whether equal pure expressions get one name."""
+        self._shares = shares
         self._names = set(_RESERVED) | set(taken)
         self._root: list[Line | Nest] = []
         self._open: list[list[Line | Nest]] = [self._root]
@@ -59,7 +62,8 @@ class Source:
                 return scope[text]
         made = self.name(hint)
         self._open[-1].append(Line(f"{made} = {text}", made))
-        self._shared[-1][text] = made
+        if self._shares:
+            self._shared[-1][text] = made
         return made
 
     def load(self, text: str, hint: str) -> str:

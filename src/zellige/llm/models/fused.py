@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from zellige.ir.dtypes import bf16, f16, f32, i32
 from zellige.kernels import fp8
@@ -270,4 +270,5 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
     expert = products.buffer("expert", choice, i32)
     weight = products.buffer("share", choice, f32)
     route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
-    products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)
+    experts = cast("tuple[Tensor, Tensor, Tensor]", (layer.gate, layer.up, layer.down))  # bf16 whatever the dtype
+    products.experts(h, layer.ffn_norm, experts, expert, weight)

@@ -119,7 +119,8 @@ def _parts(name: str) -> list[str]:
 def _e4m3() -> np.dtype[Any]:
     import ml_dtypes
 
-    return np.dtype(ml_dtypes.float8_e4m3fn)
+    made: np.dtype[Any] = np.dtype(ml_dtypes.float8_e4m3fn)
+    return made
 
 
 def _plain() -> dict[str, np.dtype[Any]]:
@@ -129,13 +130,15 @@ def _plain() -> dict[str, np.dtype[Any]]:
 
 
 def _as_f32(weight: Any) -> NDArray[np.float32]:
-    return weight.data.view(_plain()[weight.kind]).reshape(weight.shape).astype(np.float32)
+    values: NDArray[Any] = weight.data.view(_plain()[weight.kind])
+    return values.reshape(weight.shape).astype(np.float32)
 
 
 def _as_bf16(weight: Any) -> NDArray[Any]:
     plain = _plain()
     if weight.kind in plain:
-        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(plain["BF16"], copy=False)
+        values: NDArray[Any] = weight.data.view(plain[weight.kind])
+        return values.reshape(weight.shape).astype(plain["BF16"], copy=False)
     import gguf
 
     return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(plain["BF16"])

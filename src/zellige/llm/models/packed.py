@@ -114,7 +114,7 @@ class Workspace:
     ffn: Tensor  # f32 [T, F]
     parts: tuple[
         Tensor, ...
-    ]  # f32 [T, HK, W, G, HD] and twice [T, HK, W, G], where each token is a sequence of its own
+    ]  # where each token is a sequence of its own: f32 [T, HK, W, G, HD] and twice [T, HK, W, G]
 
     @classmethod
     def of(cls, config: ModelConfig, tokens: int, *, sequences: bool) -> Workspace:
@@ -126,7 +126,8 @@ class Workspace:
         attended = _cleared(tokens, c.kv_heads, groups, c.head_dim)
         split = (tokens, c.kv_heads, DECODE_WAYS, groups)
         parts = (_cleared(*split, c.head_dim), _cleared(*split), _cleared(*split)) if sequences else ()
-        return cls(*(_cleared(tokens, width) for width in widths), attended, _cleared(tokens, c.ffn_width), parts)
+        hidden, normed, q, k, v = (_cleared(tokens, width) for width in widths)
+        return cls(hidden, normed, q, k, v, attended, _cleared(tokens, c.ffn_width), parts)
 
 
 def _cleared(*shape: int) -> Tensor:
