@@ -25,6 +25,7 @@ from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weight
 from zellige.llm.models.invariant import MOST_WITH_PARTS, SCHEDULES, TILE, InvariantProducts
 from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, random_weight
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products, Scaled
+from zellige.llm.page_copier import PageCopier
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.finite import check_weights
@@ -122,6 +123,9 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
+        # a GPU reads the weights once a pass: a few rows fewer do not make it shorter
+        self.least_tail = page_size if hasattr(executor, "schedules") else 1
+        self._copier = PageCopier(executor, [*self._cache.keys, *self._cache.values])
         self._invariant, self._step = invariant, step
         parts = invariant and any(isinstance(layer.down, Scaled) for layer in self.weights.layers)
         self._most_rows = (
@@ -233,6 +237,7 @@ class FusedRunner:
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         """Gives one forward pass to the device; what is given back waits for its results (but score mode waits at once)."""
+        self._copier.copy(batch.copies)
         row_logprobs = row_argmax = None
         scored: set[int] = set()
         if batch.targets is not None:
