@@ -7,7 +7,13 @@ from math import prod
 import torch
 from measure import Call, Variant, header, microseconds, save, variants
 
-_TORCH = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32, "i32": torch.int32, "f8e4m3": torch.float8_e4m3fn}
+_TORCH = {
+    "bf16": torch.bfloat16,
+    "f16": torch.float16,
+    "f32": torch.float32,
+    "i32": torch.int32,
+    "f8e4m3": torch.float8_e4m3fn,
+}
 _BYTES = {"bf16": 2, "f16": 2, "f32": 4, "i32": 4, "f8e4m3": 1}
 WEIGHTS = ("w", "gate", "up", "down")
 POSITION, EXPERTS = 512, 128

@@ -101,7 +101,9 @@ def turned(x: Array) -> Array:
 
 @pytest.mark.parametrize("by", ["rows", "blocks"])
 @pytest.mark.parametrize(("tokens", "n", "d"), [(8, 256, 384), (33, 192, 192), (5, 64, 64)])
-def test_products_in_f16_with_activations_in_the_order_of_the_matrix_units(tokens: int, n: int, d: int, by: str) -> None:
+def test_products_in_f16_with_activations_in_the_order_of_the_matrix_units(
+    tokens: int, n: int, d: int, by: str
+) -> None:
     rng = np.random.default_rng(4)
     x = rng.standard_normal((tokens, d)).astype(np.float16)
     (q, scale, w), (up, up_scale, v) = (matrix(rng, n, d, by) for _ in range(2))
@@ -128,7 +130,9 @@ def test_norms_in_f16_end_in_that_order_and_at_its_largest_number() -> None:
     close(x.reshape(3, 192), turned(want))
     assert np.abs(x.numpy()).max() == 65504
     after = tensor(h.reshape(3, 3, 64), f32)
-    fp8.sum_parts_norm_turned(tensor(parts.reshape(2, 3, 3, 64), f32), tensor(g.reshape(3, 64), bf16), EPS, h=after, x=x)
+    fp8.sum_parts_norm_turned(
+        tensor(parts.reshape(2, 3, 3, 64), f32), tensor(g.reshape(3, 64), bf16), EPS, h=after, x=x
+    )
     close(after.reshape(3, 192), h + parts.sum(0))
     close(x.reshape(3, 192), turned(np.clip(normed(h + parts.sum(0), g), -65504, 65504)))
 

@@ -112,6 +112,7 @@ CODES: dict[str, str] = {
     "ZL0906": "a running sum that might not fit in 64 bits",
     "ZL0907": "an update that GPUs do not have",
     "ZL0908": "a launch that cannot be part of one kernel",
+    "ZL0909": "a kernel that warp groups cannot share",
 }
 """What each code says, in a line."""
 

@@ -162,7 +162,7 @@ def unary_value(ctx: Context, op: UnaryOp, x: Reg, dtype: DType) -> Reg:
                 return e.op("fdiv", _same(ctx, float_literal(1.0, x.type), x), e.intrinsic("sqrt", x))
             case UnaryOp.FLOOR | UnaryOp.CEIL | UnaryOp.ROUND:
                 return e.intrinsic(_ROUNDING[op], x)
-        return elementary(e, op, x, fused=ctx.target.fma)
+        return elementary(e, op, x, fused=ctx.target.fma, wide=ctx.target.vector_bits == 512)
     zero = _same(ctx, Reg("0", x.type), x)
     match op:
         case UnaryOp.NEG:
