@@ -609,6 +609,33 @@ def test_an_input_that_the_consumer_overwrites_is_not_read_again_later():
     assert caught.value.code in ("ZL0532", "ZL0533")
 
 
+@zl.kernel
+def trusted(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    with zl.unsafe("a test"):
+        y[m, n] = x[m, n]
+
+
+@pytest.mark.parametrize(("first", "second"), [(trusted, plus), (exponentials, trusted)])
+def test_where_nothing_is_proved_nothing_is_fused(first, second):
+    error = refused("ZL0532", lambda: zl.fuse(first, second, {"y": "x"}))
+    assert "zl.unsafe" in error.message
+
+
+@zl.kernel
+def picked(x: zl.In[f32, M, N], at: zl.In[i32, N], *, y: zl.Out[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    y[m, n] = x[m, zl.guard(at[n], below=N)]
+
+
+def test_a_guard_is_met_by_the_producers_own_programs_only():
+    refused("ZL0533", lambda: zl.fuse(picked, row_sum, {"y": "x"}))
+    fused = zl.fuse(picked, negated, {"y": "a"})  # the same programs
+    (x,) = arrays((2, 3))
+    np.testing.assert_array_equal(fused(x, np.array([2, 0, 1], np.int32)).numpy(), -x[:, [2, 0, 1]])
+    refused("ZL0522", lambda: fused(x, np.array([2, 0, 3], np.int32)))
+
+
 def test_statics_without_a_value_cannot_be_tried():
     @zl.kernel
     def bare(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], BZ: zl.Static):

@@ -68,6 +68,12 @@ class _Pair:
 
     @classmethod
     def of(cls, first: Function, second: Function, shared: frozenset[str], keep: frozenset[str]) -> _Pair:
+        for function in (first, second):
+            if function.unsafe:
+                raise FusionError(
+                    "ZL0532", f"'{function.name}' has a zl.unsafe block, where nothing is proved: not that one program sees what it "
+                    "would have seen, either", span=function.unsafe[0].span, help="run the two one after the other",
+                )  # fmt: skip
         roles = {a.name: a.role for a in first.arrays}
         for array in second.arrays:
             if array.name in shared:
@@ -333,6 +339,12 @@ def _check_repeatable(pair: _Pair) -> None:
                 "ZL0533", f"'{pair.first.name}' would run once for each program of '{pair.second.name}' that needs it",
                 span=pair.first.span, facts={"but": problem}, help="give both kernels the same grid",
             )  # fmt: skip
+    guard = next((op for op in walk(pair.first.body) if isinstance(op, ops.Guard)), None)
+    if guard is not None:
+        raise FusionError(
+            "ZL0533", f"'{pair.first.name}' has a zl.guard, which each of its own programs meets once", span=guard.span,
+            help="give both kernels the same grid",
+        )  # fmt: skip
     if not pair.fed:
         raise FusionError(
             "ZL0533", f"'{pair.second.name}' reads nothing that '{pair.first.name}' writes, and their grids differ",
@@ -478,7 +490,7 @@ def _assembled(pair: _Pair, body: Block, grid: Function | None = None) -> Functi
     first, second = pair.first, pair.second
     return Function(
         second.name, tuple(arrays), (*first.scalars, *second.scalars), (grid or second).grid, body, second.span,
-        group=(grid or second).group, index_bits=min(first.index_bits, second.index_bits), unsafe=(*first.unsafe, *second.unsafe),
+        group=(grid or second).group, index_bits=min(first.index_bits, second.index_bits),
         source="\n".join(part for part in (first.source, second.source) if part),
     )  # fmt: skip
 
