@@ -50,6 +50,13 @@ def accumulate(x: zl.In[f32, M, N], *, h: zl.Mut[f32, M, N], BC: zl.Static = 8):
 
 
 @zl.kernel
+def limited(gate: zl.In[f32, M, N], up: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], BN: zl.Static = 16):
+    """No elementary function: the CPU's may differ by an ulp between widths of vectors."""
+    m, n = zl.grid(M, N.tiles(BN))
+    y[m, n] = zl.maximum(gate[m, n], 0.5) * up[m, n]
+
+
+@zl.kernel
 def exponentials(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N], BN: zl.Static = 16):
     m, n = zl.grid(M, N.tiles(BN))
     y[m, n] = zl.exp(x[m, n])
@@ -125,9 +132,9 @@ def test_an_elementwise_consumer_with_other_tiles_goes_onto_the_producers(backen
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("consumer", [linear_vector, linear_matrix, products])
 def test_an_elementwise_producer_is_computed_where_it_is_loaded_also_in_a_loop(backend, consumer):
-    fused = zl.fuse(silu_mul, consumer, {"y": "x"})
+    fused = zl.fuse(limited, consumer, {"y": "x"})
     gate, up, w = arrays((5, 64), (5, 64), (19, 64))
-    compare(fused, lambda g, u, w: consumer(silu_mul(g, u), w), (gate, up, w), backend)
+    compare(fused, lambda g, u, w: consumer(limited(g, u), w), (gate, up, w), backend)
     assert {a.name for a in lowered(fused).arrays} == {"gate", "up", "w", "y"}
 
 
