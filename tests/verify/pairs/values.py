@@ -227,7 +227,7 @@ def k(x: zl.In[f32, 8], *, y: zl.Out[f32, 1, 8], z: zl.Out[f32, 8], v: zl.Out[f3
     # truth
     "truth that a loop carries": (
         "ZL0201",
-        """
+        r"""
 def k(x: zl.In[f32, M], n: zl.In[i32, 4], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     good = t >= 0
@@ -240,7 +240,7 @@ def k(x: zl.In[f32, M], n: zl.In[i32, 4], *, y: zl.Out[f32, M]):
     ),
     "truth of truths": (
         "ZL0201",
-        """
+        r"""
 def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     below, above = n[t] < M, n[t] >= 0
@@ -252,7 +252,7 @@ def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]
     ),
     "truth of what is chosen": (
         "ZL0201",
-        """
+        r"""
 def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     inside = (n[t] < M) & (n[t] >= 0)
@@ -349,7 +349,7 @@ def k(x: zl.In[f32, M], n: zl.In[i32, M], f: zl.In[zl.bool_, M], *, y: zl.Out[f3
     ),
     "truths that a bounded loop carries": (
         "ZL0201",
-        """
+        r"""
 def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     good, bad = n[t] >= 0, n[t] < 0
@@ -365,7 +365,7 @@ def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
     ),
     "what was not chosen": (
         "ZL0201",
-        """
+        r"""
 def k(x: zl.In[f32, M], n: zl.In[i32, M], c: zl.In[f32, M], *, y: zl.Out[f32, M]):
     t = zl.grid(M)
     outside = (n[t] < 0) | (n[t] >= M)
