@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, contracts, facts, loops, values
+from tests.verify.pairs import arithmetic, contracts, facts, loops, relations, values
 
-PAIRS: dict[str, tuple[str, str]] = arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | values.PAIRS
+PAIRS: dict[str, tuple[str, str]] = (
+    arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | relations.PAIRS | values.PAIRS
+)

@@ -1,0 +1,71 @@
+"""Outputs that keep a relation by construction: offsets made of lengths, the order of a sort."""
+
+from __future__ import annotations
+
+PAIRS: dict[str, tuple[str, str]] = {
+    "offsets end at their own total": (
+        "ZL0406",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, N, K], *, o: zl.Out[zl.Offsets[N], M + 1]):
+    zl.requires(M > 0)
+    zl.grid(1)
+    o[:] = zl.offsets(n[:], total=⟨N|K⟩)
+""",
+    ),
+    "offsets end at their own number": (
+        "ZL0406",
+        """
+def k(n: zl.In[i32, M], *, o: zl.Out[zl.Offsets[8], M + 1]):
+    zl.requires(M > 0)
+    zl.grid(1)
+    o[:] = zl.offsets(n[:], total=⟨8|7⟩)
+""",
+    ),
+    "offsets are stored in their order": (
+        "ZL0406",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, N], *, o: zl.Out[zl.Offsets[N], M + 1]):
+    zl.requires(M > 0)
+    zl.grid(1)
+    i = zl.arange(M + 1)
+    o[⟨i|M - i⟩] = zl.offsets(n[:], total=N)
+""",
+    ),
+    "an order of as many as there are": (
+        "ZL0406",
+        """
+def k(x: zl.In[f32, M], w: zl.In[f32, N, 0], *, y: zl.Out[zl.Permutation[⟨M|N|M + 1⟩], M]):
+    zl.grid(1)
+    values, places = zl.sort(x[:])
+    y[:] = places
+""",
+    ),
+    "the order, not what is sorted": (
+        "ZL0406",
+        """
+def k(x: zl.In[zl.Index[M], M], *, y: zl.Out[zl.Permutation[M], M]):
+    zl.grid(1)
+    values, places = zl.sort(x[:])
+    y[:] = ⟨places|values|places * 0|x[:]⟩
+""",
+    ),
+    "an order is distinct": (
+        "ZL0406",
+        """
+def k(x: zl.In[zl.Index[M], M], *, y: zl.Out[zl.Index[M, zl.distinct], M]):
+    zl.grid(1)
+    values, places = zl.sort(x[:])
+    y[:] = ⟨places|values⟩
+""",
+    ),
+    "an order is no offsets": (
+        "ZL0406",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Out[zl.⟨Permutation|Offsets⟩[M], M]):
+    zl.requires(M > 1)
+    zl.grid(1)
+    values, places = zl.sort(x[:])
+    y[:] = places
+""",
+    ),
+}
