@@ -155,7 +155,8 @@ def _shared(by: str) -> Iterator[Case]:
 
 
 def _experts() -> Iterator[Case]:
-    from zellige.kernels import gpu_moe, moe
+    from zellige.ir.dtypes import f32
+    from zellige.kernels import decode, fp8_experts, gpu_moe, moe
 
     sizes = dict(E=128, C=8)
     for tokens in (1, 8):
@@ -190,10 +191,74 @@ def _experts() -> Iterator[Case]:
                     "experts_step", f"T{tokens} down", f"{bn}-{bk}-w{warps}{suffix}", moe.expert_residual,
                     dict(BN=bn, BK=bk), dict(T=tokens, N=2048, F=768, **sizes), options,
                 )  # fmt: skip
-        for warps in (1, 2, 4):
+        for bn, bk, warps in (
+            (4, 512, 2),
+            (4, 1024, 4),
+            (2, 1024, 4),
+            (8, 512, 4),
+            (2, 2048, 4),
+            (4, 512, 4),
+            (4, 2048, 8),
+        ):
+            weights = frozenset(("gate", "up"))
+            options = Options(
+                num_warps=warps, pdl=True, constant=weights | {"gate_scale", "up_scale", "g"}, streamed=weights
+            )
+            yield Case(
+                "experts_step", f"T{tokens} fp8 up", f"{bn}-{bk}-w{warps}", fp8_experts.expert_norm_swiglu_fp8,
+                dict(BN=bn, BK=bk), dict(T=tokens, F=768, D=2048, **sizes), options,
+            )  # fmt: skip
+        for bn, bk, warps in (
+            (2, 256, 4),
+            (4, 256, 4),
+            (2, 256, 2),
+            (4, 128, 2),
+            (4, 256, 8),
+            (4, 128, 4),
+            (1, 256, 2),
+        ):
+            options = Options(
+                num_warps=warps, pdl=True, constant=frozenset(("down", "scale")), streamed=frozenset(("down",))
+            )
+            yield Case(
+                "experts_step", f"T{tokens} fp8 down", f"{bn}-{bk}-w{warps}", fp8_experts.expert_residual_fp8,
+                dict(BN=bn, BK=bk), dict(T=tokens, N=2048, F=768, **sizes), options,
+            )  # fmt: skip
+        for bn, bk, warps in (
+            (1, 2048, 4),
+            (1, 2048, 8),
+            (1, 1024, 4),
+            (2, 1024, 4),
+            (2, 2048, 8),
+            (4, 512, 4),
+            (4, 1024, 8),
+        ):
+            options = Options(num_warps=warps, pdl=True, constant=frozenset(("w", "g")), streamed=frozenset(("w",)))
+            if tokens == 1:
+                yield Case(
+                    "experts_step", "T1 router", f"{bn}-{bk}-w{warps}", decode.norm_linear,
+                    dict(BN=bn, BK=bk), dict(T=1, N=128, D=2048), options, {"Y": f32},
+                )  # fmt: skip
+        for warps in (1, 2, 4, 8):
             yield Case(
                 "experts_step", f"T{tokens} route", f"w{warps}", moe.route, {}, dict(T=tokens, **sizes), Options(num_warps=warps, pdl=True)
             )  # fmt: skip
+    for bm, bn, bk, warps, stages in (
+        (16, 64, 128, 4, 3),
+        (16, 32, 128, 4, 4),
+        (16, 64, 256, 4, 3),
+        (16, 128, 128, 4, 3),
+    ):
+        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("gate", "up")))
+        yield Case(
+            "experts_step", "T64 fp8 many up", f"{bm}-{bn}-{bk}-w{warps}-s{stages}", fp8_experts.expert_swiglu_fp8,
+            dict(BM=bm, BN=bn, BK=bk), dict(T=64, F=768, K=2048, **sizes), options,
+        )  # fmt: skip
+        options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("w",)))
+        yield Case(
+            "experts_step", "T64 fp8 many down", f"{bm}-{bn}-{bk}-w{warps}-s{stages}", fp8_experts.expert_down_fp8,
+            dict(BM=bm, BN=bn, BK=bk), dict(PAIRS=512, N=2048, K=768, E=128), options,
+        )  # fmt: skip
     for tokens in (64, 512, 4096):
         pairs = 8 * tokens
         for warps in (4, 8):

@@ -112,7 +112,7 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
     def t(x: zl.Tensor | Scaled, part: int | None = None) -> torch.Tensor:
         """In float32, of a stack only one part; read where it is."""
         if isinstance(x, Scaled):
-            return t(x.values) * t(x.scale)
+            return t(x.values, part) * t(x.scale, part)
         integer, kind = {
             "bf16": ("<i2", torch.bfloat16), "f32": ("<i4", torch.float32), "f8e4m3": ("|u1", torch.float8_e4m3fn)
         }[x.dtype.name]  # fmt: skip

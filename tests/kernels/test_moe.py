@@ -10,6 +10,12 @@ import pytest
 import zellige as zl
 from zellige import bf16, f32, i32
 from zellige.ir.types import ContractKind
+from zellige.kernels.fp8_experts import (
+    expert_down_fp8,
+    expert_norm_swiglu_fp8,
+    expert_residual_fp8,
+    expert_swiglu_fp8,
+)
 from zellige.kernels.gpu_moe import (
     BLOCK,
     begin_segments,
@@ -20,7 +26,9 @@ from zellige.kernels.gpu_moe import (
     place_pairs,
 )
 from zellige.kernels.moe import expert_norm_swiglu, expert_residual, route
+from zellige.llm.models.loading import quantised
 from zellige.runtime.contracts import Fact
+from zellige.runtime.execution import executor_named
 from zellige.runtime.tensor import empty, tensor
 
 EPS = 1e-6
@@ -82,14 +90,25 @@ def test_more_choices_than_experts_are_refused() -> None:
         chosen(np.zeros((1, 3), np.float32), 4)
 
 
+def in_fp8(w: np.ndarray[Any, Any]) -> tuple[tuple[zl.Tensor, ...], np.ndarray[Any, Any]]:
+    """Values and scales of a stack of matrices, and the f32 weights that they stand for."""
+    made = quantised(executor_named("cpu"), tensor(w, bf16))
+    return (made.values, made.scale), made.values.numpy().astype(np.float32) * made.scale.numpy()
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp8"])
 @pytest.mark.parametrize("form", ["few", "sorted"])
 @pytest.mark.parametrize(("tokens", "experts", "choices"), [(1, 1, 1), (3, 6, 2), (20, 5, 3)])
-def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choices: int, form: str) -> None:
+def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choices: int, form: str, kind: str) -> None:
     rng = np.random.default_rng(1)
     width, ffn = 40, 24
     h, g = rounded(rng, tokens, width), 1 + 0.125 * np.sign(rounded(rng, width))
     gate, up = (rounded(rng, experts, ffn, width) / 8 for _ in range(2))
     down = rounded(rng, experts, width, ffn) / 4
+    weights: list[tuple[zl.Tensor, ...]] = [(tensor(w, bf16),) for w in (gate, up, down)]
+    if kind == "fp8":
+        (weights[0], gate), (weights[1], up), (weights[2], down) = map(in_fp8, (gate, up, down))
+    fp8 = kind == "fp8"
     expert, weight = chosen(rng.standard_normal((tokens, experts)).astype(np.float32), choices)
 
     x = h / np.sqrt((h * h).mean(1, keepdims=True) + EPS) * g
@@ -98,18 +117,20 @@ def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choice
     middle = a / (1 + np.exp(-a)) * b
     want = h + np.einsum("tc,tcf,tcnf->tn", weight.numpy(), middle, down[ids])
 
-    weights = [tensor(w, bf16) for w in (gate, up, down)]
     out = tensor(h, f32)
     if form == "few":
         y = empty((tokens, choices, ffn), bf16)
-        expert_norm_swiglu(out, tensor(g, bf16), weights[0], weights[1], expert, EPS, y=y)
-        expert_residual(y, weights[2], expert, weight, h=out)
+        (expert_norm_swiglu_fp8 if fp8 else expert_norm_swiglu)(
+            out, tensor(g, bf16), *weights[0], *weights[1], expert, EPS, y=y
+        )
+        (expert_residual_fp8 if fp8 else expert_residual)(y, *weights[2], expert, weight, h=out)
     else:
         pairs = tokens * choices
         order, place, start = sorted_pairs(expert.reshape(pairs), experts)
         y, z = empty((pairs, ffn), bf16), empty((pairs, width), f32)
-        expert_swiglu(tensor(x.astype(np.float32), bf16), weights[0], weights[1], order, start, y=y, C=choices)
-        expert_down(y, weights[2], start, y=z)
+        x = tensor(x.astype(np.float32), bf16)
+        (expert_swiglu_fp8 if fp8 else expert_swiglu)(x, *weights[0], *weights[1], order, start, y=y, C=choices)
+        (expert_down_fp8 if fp8 else expert_down)(y, *weights[2], start, y=z)
         combine_add(z, place.reshape(tokens, choices), weight, h=out)
     np.testing.assert_allclose(out.numpy(), want, rtol=0.02, atol=0.03)
 

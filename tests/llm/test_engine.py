@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ledger_runner import LedgerRunner
+from ledger_runner import LedgerRunner, continuation
 from numpy_llama import NumpyLlama
 
 from zellige.llm.engine import Engine
@@ -144,6 +144,21 @@ def test_a_stop_string_ends_the_text_before_it_even_across_tokens(tiny: ModelFil
     cut = run(Engine(NumpyLlama(tiny), tokenizer), [GenerateRequest((9, 8, 7), params)])[0]
     assert "".join(event.text for event in cut) == text[: text.index(stop)]
     assert cut[-1].reason == "stop" and len(tokens(cut)) < 30
+
+
+@pytest.mark.parametrize(("least_tail", "cached"), [(1, 6), (2, 6), (3, 4)])
+def test_a_page_that_agrees_in_part_is_copied_where_that_is_worth_it(least_tail: int, cached: int) -> None:
+    runner = LedgerRunner(num_pages=16, page_size=4, least_tail=least_tail)
+    engine = Engine(runner)
+    one, other = (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4, 5, 6, 9, 9)
+    for prompt, found in ((one, 0), (other, cached), (one, 8)):
+        engine.submit(GenerateRequest(prompt, SamplingParams(max_tokens=5)))
+        events = []
+        while engine.busy:
+            events += engine.step()
+        assert tokens(events) == continuation(list(prompt), 5, runner.vocab_size)
+        assert events[-1].cached_tokens == found
+    assert sum(len(batch.copies) for batch in runner.batches) == (cached == 6)
 
 
 def test_a_failing_step_fails_its_requests_and_no_other() -> None:

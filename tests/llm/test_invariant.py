@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from zellige.diagnostics import ZelligeError
-from zellige.kernels.batch import linear_parts, sum_parts_norm
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
+from zellige.kernels.batch import linear_parts, sum_parts_norm
 from zellige.kernels.invariant import (
     fold_tiles,
     linear_stretches_add,
@@ -34,15 +34,21 @@ KINDS: list[dict[str, Any]] = [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 2}
 Answers = list[list[tuple[int, float | None]]]
 
 
-def runner_of(pages: int = 64, *, invariant: bool = True) -> FusedRunner:
+def runner_of(pages: int = 64, *, invariant: bool = True, dtype: Literal["bf16", "fp8"] = "bf16") -> FusedRunner:
     return FusedRunner(
-        None, CONFIG, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"), invariant=invariant
-    )
+        None, CONFIG, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"), invariant=invariant,
+        dtype=dtype,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["bf16", "fp8"])
+def dtype(request: pytest.FixtureRequest) -> Literal["bf16", "fp8"]:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def runner() -> FusedRunner:
-    return runner_of()
+def runner(dtype: Literal["bf16", "fp8"]) -> FusedRunner:
+    return runner_of(dtype=dtype)
 
 
 def requests() -> list[GenerateRequest]:
@@ -86,9 +92,15 @@ def alone(runner: FusedRunner) -> Answers:
     ],
 )
 def test_neighbours_chunks_prefixes_and_preemption_do_not_show(
-    runner: FusedRunner, alone: Answers, sequences: int, budget: int, pages: int, cache: bool
+    runner: FusedRunner,
+    alone: Answers,
+    dtype: Literal["bf16", "fp8"],
+    sequences: int,
+    budget: int,
+    pages: int,
+    cache: bool,
 ) -> None:
-    used = runner if pages == runner.num_pages else runner_of(pages)
+    used = runner if pages == runner.num_pages else runner_of(pages, dtype=dtype)
     engine = Engine(used, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
     assert answers(engine, requests()) == alone
     assert (engine.stats.preemptions > 0) == (pages < 30)
@@ -106,9 +118,9 @@ def test_scores_are_those_of_generating(runner: FusedRunner, alone: Answers) -> 
     np.testing.assert_allclose(scores[0].logprobs[-8:], [chance for _, chance in answer], atol=1e-5)
 
 
-def test_the_other_mode_does_show_them(alone: Answers) -> None:
+def test_the_other_mode_does_show_them(dtype: Literal["bf16", "fp8"]) -> None:
     """The tests above can fail: without the mode, some bits differ."""
-    runner = runner_of(invariant=False)
+    runner = runner_of(invariant=False, dtype=dtype)
     each = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
     assert answers(Engine(runner, max_sequences=8), requests()) != each
 

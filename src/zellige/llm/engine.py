@@ -93,7 +93,13 @@ class Engine:
         self._tokenizer = tokenizer
         self._pool = PagePool(runner.num_pages, runner.page_size)
         self._cache = PrefixCache(self._pool) if prefix_cache else None
-        self._scheduler = Scheduler(self._pool, self._cache, max_sequences=max_sequences, max_tokens=max_step_tokens)
+        self._scheduler = Scheduler(
+            self._pool,
+            self._cache,
+            max_sequences=max_sequences,
+            max_tokens=max_step_tokens,
+            least_tail=runner.least_tail,
+        )
         self._builder = StepBuilder(runner.page_size, self._pool.pages_for(runner.max_context))
         self._flight: _Flight | None = None
         self._limit = min(runner.max_context, runner.num_pages * runner.page_size)

@@ -58,6 +58,7 @@ class StepBuilder:
                 for b, item in enumerate(work)
                 if item.completes and not item.sequence.drawn_in_lane and item.sequence.alters
             },
+            copies=tuple([item.copy for item in work if item.copy is not None]),
             targets=_targets(work, computed, total) if any(sequence.scores for sequence in sequences) else None,
         )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.ir.dtypes import DType, bf16, f32
-from zellige.kernels.batch import linear_few, linear_parts, sum_parts_norm, swiglu_rows
+from zellige.ir.dtypes import DType, f32
+from zellige.kernels.batch import linear_few
 from zellige.kernels.invariant import (
     fold_tiles,
     linear_stretches_add,
@@ -18,7 +18,7 @@ from zellige.kernels.invariant import (
     paged_decode_tiles,
     paged_prefill_folded,
 )
-from zellige.llm.models.products import Matrix, Pages, Products, split
+from zellige.llm.models.products import Matrix, Pages, Products, Scaled, split
 from zellige.runtime.tensor import Tensor
 
 SCHEDULES = "batch-invariant"
@@ -28,12 +28,19 @@ TILE = 16
 TILE_OF_CONTEXT = 64
 """Positions that attention takes together."""
 FEW = 64
-"""Tokens up to which stretches of a narrow product are programs of their own."""
+"""Tokens up to which stretches of a narrow product are programs of their own; with fp8 weights they always are."""
+MOST_WITH_PARTS = 2048
+"""Tokens of a pass with fp8 weights: the stretches of all of them are held at once, in f32."""
 
 
 @dataclass(slots=True)
 class InvariantProducts(Products):
     """``Products`` with one order of sums for all numbers of tokens."""
+
+    @property
+    def alone(self) -> bool:
+        """Never."""
+        return False
 
     @property
     def by_head(self) -> bool:
@@ -68,25 +75,17 @@ class InvariantProducts(Products):
 
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
+        if isinstance(w, Scaled):
+            return Products.normed(self, h, g, w, dtype)
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
         linear_few(self.norm(h, g, w), w, y=y)
         return y
 
-    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix, down: Matrix) -> Tensor:
-        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
-        y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
-        swiglu_rows(self.norm(h, g, gate), gate, up, y=y)
-        return y
-
     def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
-        """h += x·wᵀ, in stretches that the shape of the weights decides."""
+        """h += factor · x·wᵀ, in stretches that the shape of the weights decides."""
         parts, depth = split(TILE, *w.shape)
-        if parts == 1 or self.rows > FEW:
-            self._ready = None
+        self._ready = None
+        if isinstance(w, Scaled) or (parts > 1 and self.rows <= FEW):
+            self.add_parts(x, w, h, then, factor, (parts, depth))
+        else:
             linear_stretches_add(x, w, h=h, DEPTH=depth)
-            return
-        part = self.buffer("part", (parts, *h.shape), f32)
-        linear_parts(x, w, part=part, DEPTH=depth)
-        normed = self.buffer("normed", h.shape, bf16)
-        sum_parts_norm(part, then, self.eps, h=h, x=normed)
-        self._ready = then, bf16

@@ -25,6 +25,12 @@ from zellige.kernels.batch import (
     swiglu_rows,
 )
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
+from zellige.kernels.fp8_experts import (
+    expert_down_fp8,
+    expert_norm_swiglu_fp8,
+    expert_residual_fp8,
+    expert_swiglu_fp8,
+)
 from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_partial
 from zellige.kernels.gpu_moe import (
     BLOCK,
@@ -55,7 +61,9 @@ MULTIPROCESSORS = 132
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A matrix in fp8: ``values`` f8e4m3 [N, K] times ``scale``, f32 [N, 1] by rows or [⌈N / 128⌉, ⌈K / 128⌉] by blocks."""
+    """A matrix in fp8: ``values`` f8e4m3 [N, K] times ``scale``, f32 [N, 1] by rows or [⌈N / 128⌉, ⌈K / 128⌉] by blocks.
+
+    Of experts, [E, N, K] by rows, with scales [E, N, 1]."""
 
     values: Tensor
     scale: Tensor
@@ -100,6 +108,28 @@ _FP8 = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _ExpertKernels:
+    """Kernels of a mixture of experts; the first two are for few tokens."""
+
+    norm_swiglu: Kernel
+    residual: Kernel
+    swiglu: Kernel
+    down: Kernel
+
+
+_EXPERTS = {
+    False: _ExpertKernels(expert_norm_swiglu, expert_residual, expert_swiglu, expert_down),
+    True: _ExpertKernels(expert_norm_swiglu_fp8, expert_residual_fp8, expert_swiglu_fp8, expert_down_fp8),
+}
+"""By whether the weights are fp8."""
+
+
+def _arrays(w: Matrix) -> tuple[Tensor, ...]:
+    """What a kernel takes of a matrix."""
+    return (w.values, w.scale) if isinstance(w, Scaled) else (w,)
+
+
 class Memory(Protocol):
     """Where tensors are made."""
 
@@ -118,6 +148,11 @@ class Products:
     buffers: dict[str, Tensor] = field(default_factory=dict)
     _ready: tuple[Tensor, DType] | None = None
     """The weight and the type of the norm that is in its buffer already."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether each token streams the weights by itself."""
+        return self.rows <= FEW
 
     @property
     def by_head(self) -> bool:
@@ -156,11 +191,11 @@ class Products:
 
     def operand(self, w: Matrix) -> DType:
         """The type of what is multiplied with w, where it is made for w."""
-        return f16 if isinstance(w, Scaled) and self.rows > FEW and w.shape[1] % fp8.TURN == 0 else bf16
+        return f16 if isinstance(w, Scaled) and not self.alone and w.shape[1] % fp8.TURN == 0 else bf16
 
-    def norm(self, h: Tensor, g: Tensor, w: Matrix) -> Tensor:
-        """rms_norm(h, g), as a product with w reads it."""
-        x = self.buffer("normed", h.shape, self.operand(w))
+    def norm(self, h: Tensor, g: Tensor, w: Matrix | None = None) -> Tensor:
+        """rms_norm(h, g), as a product with w reads it; in bf16 where w is None."""
+        x = self.buffer("normed", h.shape, bf16 if w is None else self.operand(w))
         if self._ready is not None and self._ready[0] is g and self._ready[1] is x.dtype:
             return x
         if x.dtype is f16:
@@ -171,7 +206,7 @@ class Products:
 
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
-        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.rows <= FEW
+        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.alone
         if isinstance(w, Scaled):
             use = _FP8[w.by]
             if few:
@@ -186,7 +221,7 @@ class Products:
 
     def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix, down: Matrix) -> Tensor:
         """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g), for down; in f16 over ``fp8.SHRINK``. Gate and up are of one kind."""
-        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(down)), self.rows <= FEW
+        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(down)), self.alone
         match gate, up:
             case Scaled(a, a_scale, by), Scaled(b, b_scale, up_by) if by == up_by:
                 if few:
@@ -210,7 +245,7 @@ class Products:
         """h += factor · x·wᵀ; a factor other than 1 is for f16. ``then``: the weight of the norm that reads h next, which may be
         made on the way, for a matrix like w."""
         self._ready = None
-        if self.rows <= FEW:
+        if self.alone:
             if isinstance(w, Scaled):
                 _FP8[w.by].residual(x, w.values, w.scale, h=h)
             else:
@@ -219,7 +254,14 @@ class Products:
         parts, depth = split(self.rows, *w.shape)
         if parts == 1 and isinstance(w, Tensor):
             linear_rows_add(x, w, h=h)
-            return
+        else:
+            self.add_parts(x, w, h, then, factor, (parts, depth))
+
+    def add_parts(
+        self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float, stretches: tuple[int, int]
+    ) -> None:
+        """``add`` in so many stretches of the inner axis of such a length, side by side; makes the norm that comes next."""
+        parts, depth = stretches
         part = self.buffer("part", (parts, *h.shape), f32)
         if isinstance(w, Scaled):
             _FP8[w.by].parts(x, w.values, w.scale, factor, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
@@ -234,17 +276,18 @@ class Products:
         self._ready = then, after
 
     def experts(
-        self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
+        self, h: Tensor, g: Tensor, weights: tuple[Matrix, Matrix, Matrix], expert: Tensor, share: Tensor
     ) -> None:
         """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
 
-        Weights: gate and up bf16 [E, F, D], down bf16 [E, D, F]; expert Index[E] [T, C]; share f32 [T, C]."""
-        gate, up, down = weights
-        (count, width, _), choices = gate.shape, expert.shape[1]
+        Weights: gate and up [E, F, D], down [E, D, F], all bf16 or all fp8 by rows; expert Index[E] [T, C]; share f32 [T, C]."""
+        use = _EXPERTS[all(isinstance(w, Scaled) for w in weights)]
+        gate, up, down = map(_arrays, weights)
+        (count, width, depth), choices = weights[0].shape, expert.shape[1]
         if self.rows <= FEW_EXPERTS:
             y = self.buffer("gated", (self.rows, choices, width), bf16)
-            expert_norm_swiglu(h, g, gate, up, expert, self.eps, y=y)
-            expert_residual(y, down, expert, share, h=h)
+            use.norm_swiglu(h, g, *gate, *up, expert, self.eps, y=y)
+            use.residual(y, *down, expert, share, h=h)
             self._ready = None
             return
         pairs, blocks = self.rows * choices, -(-self.rows * choices // BLOCK)
@@ -256,9 +299,9 @@ class Products:
         begin_segments(counts[0], start=start, first=counts[1], order=order)
         place_pairs(chosen, counts[1], place=place, order=order)
         gated = self.buffer("gated", (pairs, width), bf16)
-        expert_swiglu(self.norm(h, g, gate), gate, up, order, start, y=gated, C=choices)
-        y = self.buffer("chosen", (pairs, down.shape[1]), f32)
-        expert_down(gated, down, start, y=y)
+        use.swiglu(self.norm(h, g), *gate, *up, order, start, y=gated, C=choices)
+        y = self.buffer("chosen", (pairs, depth), f32)
+        use.down(gated, *down, start, y=y)
         combine_add(y, place.reshape(self.rows, choices), share, h=h)
         self._ready = None
 
