@@ -49,7 +49,7 @@ class Case:
     programs: int
     splits: int
     tiles: dict[str, dict[str, int]]
-    """Static parameters by kernel, or by kernel and width."""
+    """Static parameters by kernel, or by kernel and width; empty: the schedules of that name are part of the package."""
     stages: int = 3
 
     @property
@@ -66,9 +66,11 @@ class Case:
             entries.setdefault(kernel, []).append(
                 {"kernel": kernel, "dims": dims, "statics": statics, "options": options}
             )
-        for kernel in ("embed", "norm_rows", "head_norm_rope_append", "paged_decode_partial", "paged_decode_combine",
-                       "sum_parts_norm", "argmax_parts", "argmax_combine"):  # fmt: skip
-            entries.setdefault(kernel, []).append({"kernel": kernel, "dims": {}, "statics": {}, "options": options})
+        for kernel in (
+            "embed", "norm_rows", "head_norm_rope_append", "paged_decode_combine", "sum_parts_norm", "argmax_parts",
+            "argmax_combine",
+        ):  # fmt: skip
+            entries[kernel] = [{"kernel": kernel, "dims": {}, "statics": {}, "options": options}]
         return Schedules(self.name, entries)
 
 
@@ -81,7 +83,7 @@ def few(
         {
             "norm_linear N=4096": {"BN": qkv, "BK": 1024}, "norm_linear N=151936": {"BN": head, "BK": 1024},
             "linear_residual D=2048": {"BN": out, "BK": 2048}, "linear_residual D=3072": {"BN": down, "BK": 1024},
-            "norm_swiglu": {"BN": gated, "BK": 1024}, "paged_decode_partial": {"WAYS": ways, "BS": bs},
+            "norm_swiglu": {"BN": gated, "BK": 1024}, "paged_decode_partial B=1": {"WAYS": ways, "BS": bs},
         },
     )  # fmt: skip
 
@@ -96,12 +98,14 @@ def some(
         {
             "linear_few N=4096": tile, "linear_few N=151936": {**tile, "BN": 64, "BK": min(depth, 128)},
             "linear_parts": {**tile, "BN": 64}, "swiglu_rows": {**tile, "BN": gated},
-            "paged_decode_partial": {"WAYS": ways, "BS": bs},
+            "paged_decode_partial B=8": {"WAYS": ways, "BS": bs},
         },
     )  # fmt: skip
 
 
 CASES = [
+    Case("one kernel", 1, 4, 3, 32, {}),
+    Case("one kernel", 8, 4, 3, 8, {}),
     few("4x3", 4, 3, 16, 4, 8, 4, 8, ways=32, bs=32),
     few("4x3, halves of 16", 4, 3, 16, 4, 8, 4, 8, ways=32, bs=16),
     few("4x3, out 8", 4, 3, 16, 8, 8, 4, 8, ways=32, bs=32),
@@ -113,7 +117,7 @@ CASES = [
     some("batch 8, 4x4", 4, 4, 32, 32, 64, bs=32),
     some("batch 8, 2x4", 2, 4, 32, 32, 128, bs=32),
 ]
-"""Named by warps and programs a multiprocessor."""
+"""The first two are what ``zl.record(form="persistent")`` takes; the others are named by warps and programs a multiprocessor."""
 
 
 # --- the step
@@ -168,7 +172,8 @@ def steps(executor: CudaExecutor, cases: list[Case], compile_only: bool, model: 
 
 
 def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: bool, traces: bool) -> None:
-    tuned._tables()[case.name] = case.schedules()
+    if case.tiles:
+        tuned._tables()[case.name] = case.schedules()
     began = time.perf_counter()
     same = CudaExecutor(executor.device, executor.target, schedules=case.name)
     if executor.device is None:

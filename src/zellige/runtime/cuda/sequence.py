@@ -46,7 +46,7 @@ class Form:
     """The table that static parameters and options are taken from."""
     warps: int | None = None
     """Of a program; None: as many as the launch that wants most."""
-    programs: int = 1
+    programs: int = 3
     """On a multiprocessor, at most: fewer where registers or shared memory do not suffice."""
 
 
