@@ -47,15 +47,14 @@ class Case:
     batch: int
     warps: int
     programs: int
-    ahead: int
     splits: int
     tiles: dict[str, dict[str, int]]
-    """Static parameters by kernel, or by kernel and width."""
+    """Static parameters by kernel, or by kernel and width; empty: the schedules of that name are part of the package."""
     stages: int = 3
 
     @property
     def form(self) -> Form:
-        return Form(self.name, self.warps, self.programs, self.ahead)
+        return Form(self.name, self.warps, self.programs)
 
     def schedules(self) -> Schedules:
         """As a table, with the same number of warps everywhere."""
@@ -67,65 +66,59 @@ class Case:
             entries.setdefault(kernel, []).append(
                 {"kernel": kernel, "dims": dims, "statics": statics, "options": options}
             )
-        for kernel in ("embed", "norm_rows", "head_norm_rope_append", "paged_decode_partial", "paged_decode_combine",
-                       "sum_parts_norm", "argmax_parts", "argmax_combine"):  # fmt: skip
-            entries.setdefault(kernel, []).append({"kernel": kernel, "dims": {}, "statics": {}, "options": options})
+        for kernel in (
+            "embed", "norm_rows", "head_norm_rope_append", "paged_decode_combine", "sum_parts_norm", "argmax_parts",
+            "argmax_combine",
+        ):  # fmt: skip
+            entries[kernel] = [{"kernel": kernel, "dims": {}, "statics": {}, "options": options}]
         return Schedules(self.name, entries)
 
 
 def few(
-    name: str,
-    warps: int,
-    programs: int,
-    qkv: int,
-    out: int,
-    gated: int,
-    head: int,
-    *,
-    ways: int,
-    bs: int = 32,
-    ahead: int = 16,
+    name: str, warps: int, programs: int, qkv: int, out: int, gated: int, down: int, head: int, *, ways: int, bs: int
 ) -> Case:
-    """A step of one sequence: rows of weights a program."""
+    """A step of one sequence: rows of weights a program, and how attention is divided."""
     return Case(
-        name, 1, warps, programs, ahead << 20, ways,
+        name, 1, warps, programs, ways,
         {
             "norm_linear N=4096": {"BN": qkv, "BK": 1024}, "norm_linear N=151936": {"BN": head, "BK": 1024},
-            "linear_residual D=2048": {"BN": out, "BK": 2048}, "linear_residual D=3072": {"BN": out, "BK": 1024},
-            "norm_swiglu": {"BN": gated, "BK": 1024}, "paged_decode_partial": {"WAYS": ways, "BS": bs},
+            "linear_residual D=2048": {"BN": out, "BK": 2048}, "linear_residual D=3072": {"BN": down, "BK": 1024},
+            "norm_swiglu": {"BN": gated, "BK": 1024}, "paged_decode_partial B=1": {"WAYS": ways, "BS": bs},
         },
     )  # fmt: skip
 
 
 def some(
-    name: str, warps: int, programs: int, wide: int, gated: int, depth: int, *, stages: int = 3, ways: int = 8
+    name: str, warps: int, programs: int, wide: int, gated: int, depth: int, *, ways: int = 8, bs: int = 64
 ) -> Case:
     """A step of eight sequences: columns of a tile of weights, and its depth."""
     tile = {"BM": 16, "BN": wide, "BK": depth}
     return Case(
-        name, 8, warps, programs, 16 << 20, ways,
+        name, 8, warps, programs, ways,
         {
             "linear_few N=4096": tile, "linear_few N=151936": {**tile, "BN": 64, "BK": min(depth, 128)},
             "linear_parts": {**tile, "BN": 64}, "swiglu_rows": {**tile, "BN": gated},
-            "paged_decode_partial": {"WAYS": ways, "BS": 64},
-        }, stages,
+            "paged_decode_partial B=8": {"WAYS": ways, "BS": bs},
+        },
     )  # fmt: skip
 
 
 CASES = [
-    few("4x3", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=6),
-    few("4x4", 4, 4, 8, 2, 4, 8, ways=32, bs=16, ahead=6),
-    few("4x3, nothing ahead", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=0),
-    few("4x3, 10 MB ahead", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=10),
-    few("4x3, 16 ways", 4, 3, 16, 4, 8, 8, ways=16, ahead=6),
-    few("4x3, small tiles", 4, 3, 8, 2, 8, 8, ways=32, bs=16, ahead=6),
-    few("4x3, smaller gate", 4, 3, 16, 4, 4, 8, ways=32, bs=16, ahead=6),
-    few("4x4, large tiles", 4, 4, 16, 4, 4, 8, ways=32, bs=16, ahead=6),
-    few("8x1", 8, 1, 32, 8, 16, 16, ways=16, ahead=6),
-    some("batch 8, 4x2", 4, 2, 32, 32, 128, ways=8),
-    some("batch 8, 8x2", 8, 2, 32, 32, 128, ways=8),
+    Case("one kernel", 1, 4, 3, 32, {}),
+    Case("one kernel", 8, 4, 3, 8, {}),
+    few("4x3", 4, 3, 16, 4, 8, 4, 8, ways=32, bs=32),
+    few("4x3, halves of 16", 4, 3, 16, 4, 8, 4, 8, ways=32, bs=16),
+    few("4x3, out 8", 4, 3, 16, 8, 8, 4, 8, ways=32, bs=32),
+    few("4x3, out 8, down 8", 4, 3, 16, 8, 8, 8, 8, ways=32, bs=32),
+    few("4x3, head 16", 4, 3, 16, 4, 8, 4, 16, ways=32, bs=32),
+    few("4x3, out 8, head 16", 4, 3, 16, 8, 8, 4, 16, ways=32, bs=32),
+    few("2x6", 2, 6, 8, 4, 4, 2, 8, ways=32, bs=16),
+    some("batch 8, 4x2", 4, 2, 32, 32, 128),
+    some("batch 8, 4x3", 4, 3, 32, 32, 128),
+    some("batch 8, 4x4", 4, 4, 32, 32, 64, bs=32),
+    some("batch 8, 2x4", 2, 4, 32, 32, 128, bs=32),
 ]
-"""Named by warps and programs a multiprocessor."""
+"""The first two are what ``zl.record(form="persistent")`` takes; the others are named by warps and programs a multiprocessor."""
 
 
 # --- the step
@@ -180,7 +173,8 @@ def steps(executor: CudaExecutor, cases: list[Case], compile_only: bool, model: 
 
 
 def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: bool, traces: bool) -> None:
-    tuned._tables()[case.name] = case.schedules()
+    if case.tiles:
+        tuned._tables()[case.name] = case.schedules()
     began = time.perf_counter()
     same = CudaExecutor(executor.device, executor.target, schedules=case.name)
     if executor.device is None:

@@ -40,7 +40,7 @@ ADD = (decode.linear_residual, {"T": 1, "N": 64, "D": 32}, {"BN": 8, "BK": 16}, 
 
 
 def sequence(bodies: list[Body], waits: int = 1) -> Lowered:
-    return lower_sequence("sequence_kernel", bodies, Layout(waits, 1, max(len(b.parameters) for b in bodies)))
+    return lower_sequence("sequence_kernel", bodies, Layout(waits, max(len(b.parameters) for b in bodies)))
 
 
 # --- the text
@@ -71,7 +71,7 @@ def test_a_program_reports_after_all_its_tiles_and_only_if_it_has_some() -> None
         assert re.search(
             rf"""
             for tile in tl.range\(turn, {tiles}, programs, num_stages=1\):
-                {name}\(.*, tile, tile == turn, waits, fetches, replay\)
+                {name}\(.*, tile, tile == turn, waits, replay\)
                 tl.debug_barrier\(\)
             if turn < {tiles}:
                 _report\(counters \+ launch\)
@@ -103,11 +103,6 @@ def _wait(waits, replay):
         tl.store(waits[2 * i], -1000, mask=tl.load(waits[2 * i]) < waits[2 * i + 1] * replay)
 
 
-@triton.jit
-def _fetch(fetches):
-    pass
-
-
 """
 """In place of ``SYNCHRONISATION`` where programs run one after the other: a wait for what has not happened yet is marked."""
 
@@ -137,7 +132,7 @@ def test_a_sequence_computes_what_its_launches_do() -> None:
             kernel, dims, statics, _ = (NORM, ADD)[number]
             held = {p: wanted[name] for p, name in names.items()}
             run(function_of(kernel, {"Y": bf16}, **statics), dims, held, {"eps": EPS} if number == 0 else {})
-    layout = Layout(1, 1, max(len(b.parameters) for b in bodies))
+    layout = Layout(1, max(len(b.parameters) for b in bodies))
     words: list[Any] = []
     place = {name: k for k, name in enumerate(arrays)}
     for i, (number, names) in enumerate(calls):

@@ -20,15 +20,12 @@ from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.prepared import PreparedLaunch, memory_range, overlap
 from zellige.runtime.cuda.sequence import (
-    LEAST_FETCH,
     Form,
     Plan,
     SequenceExecutor,
     SequenceLaunch,
     check_resident,
-    fetch_plan,
     make_plan,
-    read_in_order,
     resident,
 )
 from zellige.runtime.tensor import Tensor
@@ -55,12 +52,6 @@ def totals(x: zl.In[f32, N], *, y: zl.Out[f32, M]):
 def add(x: zl.In[f32, N], *, y: zl.Mut[f32, N]):
     i = zl.grid(N)
     y[i] = y[i] + x[i]
-
-
-@zl.kernel
-def pick(at: zl.In[zl.Index[V], N], table: zl.In[f32, V], w: zl.In[f32, N], *, y: zl.Out[f32, N]):
-    i = zl.grid(N)
-    y[i] = table[at[i]] + w[i]
 
 
 class Recorder(SequenceExecutor):
@@ -324,20 +315,6 @@ def test_launches_take_turns_among_the_programs() -> None:
             twice(tensor(size))
 
     assert list(planned(three)[0].table(5)[:3, BEGIN]) == [0, 4, 1]
-
-
-def test_arrays_that_are_addressed_by_what_was_loaded_are_not_fetched_ahead() -> None:
-    assert read_in_order(pick.lower({}, {})) == {"at", "w"}
-
-
-def test_memory_is_asked_for_in_order_early_and_within_the_budget() -> None:
-    piece = 4 * LEAST_FETCH
-    pieces = [[(1000 * j, piece)] for j in range(6)]
-    plan = fetch_plan(pieces, 2 * piece)
-    assert [[address // 1000 for address, _ in own] for own in plan] == [[1, 2], [3], [4], [5], [], []]
-    assert fetch_plan(pieces, 0) == [[]] * 6
-    large = fetch_plan([[], [(0, 100 * piece)]], 2 * piece)
-    assert large == [[(0, 2 * piece)], []], "of more than the budget, the beginning"
 
 
 # --- refusals

@@ -36,7 +36,7 @@ from zellige.ir.walk import specialise, walk
 from zellige.passes.hoist import constants_first, unroll_short_loops
 
 BODY, BEGIN, HEADER = 0, 1, 2
-"""Words of a table's row: the function's number, and the program that has tile 0; then waits, fetches and arguments."""
+"""Words of a table's row: the function's number, and the program that has tile 0; then waits and arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,6 @@ class Layout:
     waits: int
     """Most launches that one waits for, at least 1: pairs of a counter's number and the programs that report to it, of which 0
     is no wait."""
-    fetches: int
-    """Most pieces of memory that one launch fetches into the cache, at least 1: triples of address, bytes a program, bytes."""
     arguments: int
     """Most arguments of a function."""
 
@@ -67,12 +65,8 @@ class Layout:
         return HEADER
 
     @property
-    def fetches_at(self) -> int:
-        return HEADER + 2 * self.waits
-
-    @property
     def arguments_at(self) -> int:
-        return self.fetches_at + 3 * self.fetches
+        return HEADER + 2 * self.waits
 
     @property
     def words(self) -> int:
@@ -101,9 +95,7 @@ class _BodyLowering(Lowering):
     def __init__(self, function: Function, options: Options, name: str) -> None:
         super().__init__(function, options)
         self.body_name = name
-        self.tile, self.first, self.waits, self.fetches, self.replay = map(
-            self.source.name, ("tile", "first", "waits", "fetches", "replay")
-        )
+        self.tile, self.first, self.waits, self.replay = map(self.source.name, ("tile", "first", "waits", "replay"))
 
     def body(self) -> Body:
         """The function's text."""
@@ -118,14 +110,13 @@ class _BodyLowering(Lowering):
             )  # fmt: skip
         self._place(self.tile, [axis.programs for axis in self.function.grid])
         self.waiting(self.tile)
-        names = [*(p.name for p in self.parameters), self.tile, self.first, self.waits, self.fetches, self.replay]
+        names = [*(p.name for p in self.parameters), self.tile, self.first, self.waits, self.replay]
         text = f"@triton.jit(noinline=True)\ndef {self.body_name}({', '.join(names)}):\n{self.source.render()}\n"
         return Body(self.body_name, text, self.parameters, programs.constant)
 
     def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
         with self.source.nest(f"if {self.first}:"):
             self.source.effect(f"_wait({self.waits}, {self.replay})")
-            self.source.effect(f"_fetch({self.fetches})")
 
 
 def lower_sequence(name: str, bodies: Sequence[Body], layout: Layout) -> Lowered:
@@ -169,20 +160,13 @@ def _branch(number: int, body: Body, layout: Layout) -> list[str]:
     for i in range(layout.waits):
         at = layout.waits_at + 2 * i
         waits += [f"counters + tl.load(row + {at})", f"tl.load(row + {at + 1}).to(tl.int32)"]
-    fetches = []
-    for i in range(layout.fetches):
-        address, share, size = (f"tl.load(row + {layout.fetches_at + 3 * i + k})" for k in range(3))
-        fetches += [f"{address} + {share} * program", f"tl.minimum({share}, {size} - {share} * program).to(tl.int32)"]
     lines += [
         f"            waits = ({', '.join(waits)},)",
-        f"            fetches = ({', '.join(fetches)},)",
         f"            for tile in tl.range(turn, {body.tiles}, programs, num_stages=1):",
-        f"                {body.name}({', '.join([*given, 'tile', 'tile == turn', 'waits', 'fetches', 'replay'])})",
+        f"                {body.name}({', '.join([*given, 'tile', 'tile == turn', 'waits', 'replay'])})",
         "                tl.debug_barrier()",
         f"            if turn < {body.tiles}:",
         "                _report(counters + launch)",
-        "            else:",
-        "                _fetch(fetches)",
     ]
     return lines
 
@@ -229,17 +213,6 @@ def _wait(waits, replay):
     for i in tl.static_range(len(waits) // 2):
         _await(waits[2 * i], waits[2 * i + 1], replay)
     tl.debug_barrier()
-
-
-@triton.jit
-def _fetch(fetches):
-    """Asks for pieces of memory to be brought into the L2 cache. Has no effect that shows."""
-    for i in tl.static_range(len(fetches) // 2):
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 p, t, 0; setp.gt.and.s32 p, $2, 0, p;"
-            " @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
-            "=r,l,r", [fetches[2 * i], fetches[2 * i + 1]], dtype=tl.int32, is_pure=False, pack=1,
-        )
 
 
 '''

@@ -20,11 +20,8 @@ from zellige.backends.cuda.lowering import Parameter
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.sequence import BEGIN, BODY, Body, Layout, lower_body, lower_sequence
 from zellige.diagnostics.errors import InternalError, ZelligeError
-from zellige.ir import ops
 from zellige.ir.dtypes import DType, i32, i64
-from zellige.ir.ops import Function, Value
 from zellige.ir.types import Role
-from zellige.ir.walk import definitions, operands, walk
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.driver import PreparedCall
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
 
 MOST_REGISTERS = 255
 """Of a thread."""
-LEAST_FETCH = 64 << 10
-"""Arrays that are smaller are not worth asking for ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +46,8 @@ class Form:
     """The table that static parameters and options are taken from."""
     warps: int | None = None
     """Of a program; None: as many as the launch that wants most."""
-    programs: int = 1
+    programs: int = 3
     """On a multiprocessor, at most: fewer where registers or shared memory do not suffice."""
-    ahead: int = 16 << 20
-    """Bytes of constant arrays that are asked for before the launch that reads them."""
 
 
 # --- order
@@ -87,47 +80,6 @@ def _accesses(launch: PreparedLaunch) -> tuple[Ranges, Ranges]:
     )
 
 
-# --- fetching ahead
-def read_in_order(function: Function) -> frozenset[str]:
-    """Inputs whose elements are chosen by nothing that was loaded: what programs read of them is known, and likely all."""
-    defined = definitions(function.body)
-    follows: dict[Value, bool] = {}
-
-    def loaded(value: Value) -> bool:
-        if value not in follows:
-            follows[value] = False  # a loop's own values: what they begin with decides
-            op = defined.get(value)
-            follows[value] = isinstance(op, ops.Load | ops.Segment) or (
-                op is not None and any(map(loaded, operands(op)))
-            )
-        return follows[value]
-
-    chosen = {op.array for op in walk(function.body) if isinstance(op, ops.Load) and any(map(loaded, op.index))}
-    return frozenset({op.array for op in walk(function.body) if isinstance(op, ops.Load)} - chosen)
-
-
-def fetch_plan(pieces: Sequence[Sequence[tuple[int, int]]], ahead: int) -> list[list[tuple[int, int]]]:
-    """At which launch each piece of memory (address, bytes) is asked for: early, but with at most ``ahead`` bytes asked for
-    and not read yet. ``pieces``: what each launch reads. A launch's own pieces are asked for before it, never at it."""
-    plan: list[list[tuple[int, int]]] = [[] for _ in pieces]
-    waiting = [(j, address, size) for j, own in enumerate(pieces) for address, size in own]
-    held: list[tuple[int, int]] = []
-    for i in range(len(pieces)):
-        held = [(j, size) for j, size in held if j > i]
-        while waiting and waiting[0][0] <= i:
-            waiting.pop(0)
-        while waiting:
-            j, address, size = waiting[0]
-            room = ahead - sum(size for _, size in held)
-            size = min(size, room) // 16 * 16
-            if size < LEAST_FETCH or size < min(waiting[0][2] // 16 * 16, ahead):
-                break
-            plan[i].append((address, size))
-            held.append((j, size))
-            waiting.pop(0)
-    return plan
-
-
 # --- the plan
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -139,8 +91,6 @@ class Plan:
     """The body of each launch."""
     waits: tuple[tuple[int, ...], ...]
     """The earlier launches that each one waits for."""
-    fetches: tuple[tuple[tuple[int, int], ...], ...]
-    """The memory (address, bytes) that each launch asks for on behalf of later ones."""
     warps: int
     stages: int
 
@@ -149,7 +99,6 @@ class Plan:
         """Of the table."""
         return Layout(
             max([1, *map(len, self.waits)]),
-            max([1, *map(len, self.fetches)]),
             max((len(body.parameters) for body in self.bodies), default=0),
         )
 
@@ -158,17 +107,12 @@ class Plan:
         layout = self.layout
         table = np.zeros((len(self.launches) + 1, layout.words), np.int64)
         begin = 0
-        for row, launch, number, waits, fetches in zip(
-            table, self.launches, self.numbers, self.waits, self.fetches, strict=False
-        ):
+        for row, launch, number, waits in zip(table, self.launches, self.numbers, self.waits, strict=False):
             row[BODY], row[BEGIN] = number, begin
             begin = (begin + self.bodies[number].tiles) % programs
             for i, earlier in enumerate(waits):
                 at = layout.waits_at + 2 * i
                 row[at : at + 2] = earlier, min(self.bodies[self.numbers[earlier]].tiles, programs)
-            for i, (address, size) in enumerate(fetches):
-                at = layout.fetches_at + 3 * i
-                row[at : at + 3] = address, -(-size // programs // 128) * 128, size
             for i, parameter in enumerate(self.bodies[number].parameters):
                 row[layout.arguments_at + i] = _word(parameter, launch.binding)
         return table
@@ -183,7 +127,6 @@ def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
     known: dict[Any, int] = {}
     kept: list[PreparedLaunch] = []
     numbers: list[int] = []
-    pieces: list[list[tuple[int, int]]] = []
     for launch, own in zip(launches, options, strict=True):
         function, tensors = launch.instance.function, launch.binding.tensors
         constant = constant_inputs(function, tensors, ranges)
@@ -196,11 +139,9 @@ def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
             continue
         kept.append(launch)
         numbers.append(known[key])
-        held = [memory_range(tensors[name]) for name in sorted(constant & read_in_order(function))]
-        pieces.append([(low, high - low) for low, high in held if high - low >= LEAST_FETCH])
     return Plan(
         tuple(kept), tuple(bodies), tuple(numbers), tuple(dependencies(kept)),
-        tuple(map(tuple, fetch_plan(pieces, form.ahead))), warps, max((o.num_stages for o in options), default=1),
+        warps, max((o.num_stages for o in options), default=1),
     )  # fmt: skip
 
 
