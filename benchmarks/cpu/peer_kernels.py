@@ -16,7 +16,7 @@ from zellige.kernels.linear import linear_vector, silu
 from zellige.kernels.norm import rms_norm
 from zellige.runtime.contracts import Fact
 from zellige.runtime.graph import Graph, record
-from zellige.runtime.tensor import Tensor, borrow, zeros
+from zellige.runtime.tensor import Tensor, borrow, tensor, zeros
 
 M, N, K, T, D = zl.dims("M N K T D")
 
@@ -25,8 +25,8 @@ M, N, K, T, D = zl.dims("M N K T D")
 def product(
     x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[bf16, M, N], BM: zl.Static = 128, BN: zl.Static = 64
 ):
-    """y = x·wᵀ. x bf16 [M, K]; w bf16 [N, K]; y bf16 [M, N]."""
-    rows, cols = zl.grid(M.tiles(BM), N.tiles(BN))
+    """y = x·wᵀ. x bf16 [M, K]; w bf16 [N, K]; y bf16 [M, N]. A panel of w is packed once for all rows."""
+    cols, rows = zl.grid(N.tiles(BN), M.tiles(BM))
     y[rows, cols] = zl.dot(x[rows, :], w[cols, :].T).to(bf16)
 
 
@@ -76,7 +76,7 @@ def nothing(*, y: zl.Out[f32, N], B: zl.Static = 16):
 
 
 def normal(*shape: int) -> np.ndarray:
-    """Random f32 numbers."""
+    """Random f32 numbers. As tensors they begin on a cache line, as PyTorch's do; NumPy's arrays may not."""
     return np.random.default_rng(len(shape)).standard_normal(shape, dtype=np.float32)
 
 
@@ -99,22 +99,23 @@ def _graph(name: str, rows: int, width: int, big: int) -> tuple[Graph, int]:
     if name.startswith("gemm_bf16"):
         sizes = [int(s) for s in name.removeprefix("gemm_bf16_").split("x")]
         m, n, k = sizes * 3 if len(sizes) == 1 else sizes
-        x, w = normal(m, k).astype(ml_dtypes.bfloat16), normal(n, k).astype(ml_dtypes.bfloat16)
-        y = borrow(np.zeros((m, n), ml_dtypes.bfloat16))
-        return recorded(lambda: product(x, w, y=y)), 1
+        x, w = (tensor(normal(rows, k).astype(ml_dtypes.bfloat16)) for rows in (m, n))
+        y = zeros((m, n), bf16)
+        panel = (1 << 18) // k  # columns whose part of w is half a megabyte, a quarter of the second cache
+        return recorded(lambda: product(x, w, y=y, BM=64, BN=panel)), 1
     if name == "gemm_f32_1024":
-        a, b, c = normal(1024, 1024), normal(1024, 1024), borrow(np.zeros((1024, 1024), np.float32))
+        a, b, c = tensor(normal(1024, 1024)), tensor(normal(1024, 1024)), zeros((1024, 1024), f32)
         return recorded(lambda: matmul(a, b, c=c)), 1
     if name == "read":
-        x = np.ones((big // 16384, 4096), np.float32)
+        x = tensor(np.ones((big // 16384, 4096), np.float32))
         return recorded(lambda: row_sums(x)), 1
     if kind == "gemv":
         n, k = 4096, 4096
         one = weights(rest, n, k)
         count = max(1, big // one.nbytes)
         dtype = getattr(zl, rest)
-        every = [borrow(one.copy(), dtype, (n, k)) if dtype.is_block else borrow(one.copy()) for _ in range(count)]
-        x, y = normal(1, k), borrow(np.zeros((1, n), np.float32))
+        every = [tensor(one, dtype, (n, k)) if dtype.is_block else tensor(one) for _ in range(count)]
+        x, y = tensor(normal(1, k)), zeros((1, n), f32)
         graph = recorded(*[lambda w=w: linear_vector(x, w, y=y) for w in every])
         return graph, count * one.nbytes / big  # type: ignore[return-value]
     if kind == "attention":
@@ -122,7 +123,7 @@ def _graph(name: str, rows: int, width: int, big: int) -> tuple[Graph, int]:
     if name == "launch":
         y = borrow(np.zeros(16, np.float32))
         return recorded(*[lambda: nothing(y=y)] * 1000), 1000
-    x, z, y = normal(rows, width), normal(rows, width), borrow(np.zeros((rows, width), np.float32))
+    x, z, y = tensor(normal(rows, width)), tensor(normal(rows, width)), zeros((rows, width), f32)
     calls: dict[str, Callable[[], object]] = {
         "copy": lambda: copied(x, y=y),
         "rms_norm": lambda: rms_norm(x, np.ones(width, np.float32), 1e-5, y=y),

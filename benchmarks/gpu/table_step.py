@@ -7,8 +7,14 @@ from math import prod
 import torch
 from measure import Call, Variant, header, microseconds, save, variants
 
-_TORCH = {"bf16": torch.bfloat16, "f32": torch.float32, "i32": torch.int32, "f8e4m3": torch.float8_e4m3fn}
-_BYTES = {"bf16": 2, "f32": 4, "i32": 4, "f8e4m3": 1}
+_TORCH = {
+    "bf16": torch.bfloat16,
+    "f16": torch.float16,
+    "f32": torch.float32,
+    "i32": torch.int32,
+    "f8e4m3": torch.float8_e4m3fn,
+}
+_BYTES = {"bf16": 2, "f16": 2, "f32": 4, "i32": 4, "f8e4m3": 1}
 WEIGHTS = ("w", "gate", "up", "down")
 POSITION, EXPERTS = 512, 128
 
@@ -18,6 +24,8 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     if dtype != "i32":
         return torch.randn(shape, device="cuda").to(_TORCH[dtype])
     match name:
+        case "order":
+            return torch.randperm(shape[0], device="cuda").to(torch.int32)
         case "table":
             return torch.randperm(prod(shape), device="cuda").to(torch.int32).reshape(shape)
         case "expert" if len(shape) == 2:  # distinct ones for each token
@@ -33,6 +41,13 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.zeros(shape, dtype=torch.int32, device="cuda")
 
 
+def segments(variant: Variant) -> torch.Tensor:
+    """Where the pairs of each expert begin, if all experts have as many."""
+    dims = variant.schedule["dims"]
+    pairs = dims["PAIRS"] if "PAIRS" in dims else dims["T"] * dims["C"]
+    return torch.linspace(0, pairs, dims["E"] + 1, device="cuda").to(torch.int32)
+
+
 def _size(variant: Variant, name: str) -> int:
     """Bytes of an array."""
     dtype, shape = variant.arrays[name]
@@ -41,7 +56,7 @@ def _size(variant: Variant, name: str) -> int:
 
 def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call]:
     parameters = variant.kernel.compiled.parameters
-    known = {"scale": 0.088, "eps": 1e-6, "start": 0}
+    known = {"scale": 0.088, "eps": 1e-6, "start": 0, "factor": 1.0}
     scalars = {p.name: known[p.name] for p in parameters if p.kind == "scalar"}
     weights = {*WEIGHTS, "keys", "values"} & set(variant.arrays)
     size = sum(_size(variant, w) for w in weights) or 1
@@ -55,7 +70,7 @@ def _calls(variant: Variant, shared: dict[str, list[torch.Tensor]]) -> list[Call
             held = shared.setdefault(f"{name} {dtype} {shape}", [])
             which = i if name in weights else 0
             while len(held) <= which:
-                held.append(made(name, dtype, shape))
+                held.append(segments(variant) if name == "start" and len(shape) == 1 else made(name, dtype, shape))
             arrays[name] = held[which]
         calls.append(variant.call(arrays, scalars))
     return calls

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -68,9 +69,14 @@ class Decoder:
             self.inputs.table.write(self.table)
             distinct = np.random.default_rng(1).integers(0, config.vocab_size, batch)
             self.inputs.ids.write(distinct.astype(np.int32))  # rows that are alike would share their experts
-            with zl.record() as self.graph:
-                self.logits = decode_step(config, self.weights, self.cache, self.inputs, executor, splits)
-            executor.synchronise()
+        self.graph, self.logits = self.recorded(executor, splits)
+        executor.synchronise()
+
+    def recorded(self, executor: Any, splits: int | None) -> tuple[zl.Graph, zl.Tensor]:
+        """The step recorded by an executor, and its logits."""
+        with zl.using(executor), zl.record() as graph:
+            logits = decode_step(self.config, self.weights, self.cache, self.inputs, executor, splits)
+        return graph, logits
 
     def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:
         made = self.executor.empty(shape, i32)
@@ -106,7 +112,7 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
     def t(x: zl.Tensor | Scaled, part: int | None = None) -> torch.Tensor:
         """In float32, of a stack only one part; read where it is."""
         if isinstance(x, Scaled):
-            return t(x.values) * t(x.scale)
+            return t(x.values, part) * t(x.scale, part)
         integer, kind = {
             "bf16": ("<i2", torch.bfloat16), "f32": ("<i4", torch.float32), "f8e4m3": ("|u1", torch.float8_e4m3fn)
         }[x.dtype.name]  # fmt: skip

@@ -3,26 +3,34 @@
     python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
     python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere (fills the cache)
 
-Random weights. Prints for each way how many requests give other tokens or other log-probabilities (to the bit) than alone;
-last, the same without the mode. What the mode costs: ``api.py`` with and without ``--invariant``.
+Random weights. First the products of a layer alone, for other numbers of rows. Then prints for each way how many requests
+give other tokens or other log-probabilities (to the bit) than alone; last, the same without the mode. What the mode costs:
+``api.py`` with and without ``--invariant``.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import numpy as np
 
+from zellige.ir.dtypes import bf16, f16, f32
+from zellige.kernels import fp8
 from zellige.llm import packing
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import BATCHES, FusedRunner
-from zellige.llm.models.invariant import SCHEDULES, TILE
+from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
+from zellige.llm.models.loading import random_matrix, random_weight
 from zellige.llm.requests import GenerateRequest, TokenEvent
 from zellige.llm.sampling import SamplingParams
+from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.execution import using
 
 CONTEXT, PAGE = 1024, 16
+ROWS = (1, 2, 8, 16, 32, 64, 128, 512, 2048)
 Answers = list[list[tuple[int, float | None]]]
 
 
@@ -56,13 +64,45 @@ def differing(found: Answers, wanted: Answers) -> str:
     return f"{tokens} of {len(found)} with other tokens, {bits} with other bits"
 
 
+def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> list[str]:
+    """Which results of a layer's products have other bits for the same rows, by how many rows there are; compiles what it needs."""
+    c, rng = config, np.random.default_rng(6)
+    found, wanted = [], {}
+    with using(executor):
+        matrix = partial(random_matrix if dtype == "fp8" else random_weight, executor)
+        qkv = matrix("qkv", ((c.heads + 2 * c.kv_heads) * c.head_dim, c.width))
+        gate, up = (matrix(name, (c.ffn_width, c.width)) for name in ("gate", "up"))
+        down = matrix("down", (c.width, c.ffn_width))
+        g = executor.tensor(rng.uniform(0.5, 1.5, c.width).astype(np.float32), bf16)
+        rows = rng.standard_normal((ROWS[-1], c.width)).astype(np.float32)
+        for count in reversed(ROWS):
+            h = executor.tensor(rows[:count], f32)
+            products = InvariantProducts(count, c.rms_eps, executor)
+            made = {"qkv": products.normed(h, g, qkv, bf16)}
+            made["swiglu"] = products.swiglu(h, g, gate, up, down)
+            factor = fp8.SHRINK if made["swiglu"].dtype is f16 else 1.0
+            products.add(made["swiglu"], down, h, g, factor)
+            made["down"], made["norm"] = h, products.norm(h, g, qkv)
+            if executor.device is None:
+                continue
+            for name, result in made.items():
+                bits = result.numpy().view(np.uint8).reshape(count, -1)
+                wanted.setdefault(name, bits)
+                different = int(np.any(bits != wanted[name][:count], 1).sum())
+                if different:
+                    found.append(f"{name} of {count} rows: {different} differ")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="Qwen3-0.6B")
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
+    parser.add_argument("--mode-only", action="store_true", help="leave out the runs without the mode")
     options = parser.parse_args()
     config = known_config(options.model)
-    for invariant in (True, False):
+    for invariant in (True,) if options.mode_only or options.compile_only else (True, False):
         schedules = SCHEDULES if invariant else None
         executor = (
             CudaExecutor(None, "sm_90", schedules=schedules)
@@ -70,13 +110,18 @@ def main() -> None:
             else CudaExecutor.open(schedules=schedules)
         )
         runner = FusedRunner(
-            None, config, num_pages=2000, page_size=PAGE, max_context=CONTEXT, executor=executor, invariant=invariant
-        )
+            None, config, num_pages=2000, page_size=PAGE, max_context=CONTEXT, executor=executor,
+            invariant=invariant, dtype=options.dtype,
+        )  # fmt: skip
+        if invariant:
+            print(
+                "products:",
+                "; ".join(products_differ(executor, config, options.dtype)) or "same bits for all numbers of rows",
+            )
         if options.compile_only:
-            if invariant:
-                rows = [n for n in packing.ROWS if n <= 2048]
-                shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
-                print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
+            rows = [n for n in packing.ROWS if n <= 2048]
+            shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
+            print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
             continue
         print("batch-invariant:" if invariant else "without the mode:")
         wanted = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
@@ -94,8 +139,9 @@ def main() -> None:
         if invariant:
             del runner
             few = FusedRunner(
-                None, config, num_pages=60, page_size=PAGE, max_context=CONTEXT, executor=executor, invariant=True
-            )
+                None, config, num_pages=60, page_size=PAGE, max_context=CONTEXT, executor=executor,
+                invariant=True, dtype=options.dtype,
+            )  # fmt: skip
             engine = Engine(few, max_sequences=16, max_step_tokens=512, prefix_cache=False)
             print(f"  preempted: {differing(answers(engine, requests()), wanted)}; {engine.stats.preemptions} times")
 

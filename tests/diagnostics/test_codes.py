@@ -24,6 +24,8 @@ WITHOUT_EXAMPLE = {
     "ZL0516": "needs a GPU, and more than 2**31 programs",
     "ZL0517": "needs a driver that fails",
     "ZL0520": "needs a GPU",
+    "ZL0526": "needs Triton, and depends on what the target's limits are",
+    "ZL0710": "needs a device that dies, or a defect",
     "ZL0801": "needs an index without the package",
     "ZL0802": "needs a network that fails",
     "ZL0803": "needs an index that serves other bytes",

@@ -6,21 +6,27 @@ import inspect
 import linecache
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import zellige as zl
-from tests.frontend import habits
+from tests.frontend import habits, slips, understood
 from tests.golden import assert_golden
 from zellige import ZelligeError
 
-ALL = [
-    f for n, f in vars(habits).items() if inspect.isfunction(f) and f.__module__ == habits.__name__ and n != "helper"
-]
-FIRST_UNDERSTOOD = habits.method_with_axis_from_the_end.__code__.co_firstlineno
-REFUSED = [f for f in ALL if f.__code__.co_firstlineno < FIRST_UNDERSTOOD]
-UNDERSTOOD = [f for f in ALL if f.__code__.co_firstlineno >= FIRST_UNDERSTOOD]
+
+def functions(module: ModuleType) -> list[Callable[..., Any]]:
+    """The kernels of a module, as plain functions."""
+    return [
+        f
+        for n, f in vars(module).items()
+        if inspect.isfunction(f) and f.__module__ == module.__name__ and n != "helper"
+    ]
+
+
+REFUSED, UNDERSTOOD = functions(habits) + functions(slips), functions(understood)
 
 
 def words(function: Callable[..., Any]) -> str:

@@ -68,8 +68,12 @@ def free_dims(function: Function) -> list[str]:
 def draw(function: Function, dims: Mapping[str, int], rng: np.random.Generator) -> Arguments:
     """Random contents: small whole numbers (so that sums are exact), contracts kept. Impossible if there are none."""
     arrays = {a.name: _array(a, dims, rng) for a in function.arrays}
-    scalars = {s.name: _scalar(s, dims, rng) for s in function.scalars}
-    return Arguments(dict(dims), arrays, scalars)
+    return Arguments(dict(dims), arrays, scalars(function, dims, rng))
+
+
+def scalars(function: Function, dims: Mapping[str, int], rng: np.random.Generator) -> dict[str, Any]:
+    """Scalars that keep their contracts. Impossible if there are none."""
+    return {s.name: _scalar(s, dims, rng) for s in function.scalars}
 
 
 def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator) -> Any:

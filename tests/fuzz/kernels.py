@@ -221,6 +221,12 @@ class Kernel:
             low = self.pick(["0", "0", "1"])
             high = extent if not self.wrong(0.5) else f"{extent} + 1"
             head, index = f"range({low}, {high})", Index(variable, extent)
+            if self.chance(0.3):
+                step = self.pick(["2", "-1", "-2", f"zl.maximum({self.pick(DIMS)}, 1)", f"zl.ceildiv({extent} + 1, 2)"])
+                ends = (
+                    f"{high} - 1, {low} - {2 if self.wrong(0.5) else 1}" if step.startswith("-") else f"{low}, {high}"
+                )
+                head = f"range({ends}, {step})"
         self.line(f"{total} = 0.0")
         self.line(f"for {variable} in {head}:")
         self.indent += 1

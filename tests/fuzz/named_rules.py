@@ -85,7 +85,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "comparisons of floats are not followed": (
         "symbolic.Symbols._comparison: without and `dtype.is_integer`", "opposite_comparisons_of_a_nan_are_both_false (refused)"),
     "an extremum of nothing is not an element": (
-        "symbolic.Symbols._reduce: le for `terms.lt(0, size)`", "best (rejected_argmax_of_nothing)"),
+        "positions.reduced_at: le for `terms.lt(0, size)`", "best (rejected_argmax_of_nothing)"),
     # loops
     "an invariant holds at the start": (
         "invariants.Invariants._infer: without or `not self._starts", "carried_index_is_swapped_with_a_larger_one (refused)"),
@@ -134,8 +134,8 @@ RIGHT: dict[str, tuple[str, str]] = {
         "symbolic.Symbols.path: without part of conjunction `self.while_condition(place.owner)`", "binary_search (accepted)"),
     "equal steps have a closed form": ("symbolic.Symbols._carried: never `step is not None`", "walking_index (accepted)"),
     "an extremum is not beyond the first element": (
-        "symbolic.Symbols._reduce: dropped `self._extreme(op)`", "largest_of_a_span (accepted)"),
-    "a sort's order has each position once": ("symbolic.permutes: without `terms.implies(", "sorted_rows (accepted)"),
+        "positions.reduced_at: dropped `_extreme(symbols, op)`", "largest_of_a_span (accepted)"),
+    "a sort's order has each position once": ("positions.permutes: without `terms.implies(", "sorted_rows (accepted)"),
     "indices are solved for what makes them": (
         "coverage.witness: dropped `solver.solve", "argmax_rows (accepted)"),
     "a permutation is inverted": ("coverage._Solver._inverted: never `isinstance(atom, App)", "sorted_rows (accepted)"),

@@ -1,7 +1,7 @@
 """Switches off each rule of the verifier, one at a time: some kernel's verdict must change, or a test of terms must fail.
 
 ``python -m tests.fuzz.rules`` goes through all switches (``switches.py``) with kernels whose verdict the tests fix
-(``battery``) and prints which ones nobody notices; it exits 1 if there is one that is not in ``EQUIVALENT``.
+(``battery``) and prints which ones nobody notices; it exits 1 if there is one that ``equivalent.py`` does not explain.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tests.fuzz.equivalent import EQUIVALENT
+from tests.fuzz.equivalent import explained
 from tests.fuzz.switches import DECIDING, PACKAGE, Switch, switched, switches
 from zellige.ir.ops import Function
 from zellige.runtime.kernel import Kernel
-from zellige.verify import verify
 
 SECONDS = 20
-"""For one kernel; a verifier that takes longer has been broken."""
+"""Of processor time for one kernel; a verifier that takes longer has been broken."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +162,13 @@ def _limited() -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise _TooLongError
 
-    old = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    old = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 TERMS = ("lanes", "ranges", "solver", "substitution", "terms")
@@ -228,43 +228,90 @@ def concerned(switch: Switch, cases: Iterable[Case], known: Traces) -> list[Case
     return sorted((c for c in cases if known[c.name][0] & places), key=lambda c: known[c.name][1])
 
 
+@dataclass(frozen=True)
+class Result:
+    """What became of a switch, and the kernel that shows it."""
+
+    fate: Fate
+    module: str
+    key: str
+    kernel: str
+
+    @property
+    def unexplained(self) -> bool:
+        return self.fate is Fate.UNSEEN and explained(self.key) is None
+
+    def line(self) -> str:
+        """As it stands in a log."""
+        return "\t".join((self.fate.name, self.module, self.key, self.kernel))
+
+
+def logged(path: Path) -> dict[str, Result]:
+    """The results that a log has, by key."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [Result(Fate[fate], module, key, kernel) for fate, module, key, kernel in (l.split("\t") for l in lines)]
+    return {result.key: result for result in found}
+
+
+def _measured(within: float) -> Iterator[Case]:
+    """The kernels that take at most so many seconds, each with the number of obligations that the solver decides."""
+    with switched(None) as verifier:
+        _no_examples()
+        for case in battery():
+            verdict = verifier.verify(case.function)
+            if verdict.seconds <= within:
+                yield replace(case, solver=verdict.how().get("smt", 0))
+
+
+def results(modules: Iterable[str], only: str, done: dict[str, Result], within: float) -> Iterator[Result]:
+    """What becomes of each switch. Those that are done are given as they were."""
+    cases = list(_measured(within))
+    what, kernel = fate(None, cases)
+    if what is not Fate.UNSEEN:
+        raise SystemExit(f"the verifier itself: {what.value} ({kernel})")
+    known = traces(cases)
+    everywhere: Counter[str] = Counter()
+    for module in modules:
+        telling: dict[str, Counter[str]] = defaultdict(Counter)
+        for switch in switches(module, only):
+            result = done.get(switch.key)
+            place = switch.key.split(":")[0]
+            if result is None:
+                order = sorted(
+                    concerned(switch, cases, known), key=lambda c: (-telling[place][c.name], -everywhere[c.name])
+                )
+                what, kernel = fate(switch, order)
+                if what is Fate.UNSEEN and module in TERMS and terms_notice(switch):
+                    what = Fate.TERMS
+                result = Result(what, module, switch.key, kernel)
+            telling[place][result.kernel] += 1
+            everywhere[result.kernel] += 1
+            yield result
+
+
 def main() -> int:
     """Goes through the switches and says what came of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--module", action="append", choices=DECIDING, help="only this one")
-    parser.add_argument("--only", help="only switches whose key has this in it")
+    parser.add_argument("--only", default="", help="only switches whose key has this in it")
     parser.add_argument("--verbose", action="store_true", help="print every switch and the kernel that shows it")
+    parser.add_argument("--within", type=float, default=1e9, help="only with kernels that take at most so many seconds")
+    parser.add_argument("--log", type=Path, help="keep results in this file, and go on from what it has")
     options = parser.parse_args()
-    cases = [replace(c, solver=verify(c.function).how().get("smt", 0)) for c in battery()]
-    wrong = fate(None, cases)
-    if wrong[0] is not Fate.UNSEEN:
-        print(f"the verifier itself: {wrong[0].value} ({wrong[1]})")
-        return 1
-    known = traces(cases)
+    done = {} if options.log is None else logged(options.log)
+    counts: dict[str, Counter[Fate]] = defaultdict(Counter)
     unseen = 0
-    total: Counter[Fate] = Counter()
-    for module in options.module or DECIDING:
-        counts: Counter[Fate] = Counter()
-        telling: dict[str, Counter[str]] = defaultdict(Counter)
-        everywhere: Counter[str] = Counter()
-        for switch in switches(module, options.only or ""):
-            place = switch.key.split(":")[0]
-            order = sorted(
-                concerned(switch, cases, known), key=lambda c: (-telling[place][c.name], -everywhere[c.name])
-            )
-            what, kernel = fate(switch, order)
-            telling[place][kernel] += 1
-            everywhere[kernel] += 1
-            if what is Fate.UNSEEN and module in TERMS and terms_notice(switch):
-                what = Fate.TERMS
-            counts[what] += 1
-            if what is Fate.UNSEEN and switch.key not in EQUIVALENT:
-                unseen += 1
-                print(f"UNSEEN {module}.py:{switch.lines.start} {switch.key}", flush=True)
-            elif options.verbose:
-                print(f"{what.name} {module}.py:{switch.lines.start} {switch.key} [{kernel}]", flush=True)
-        print(f"{module:14} " + ", ".join(f"{n} {f.value}" for f, n in counts.items()), flush=True)
-        total += counts
+    for result in results(options.module or DECIDING, options.only, done, options.within):
+        counts[result.module][result.fate] += 1
+        unseen += result.unexplained
+        if result.unexplained or options.verbose:
+            print(result.line(), flush=True)
+        if options.log is not None and result.key not in done:
+            with options.log.open("a") as log:
+                log.write(result.line() + "\n")
+    for module, fates in counts.items():
+        print(f"{module:14} " + ", ".join(f"{n} {f.value}" for f, n in fates.items()))
+    total = sum(counts.values(), Counter())
     print("all: " + ", ".join(f"{n} {f.value}" for f, n in total.items()) + f"; {unseen} of these unexplained")
     return 1 if unseen else 0
 

@@ -120,6 +120,96 @@ def k(x: zl.In[f32, M, N], *, y: zl.⟨Mut|Out⟩[f32, M]):
         y[⟨t|t|j⟩] = x[t, j]
         j = j + 1
 """,
+    "strides of workers": """
+def k(x: zl.In[f32, N], w: zl.In[f32, K], *, y: zl.⟨Out|Mut⟩[f32, N]):
+    zl.requires(K > ⟨0|1|-1⟩)
+    p = zl.grid(K)
+    for i in range(p⟨|+ 1|- 1⟩, N⟨|+ 1|- 1⟩, K⟨|+ 1|- 1⟩):
+        y[⟨i|i|i|N - 1 - i⟩] = x[i] + w[p]
+""",
+    "strides of tiles": """
+def k(x: zl.In[f32, N], w: zl.In[f32, K], *, y: zl.⟨Out|Mut⟩[f32, N]):
+    zl.requires(K > 0)
+    p = zl.grid(K)
+    for n in range(p, zl.ceildiv(N, 3)⟨|+ 1|- 1⟩, K):
+        i = n * ⟨3|3|2|4⟩ + zl.arange(3)
+        ⟨i = zl.only(i, i < N)|i = zl.only(i, i < N)|pass|i = zl.only(i, i <= N)⟩
+        y[i] = x[i] + w[p]
+""",
+    "downwards": """
+def k(x: zl.In[f32, M, N], n: zl.In[zl.UpTo[N], M], *, y: zl.⟨Mut|Out⟩[f32, M, N]):
+    t = zl.grid(M)
+    for i in range(⟨n[t]|N|n[t] + 1⟩ - 1, ⟨-1|-1|-2|0⟩, ⟨-1|-1|-2|-3|1⟩):
+        y[t, i] = y[t, ⟨i|i|i|i - 1|N - 1 - i⟩] + x[t, ⟨i|i|i + 1⟩]
+""",
+    "downwards everywhere": """
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
+    t = zl.grid(M)
+    for i in range(⟨N - 1|N - 1|N - 2|N⟩, ⟨-1|-1|0⟩, ⟨-1|-1|-2⟩):
+        y[t, i] = x[t, ⟨i|i|N - 1 - i|N - i⟩]
+""",
+    "step of a scalar": """
+def k(x: zl.In[f32, N], a: zl.UpTo[⟨N|N|N + 1⟩], step: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    zl.requires(step ⟨> 0|> 0|>= 0|!= 1⟩)
+    t = zl.grid(M)
+    total = 0.0
+    for i in range(⟨a|0|a + step|a - step⟩, ⟨N|N|N - a|N + step⟩, step):
+        total = total + x[⟨i|i|i + step|i - a⟩]
+    y[t] = total
+""",
+    "step of either sign": """
+def k(x: zl.In[f32, N], step: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    total = 0.0
+    s = zl.clamp(step[t], -5, 5)
+    if s ⟨!= 0|!= 0|< 9|> 0⟩:
+        for i in range(⟨0|0|N|-1⟩, ⟨N|N|-1|N + 1⟩, s):
+            total = total + x[⟨i|i|N - 1 - i⟩]
+    y[t] = total
+""",
+    "parts of a length": """
+def k(x: zl.In[f32, N], n: zl.In[zl.UpTo[⟨N|N|N + 1⟩], M], part: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    zl.requires(part > ⟨0|0|-1⟩)
+    t = zl.grid(M)
+    total = 0.0
+    for p in range(zl.ceildiv(n[t], ⟨part|part|part + 1⟩)⟨|+ 1⟩):
+        total = total + x[p * part]
+        for i in range(p * part, ⟨zl.minimum(p * part + part, n[t])|p * part + part|zl.minimum(p * part + part, N)⟩):
+            total = total + x[i]
+    y[t] = total
+""",
+    "shares of workers": """
+def k(x: zl.In[f32, N], w: zl.In[f32, K], *, y: zl.Out[f32, N]):
+    zl.requires(K > 0)
+    p = zl.grid(K)
+    n = p * 0 + N
+    each = ⟨zl.ceildiv(n, K)|n // K|zl.ceildiv(n, K) - 1|zl.ceildiv(n, K) + 1⟩
+    for i in range(p * each, zl.minimum((p + 1) * each⟨|+ 1|- 1⟩, N⟨|- 1⟩)):
+        y[i] = x[i] + w[p]
+""",
+    "bounded stores": """
+def k(x: zl.In[f32, M, N], *, y: zl.⟨Mut|Out⟩[f32, M, N], z: zl.Acc(init=0)[f32, M]):
+    t = zl.grid(M)
+    j, total = ⟨0|0|t⟩, 0.0
+    ⟨pass|y[t, :] = x[t, :]⟩
+    while zl.bounded((j < N⟨|+ 1⟩) & (total < 9.0), ⟨N|N + 1|5⟩):
+        total = total + x[t, j]
+        if total ⟨> 2.0|> 2.0|== total⟩:
+            y[⟨t|t|t|j|0⟩, ⟨j|j|j|N - 1 - j|N - j|0⟩] = y[t, ⟨j|j|0|N - 1⟩] + total
+            z.add(⟨t|t|j⟩, 1.0)
+        j = j + ⟨1|1|2⟩
+""",
+    "bounded stores of tiles": """
+def k(x: zl.In[f32, M, N], *, y: zl.Mut[f32, M, N]):
+    t = zl.grid(M)
+    cols = zl.arange(3)
+    most = zl.ceildiv(t * 0 + N, 3)
+    j = 0
+    while zl.bounded(j < most⟨|+ 1⟩, N):
+        at = zl.only(j * ⟨3|3|2⟩ + cols, j * 3 + cols ⟨< N|< N|<= N⟩)
+        y[⟨t|t|j⟩, at] = x[t, at] * 2.0
+        j = j + 1
+""",
     "argmax": """
 def k(x: zl.In[f32, M, N], table: zl.In[f32, ⟨N|N|M⟩], *, y: zl.Out[f32, M]):
     ⟨zl.requires(N > 0)|pass⟩

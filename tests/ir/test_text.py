@@ -57,7 +57,7 @@ kernel scale grid 64 of M: ceildiv(M, 64), each of N: N group 8 index_bits 32 {
   in y: Out[bf16, M]
   in c: Acc[f32] init -inf
   scalar eps: f32
-  scalar n: i32:UpTo[(M + -1)]
+  scalar n: i32:UpTo[(M - 1)]
   unsafe "because \\"I\\" say so"
   %0: index = program_id 0
   %rows.1: index[64] = iota

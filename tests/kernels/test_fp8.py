@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32
+from zellige import bf16, f8e4m3, f16, f32
 from zellige.kernels import fp8
 from zellige.runtime.tensor import empty, tensor
 
@@ -87,8 +87,54 @@ def test_products_that_share_the_weights_between_tokens(tokens: int, n: int, d: 
     kernel("swiglu", by)(tensor(x, bf16), q, scale, up, up_scale, y=z)
     close(z, silu(x @ w.T) * (x @ v.T))
     part = empty((3, tokens, n), f32)
-    kernel("parts", by)(tensor(x, bf16), q, scale, part=part, DEPTH=128)
-    close(part, np.stack([x[:, i : i + 128] @ w[:, i : i + 128].T for i in (0, 128, 256)]))
+    kernel("parts", by)(tensor(x, bf16), q, scale, 0.5, part=part, DEPTH=128)
+    close(part, 0.5 * np.stack([x[:, i : i + 128] @ w[:, i : i + 128].T for i in (0, 128, 256)]))
+
+
+def turned(x: Array) -> Array:
+    """As activations lie in f16; its own statement of the order: k = 16s + 8h + 2t + b goes to where 16t + 4s + 2h + b was."""
+    t, s, h, b = np.meshgrid(*(np.arange(n) for n in (4, 4, 2, 2)), indexing="ij")
+    order = np.zeros(64, int)
+    order[(16 * s + 8 * h + 2 * t + b).ravel()] = (16 * t + 4 * s + 2 * h + b).ravel()
+    return x.reshape(len(x), -1, 64)[:, :, order].reshape(x.shape)
+
+
+@pytest.mark.parametrize("by", ["rows", "blocks"])
+@pytest.mark.parametrize(("tokens", "n", "d"), [(8, 256, 384), (33, 192, 192), (5, 64, 64)])
+def test_products_in_f16_with_activations_in_the_order_of_the_matrix_units(
+    tokens: int, n: int, d: int, by: str
+) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((tokens, d)).astype(np.float16)
+    (q, scale, w), (up, up_scale, v) = (matrix(rng, n, d, by) for _ in range(2))
+    given, x = tensor(turned(x), f16), x.astype(np.float32)
+    y = empty((tokens, n), f32)
+    kernel("linear", by)(given, q, scale, y=y)
+    close(y, x @ w.T)
+    z = empty((tokens, n), f16)
+    kernel("swiglu", by)(given, q, scale, up, up_scale, y=z)
+    close(z, turned(silu(x @ w.T) * (x @ v.T)) / fp8.SHRINK)
+    part = empty((2, tokens, n), f32)
+    kernel("parts", by)(given, q, scale, fp8.SHRINK, part=part, DEPTH=256)
+    close(part, fp8.SHRINK * np.stack([x[:, i : i + 256] @ w[:, i : i + 256].T for i in (0, 256)]))
+
+
+def test_norms_in_f16_end_in_that_order_and_at_its_largest_number() -> None:
+    rng = np.random.default_rng(5)
+    h, g = rng.standard_normal((3, 192)).astype(np.float32), rounded(rng.uniform(0.5, 1.5, 192))
+    g[7] = 1e6
+    parts = rng.standard_normal((2, 3, 192)).astype(np.float32)
+    want = np.clip(normed(h, g), -65504, 65504)
+    x = empty((3, 3, 64), f16)
+    fp8.norm_turned(tensor(h.reshape(3, 3, 64), f32), tensor(g.reshape(3, 64), bf16), EPS, x=x)
+    close(x.reshape(3, 192), turned(want))
+    assert np.abs(x.numpy()).max() == 65504
+    after = tensor(h.reshape(3, 3, 64), f32)
+    fp8.sum_parts_norm_turned(
+        tensor(parts.reshape(2, 3, 3, 64), f32), tensor(g.reshape(3, 64), bf16), EPS, h=after, x=x
+    )
+    close(after.reshape(3, 192), h + parts.sum(0))
+    close(x.reshape(3, 192), turned(np.clip(normed(h + parts.sum(0), g), -65504, 65504)))
 
 
 @pytest.mark.parametrize(("n", "d"), [(3, 17), (130, 300)])

@@ -43,8 +43,9 @@ class LedgerRunner:
         vocab_size: int = 50,
         max_context: int = 64,
         lookahead: bool = False,
+        least_tail: int = 1,
     ) -> None:
-        self.lookahead = lookahead
+        self.lookahead, self.least_tail = lookahead, least_tail
         self.last = np.zeros(self.lanes, np.int32)
         self.num_pages, self.page_size = num_pages, page_size
         self.vocab_size, self.max_context = vocab_size, max_context
@@ -67,6 +68,9 @@ class LedgerRunner:
         unknown = np.flatnonzero(batch.token_ids == UNKNOWN)
         ids = batch.token_ids.copy()
         ids[unknown] = self.last[batch.lanes[np.searchsorted(batch.offsets, unknown, side="right") - 1]]
+        for source, target in batch.copies:
+            rows = self.slots.reshape(self.num_pages, self.page_size)
+            rows[target] = rows[source]
         present = batch.slots >= 0
         self.slots[batch.slots[present]] = ids[present]
         error, self.error = self.error, None

@@ -48,7 +48,7 @@ class NumpyLlama:
         self.last = np.full(self.lanes, -1, np.int32)
         self.histories: dict[int, tuple[set[int], list[int]]] = {}  # by lane: ids of the prompt, the answer so far
         config = self.config = model.config
-        self.page_size, self.num_pages = page_size, num_pages
+        self.page_size, self.num_pages, self.least_tail = page_size, num_pages, 1
         self.vocab_size = config.vocab_size
         self.max_context = min(max_context or config.context_length, config.context_length)
         kinds = {kind.name: kind for kind in GGMLQuantizationType}
@@ -75,6 +75,10 @@ class NumpyLlama:
         ids = batch.token_ids.copy()
         ids[unknown] = self.last[owners]
         batch = replace(batch, token_ids=ids)
+        for source, target in batch.copies:
+            for cache in (self.keys, self.values):
+                pages = cache.reshape(len(cache), self.num_pages, self.page_size, *cache.shape[2:])
+                pages[:, target] = pages[:, source]
         hidden = self._forward(batch)
         head = self.weights.get("output.weight", self.weights["token_embd.weight"])
         token_ids = np.full(batch.sequences, -1, np.int32)

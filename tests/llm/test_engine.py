@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ledger_runner import LedgerRunner
+from ledger_runner import LedgerRunner, continuation
 from numpy_llama import NumpyLlama
 
 from zellige.llm.engine import Engine
@@ -146,6 +146,21 @@ def test_a_stop_string_ends_the_text_before_it_even_across_tokens(tiny: ModelFil
     assert cut[-1].reason == "stop" and len(tokens(cut)) < 30
 
 
+@pytest.mark.parametrize(("least_tail", "cached"), [(1, 6), (2, 6), (3, 4)])
+def test_a_page_that_agrees_in_part_is_copied_where_that_is_worth_it(least_tail: int, cached: int) -> None:
+    runner = LedgerRunner(num_pages=16, page_size=4, least_tail=least_tail)
+    engine = Engine(runner)
+    one, other = (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4, 5, 6, 9, 9)
+    for prompt, found in ((one, 0), (other, cached), (one, 8)):
+        engine.submit(GenerateRequest(prompt, SamplingParams(max_tokens=5)))
+        events = []
+        while engine.busy:
+            events += engine.step()
+        assert tokens(events) == continuation(list(prompt), 5, runner.vocab_size)
+        assert events[-1].cached_tokens == found
+    assert sum(len(batch.copies) for batch in runner.batches) == (cached == 6)
+
+
 def test_a_failing_step_fails_its_requests_and_no_other() -> None:
     runner = LedgerRunner(num_pages=16)
     engine = Engine(runner, max_sequences=1, max_step_tokens=8)
@@ -161,16 +176,21 @@ def test_a_failing_step_fails_its_requests_and_no_other() -> None:
     assert engine.stats.pages_held == engine.stats.pages_cached
 
 
-@pytest.mark.parametrize("lookahead", [False, True])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupt_is_raised_and_the_engine_goes_on_with_the_others(error: type, lookahead: bool) -> None:
+def interrupted(lookahead: bool, error: type[BaseException]) -> tuple[Engine, LedgerRunner, int, int]:
+    """An engine whose first request's next pass will raise, and that request and another that waits."""
     runner = LedgerRunner(num_pages=16, lookahead=lookahead)
     engine = Engine(runner, max_sequences=1, max_step_tokens=8, prefix_cache=False)
-    engine.submit(GenerateRequest((1, 2, 3), SamplingParams(max_tokens=9)))
+    first = engine.submit(GenerateRequest((1, 2, 3), SamplingParams(max_tokens=9)))
     other = engine.submit(GenerateRequest((1, 2, 4), SamplingParams(max_tokens=3)))
     engine.step()
     runner.error = error
-    with pytest.raises(error):
+    return engine, runner, first, other
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_an_interrupt_is_raised_and_the_engine_goes_on_with_the_others(lookahead: bool) -> None:
+    engine, _, _, other = interrupted(lookahead, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
         for _ in range(3):
             engine.step()
     events = []
@@ -179,6 +199,22 @@ def test_an_interrupt_is_raised_and_the_engine_goes_on_with_the_others(error: ty
     engine.step()
     assert {event.request for event in events} == {other} and events[-1].reason == "length"
     assert engine.stats.pages_held == 0 and engine._pool.free == 16
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, OSError])
+def test_a_pass_that_dies_ends_its_requests_with_an_error_and_no_other(lookahead: bool, error: type) -> None:
+    """As when a driver loses its device: an error that is not ours, while the next pass may be in flight already."""
+    engine, _, first, other = interrupted(lookahead, error)
+    events = []
+    while engine.busy:
+        events += engine.step()
+    engine.step()
+    ends = {event.request: event for event in events if isinstance(event, FinishEvent)}
+    assert ends[first].reason == "error" and ends[first].error.code == "ZL0710"
+    assert isinstance(ends[first].error.__cause__, error)
+    assert ends[other].reason == "length" and ends[other].generated_tokens == 3
+    assert engine.stats.pages_held == 0 and engine._pool.free == 16 and not engine._scheduler.running
 
 
 def test_a_cancelled_request_is_over_at_once_and_gives_its_pages_back() -> None:

@@ -35,9 +35,12 @@ class EngineMachine(RuleBasedStateMachine):
         sequences=st.sampled_from([4, 3, 2, 1]),
         extra=st.sampled_from([30, 8, 3, 1]),
         lookahead=st.booleans(),
+        least_tail=st.sampled_from([1, 1, 2, 4]),
     )
-    def start(self, pages: int, cache: bool, sequences: int, extra: int, lookahead: bool) -> None:
-        self.runner = LedgerRunner(num_pages=pages, vocab_size=VOCAB, max_context=40, lookahead=lookahead)
+    def start(self, pages: int, cache: bool, sequences: int, extra: int, lookahead: bool, least_tail: int) -> None:
+        self.runner = LedgerRunner(
+            num_pages=pages, vocab_size=VOCAB, max_context=40, lookahead=lookahead, least_tail=least_tail
+        )
         self.engine = Engine(
             self.runner, max_sequences=sequences, max_step_tokens=sequences + extra, prefix_cache=cache
         )

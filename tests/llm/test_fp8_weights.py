@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from zellige.ir.dtypes import bf16
 from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.models.loading import Loader
@@ -20,6 +22,7 @@ from zellige.llm.models.products import Scaled
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.model_file import open_model
 from zellige.runtime.execution import executor_named
+from zellige.runtime.tensor import tensor
 
 FIXTURES = Path(__file__).parent.parent / "data" / "transformers"
 DTYPES = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "BF16": ml_dtypes.bfloat16, "F32": np.float32}
@@ -165,6 +168,25 @@ def test_the_api_runs_fp8_files_and_quantises_others_on_request(tmp_path: Path, 
     assert isinstance(made.weights.layers[0].down, Scaled)
     with refused("ZL0701"):
         LLM(other, dtype="int3")
+
+
+def in_bf16(w: Any) -> Any:
+    """A weight as it is, or in bf16 if it is fp8."""
+    return tensor(w.values.numpy().astype(np.float32) * w.scale.numpy(), bf16) if isinstance(w, Scaled) else w
+
+
+def test_experts_in_fp8_mean_the_same_weights_in_bf16(tmp_path: Path) -> None:
+    folder = usable("qwen3-moe", tmp_path / "moe")
+    plain, made = (LLM(folder, context=64, dtype=dtype) for dtype in ("bf16", "fp8"))
+    runner, other = made._engine._runner, plain._engine._runner
+    assert isinstance(runner, FusedRunner) and isinstance(other, FusedRunner)
+    gate = runner.weights.layers[0].gate
+    assert isinstance(gate, Scaled) and gate.scale.shape == (*gate.shape[:2], 1)
+    layers = [replace(x, **{f.name: in_bf16(getattr(x, f.name)) for f in fields(x)}) for x in runner.weights.layers]
+    other.weights = replace(runner.weights, layers=tuple(layers))
+    for count in (5, 30):  # few tokens, and ones that share their experts
+        ids = list(range(3, 3 + count))
+        np.testing.assert_allclose(made.score(ids).logprobs, plain.score(ids).logprobs, atol=0.1)
 
 
 def test_a_cache_in_fp8_is_half_as_large_and_nearly_as_good(tmp_path: Path, refused: Any) -> None:

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from zellige.diagnostics import ZelligeError
+from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.types import ContractKind
 from zellige.kernels.batch import linear_parts, sum_parts_norm
-from zellige.kernels.invariant import linear_stretches_add
+from zellige.kernels.invariant import (
+    fold_tiles,
+    linear_stretches_add,
+    paged_decode_folded,
+    paged_decode_tiles,
+    paged_prefill_folded,
+)
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.requests import GenerateRequest, ScoreEvent, ScoreRequest, TokenEvent
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.config import ModelConfig
-from zellige.runtime.execution import executor_named
+from zellige.runtime.contracts import Fact
+from zellige.runtime.execution import executor_named, using
+from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
 CONFIG = ModelConfig("qwen3", 199, 64, 2, 4, 2, 32, 600, 512, 1e-6, 1e6, "halves", tied_embeddings=True, qk_norm=True)
 KINDS: list[dict[str, Any]] = [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 2}, {"repetition_penalty": 1.2}]
 Answers = list[list[tuple[int, float | None]]]
 
 
-def runner_of(pages: int = 64, *, invariant: bool = True) -> FusedRunner:
+def runner_of(pages: int = 64, *, invariant: bool = True, dtype: Literal["bf16", "fp8"] = "bf16") -> FusedRunner:
     return FusedRunner(
-        None, CONFIG, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"), invariant=invariant
-    )
+        None, CONFIG, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"), invariant=invariant,
+        dtype=dtype,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["bf16", "fp8"])
+def dtype(request: pytest.FixtureRequest) -> Literal["bf16", "fp8"]:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def runner() -> FusedRunner:
-    return runner_of()
+def runner(dtype: Literal["bf16", "fp8"]) -> FusedRunner:
+    return runner_of(dtype=dtype)
 
 
 def requests() -> list[GenerateRequest]:
@@ -76,9 +92,15 @@ def alone(runner: FusedRunner) -> Answers:
     ],
 )
 def test_neighbours_chunks_prefixes_and_preemption_do_not_show(
-    runner: FusedRunner, alone: Answers, sequences: int, budget: int, pages: int, cache: bool
+    runner: FusedRunner,
+    alone: Answers,
+    dtype: Literal["bf16", "fp8"],
+    sequences: int,
+    budget: int,
+    pages: int,
+    cache: bool,
 ) -> None:
-    used = runner if pages == runner.num_pages else runner_of(pages)
+    used = runner if pages == runner.num_pages else runner_of(pages, dtype=dtype)
     engine = Engine(used, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
     assert answers(engine, requests()) == alone
     assert (engine.stats.preemptions > 0) == (pages < 30)
@@ -96,9 +118,9 @@ def test_scores_are_those_of_generating(runner: FusedRunner, alone: Answers) -> 
     np.testing.assert_allclose(scores[0].logprobs[-8:], [chance for _, chance in answer], atol=1e-5)
 
 
-def test_the_other_mode_does_show_them(alone: Answers) -> None:
+def test_the_other_mode_does_show_them(dtype: Literal["bf16", "fp8"]) -> None:
     """The tests above can fail: without the mode, some bits differ."""
-    runner = runner_of(invariant=False)
+    runner = runner_of(invariant=False, dtype=dtype)
     each = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
     assert answers(Engine(runner, max_sequences=8), requests()) != each
 
@@ -114,9 +136,47 @@ def test_stretches_in_one_program_or_in_many_give_the_same_bits(depth: int) -> N
         one, parts = h[:rows].copy(), h[:rows].copy()
         linear_stretches_add(x[:rows], w, h=one, DEPTH=depth, BM=16)
         part = linear_parts(x[:rows], w, PARTS=-(-1000 // depth), DEPTH=depth)
-        sum_parts_norm(part, gain, 1e-6, h=parts)
+        sum_parts_norm(part, gain, 1e-6, h=parts, x=np.empty((rows, 100), ml_dtypes.bfloat16))
         np.testing.assert_array_equal(one, whole[:rows])
         np.testing.assert_array_equal(parts, whole[:rows])
+
+
+@pytest.mark.parametrize("ways", [2, 4])
+def test_attention_by_one_program_by_several_and_of_a_prompt_gives_the_same_bits(ways: int) -> None:
+    rng, lengths = np.random.default_rng(13), [1, 64, 65, 130, 300]
+    sequences, pages, page = len(lengths), 40, 8
+    total = sequences * pages
+    with using(executor_named("cpu")):
+        keys, values = (tensor(rng.standard_normal((total, page, 2, 32)).astype(np.float32), bf16) for _ in range(2))
+        query = tensor(2 * rng.standard_normal((sequences, 2, 3, 32)).astype(np.float32), bf16)
+
+        def integers(values: Any, kind: ContractKind, bound: int) -> Tensor:
+            made = tensor(np.asarray(values, np.int32), i32)
+            made.learn(Fact(kind, bound))
+            return made
+
+        table = integers(rng.permutation(total).reshape(sequences, pages), ContractKind.INDEX, total)
+        length = integers(lengths, ContractKind.UP_TO, pages * page)
+        whole, folded, prompt = (empty((sequences, 2, 3, 32), bf16) for _ in range(3))
+        reads = (query, keys, values, table, length)
+        paged_decode_folded(*reads, 0.2, out=whole)
+        states = (sequences, 2, 5, 3)
+        part, best, sums = zeros((*states, 32), f32), zeros(states, f32), zeros(states, f32)
+        paged_decode_tiles(*reads, 0.2, part=part, best_of=best, total_of=sums, WAYS=ways)
+        fold_tiles(part, best, sums, length, out=folded)
+        owner = integers(np.arange(sequences), ContractKind.INDEX, sequences)
+        start = integers(np.array(lengths) - 1, ContractKind.UP_TO, pages * page)
+        paged_prefill_folded(*reads, owner, start, 0.2, out=prompt, BM=1)
+    plain = query.numpy().astype(np.float32)
+    for b, count in enumerate(lengths):
+        at = np.arange(count)
+        k, v = (x.numpy().astype(np.float32)[table.numpy()[b, at // page], at % page] for x in (keys, values))
+        score = np.einsum("hgd,phd->hgp", plain[b], k) * 0.2
+        weight = np.exp(score - score.max(-1, keepdims=True))
+        want = np.einsum("hgp,phd->hgd", weight / weight.sum(-1, keepdims=True), v)
+        np.testing.assert_allclose(whole.numpy()[b].astype(np.float32), want, atol=0.03)
+    for other in (folded, prompt):
+        np.testing.assert_array_equal(other.numpy().view(np.uint16), whole.numpy().view(np.uint16))
 
 
 def test_a_mixture_of_experts_is_refused() -> None:

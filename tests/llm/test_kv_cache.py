@@ -92,6 +92,19 @@ def test_a_common_beginning_is_found_by_whole_pages() -> None:
     assert cache.match([1, 2, 3, 4, 5]) == []
 
 
+def test_of_pages_that_agree_in_part_the_one_that_agrees_longest_is_found() -> None:
+    pool = PagePool(12, 4)
+    cache = PrefixCache(pool)
+    one, other = (filled(pool, cache, [0, 1, 2, 3, *tail]) for tail in ([4, 5, 6, 7], [4, 5, 9, 9]))
+    assert cache.tail([0, 1, 2, 3, 4, 5, 9, 8, 7], one[:1]) == (other[1], 3)
+    assert cache.tail([0, 1, 2, 3, 4, 5, 6, 7], one[:1]) == (one[1], 3), "the last token is left to compute"
+    assert cache.tail([0, 1, 2, 3, 4], one[:1]) == (-1, 0)
+    assert cache.tail([0, 1, 7, 7], []) == (one[0], 2)
+    assert cache.tail([5, 5], []) == (-1, 0)
+    cache.clear()
+    assert cache.tail([0, 1, 7, 7], []) == (-1, 0)
+
+
 def test_the_last_token_is_always_left_to_compute() -> None:
     pool = PagePool(8, 4)
     cache = PrefixCache(pool)

@@ -37,6 +37,7 @@ def write_tiny_gguf(
     kind: str | Callable[[str], str] = "F32",
     width: int = WIDTH,
     ffn: int = FFN,
+    context: int = CONTEXT,
     architecture: str = "llama",
     pre: str = "smollm",
     template: str | None = TEMPLATE,
@@ -51,7 +52,7 @@ def write_tiny_gguf(
     tokens = vocabulary()
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(LAYERS)
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(width)
     writer.add_feed_forward_length(ffn)
     writer.add_head_count(HEADS)

@@ -8,7 +8,8 @@ import pytest
 import zellige as zl
 from zellige import f32
 from zellige.runtime.cuda.array import DeviceArray
-from zellige.runtime.cuda.executor import CudaExecutor, constant_inputs
+from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.prepared import constant_inputs
 from zellige.runtime.tensor import Tensor
 
 M = zl.dims("M")

@@ -14,6 +14,10 @@ REJECTED = Path(__file__).parents[1] / "rejected"
 EDITS = [
     ("off_by_one", "zl.only(i + 1, i + 1 < M)", [("x[i + 1]", "x[zl.only(i + 1, i + 1 < M)]")]),
     ("negative_index", "zl.only(i - 1, i - 1 >= 0)", [("x[i - 1]", "x[zl.only(i - 1, i - 1 >= 0)]")]),
+    ("last_row", "write M - 1", [("x[-1, j]", "x[M - 1, j]")]),
+    ("floor_instead_of_ceil", "M.tiles(8)",
+     [("p = zl.grid(M // BM)", "i = zl.grid(M.tiles(8))"), ("y[p * BM + zl.arange(BM)]", "y[i]")]),
+    ("attention_rows_overlap", "give each program its own elements", [("zl.arange(BM + 1)", "zl.arange(BM)")]),
     ("mask_one_too_far", "zl.only(i, i < M)", [("zl.only(i, i <= M)", "zl.only(i, i < M)")]),
     ("plain_integers_as_index", "zl.guard(rows[i], below=N)", [("x[rows[i]]", "x[zl.guard(rows[i], below=N)]")]),
     ("plain_integers_as_index", "rows: zl.In[zl.Index[N], …]", [("rows: zl.In[i32,", "rows: zl.In[zl.Index[N],")]),

@@ -84,7 +84,9 @@ def obligations(verdict: Verdict) -> str:
         for k, line, source, what, how in cells
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    how = ", ".join(f"{count} by {name}" for name, count in sorted(verdict.how().items()))
+    how = ", ".join(
+        f"{count} failed" if name == "failed" else f"{count} by {name}" for name, count in sorted(verdict.how().items())
+    )
     state = "proved for all sizes" if verdict.proved else f"refused, {len(verdict.findings)} found"
     lines += ["", f"kernel '{verdict.kernel}': {len(rows)} obligations{' (' + how + ')' if how else ''}: {state}"]
     lines += [f"unsafe: {reason}" for reason in verdict.unsafe]

@@ -73,6 +73,10 @@ CODES: dict[str, str] = {
     "ZL0521": "this cannot be recorded, or replayed",
     "ZL0522": "a guard found an index out of range",
     "ZL0523": "a stream cannot be used here",
+    "ZL0526": "programs that wait for each other do not all fit on the GPU",
+    "ZL0531": "arrays of two kernels cannot be one",
+    "ZL0532": "what a kernel reads is not shown to be what another stored",
+    "ZL0533": "two kernels have grids that do not fit together",
     "ZL0601": "there is no such model",
     "ZL0602": "a model file is damaged",
     "ZL0603": "a model file is truncated",
@@ -92,6 +96,7 @@ CODES: dict[str, str] = {
     "ZL0707": "token ids cannot be read",
     "ZL0708": "a chat has no such command",
     "ZL0709": "a conversation cannot be saved or loaded",
+    "ZL0710": "a forward pass died",
     "ZL0801": "the default model cannot be fetched",
     "ZL0802": "a download fails",
     "ZL0803": "a download is not what it should be",
@@ -106,7 +111,8 @@ CODES: dict[str, str] = {
     "ZL0905": "Triton refuses a kernel",
     "ZL0906": "a running sum that might not fit in 64 bits",
     "ZL0907": "an update that GPUs do not have",
-    "ZL0908": "a kernel that warp groups cannot share",
+    "ZL0908": "a launch that cannot be part of one kernel",
+    "ZL0909": "a kernel that warp groups cannot share",
 }
 """What each code says, in a line."""
 

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from zellige.diagnostics.span import Span
 from zellige.frontend.errors import refuse
+from zellige.frontend.source import SourceText
 from zellige.frontend.values import (
     ArrayRef,
     BoundMethod,
@@ -39,34 +40,8 @@ SYMBOLS = {
     BinaryOp.EQ: "==", BinaryOp.NE: "!=",
 }  # fmt: skip
 """Operators as the author writes them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceText:
-    """A function's source, and where it stands in its file."""
-
-    file: str
-    first_line: int
-    indent: int
-    tree: ast.FunctionDef
-    text: str
-    """As it stands in the file, indentation included."""
-
-    def span(self, node: ast.AST) -> Span:
-        """The span of a node in the file."""
-        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        end_line = getattr(node, "end_lineno", None) or line
-        end_column = getattr(node, "end_col_offset", None) or column + 1
-        shift = self.first_line - 1
-        return Span(self.file, line + shift, column + self.indent, end_line + shift, end_column + self.indent)
-
-    def parameter(self, name: str) -> Span:
-        """The span of a parameter, with its annotation; of the function if it has no such parameter."""
-        arguments = self.tree.args
-        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-            if argument.arg == name:
-                return self.span(argument)
-        return self.span(self.tree)
+BROADCAST = "shapes broadcast from the right; x[:, None] adds an axis, as keepdims=True of a reduction does"
+"""What to do about shapes that do not fit."""
 
 
 @dataclass(slots=True)
@@ -181,7 +156,7 @@ class Context:
                 "ZL0106",
                 f"operands of '{SYMBOLS[op]}' do not fit: {error}",
                 self.span,
-                "shapes broadcast from the right; x[:, None] adds an axis",
+                BROADCAST,
             )
         own = left.dtype
         left, right = self.computable(left), self.computable(right)
@@ -241,10 +216,13 @@ class Context:
         if a.is_float and b.is_float and a.bits != b.bits:
             wide = a if a.bits > b.bits else b
             return self.cast(x, wide), self.cast(y, wide)
-        refuse(
-            "ZL0105", f"operands have dtypes {a} and {b}", self.span,
-            "unpack it with .to(f32) first" if a.is_block or b.is_block else "convert one with .to(dtype)",
-        )  # fmt: skip
+        if a.is_block or b.is_block:
+            help = "unpack it with .to(f32) first"
+        elif dtypes.index in (a, b):  # most often a number that a loop carries
+            help = "whole numbers become indices: start a sum of floats with 0.0; an index is converted with .to(f32)"
+        else:
+            help = "convert one with .to(dtype)"
+        refuse("ZL0105", f"operands have dtypes {a} and {b}", self.span, help)
 
     def _beside(self, number: object, tile: object) -> Tile:
         """``tile`` as it meets ``number``: integers meet extents as indices."""

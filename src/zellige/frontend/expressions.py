@@ -372,11 +372,15 @@ def apply(
         return operations.call(context, "sum", arguments, {})
     if function is range:
         return _range(context, arguments)
+    if function is reversed and len(arguments) == 1 and isinstance(arguments[0], RuntimeRange):
+        return grids.backwards(context, arguments[0])
     if function in (min, max) and any(isinstance(a, Tile | Extent) for a in arguments) and len(arguments) > 1:
         chosen = "minimum" if function is min else "maximum"
         return reduce(lambda a, b: operations.call(context, chosen, [a, b], {}), arguments)
     if function is abs and any(isinstance(a, Tile) for a in arguments):
         return operations.call(context, "abs", arguments, {})
+    if function is ceildiv and len(arguments) == 2 and any(isinstance(a, Tile) for a in arguments):
+        return elementwise.ceildiv(context, *arguments)
     dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
     if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
         return static(context, lambda: function(*arguments, **keywords))
@@ -410,18 +414,17 @@ def _range(context: Context, arguments: list[object]) -> RuntimeRange:
         )
     lower, upper = (0, arguments[0]) if len(arguments) == 1 else arguments[:2]
     step = arguments[2] if len(arguments) == 3 else 1
-    if not isinstance(step, int) or step < 1:
-        refuse("ZL0111", f"the step of a range is a static int ≥ 1, not {describe(step)}", context.span,
-               "to go backwards, for k in range(n): i = n - 1 - k")  # fmt: skip
-    low, high = context.as_index(lower), context.as_index(upper)
-    if not (low.is_scalar and high.is_scalar):
+    if step in (0, Const(0)):
+        refuse("ZL0111", "the step of a range is 0", context.span, "count up with a step of 1 or more, or down with -1")
+    low, high, by = context.as_index(lower), context.as_index(upper), context.as_index(step)
+    if not (low.is_scalar and high.is_scalar and by.is_scalar):
         refuse(
             "ZL0111",
-            "the bounds of a range are scalars",
+            "the bounds and the step of a range are scalars",
             context.span,
             "a loop runs from one number to another; take a scalar such as length[b]",
         )
-    return RuntimeRange(low.value, high.value, step)
+    return RuntimeRange(low.value, high.value, step if isinstance(step, int) else by.value)
 
 
 def _method(context: Context, method: BoundMethod, arguments: list[object], keywords: dict[str, object]) -> object:

@@ -36,6 +36,7 @@ _TRANSLATIONS = {
     "not_equal": "a != b", "less": "a < b", "less_equal": "a <= b", "greater": "a > b", "greater_equal": "a >= b",
     "bitwise_and": "a & b", "bitwise_or": "a | b", "bitwise_xor": "a ^ b", "invert": "~x", "left_shift": "a << b",
     "right_shift": "a >> b", "reciprocal": "1.0 / x", "transpose": "x.T", "ravel": "x.reshape(-1)",
+    "ensures": "the output's element type, such as y: zl.Out[zl.Index[N], M]: every stored value is then proved to keep it",
     "append": "an output array, or zl.join: no sequence of a kernel grows", "isnan": "x != x", "rint": "zl.round(x)",
     "log1p": "zl.log(1.0 + x)", "expm1": "zl.exp(x) - 1.0", "tan": "zl.sin(x) / zl.cos(x)", "gelu": "0.5 * x * (1.0 + zl.erf(x * 0.7071))",
 }  # fmt: skip

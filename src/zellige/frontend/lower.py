@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from zellige.diagnostics.span import Span
 from zellige.frontend import expressions, habits, indexing
-from zellige.frontend.context import Context, SourceText, describe, plain
+from zellige.frontend.context import Context, describe, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import grids
 from zellige.frontend.signature import Signature
+from zellige.frontend.source import as_load, assigned, read_source
 from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled, expand_mask
 from zellige.ir import dtypes, ops, spec
 from zellige.ir.builder import Builder
@@ -22,26 +22,6 @@ from zellige.ir.dtypes import DType
 from zellige.ir.extent import Extent, ceildiv
 from zellige.ir.ops import BinaryOp, Block, Function, Unsafe, Value
 from zellige.ir.types import Role, TileType
-
-
-def read_source(function: Callable[..., Any]) -> SourceText:
-    """The source of a Python function. LanguageError ZL0117 if Python does not have it."""
-    name = getattr(function, "__name__", repr(function))
-    code = function.__code__
-    try:
-        lines, first = inspect.getsourcelines(function)
-    except (OSError, TypeError):
-        span = Span(code.co_filename, code.co_firstlineno, 0, code.co_firstlineno, 1)
-        refuse("ZL0117", f"the source of '{name}' cannot be found", span, "define kernels in a file")
-    text = "".join(lines)
-    dedented = textwrap.dedent(text)
-    tree = ast.parse(dedented).body[0]
-    if not isinstance(tree, ast.FunctionDef):
-        span = Span(code.co_filename, first, 0, first, 1 << 16)
-        what = "an async function" if isinstance(tree, ast.AsyncFunctionDef) else "a lambda"
-        refuse("ZL0114", f"{what} is no kernel", span, "write it as a function: def")
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    return SourceText(inspect.getsourcefile(function) or code.co_filename, first, indent, tree, text)
 
 
 def lower(
@@ -195,8 +175,10 @@ class Frame:
             case ast.AnnAssign(target, _, value) if value is not None:
                 self._assign(target, self.evaluate(value))
             case ast.AugAssign(target, op, value):
+                if isinstance(target, ast.Subscript) and isinstance(op, ast.Add):
+                    self._sum_in_memory(target, value)
                 with context.at(target):
-                    old = self.evaluate(_as_load(target))
+                    old = self.evaluate(as_load(target))
                 self._assign(target, expressions.binary(context, type(op), old, self.evaluate(value)))
             case ast.Expr(ast.Constant(str())) | ast.Pass():
                 pass
@@ -226,6 +208,21 @@ class Frame:
             case _:
                 what, help = habits.unknown_node(statement)
                 refuse("ZL0114", f"a kernel cannot contain {what}", context.span, help)
+
+    def _sum_in_memory(self, target: ast.Subscript, value: ast.expr) -> None:
+        """LanguageError ZL0109 with the way to add up, if ``target += value`` is of an array that is not read."""
+        owner = self.evaluate(target.value)
+        if not isinstance(owner, ArrayRef) or owner.param.role not in (Role.OUT, Role.ACC):
+            return
+        param, index = owner.param, ast.unparse(target.slice)
+        add = (
+            f"{param.name}.add({f'({index})' if isinstance(target.slice, ast.Tuple) else index}, {ast.unparse(value)})"
+        )
+        help = f"write {add}"
+        if param.role is Role.OUT:
+            help = f"add up in a variable and store it once; over several programs, declare {param.name}: zl.Acc(init=0)[…] and {help}"
+        with self.context.at(target):
+            refuse("ZL0109", f"'{param.name}' is {param.role.value}, and += reads it", self.context.span, help)
 
     def _assign(self, target: ast.expr, value: object) -> None:
         with self.context.at(target):
@@ -278,6 +275,7 @@ class Frame:
     def _for(self, target: ast.expr, iterable_node: ast.expr, body: Sequence[ast.stmt]) -> None:
         context, builder = self.context, self.context.builder
         iterable = self.evaluate(iterable_node)
+        positions = True  # whether the loop counts positions in what it goes over, from 0 in steps of 1
         match iterable:
             case Unrolled(items):
                 for item in items:
@@ -291,13 +289,19 @@ class Frame:
                 return
             case SpanRange():
                 lower, upper, step = builder.extent(0), self._count_tiles(iterable), 1
-            case RuntimeRange(lower, upper, step):
-                pass
+            case RuntimeRange(lower, upper, int(step)) if step > 0:
+                positions = False
+            case RuntimeRange():
+                with context.at(iterable_node):
+                    lower, upper, step = builder.extent(0), grids.count(context, iterable), 1
             case _:
-                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span,
-                       f"loop over an index: for n in range(len({iterable.param.name})): … {iterable.param.name}[n]"
-                       if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1
-                       else "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)")  # fmt: skip
+                help = "loop over extent.tiles(size), zl.tiles(n, size), range(…) or zl.unroll(…)"
+                if isinstance(iterable, ArrayRef) and len(iterable.param.shape) == 1:
+                    name = iterable.param.name
+                    help = f"loop over an index: for n in range(len({name})): … {name}[n]"
+                elif isinstance(iterable, Extent | int) or (isinstance(iterable, Tile) and iterable.is_scalar):
+                    help = f"loop over range({ast.unparse(iterable_node)})"
+                refuse("ZL0111", f"a loop over {describe(iterable)}", context.span, help)
         counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
         carried = self._carried(body, exclude=target)
         before = dict(self.names)
@@ -305,10 +309,13 @@ class Frame:
             params = self._enter_loop(carried)
             with builder.block(counter, *params) as block:
                 context.depth += 1
-                if isinstance(iterable, SpanRange):
-                    self._assign(target, grids.span_of(context, counter, iterable))
-                else:
-                    self._assign(target, Tile(counter))
+                match iterable:
+                    case SpanRange():
+                        self._assign(target, grids.span_of(context, counter, iterable))
+                    case RuntimeRange() if positions:
+                        self._assign(target, grids.member(context, iterable, Tile(counter)))
+                    case _:
+                        self._assign(target, Tile(counter))
                 self.run(body)
                 context.depth -= 1
                 widened = self._masks_that_stay(carried)
@@ -377,7 +384,7 @@ class Frame:
         """Names bound before a loop that its body rebinds, with their values on entry."""
         hidden = {n.id for n in ast.walk(exclude) if isinstance(n, ast.Name)} if exclude is not None else set()
         found: dict[str, Tile] = {}
-        for name in _assigned(body):
+        for name in assigned(body):
             value = self.names.get(name)
             if name in hidden or value is None or isinstance(value, Missing):
                 continue
@@ -513,7 +520,7 @@ class Frame:
         before = dict(self.names)
         ends: list[dict[str, object]] = []
         opened: list[Block] = []
-        changed = list(dict.fromkeys((*_assigned(body), *_assigned(orelse))))
+        changed = list(dict.fromkeys((*assigned(body), *assigned(orelse))))
         for statements in (body, orelse):
             self.names = dict(before)
             with builder.block() as block:
@@ -601,26 +608,6 @@ def _rebuilt(name: str, like: object, parts: Mapping[str, object]) -> object:
     if isinstance(like, tuple):
         return tuple(_rebuilt(f"{name}.{k}", part, parts) for k, part in enumerate(like))
     return parts[name]
-
-
-def _assigned(statements: Sequence[ast.stmt]) -> list[str]:
-    """Names that statements may bind, in order of first appearance."""
-    found: dict[str, None] = {}
-    for statement in statements:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found[node.id] = None
-    return list(found)
-
-
-def _as_load(target: ast.expr) -> ast.expr:
-    """The target of an augmented assignment as an expression."""
-    match target:
-        case ast.Name(name):
-            return ast.copy_location(ast.Name(name, ast.Load()), target)
-        case ast.Subscript(value, key):
-            return ast.copy_location(ast.Subscript(value, key, ast.Load()), target)
-    return target
 
 
 def _similar(name: str, known: Sequence[str]) -> str | None:

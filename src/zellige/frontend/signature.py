@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zellige.frontend.context import SourceText
 from zellige.frontend.errors import refuse
+from zellige.frontend.source import SourceText
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.ir.types import ArrayParam, Role, ScalarParam
@@ -65,6 +65,9 @@ class Signature:
         return tuple(params)
 
 
+_KINDS = {Role.IN: "an In", Role.OUT: "an Out", Role.MUT: "a Mut", Role.ACC: "an Acc"}
+
+
 def read_signature(function: Callable[..., Any], source: SourceText) -> Signature:
     """The signature of a kernel function. LanguageError ZL0102 if an annotation is not a parameter type."""
     try:
@@ -110,11 +113,13 @@ def read_signature(function: Callable[..., Any], source: SourceText) -> Signatur
                     _annotation_for(name, shown),
                 )  # fmt: skip
         if wrong:
-            what = "a static" if name in statics else "a scalar" if name in scalars else f"an {arrays[name].role.value}"
-            refuse(
-                "ZL0103", f"parameter '{name}' of kernel '{function.__name__}' is on the wrong side of '*'", source.parameter(name),
-                f"'{name}' is {what}: move it {'before' if keyword_only else 'after'} the '*'",
-            )  # fmt: skip
+            what = "a static" if name in statics else "a scalar" if name in scalars else _KINDS[arrays[name].role]
+            side = "before" if keyword_only else "after"
+            help = f"'{name}' is {what}: move it {side} the '*'"
+            if not source.tree.args.kwonlyargs:
+                help = f"'{name}' is {what}: outputs and statics stand behind a '*': def {function.__name__}(…, *, {name}: …)"
+            refuse("ZL0103", f"parameter '{name}' of kernel '{function.__name__}' is on the wrong side of '*'", source.parameter(name),
+                   help)  # fmt: skip
         if not keyword_only:
             positional.append(name)
     for name, array in arrays.items():

@@ -101,11 +101,12 @@ class RaggedRange:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeRange:
-    """``range(lower, upper, step)`` with bounds known only at run time (or simply not unrolled)."""
+    """``range(lower, upper, step)`` with bounds known only at run time (or simply not unrolled); ``step`` is a number other
+    than 0, or an index scalar that is proved to be none."""
 
     lower: Value
     upper: Value
-    step: int
+    step: int | Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,11 @@ class Extent:
                 return _QUOTIENT[op](a.evaluate(env), b.evaluate(env))
         raise TypeError(self)
 
-    def substitute(self, env: Mapping[str, int]) -> Extent:
-        """This extent with the dims in ``env`` replaced by their values and constants folded."""
+    def substitute(self, env: Mapping[str, Extent] | Mapping[str, int]) -> Extent:
+        """This extent with the dims in ``env`` replaced, by numbers or other extents, and constants folded."""
         match self:
             case Dim(name) if name in env:
-                return Const(env[name])
+                return as_extent(env[name])
             case Nary("add", terms):
                 return _sum([t.substitute(env) for t in terms])
             case Nary("mul", terms):
@@ -127,8 +127,10 @@ class Nary(Extent):
     def __str__(self) -> str:
         if self.op in ("min", "max"):
             return f"{self.op}({', '.join(map(str, self.terms))})"
-        sign = {"add": " + ", "mul": "*"}[self.op]
-        return "(" + sign.join(map(str, self.terms)) + ")"
+        if self.op == "mul":
+            return "(" + "*".join(map(str, self.terms)) + ")"
+        first, *rest = self.terms
+        return f"({first}{''.join(map(_summand, rest))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,28 @@ def maximum(a: Extent | int, b: Extent | int) -> Extent:
     return _extremum("max", [as_extent(a), as_extent(b)])
 
 
+def opposite(term: Extent) -> Extent:
+    """−1 times a summand: a constant, or a product with another constant factor."""
+    if isinstance(term, Const):
+        return Const(-term.value)
+    factors = term.terms if isinstance(term, Nary) and term.op == "mul" else (term,)
+    if isinstance(factors[0], Const):
+        rest = factors[1:] if factors[0].value == -1 else (Const(-factors[0].value), *factors[1:])
+        return rest[0] if len(rest) == 1 else Nary("mul", rest)
+    return Nary("mul", (Const(-1), *factors))
+
+
+def _summand(term: Extent) -> str:
+    """A further summand of a sum, with its sign."""
+    return f" - {opposite(term)}" if _is_negative(term) else f" + {term}"
+
+
+def _is_negative(term: Extent) -> bool:
+    """Whether a summand has a constant factor below 0."""
+    factor = term.terms[0] if isinstance(term, Nary) and term.op == "mul" else term
+    return isinstance(factor, Const) and factor.value < 0
+
+
 def _split(term: Extent) -> tuple[int, Extent]:
     """A term as (integer factor, the rest)."""
     if isinstance(term, Const):
@@ -197,7 +221,9 @@ def _sum(terms: list[Extent]) -> Extent:
             factor, rest = _split(part)
             factors[rest] = factors.get(rest, 0) + factor
     constant = factors.pop(Const(1), 0)
-    parts = sorted((_product([Const(f), rest]) for rest, f in factors.items() if f), key=str)
+    parts = sorted(
+        (_product([Const(f), rest]) for rest, f in factors.items() if f), key=lambda t: (_is_negative(t), str(t))
+    )
     if constant:
         parts.append(Const(constant))
     return Const(0) if not parts else parts[0] if len(parts) == 1 else Nary("add", tuple(parts))

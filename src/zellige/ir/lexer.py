@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from zellige.diagnostics.errors import ZelligeError
-from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
+from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient, opposite
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -15,7 +15,7 @@ _TOKEN = re.compile(
     | (?P<value>%(?:\w+\.)?\d+)
     | (?P<number>-?(?:inf|nan)\b|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)
     | (?P<name>[^\W\d]\w*)
-    | (?P<sign>[\[\]{}(),:=@*+])
+    | (?P<sign>[\[\]{}(),:=@*+-])
     )""",
     re.VERBOSE,
 )
@@ -109,9 +109,12 @@ class Reader:
         if self.accept("("):
             terms = [self.extent()]
             op = "mul" if self.is_next("*") else "add"
-            while self.accept("*" if op == "mul" else "+"):
+            while not self.accept(")"):
+                if op == "add" and self.accept("-"):
+                    terms.append(opposite(self.extent()))
+                    continue
+                self.expect("*" if op == "mul" else "+")
                 terms.append(self.extent())
-            self.expect(")")
             return Nary(op, tuple(terms))
         name = self.name()
         if not self.accept("("):

@@ -146,6 +146,30 @@ def sum_parts_norm(
 
 
 @zl.kernel
+def paged_decode(
+    q: zl.In[bf16, B, HK, G, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    *,
+    out: zl.Out[bf16, B, HK, G, HD],
+    BS: zl.Static = 64,
+):
+    """``paged_decode_partial`` and ``paged_decode_combine`` where one program goes over a whole context. Same shapes."""
+    b, h = zl.grid(B, HK)
+    query = q[b, h, :, :]
+    best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    steep = scale * LOG2E
+    for pos in zl.tiles(length[b], BS):
+        page, row = table[b, pos // P], pos % P
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+
+
+@zl.kernel
 def paged_prefill(
     q: zl.In[bf16, T, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],

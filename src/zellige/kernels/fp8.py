@@ -1,21 +1,28 @@
-"""Products with fp8 weights: read as 8 bits, and bf16 or f32 once in registers, which is exact; sums are f32.
+"""Products with fp8 weights: read as 8 bits, and f16 or f32 once in registers, which is exact; sums are f32.
 
 Weights are e4m3 with f32 scales, in one of two ways. By rows: ``scale`` [N, 1] has one for each output feature, and multiplies the
 finished sum. By blocks: ``scale`` [⌈N / 128⌉, ⌈K / 128⌉] has one for 128 × 128 weights, as Hugging Face stores block-wise fp8
-(DeepSeek-V3, 2024). ``*_vector`` streams the weights once for each token, with the norm or the residual inside (decode); ``*_thin``
-shares them between tokens in matrix products, the weights as the left operand.
+(DeepSeek-V3, 2024). For few tokens each streams the weights by itself, with the norm or the residual inside (decode); more share
+them in matrix products, the weights as the left operand, in f16: one instruction makes two of them, bf16 takes four.
 """
 
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32
+from zellige import bf16, f8e4m3, f16, f32
 
-T, D, N, F, R, S, PARTS = zl.dims("T D N F R S PARTS")
+T, D, N, F, C, PARTS = zl.dims("T D N F C PARTS")
 Y = zl.dtypes("Y", bf16, f32)
+A = zl.dtypes("A", bf16, f16)
+O = zl.dtypes("O", bf16, f16)
+"""Of activations that products of many tokens read or write. f16 means that they are ``turned``."""
 LARGEST = 448.0
 """The largest finite e4m3 number."""
 BLOCK = 128
+TURN = 64
+"""Numbers that ``turned`` puts into another order."""
+SHRINK = 16.0
+"""What gated activations are divided by in f16: up to a million in size, and no less exact than bf16 from 2⁻¹² on."""
 
 
 @zl.kernel
@@ -197,9 +204,64 @@ def residual_by_blocks(
 
 
 # --- shared between tokens
+@zl.inline
+def turned(x):
+    """The last axis of x [N, K] in the order in which threads of a GPU hold the left operand of a product; TURN divides K.
+
+    A thread needs numbers 2t, 2t + 1, 2t + 8 and 2t + 9 of each 16. Of 64 in memory it takes the 16 that lie together, and the
+    sum goes over both sides in the order that this gives: weights are turned as they are read, activations as they are written."""
+    n, k = x.shape
+    return zl.transpose(x.reshape(n, k // 64, 4, 4, 2, 2), (0, 1, 3, 4, 2, 5)).reshape(n, k)
+
+
+@zl.inline
+def narrow(x):
+    """f32 [N, K] as activations in f16; what is beyond the largest number, 65504, becomes that."""
+    return turned(zl.clamp(x, -65504.0, 65504.0).to(f16))
+
+
+@zl.inline
+def widened(w, dtype):
+    """Weights [N, K] as a product with activations of ``dtype`` reads them."""
+    return turned(w.to(f16)) if dtype == f16 else w.to(bf16)
+
+
+@zl.inline
+def gated(a, b, dtype):
+    """silu(a) · b in activations of ``dtype``; a, b f32 [N, K]."""
+    y = a * zl.sigmoid(a) * b
+    return narrow(y * (1.0 / SHRINK)) if dtype == f16 else y.to(bf16)
+
+
+@zl.kernel
+def norm_turned(h: zl.In[f32, T, C, 64], g: zl.In[bf16, C, 64], eps: f32, *, x: zl.Out[f16, T, C, 64]):
+    """x = rms_norm(h, g), turned. h f32 [T, D]; g bf16 [D]; x f16 [T, D], D = 64 · C."""
+    t = zl.grid(T)
+    row = h[t, :, :]
+    x[t, :, :] = narrow(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:, :].to(f32))
+
+
+@zl.kernel
+def sum_parts_norm_turned(
+    part: zl.In[f32, PARTS, T, C, 64],
+    g: zl.In[bf16, C, 64],
+    eps: f32,
+    *,
+    h: zl.Mut[f32, T, C, 64],
+    x: zl.Out[f16, T, C, 64],
+):
+    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h, turned. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x f16 [T, D]."""
+    t = zl.grid(T)
+    row = h[t, :, :]
+    for p in range(PARTS):
+        row = row + part[p, t, :, :]
+    h[t, :, :] = row
+    x[t, :, :] = narrow(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:, :].to(f32))
+
+
 @zl.kernel
 def linear_by_rows(
-    x: zl.In[bf16, T, D],
+    x: zl.In[A, T, D],
     w: zl.In[f8e4m3, N, D],
     scale: zl.In[f32, N, 1],
     *,
@@ -208,17 +270,17 @@ def linear_by_rows(
     BN: zl.Static = 64,
     BK: zl.Static = 128,
 ):
-    """y = x·(w · scale)ᵀ. x bf16 [T, D]; w f8e4m3 [N, D]; y [T, N]."""
+    """y = x·(w · scale)ᵀ. x bf16 or f16 [T, D]; w f8e4m3 [N, D]; y [T, N]."""
     cols, rows = zl.grid(N.tiles(BN), T.tiles(BM), order=zl.grouped(8))
     acc = zl.zeros((BN, BM), f32)
     for d in D.tiles(BK):
-        acc = zl.dot(w[cols, d].to(bf16), x[rows, d].T, acc)
+        acc = zl.dot(widened(w[cols, d], x.dtype), x[rows, d].T, acc)
     y[rows, cols] = (acc * scale[cols, 0][:, None]).T.to(y.dtype)
 
 
 @zl.kernel
 def linear_by_blocks(
-    x: zl.In[bf16, T, D],
+    x: zl.In[A, T, D],
     w: zl.In[f8e4m3, N, D],
     scale: zl.In[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)],
     *,
@@ -232,63 +294,64 @@ def linear_by_blocks(
     acc = zl.zeros((BN, BM), f32)
     for b in range(zl.ceildiv(D, BLOCK)):
         d = D.tiles(BLOCK)[b]
-        acc = acc + zl.dot(w[cols, d].to(bf16), x[rows, d].T) * scale[cols.start // BLOCK, b]
+        acc = acc + zl.dot(widened(w[cols, d], x.dtype), x[rows, d].T) * scale[cols.start // BLOCK, b]
     y[rows, cols] = acc.T.to(y.dtype)
 
 
 @zl.kernel
 def swiglu_by_rows(
-    x: zl.In[bf16, T, D],
+    x: zl.In[A, T, D],
     gate: zl.In[f8e4m3, F, D],
     gate_scale: zl.In[f32, F, 1],
     up: zl.In[f8e4m3, F, D],
     up_scale: zl.In[f32, F, 1],
     *,
-    y: zl.Out[bf16, T, F],
+    y: zl.Out[O, T, F],
     BM: zl.Static = 16,
     BN: zl.Static = 64,
     BK: zl.Static = 128,
 ):
-    """y = silu(x·gateᵀ) · (x·upᵀ). x bf16 [T, D]; gate, up f8e4m3 [F, D]; y bf16 [T, F]."""
+    """y = silu(x·gateᵀ) · (x·upᵀ), in f16 over SHRINK. x bf16 or f16 [T, D]; gate, up f8e4m3 [F, D]; y bf16 or f16 [T, F]."""
     cols, rows = zl.grid(F.tiles(BN), T.tiles(BM), order=zl.grouped(8))
     a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
     for d in D.tiles(BK):
         right = x[rows, d].T
-        a = zl.dot(gate[cols, d].to(bf16), right, a)
-        b = zl.dot(up[cols, d].to(bf16), right, b)
-    gated, linear = a * gate_scale[cols, 0][:, None], b * up_scale[cols, 0][:, None]
-    y[rows, cols] = (gated * zl.sigmoid(gated) * linear).T.to(bf16)
+        a = zl.dot(widened(gate[cols, d], x.dtype), right, a)
+        b = zl.dot(widened(up[cols, d], x.dtype), right, b)
+    a, b = a * gate_scale[cols, 0][:, None], b * up_scale[cols, 0][:, None]
+    y[rows, cols] = gated(a.T, b.T, y.dtype)
 
 
 @zl.kernel
 def swiglu_by_blocks(
-    x: zl.In[bf16, T, D],
+    x: zl.In[A, T, D],
     gate: zl.In[f8e4m3, F, D],
     gate_scale: zl.In[f32, zl.ceildiv(F, 128), zl.ceildiv(D, 128)],
     up: zl.In[f8e4m3, F, D],
     up_scale: zl.In[f32, zl.ceildiv(F, 128), zl.ceildiv(D, 128)],
     *,
-    y: zl.Out[bf16, T, F],
+    y: zl.Out[O, T, F],
     BM: zl.Static = 16,
     BN: zl.Static = 64,
 ):
     """``swiglu_by_rows`` with a scale for each 128 × 128 weights."""
     assert BLOCK % BN == 0
     cols, rows = zl.grid(F.tiles(BN), T.tiles(BM), order=zl.grouped(8))
-    gated, linear = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
+    a, c = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
     for b in range(zl.ceildiv(D, BLOCK)):
         d = D.tiles(BLOCK)[b]
         r, right = cols.start // BLOCK, x[rows, d].T
-        gated = gated + zl.dot(gate[cols, d].to(bf16), right) * gate_scale[r, b]
-        linear = linear + zl.dot(up[cols, d].to(bf16), right) * up_scale[r, b]
-    y[rows, cols] = (gated * zl.sigmoid(gated) * linear).T.to(bf16)
+        a = a + zl.dot(widened(gate[cols, d], x.dtype), right) * gate_scale[r, b]
+        c = c + zl.dot(widened(up[cols, d], x.dtype), right) * up_scale[r, b]
+    y[rows, cols] = gated(a.T, c.T, y.dtype)
 
 
 @zl.kernel
 def parts_by_rows(
-    x: zl.In[bf16, T, D],
+    x: zl.In[A, T, D],
     w: zl.In[f8e4m3, N, D],
     scale: zl.In[f32, N, 1],
+    factor: f32,
     *,
     part: zl.Out[f32, PARTS, T, N],
     BM: zl.Static = 16,
@@ -296,22 +359,23 @@ def parts_by_rows(
     BK: zl.Static = 128,
     DEPTH: zl.Static = 1024,
 ):
-    """``linear_by_rows`` over stretches of DEPTH of the inner axis: their sum is the product. part f32 [PARTS, T, N]."""
+    """``linear_by_rows`` over stretches of DEPTH of the inner axis: their sum is factor · the product. part f32 [PARTS, T, N]."""
     zl.requires(PARTS * DEPTH >= D)
     cols, p, rows = zl.grid(N.tiles(BN), PARTS, T.tiles(BM))
     acc = zl.zeros((BN, BM), f32)
     start = p * DEPTH
     for lane in zl.tiles(zl.minimum(zl.maximum(D - start, 0), DEPTH), BK):
         d = lane + start
-        acc = zl.dot(w[cols, d].to(bf16), x[rows, d].T, acc)
-    part[p, rows, cols] = (acc * scale[cols, 0][:, None]).T
+        acc = zl.dot(widened(w[cols, d], x.dtype), x[rows, d].T, acc)
+    part[p, rows, cols] = (acc * (scale[cols, 0] * factor)[:, None]).T
 
 
 @zl.kernel
 def parts_by_blocks(
-    x: zl.In[bf16, T, D],
+    x: zl.In[A, T, D],
     w: zl.In[f8e4m3, N, D],
     scale: zl.In[f32, zl.ceildiv(N, 128), zl.ceildiv(D, 128)],
+    factor: f32,
     *,
     part: zl.Out[f32, PARTS, T, N],
     BM: zl.Static = 16,
@@ -326,5 +390,5 @@ def parts_by_blocks(
     first = p * (DEPTH // BLOCK)
     for b in range(zl.minimum(zl.maximum(zl.ceildiv(D, BLOCK) - first, 0), DEPTH // BLOCK)):
         d = D.tiles(BLOCK)[first + b]
-        acc = acc + zl.dot(w[cols, d].to(bf16), x[rows, d].T) * scale[cols.start // BLOCK, first + b]
-    part[p, rows, cols] = acc.T
+        acc = acc + zl.dot(widened(w[cols, d], x.dtype), x[rows, d].T) * scale[cols.start // BLOCK, first + b]
+    part[p, rows, cols] = (acc * factor).T

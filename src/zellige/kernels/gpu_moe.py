@@ -1,7 +1,8 @@
 """Grouped products of a mixture of experts in bf16 with f32 sums: rows come in segments, one segment an expert.
 
-Which expert a row goes to is known on the device only; no launch waits for it. ``align`` (routing) gives ``order`` and
-``start``; the first product gathers rows of tokens through ``order``, the second writes each pair's row where it belongs.
+Which expert a row goes to is known on the device only; no launch waits for it. Pairs of a token and a choice are sorted by expert
+in three launches (a counting sort): ``start`` says where each expert's begin, ``order`` which pair is at a place, ``place`` where a
+pair is. The first product gathers rows of tokens through ``order``; ``combine_add`` gathers each pair's result through ``place``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import zellige as zl
 from zellige import bf16, f32, i32
 
-T, C, PAIRS, E, K, N, F = zl.dims("T C PAIRS E K N F")
+T, C, PAIRS, BLOCKS, E, K, N, F = zl.dims("T C PAIRS BLOCKS E K N F")
+BLOCK = 512
+"""Pairs that one program counts and places."""
 
 
 @zl.kernel
@@ -36,7 +39,7 @@ def expert_swiglu(
     x: zl.In[bf16, T, K],
     gate: zl.In[bf16, E, F, K],
     up: zl.In[bf16, E, F, K],
-    order: zl.In[zl.Permutation[T * C], T * C],
+    order: zl.In[i32, T * C],
     start: zl.In[zl.Offsets[T * C], E + 1],
     *,
     y: zl.Out[bf16, T * C, F],
@@ -46,9 +49,9 @@ def expert_swiglu(
 ):
     """y[p] = silu(row·gate[e]ᵀ) · (row·up[e]ᵀ) for the pairs p of expert e, in the order of experts; row is x of the pair's token.
 
-    x bf16 [T, K]; gate, up bf16 [E, F, K]; order: pairs (token · C + choice) sorted by expert; y bf16 [T·C, F]."""
+    x bf16 [T, K]; gate, up bf16 [E, F, K]; order i32: pairs (token · C + choice) sorted by expert; y bf16 [T·C, F]."""
     e, rows, cols = zl.grid(start.tiles(BM), F.tiles(BN))
-    token = order[rows] // C
+    token = zl.clamp(order[rows], 0, T * C - 1) // C
     a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BN), f32)
     for depth in K.tiles(BK):
         tile = x[token, depth]
@@ -59,50 +62,88 @@ def expert_swiglu(
 
 @zl.kernel
 def expert_down(
-    x: zl.In[bf16, T * C, K],
+    x: zl.In[bf16, PAIRS, K],
     w: zl.In[bf16, E, N, K],
-    order: zl.In[zl.Permutation[T * C], T * C],
-    start: zl.In[zl.Offsets[T * C], E + 1],
+    start: zl.In[zl.Offsets[PAIRS], E + 1],
     *,
-    y: zl.Out[f32, T * C, N],
+    y: zl.Out[f32, PAIRS, N],
     BM: zl.Static = 64,
     BN: zl.Static = 128,
     BK: zl.Static = 64,
 ):
-    """y[order[p]] = x[p]·w[e]ᵀ for the pairs p of expert e: back from the order of experts to that of tokens.
-
-    x bf16 [T·C, K]; w bf16 [E, N, K]; y f32 [T·C, N]."""
+    """y[p] = x[p]·w[e]ᵀ for the pairs p of expert e, in the order of experts. x bf16 [PAIRS, K]; w bf16 [E, N, K]; y f32 [PAIRS, N]."""
     e, rows, cols = zl.grid(start.tiles(BM), N.tiles(BN))
-    pair = order[rows]
     acc = zl.zeros((BM, BN), f32)
     for depth in K.tiles(BK):
         acc = zl.dot(x[rows, depth], w[e, cols, depth].T, acc)
-    y[pair, cols] = acc
+    y[rows, cols] = acc
 
 
 @zl.kernel
-def combine_add(y: zl.In[f32, T, C, N], weight: zl.In[f32, T, C], *, h: zl.Mut[f32, T, N], BN: zl.Static = 512):
-    """h[t] += Σ weight[t, c] · y[t, c]. y f32 [T, C, N]; weight f32 [T, C]; h f32 [T, N]."""
+def combine_add(
+    y: zl.In[f32, PAIRS, N],
+    place: zl.In[zl.Index[PAIRS], T, C],
+    weight: zl.In[f32, T, C],
+    *,
+    h: zl.Mut[f32, T, N],
+    BN: zl.Static = 512,
+):
+    """h[t] += Σ weight[t, c] · y[place[t, c]]. y f32 [PAIRS, N]; weight f32 [T, C]; h f32 [T, N]."""
     t, cols = zl.grid(T, N.tiles(BN))
     acc = h[t, cols]
     for c in range(C):
-        acc = acc + weight[t, c] * y[t, c, cols]
+        acc = acc + weight[t, c] * y[place[t, c], cols]
     h[t, cols] = acc
 
 
 @zl.kernel
-def align(
-    expert: zl.In[zl.Index[E], PAIRS],
+def count_pairs(expert: zl.In[zl.Index[E], PAIRS], *, count: zl.Out[i32, zl.ceildiv(PAIRS, 512), E]):
+    """How many pairs of each block of 512 go to each expert."""
+    b = zl.grid(zl.ceildiv(PAIRS, BLOCK))
+    count[b, :] = zl.histogram(expert[PAIRS.tiles(BLOCK)[b]], E)
+
+
+@zl.kernel
+def begin_segments(
+    count: zl.In[i32, BLOCKS, E],
     *,
-    order: zl.Out[zl.Permutation[PAIRS], PAIRS],
     start: zl.Out[zl.Offsets[PAIRS], E + 1],
-    BP: zl.Static = 64,
+    first: zl.Out[i32, BLOCKS, E],
+    order: zl.Out[i32, PAIRS],
+    BP: zl.Static = 4096,
 ):
-    """Pairs sorted by expert, and where each expert's pairs start among them. Both contracts are proved here."""
+    """Where the pairs of each expert begin when all are sorted by expert, and those of each block among them; clears ``order``."""
     zl.requires(E >= 1)
     zl.grid(1)
-    _, order[:] = zl.sort(expert[:])
-    count = zl.zeros((E,), i32)
     for pairs in PAIRS.tiles(BP):
-        count = count + zl.histogram(expert[pairs], E)
-    start[:] = zl.offsets(count, total=PAIRS)
+        order[pairs] = zl.zeros((BP,), i32)
+    counts = count[:, :]
+    total = zl.sum(counts, axis=0)
+    start[:] = zl.offsets(total, total=PAIRS)
+    first[:, :] = zl.cumsum(counts, axis=0) - counts + (zl.cumsum(total) - total)[None, :]
+
+
+@zl.kernel
+def place_pairs(
+    expert: zl.In[zl.Index[E], PAIRS],
+    first: zl.In[i32, zl.ceildiv(PAIRS, 512), E],
+    *,
+    place: zl.Out[zl.Index[PAIRS], PAIRS],
+    order: zl.Acc[i32, PAIRS],
+    BP: zl.Static = 64,
+):
+    """Where each pair comes when all are sorted by expert, those of one expert in their order; and the pair at each place.
+
+    ``order`` starts at 0 and takes the largest pair of a place: there is one. Readers need not rely on that."""
+    zl.requires(E >= 1)
+    b = zl.grid(zl.ceildiv(PAIRS, BLOCK))
+    start, seen, lane = b * BLOCK, zl.zeros((E,), i32), zl.arange(BP)
+    for more in zl.tiles(zl.minimum(PAIRS - start, BLOCK), BP):
+        pair = more + start
+        e = expert[pair]
+        before = (e[:, None] == e[None, :]) & (lane[None, :] < lane[:, None]) & more.active[None, :]
+        rank = zl.sum(before.to(i32), axis=1) + zl.gather(seen, e) + first[b, e]
+        seen = seen + zl.histogram(e, E)
+        at = zl.clamp(rank, 0, PAIRS - 1)
+        place[pair] = at
+        order.max(at, pair.to(i32))

@@ -1,11 +1,18 @@
-"""Products whose sums have one order whatever the number of tokens: for runs in which a request's neighbours must not show."""
+"""Products and attention whose sums have one order whatever the number of tokens: for runs in which a request's neighbours must not show.
+
+Attention takes each tile of BS positions by itself, as if there were no other, and folds the tiles together in their order. So it does not
+matter whether one program goes over a context, or several do and another folds what they found.
+"""
 
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f8e4m3, f32
+from zellige.kernels.gpu_attention import LOG2E
 
 T, N, K = zl.dims("T N K")
+B, HK, G, HD, NB, P, PAGES, TILES, PARTS = zl.dims("B HK G HD NB P PAGES TILES PARTS")
+KV = zl.dtypes("KV", bf16, f8e4m3)
 
 
 @zl.kernel
@@ -32,3 +39,132 @@ def linear_stretches_add(
             acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
         total = total + acc.T
     h[rows, cols] = total
+
+
+@zl.inline
+def attend_apart(query, keys, values, steep, seen):
+    """(largest score · log2(e), sum of weights, weighted sum) of one tile; ``steep`` is scale · log2(e) > 0.
+
+    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]. A row that sees nothing has the score −1e30."""
+    score = zl.where(seen, zl.dot(query, keys.T), -1e30)
+    top = zl.max(score, axis=1)
+    weight = zl.exp2(score * steep - (top * steep)[:, None])
+    return top * steep, zl.sum(weight, axis=1), zl.dot(weight.to(bf16), values)
+
+
+@zl.inline
+def fold(best, total, acc, more_best, more_total, more):
+    """The soft-max over what came before and one tile more; with one order of roundings: every addition is that of a multiply-add."""
+    top = zl.maximum(best, more_best)
+    a, b = zl.exp2(best - top), zl.exp2(more_best - top)
+    return top, zl.fma(total, a, more_total * b), zl.fma(acc, a[:, None], more * b[:, None])
+
+
+@zl.kernel
+def paged_decode_folded(
+    q: zl.In[bf16, B, HK, G, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    *,
+    out: zl.Out[bf16, B, HK, G, HD],
+    BS: zl.Static = 64,
+):
+    """Attention of one query over its context. q, out bf16 [B, HK, G, HD]; keys, values bf16 or f8e4m3 [NB, P, HK, HD]."""
+    b, h = zl.grid(B, HK)
+    query = q[b, h, :, :]
+    best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    steep = scale * LOG2E
+    for pos in zl.tiles(length[b], BS):
+        page, row = table[b, pos // P], pos % P
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        more = attend_apart(query, k, v, steep, pos.active[None, :])
+        best, total, acc = fold(best, total, acc, more[0], more[1], more[2])
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+
+
+@zl.kernel
+def paged_decode_tiles(
+    q: zl.In[bf16, B, HK, G, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    *,
+    part: zl.Mut[f32, B, HK, PARTS, G, HD],
+    best_of: zl.Mut[f32, B, HK, PARTS, G],
+    total_of: zl.Mut[f32, B, HK, PARTS, G],
+    WAYS: zl.Static = 16,
+    BS: zl.Static = 64,
+):
+    """Each tile of the contexts of ``paged_decode_folded`` by itself, by WAYS programs a context; PARTS·BS ≥ PAGES·P.
+
+    part f32 [B, HK, PARTS, G, HD]; tiles beyond a context keep what they have."""
+    zl.requires(PARTS * BS >= PAGES * P)
+    b, h, s = zl.grid(B, HK, WAYS)
+    query = q[b, h, :, :]
+    steep = scale * LOG2E
+    count = length[b]
+    for tile in range(s, (count + BS - 1) // BS, WAYS):
+        pos = tile * BS + zl.arange(BS)
+        pos = zl.only(pos, pos < count)
+        page, row = table[b, pos // P], pos % P
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        best, total, acc = attend_apart(query, k, v, steep, pos.active[None, :])
+        part[b, h, tile, :, :] = acc
+        best_of[b, h, tile, :] = best
+        total_of[b, h, tile, :] = total
+
+
+@zl.kernel
+def fold_tiles(
+    part: zl.In[f32, B, HK, PARTS, G, HD],
+    best_of: zl.In[f32, B, HK, PARTS, G],
+    total_of: zl.In[f32, B, HK, PARTS, G],
+    length: zl.In[zl.UpTo[PARTS * 64], B],
+    *,
+    out: zl.Out[bf16, B, HK, G, HD],
+    BS: zl.Static = 64,
+):
+    """Folds the tiles of ``paged_decode_tiles`` together. out bf16 [B, HK, G, HD]."""
+    b, h = zl.grid(B, HK)
+    best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    for tile in range((length[b] + BS - 1) // BS):
+        more = part[b, h, tile, :, :]
+        best, total, acc = fold(best, total, acc, best_of[b, h, tile, :], total_of[b, h, tile, :], more)
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+
+
+@zl.kernel
+def paged_prefill_folded(
+    q: zl.In[bf16, T, HK, G, HD],
+    keys: zl.In[KV, NB, P, HK, HD],
+    values: zl.In[KV, NB, P, HK, HD],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    owner: zl.In[zl.Index[B], TILES],
+    start: zl.In[zl.UpTo[PAGES * P], TILES],
+    scale: f32,
+    *,
+    out: zl.Out[bf16, T, HK, G, HD],
+    BM: zl.Static = 16,
+    BS: zl.Static = 64,
+):
+    """``paged_prefill`` with the arithmetic of ``paged_decode_folded``. Same shapes."""
+    zl.requires(TILES * BM == T)
+    tile, h, g = zl.grid(TILES, HK, G)
+    b, first = owner[tile], start[tile]
+    lane = zl.arange(BM)
+    rows = tile * BM + lane
+    query = q[rows, h, g, :]
+    best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
+    steep = scale * LOG2E
+    for pos in zl.tiles(zl.minimum(first + BM, length[b]), BS):
+        page, row = table[b, pos // P], pos % P
+        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        more = attend_apart(query, k, v, steep, pos.active[None, :] & (pos[None, :] <= (lane + first)[:, None]))
+        best, total, acc = fold(best, total, acc, more[0], more[1], more[2])
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)

@@ -8,7 +8,7 @@ bits every time.
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f32, i32
 
 T, D, F, N, E, C = zl.dims("T D F N E C")
 
@@ -26,17 +26,14 @@ def route(
     logits f32 [T, E], C ≤ E; expert Index[E] [T, C]; weight f32 [T, C]."""
     zl.requires((C >= 1) & (C <= E))
     t = zl.grid(T)
-    left, lane = logits[t, :], zl.arange(E)
-    top, total = zl.max(left), zl.sum(zl.exp(left - zl.max(left)))
-    share, kept = zl.zeros((E,), f32), zl.zeros((), f32)
-    for c in range(C):
-        best = zl.argmax(left)
-        p = zl.exp(zl.max(left) - top)
-        expert[t, c] = best
-        share, kept = zl.where(lane == c, p, share), kept + p
-        left = zl.where(lane == best, -zl.inf, left)
-    choice = zl.only(lane, lane < C)
-    weight[t, choice] = share / (kept if RENORMALISE else total)
+    score, lane, choice = logits[t, :], zl.arange(E), zl.arange(C)
+    tie = (score[:, None] == score[None, :]) & (lane[:, None] < lane[None, :])
+    rank = zl.sum(((score[:, None] > score[None, :]) | tie).to(i32), axis=0)
+    at = rank[:, None] == choice[None, :]
+    p = zl.exp(score - zl.max(score))
+    share = zl.sum(zl.where(at, p[:, None], 0.0), axis=0)
+    expert[t, :] = zl.argmax(at.to(i32), axis=0)
+    weight[t, :] = share / zl.sum(share if RENORMALISE else p)
 
 
 @zl.kernel

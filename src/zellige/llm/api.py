@@ -33,7 +33,7 @@ from zellige.llm.protocol import Runner
 from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.streams import AsyncStream, Completion, Pump, Stream
-from zellige.llm.tokenizer import load_tokenizer
+from zellige.llm.tokenizer import Tokenizer, load_tokenizer
 from zellige.llm.weights.known import known_config
 from zellige.llm.weights.model_file import ModelFile, open_model
 
@@ -75,7 +75,8 @@ class LLM:
     is twice the context. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
     gets depends on nothing but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is
-    cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `runner`: what computes, if not Zellige's
+    cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `step`: how a decode step runs on a GPU,
+    as a graph of "launches" or as one "persistent" kernel (`zl.record`). `runner`: what computes, if not Zellige's
     own kernels. `say` and `progress` hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
@@ -94,6 +95,7 @@ class LLM:
         kv_share: float | None = None,
         max_batch: int = 64,
         batch_invariant: bool = False,
+        step: str = "launches",
         runner: Callable[[ModelFile], Runner] | None = None,
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -109,11 +111,14 @@ class LLM:
             )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        for name, value, known in (("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8"))):
-            if value not in known:
+        for name, chosen, known in (
+            ("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8")),
+            ("step", step, ("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)),
+        ):  # fmt: skip
+            if chosen not in known:
                 raise ZelligeError(
                     "ZL0701",
-                    f"there is no {name} '{value}'",
+                    f"there is no {name} '{chosen}'" + (" here" if name == "step" else ""),
                     facts={"parameter": name},
                     help=f"known: {', '.join(known)}",
                 )
@@ -121,15 +126,15 @@ class LLM:
             started = time.perf_counter()
             config = known_config(str(model))
             self.model = ModelFile(Path(str(model)), config, {}, {}, None)
-            self.tokenizer = None
+            self._tokenizer: Tokenizer | None = None
             self._template = None
         elif load_format == "auto":
             path = resolve_model(model, say=say, progress=progress)
             started = time.perf_counter()
             self.model = open_model(path)
-            self.tokenizer = load_tokenizer(self.model)
+            self._tokenizer = load_tokenizer(self.model)
             config = self.model.config
-            self._template = _chat_template(self.model, self.tokenizer.special_tokens)
+            self._template = _chat_template(self.model, self._tokenizer.special_tokens)
         else:
             raise ZelligeError(
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
@@ -152,13 +157,14 @@ class LLM:
                 num_pages=room,
                 lanes=max_batch,
                 invariant=batch_invariant,
+                step=step,
                 progress=progress,
             )
         else:
             pages = room if isinstance(room, int) else room(config.kv_bytes(_PAGE_SIZE))
             made = _kernel_runner(self.model, context=limit, kv_tokens=pages * _PAGE_SIZE)
         self._engine = Engine(
-            made, self.tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
+            made, self._tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
         )
         self._inbox: dict[int, deque[Event]] = {}
         self._lock = threading.RLock()  # of the engine; held while a step runs
@@ -276,6 +282,15 @@ class LLM:
         finally:
             self.cancel(number)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. ZelligeError ZL0704 if it has none."""
+        if self._tokenizer is None:
+            raise ZelligeError(
+                "ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids"
+            )
+        return self._tokenizer
+
     def chat_prompt(self, messages: Sequence[Message], **variables: Any) -> list[int]:
         """Token ids of a conversation, opened for the assistant's next turn. Errors: ZL0610, ZL0706."""
         if self._template is None:
@@ -283,10 +298,6 @@ class LLM:
         return self.tokenizer.encode(self._template.render(messages, **variables), special=False)
 
     def _prompt_ids(self, prompt: Prompt | Sequence[Message]) -> tuple[int, ...]:
-        if self.tokenizer is None and prompt and not isinstance(prompt[0], int):
-            raise ZelligeError(
-                "ZL0704", "a model with random weights has no tokenizer", help="give prompts as token ids"
-            )
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
         if prompt and isinstance(prompt[0], dict):
@@ -395,6 +406,7 @@ def _fused_runner(
     num_pages: int | Callable[[int], int],
     lanes: int,
     invariant: bool,
+    step: Any,
     progress: Callable[[int, int | None], None],
 ) -> Runner:
     from zellige.llm.fused_runner import FusedRunner
@@ -409,7 +421,7 @@ def _fused_runner(
         executor = executor_named(device)
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE, max_context=context,
-        executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, progress=progress,
+        executor=executor, dtype=dtype, kv_dtype=kv_dtype, lanes=lanes, invariant=invariant, step=step, progress=progress,
     )  # fmt: skip
     return made
 

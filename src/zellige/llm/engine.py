@@ -93,7 +93,13 @@ class Engine:
         self._tokenizer = tokenizer
         self._pool = PagePool(runner.num_pages, runner.page_size)
         self._cache = PrefixCache(self._pool) if prefix_cache else None
-        self._scheduler = Scheduler(self._pool, self._cache, max_sequences=max_sequences, max_tokens=max_step_tokens)
+        self._scheduler = Scheduler(
+            self._pool,
+            self._cache,
+            max_sequences=max_sequences,
+            max_tokens=max_step_tokens,
+            least_tail=runner.least_tail,
+        )
         self._builder = StepBuilder(runner.page_size, self._pool.pages_for(runner.max_context))
         self._flight: _Flight | None = None
         self._limit = min(runner.max_context, runner.num_pages * runner.page_size)
@@ -150,8 +156,8 @@ class Engine:
     def step(self) -> list[Event]:
         """Finish one forward pass; returns what came of it. Without unfinished requests: nothing happens.
 
-        An error that is no `ZelligeError` (an interrupt, a defect) is raised; the requests of that pass are over then, and
-        the engine can go on with the others."""
+        An error of the pass ends its requests: with that error if it is a `ZelligeError`, else with ZL0710, of which it is
+        the cause. An interrupt is raised; the requests of that pass are over then. The engine can go on with the others."""
         flight = self._flight or self._start()
         if flight is None:
             return []
@@ -160,6 +166,14 @@ class Engine:
             result = flight.wait()
         except ZelligeError as error:
             return self._fail(flight, error)
+        except Exception as error:
+            died = ZelligeError(
+                "ZL0710",
+                f"the forward pass died of {type(error).__name__}: {error}",
+                help="restart the process if every pass does; if no device failed, please report it",
+            )
+            died.__cause__ = error
+            return self._fail(flight, died)
         except BaseException:
             self._fail(flight, None)
             raise
@@ -220,7 +234,7 @@ class Engine:
     def _score(self, item: Work, result: StepResult, first: int) -> list[Event]:
         sequence = item.sequence
         assert result.row_logprobs is not None and result.row_argmax is not None
-        rows = slice(first, first + min(item.count, len(sequence.tokens) - 1 - len(sequence.logprobs)))
+        rows = slice(first, first + min(item.length, len(sequence.tokens) - 1 - len(sequence.logprobs)))
         sequence.logprobs += result.row_logprobs[rows].tolist()
         sequence.argmax += result.row_argmax[rows].tolist()
         if sequence.stored < len(sequence.tokens):

@@ -22,16 +22,17 @@ from zellige.llm import packing
 from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
-from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
+from zellige.llm.models.invariant import MOST_WITH_PARTS, SCHEDULES, TILE, InvariantProducts
 from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, random_weight
-from zellige.llm.models.products import MOST_WITH_EXPERTS, Products
+from zellige.llm.models.products import MOST_WITH_EXPERTS, Products, Scaled
+from zellige.llm.page_copier import PageCopier
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.finite import check_weights
 from zellige.llm.weights.model_file import ModelFile
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
-from zellige.runtime.graph import Graph, record
+from zellige.runtime.graph import Form, Graph, record
 from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -68,9 +69,9 @@ class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
     `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
-    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `invariant`: what a request gets depends
-    on nothing but itself, bit for bit; matrices are bf16 then. `num_pages`: of the KV cache, or a function that says how
-    many of so many bytes, asked once the weights are there.
+    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `step`: the form of a recorded decode step.
+    `invariant`: what a request gets depends on nothing but itself, bit for bit. `num_pages`: of the KV cache, or a function
+    that says how many of so many bytes, asked once the weights are there.
 
     Errors: ZL0506 (memory), ZL0611 (a weight is not a number)."""
 
@@ -88,18 +89,18 @@ class FusedRunner:
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
+        step: Form = "launches",
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if invariant and (config.experts or dtype == "fp8"):
+        if invariant and config.experts:
             raise ZelligeError(
                 "ZL0701",
-                "batch_invariant is not there for mixtures of experts and fp8 weights yet",
-                help="leave batch_invariant out, or use dtype='bf16'",
+                "batch_invariant is not there for mixtures of experts yet",
+                help="leave batch_invariant out",
             )
-        if invariant:
-            dtype = "bf16"
-        if invariant and getattr(executor, "schedules", SCHEDULES) != SCHEDULES:
-            raise InternalError(f"an invariant runner on an executor with the schedules of {executor.schedules}")
+        schedules = getattr(executor, "schedules", SCHEDULES)
+        if invariant and schedules != SCHEDULES:
+            raise InternalError(f"an invariant runner on an executor with the schedules of {schedules}")
         self.page_size = page_size
         self.vocab_size, self.max_context = config.vocab_size, max_context
         self.config = config
@@ -122,7 +123,14 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
-        self._invariant = invariant
+        # a GPU reads the weights once a pass: a few rows fewer do not make it shorter
+        self.least_tail = page_size if hasattr(executor, "schedules") else 1
+        self._copier = PageCopier(executor, [*self._cache.keys, *self._cache.values])
+        self._invariant, self._step = invariant, step
+        parts = invariant and any(isinstance(layer.down, Scaled) for layer in self.weights.layers)
+        self._most_rows = (
+            MOST_WITH_EXPERTS if config.experts else MOST_WITH_PARTS if parts else packing.ROWS[-1]
+        )  # of a prefill pass
         self._products = InvariantProducts if invariant else Products
         self._lanes = Lanes(executor, lanes, config.vocab_size)
         self._sampler = Sampler(executor, config.vocab_size)
@@ -166,7 +174,7 @@ class FusedRunner:
             length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
             table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
-            with using(self.executor), record() as graph:
+            with using(self.executor), record(self._step) as graph:
                 logits = decode_step(
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )
@@ -221,12 +229,15 @@ class FusedRunner:
             self._lanes.prepare(todo.drawn)
             if sampled:
                 logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
+                if not logits.initialised:  # the pass was recorded, not run
+                    logits.write(np.zeros(logits.shape, np.float32))
                 launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
         return launches
 
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         """Gives one forward pass to the device; what is given back waits for its results (but score mode waits at once)."""
+        self._copier.copy(batch.copies)
         row_logprobs = row_argmax = None
         scored: set[int] = set()
         if batch.targets is not None:
@@ -240,8 +251,7 @@ class FusedRunner:
             self._decode(batch, singles[first : first + BATCHES[-1]])
         if prompts:
             self._release()  # before a prompt gets a lane that one of an earlier step had
-        most = MOST_WITH_EXPERTS if self.config.experts else packing.ROWS[-1]
-        for pieces in packing.passes(batch, prompts, most):
+        for pieces in packing.passes(batch, prompts, self._most_rows):
             self._prefill(batch, pieces)
         arriving = self._fetch(batch, singles if len(singles) == batch.sequences <= BATCHES[-1] else None)
 

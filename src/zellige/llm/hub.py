@@ -16,13 +16,8 @@ _PREFERRED = (
 )  # fmt: skip
 """Of several GGUF files in one repository, by what is in their names: mixes of the K formats have names of their own."""
 _FOLDER_FILES = [
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "tokenizer*.json",
-    "*generation_config.json",
-]
-_FOLDER_FILES += ["chat_template.jinja"]
+    "*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*.json", "*generation_config.json", "chat_template.jinja",
+]  # fmt: skip
 
 
 def resolve_model(
@@ -89,6 +84,16 @@ def _from_hub(repository: str, wanted: str) -> Path:
         name = choose_gguf(files, wanted, repository)
         if name is not None:
             return Path(huggingface_hub.hf_hub_download(repository, name))
+        if "config.json" not in files or not any(file.endswith(".safetensors") for file in files):
+            raise ZelligeError(
+                "ZL0807",
+                f"{repository} has no model in a format that is read here",
+                facts={
+                    "files": ", ".join(sorted(files)[:12]) or "none",
+                    "wanted": "*.gguf, or config.json and *.safetensors",
+                },
+                help="look for a repository of the same model with one of these",
+            )
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=_FOLDER_FILES))
     except errors.RepositoryNotFoundError:
         raise ZelligeError(

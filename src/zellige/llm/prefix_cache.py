@@ -1,8 +1,9 @@
 """Finds pages whose keys and values were computed already: a radix tree over token ids, one full page an edge.
 
 A node stands for the tokens on the path to it and holds a reference on its page. Requests that begin alike share
-the pages of their common beginning, and a conversation's next turn finds those of all turns before. Where pages run
-out, leaves that no sequence holds are dropped, least recently used first.
+the pages of their common beginning, and a conversation's next turn finds those of all turns before. Where a page agrees
+only in its first tokens, a request may take a copy of it and write on (copy on write). Where pages run out, leaves that no
+sequence holds are dropped, least recently used first.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from zellige.llm.kv_cache import PagePool
 
 
 class _Node:
-    __slots__ = ("children", "key", "page", "parent", "used")
+    __slots__ = ("by_first", "children", "key", "page", "parent", "used")
 
     def __init__(self, key: tuple[int, ...], page: int, parent: _Node | None) -> None:
         self.key = key
         self.page = page
         self.parent = parent
         self.children: dict[tuple[int, ...], _Node] = {}
+        self.by_first: dict[int, list[_Node]] = {}
+        """Children by their first token."""
         self.used = 0
 
 
@@ -62,6 +65,22 @@ class PrefixCache:
             node = child
         return found
 
+    def tail(self, tokens: Sequence[int], pages: Sequence[int]) -> tuple[int, int]:
+        """A page whose first tokens come next after those of `pages`, which `match` has found, and how many of them; (−1, 0)
+        if there is none. No reference is taken: it has to be copied before anything that starts later may write to it."""
+        node = self._nodes[pages[-1]] if pages else self._root
+        size = self._pool.page_size
+        rest = tokens[len(pages) * size : min((len(pages) + 1) * size, len(tokens) - 1)]
+        best, most = None, 0
+        for child in node.by_first.get(rest[0], ()) if rest else ():
+            agreeing = next((i for i, (a, b) in enumerate(zip(child.key, rest, strict=False)) if a != b), len(rest))
+            if agreeing > most:
+                best, most = child, agreeing
+        if best is None:
+            return -1, 0
+        best.used = self._clock
+        return best.page, most
+
     def insert(self, tokens: Sequence[int], pages: Sequence[int]) -> None:
         """Remember the full pages of `tokens`, of which page i holds the tokens from i * page_size on.
 
@@ -75,6 +94,7 @@ class PrefixCache:
             if child is None:
                 self._pool.share(page)
                 child = node.children[key] = self._nodes[page] = _Node(key, page, node)
+                node.by_first.setdefault(key[0], []).append(child)
             child.used = self._clock
             node = child
 
@@ -92,6 +112,10 @@ class PrefixCache:
             parent = node.parent
             assert parent is not None  # the root has no page
             del parent.children[node.key], self._nodes[page]
+            alike = parent.by_first[node.key[0]]
+            alike.remove(node)
+            if not alike:
+                del parent.by_first[node.key[0]]
             self._pool.drop(page)
             dropped += 1
             if parent is not self._root and self._unused(parent):

@@ -79,6 +79,7 @@ class StepBatch:
 
     `lanes` are distinct; a lane is a place where the runner keeps what belongs to a sequence while it runs: the token drawn
     last, which a later step may ask for by the id UNKNOWN (its sequence's only token in that step), and counts of tokens.
+    `copies` are made in their order, after all earlier passes and before anything of this one is written.
     `histories` has an entry for each row whose sequence draws for the first time in its lane with a spec that `alters`.
     """
 
@@ -91,6 +92,7 @@ class StepBatch:
     lanes: Int32Array  # [B], in [0, LANES)
     sample: tuple[SampleSpec | None, ...]  # [B]; None while a prompt is unfinished, and in score mode
     histories: Mapping[int, History] = field(default_factory=dict)
+    copies: tuple[tuple[int, int], ...] = ()  # pairs of pages: the first is copied to the second
     targets: Int32Array | None = None  # [T], score mode: the id that follows each row, -1 where nobody asks
 
     @property
@@ -124,6 +126,7 @@ class Runner(Protocol):
     """Runs forward passes of one model over a KV cache of `num_pages` pages of `page_size` tokens.
 
     `start` begins a pass; what it gives back waits for the results. Passes run in the order in which they were started.
+    `least_tail`: the tokens from which on copying a page is quicker than computing them; `page_size`: it never is.
     `lookahead`: `start` returns before the pass has run and knows UNKNOWN tokens, so that the engine may start the next
     pass before it has the results of this one. Both may raise `ZelligeError` (a device fault, a guard that fired); the
     engine then fails the requests of that batch and goes on with the others.
@@ -134,6 +137,7 @@ class Runner(Protocol):
     vocab_size: int
     max_context: int
     lanes: int
+    least_tail: int
     lookahead: bool
 
     def start(self, batch: StepBatch) -> Callable[[], StepResult]: ...
@@ -162,6 +166,9 @@ def check_step_batch(batch: StepBatch, *, page_size: int, num_pages: int, vocab_
     require(all(0 <= b < count for b in batch.histories), "histories are of rows")
     require(bool(np.all((batch.block_table >= 0) & (batch.block_table < num_pages))), "pages are below NB")
     require(bool(np.all(batch.context_lengths <= batch.block_table.shape[1] * page_size)), "lengths fit the table")
+    require(all(0 <= page < num_pages for pair in batch.copies for page in pair), "copied pages are below NB")
+    targets = [target for _, target in batch.copies]
+    require(len(set(targets)) == len(targets), "a page is copied to once")
     present = batch.slots[batch.slots >= 0]
     require(bool(np.all(batch.slots >= -1) and np.all(present < num_pages * page_size)), "slots are below NB * P")
     require(len(np.unique(present)) == len(present), "slots are distinct")

@@ -19,7 +19,8 @@ from zellige.ir.types import ContractKind
 from zellige.kernels.embedding import take_rows
 from zellige.kernels.sampling import argmax, log_probability
 from zellige.llm.draw import Draws, Sampler
-from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, schedule_for
+from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, Workspace, schedule_for
+from zellige.llm.page_copier import PageCopier
 from zellige.llm.protocol import Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.finite import not_finite
@@ -73,6 +74,7 @@ class KernelRunner:
     """Runs one model; see `protocol.Runner`."""
 
     lookahead = False
+    least_tail = 1
     lanes = 1 << 30  # none of its own: tokens come with each step
 
     def __init__(
@@ -93,6 +95,7 @@ class KernelRunner:
         rotary = Rotary.table(config, max_context, None if factors is None else factors.numpy())
         cache = [Cache.of(config, num_pages, page_size) for _ in range(config.layers)]
         self._model = PackedDecoder(config, tensors.__getitem__, rotary, cache)
+        self._copier = PageCopier(executor_named("cpu"), [held for c in cache for held in (c.keys, c.values)])
         self._decode: dict[int, _Pass] = {}
         self._prefill: dict[int, _Pass] = {}
         self._heads: dict[Any, _Head] = {}
@@ -112,9 +115,10 @@ class KernelRunner:
 
     def _record(self, rows: int, schedule: Schedule, *, own_tables: bool) -> _Pass:
         inputs = self._inputs(rows, own_tables=own_tables)
+        room = Workspace.of(self._model.config, rows, sequences=own_tables)
         with record() as graph:
-            hidden = self._model.forward(inputs, schedule)
-        return _Pass(graph, inputs, hidden, rows)
+            self._model.forward(inputs, schedule, room)
+        return _Pass(graph.fused(room.temporaries()), inputs, room.hidden, rows)
 
     def _decode_pass(self, sequences: int) -> _Pass:
         schedule = schedule_for(sequences)
@@ -147,6 +151,7 @@ class KernelRunner:
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         """One forward pass; results are there when it returns."""
+        self._copier.copy(batch.copies)
         tokens = np.full(batch.sequences, -1, np.int32)
         logprobs = np.full(batch.sequences, np.nan, np.float32)
         row_logprobs = row_argmax = None

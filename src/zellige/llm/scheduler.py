@@ -24,13 +24,16 @@ from zellige.llm.sequence import Sequence
 
 
 class Work(NamedTuple):
-    """The next `count` uncomputed tokens of `sequence`; `pages`, its own when this was scheduled, have room for them."""
+    """The next `length` uncomputed tokens of `sequence`; `pages`, its own when this was scheduled, have room for them.
+
+    `copy`: of two pages the first is copied to the second before that; its first tokens are the sequence's."""
 
     sequence: Sequence
-    count: int
+    length: int
     completes: bool
     """Whether the sequence has nothing left to compute after this, so that its next token is drawn."""
     pages: list[int]
+    copy: tuple[int, int] | None = None
 
     @property
     def stale(self) -> bool:
@@ -43,9 +46,13 @@ def _turn(sequence: Sequence) -> tuple[int, int]:
 
 
 class Scheduler:
-    """Holds all sequences that are not finished. `max_sequences` is B's limit, `max_tokens` T's, in one step."""
+    """Holds all sequences that are not finished. `max_sequences` is B's limit, `max_tokens` T's, in one step.
 
-    def __init__(self, pool: PagePool, cache: PrefixCache | None, *, max_sequences: int, max_tokens: int) -> None:
+    `least_tail`: the tokens of a page from which on it is copied rather than computed again."""
+
+    def __init__(
+        self, pool: PagePool, cache: PrefixCache | None, *, max_sequences: int, max_tokens: int, least_tail: int
+    ) -> None:
         if max_tokens <= max_sequences:
             raise InternalError(
                 f"a step of {max_tokens} tokens leaves prompts no room beside {max_sequences} sequences"
@@ -54,6 +61,7 @@ class Scheduler:
         self._cache = cache
         self._max_sequences = max_sequences
         self._max_tokens = max_tokens
+        self._least_tail = least_tail
         self._lanes = list(range(max_sequences))  # free ones, a heap
         self.waiting: list[Sequence] = []  # by priority, then arrival
         self.running: list[Sequence] = []  # the same
@@ -103,12 +111,17 @@ class Scheduler:
             sequence = self.waiting[0]
             if sequence.drawing:
                 break  # a step in flight draws a token that has to be computed with the rest
+            page, tail = -1, 0
             if self._cache is not None and not sequence.scores:
                 sequence.pages = self._cache.match(sequence.tokens)
-                sequence.computed = sequence.stored = len(sequence.pages) * self._pool.page_size
+                sequence.remembered = len(sequence.pages)
+                page, tail = self._cache.tail(sequence.tokens, sequence.pages)
+                tail = tail if tail >= self._least_tail else 0
+                sequence.computed = sequence.stored = sequence.remembered * self._pool.page_size + tail
             remaining = sequence.remaining
             count = min(remaining, budget)
-            fits = self._may_fit(sequence, len(sequence.pages))
+            whole = len(sequence.pages)
+            fits = self._may_fit(sequence, whole)
             if not fits or not self._grow(sequence, sequence.computed + count):
                 self._pool.release(sequence.pages)
                 sequence.restart()
@@ -119,7 +132,8 @@ class Scheduler:
             sequence.lane = heapq.heappop(self._lanes)
             if sequence.cached_tokens is None:
                 sequence.cached_tokens = sequence.computed
-            work.append(Work(sequence, count, count == remaining, sequence.pages))
+            copy = (page, sequence.pages[whole]) if tail else None
+            work.append(Work(sequence, count, count == remaining, sequence.pages, copy))
             budget -= count
         return work
 
@@ -156,8 +170,8 @@ class Scheduler:
 
     def started(self, work: list[Work]) -> None:
         """Note that a step with `work` was given to the runner: what comes next may build on it."""
-        for sequence, count, completes, _ in work:
-            sequence.computed += count
+        for sequence, length, completes, _, _ in work:
+            sequence.computed += length
             if completes and not sequence.scores:
                 sequence.drawing += 1
                 sequence.drawn_in_lane = True
@@ -167,7 +181,7 @@ class Scheduler:
         if work.stale:
             return
         sequence, before = work.sequence, work.sequence.stored
-        sequence.stored = before + work.count
+        sequence.stored = before + work.length
         if before < sequence.prompt_tokens <= sequence.stored:
             self._remember(sequence)
 
@@ -187,5 +201,7 @@ class Scheduler:
         heapq.heappush(self._lanes, sequence.lane)
 
     def _remember(self, sequence: Sequence) -> None:
-        if self._cache is not None:
+        full = sequence.stored // self._pool.page_size
+        if self._cache is not None and full > sequence.remembered:
             self._cache.insert(sequence.tokens[: sequence.stored], sequence.pages)
+            sequence.remembered = full

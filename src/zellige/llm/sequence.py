@@ -9,7 +9,7 @@ from zellige.llm.sampling import SamplingParams
 
 class Sequence:
     """`tokens` is prompt and answer so far; `computed` of them have keys and values in `pages`, or will when the steps
-    that were started have run; those of `stored` are there for certain.
+    that were started have run; those of `stored` are there for certain. The prefix cache knows the first `remembered` pages.
 
     Page i holds tokens i * page_size on. `drawing` counts tokens that steps in flight will draw: they come after `tokens` and
     can be computed on by the runner though nobody here knows them. One more token can be drawn once all but none remain:
@@ -18,7 +18,7 @@ class Sequence:
 
     __slots__ = (
         "alters", "argmax", "arrival", "cached_tokens", "computed", "drawing", "drawn_in_lane", "lane", "limit", "logprobs", "pages",
-        "params", "priority", "prompt_tokens", "request_id", "running", "scores", "spec", "stored", "tokens",
+        "params", "priority", "prompt_tokens", "remembered", "request_id", "running", "scores", "spec", "stored", "tokens",
     )  # fmt: skip
 
     def __init__(self, request_id: int, request: GenerateRequest | ScoreRequest, *, limit: int) -> None:
@@ -49,7 +49,7 @@ class Sequence:
 
     def restart(self) -> None:
         """Forget everything computed, as if just arrived; drawn tokens stay, they are recomputed as a prompt."""
-        self.computed = self.stored = 0
+        self.computed = self.stored = self.remembered = 0
         self.pages: list[int] = []
         self.lane = -1
         self.drawn_in_lane = False

@@ -28,7 +28,7 @@ class StepBuilder:
         sequences = [item.sequence for item in work]
         computed = [sequence.computed for sequence in sequences]
         begins = np.array(computed, np.int32)
-        counts = np.array([item.count for item in work], np.int32)
+        counts = np.array([item.length for item in work], np.int32)
         offsets = np.zeros(len(work) + 1, np.int32)
         np.cumsum(counts, out=offsets[1:])
         total = int(offsets[-1])
@@ -38,7 +38,7 @@ class StepBuilder:
         else:
             ids = []
             for item, c in zip(work, computed, strict=True):
-                known = item.sequence.tokens[c : c + item.count]
+                known = item.sequence.tokens[c : c + item.length]
                 ids += known or [UNKNOWN]
             owner = np.repeat(np.arange(len(work), dtype=np.int32), counts)
             positions = np.arange(total, dtype=np.int32) - offsets[owner] + begins[owner]
@@ -58,6 +58,7 @@ class StepBuilder:
                 for b, item in enumerate(work)
                 if item.completes and not item.sequence.drawn_in_lane and item.sequence.alters
             },
+            copies=tuple([item.copy for item in work if item.copy is not None]),
             targets=_targets(work, computed, total) if any(sequence.scores for sequence in sequences) else None,
         )
 
@@ -87,9 +88,9 @@ def _targets(work: list[Work], computed: list[int], total: int) -> Int32Array:
     first = 0
     for item, begin in zip(work, computed, strict=True):
         if item.sequence.scores:
-            following = item.sequence.tokens[begin + 1 : begin + 1 + item.count]
+            following = item.sequence.tokens[begin + 1 : begin + 1 + item.length]
             targets[first : first + len(following)] = following
-        first += item.count
+        first += item.length
     return targets
 
 

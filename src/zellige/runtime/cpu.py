@@ -55,7 +55,7 @@ class PreparedPlan:
         self._words = word_array("q", kernel.pack(addresses, plan.dims, unset, strides))
         places = {name: i for i, name in enumerate(plan.names)}
         self._pointers = [(at, places[s.name]) for at, s in enumerate(kernel.slots) if s.kind == "pointer"]
-        self._scalars = [(at, s.name, scalar_word, s.dtype) for at, s in enumerate(kernel.slots) if s.kind == "scalar"]
+        self._scalars = [(at, s.name, scalar_word, s.dtype) for at, s in enumerate(kernel.slots) if s.dtype is not None]
         self._flag = next((at for at, s in enumerate(kernel.slots) if s.kind == "flag"), None)
 
     def run(self, pool: Pool, held: Sequence[Tensor], scalars: Mapping[str, Any]) -> int:

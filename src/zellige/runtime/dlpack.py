@@ -77,17 +77,21 @@ _set_name.restype, _set_name.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.
 _OLD, _NEW, _USED_OLD, _USED_NEW = b"dltensor", b"dltensor_versioned", b"used_dltensor", b"used_dltensor_versioned"
 
 
-@_Deleter
-def _delete(address: int) -> None:
+def _release(address: int) -> None:
     _exported.pop(address, None)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-def _drop_capsule(capsule: int) -> None:
+_delete = _Deleter(_release)
+
+
+def _release_capsule(capsule: int) -> None:
     """A capsule that nobody consumed gives its memory back."""
     for name in (_OLD, _NEW):
         if _is_valid_at(capsule, name):
             _exported.pop(_pointer_at(capsule, name), None)
+
+
+_drop_capsule = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_release_capsule)
 
 
 def capsule_of(

@@ -20,9 +20,10 @@ def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     if dtype.name in ("bf16", "f8e4m3", "f8e5m2"):
         import ml_dtypes
 
-        return np.dtype(
+        made: np.dtype[Any] = np.dtype(
             {"bf16": ml_dtypes.bfloat16, "f8e4m3": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2}[dtype.name]
         )
+        return made
     kinds = {"i": "int", "u": "uint", "f": "float"}
     return np.dtype("bool" if dtype is dtypes.bool_ else f"{kinds[dtype.name[0]]}{dtype.bits}")
 

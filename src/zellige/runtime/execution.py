@@ -24,8 +24,10 @@ class Executor(Protocol):
     same. ``borrows``: ``launch`` borrows the arguments itself (``admission.py``), contents are checked there."""
 
     asynchronous: bool
-    plan_key: str
     borrows: bool
+
+    @property
+    def plan_key(self) -> str: ...
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Runs or records one launch whose arguments have been checked."""

@@ -12,8 +12,9 @@ from itertools import product
 from typing import Any, overload
 
 from zellige.diagnostics.errors import ZelligeError
-from zellige.frontend.lower import lower, read_source
+from zellige.frontend.lower import lower
 from zellige.frontend.signature import Signature, read_signature
+from zellige.frontend.source import read_source
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
 from zellige.runtime.admission import check_contents

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from zellige.ir.types import ContractKind
 from zellige.runtime.completion import LOCK
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.memory import CLOCK, HostUse, HostView, Memory, share_locked
+
+Storage: TypeAlias = Any
+"""What a tensor's elements lie in: a NumPy array, or a device's array (``cuda/array.py``) with the same properties."""
 
 
 class Tensor:
@@ -44,21 +47,19 @@ class Tensor:
 
     def __init__(
         self,
-        storage: NDArray[Any],
+        storage: Storage,
         dtype: DType,
         shape: Sequence[int],
         *,
         initialised: bool = True,
         borrowed: bool = False,
     ) -> None:
-        low, high = _byte_bounds(storage)  # (``storage`` may also be a device's array)
+        low, high = _byte_bounds(storage)
         self._set(
             Memory(storage, low, high - low, initialised=initialised, borrowed=borrowed), storage, dtype, tuple(shape)
         )
 
-    def _set(
-        self, memory: Memory, storage: NDArray[Any], dtype: DType, shape: tuple[int, ...], address: int = -1
-    ) -> None:
+    def _set(self, memory: Memory, storage: Storage, dtype: DType, shape: tuple[int, ...], address: int = -1) -> None:
         self.memory = memory
         self.storage = storage
         self.dtype = dtype
@@ -76,7 +77,7 @@ class Tensor:
 
     @classmethod
     def over(
-        cls, memory: Memory, storage: NDArray[Any], dtype: DType, shape: tuple[int, ...], *, address: int = -1
+        cls, memory: Memory, storage: Storage, dtype: DType, shape: tuple[int, ...], *, address: int = -1
     ) -> Tensor:
         """A tensor over memory that exists; ``address``: of the first byte, if the storage is all of the memory in order."""
         made = cls.__new__(cls)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from zellige.diagnostics.findings import Finding, Label
-from zellige.ir.ops import Function
+from zellige.ir.extent import Quotient
+from zellige.ir.ops import Function, GridAxis
 from zellige.ir.types import ArrayParam
 from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
-from zellige.verify.suggestions import suggestion
+from zellige.verify.suggestions import steps, suggestion
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Int
 
@@ -52,8 +53,9 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
             message = f"index out of bounds on {where}" + (
                 f": {position} is not below {facts['extent']}" if example else ""
             )
+            end = claim.bound if claim.bound.startswith("(") else f"({claim.bound})"
             return (
-                message, f"can reach past the end ({claim.bound})",
+                message, f"can reach past the end {end}",
                 "a lane that is active here, whether or not its value is used later, touches an element outside the array",
                 f"index with a span of {claim.bound} (zl.tiles), mask lanes with zl.only(index, index < {claim.bound}), "
                 "or state what makes it true with zl.requires(...)",
@@ -74,6 +76,11 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
                 f"two lanes of one store write the same element of '{claim.array}'", "lanes of this store meet",
                 "which of the values stays has no single meaning",
                 "reduce the values first, or use an Acc array; an index array that never repeats is zl.Index[N, zl.distinct]",
+            )  # fmt: skip
+        case Kind.DIVISION if steps(claim.span):
+            return (
+                "the step of a range can be 0", "a range with this step never ends", "with a step of 0 a loop has no last iteration",
+                "state zl.requires(step > 0) if it is a dim or a scalar, else use zl.maximum(step, 1)",
             )  # fmt: skip
         case Kind.DIVISION:
             return (
@@ -142,6 +149,7 @@ def of_coverage(
             "ZL0303", f"'{param.name}' is Out but nothing is stored to it", symbols.function.span, "", (), {}, "an Out array "
             "may be uninitialised memory, so every element must be written", help,
         )  # fmt: skip
+    help = next(map(_rounded_down, filter(_rounds_down, symbols.function.grid)), help)
     why = "an Out array may be uninitialised memory; this element keeps whatever was there"
     span = claim.span
     for size in (2, 4, 8, 16, 64):
@@ -157,8 +165,21 @@ def of_coverage(
             )  # fmt: skip
     return Finding(
         "ZL0303", f"could not prove that every element of '{param.name}' is written", span, "does this reach all of it?", (),
-        {"claim": claim.what}, "no program, iteration and lane could be named for each element", help, refuted=False,
+        {"claim": claim.what}, "no program, iteration and lane could be named for each element",
+        "store where the grid's own indices say, and compute where to read instead (y[i] = x[…], not y[…] = x[i]); "
+        "or declare the array zl.Mut", refuted=False,
     )  # fmt: skip
+
+
+def _rounds_down(axis: GridAxis) -> bool:
+    return isinstance(axis.programs, Quotient) and axis.programs.op == "floordiv"
+
+
+def _rounded_down(axis: GridAxis) -> str:
+    """The edit for a grid axis that leaves out what is no whole tile."""
+    assert isinstance(axis.programs, Quotient)
+    extent, size = axis.programs.left, axis.programs.right
+    return f"this grid leaves out the rest of {extent} by {size}: {extent}.tiles({size}) has a tile for it, with inactive lanes"
 
 
 def _someone_writes(

@@ -34,6 +34,8 @@ def _inside(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str:
     extent = function.array(claim.array).shape[claim.axis]
     index = _index(claim) or "index"
     negative = claim.bound == "0"
+    if negative and re.fullmatch(r"-\d+", index):
+        return f"write {extent} {index[0]} {index[1:]}: nothing counts from the end by itself"
     name = _loaded(function, facts)
     if name is not None:
         contract = function.array(name).contract
@@ -82,7 +84,7 @@ def _apart(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str | 
                     f"to add up over programs, declare {claim.array}: zl.Acc(init=0)[…] and write "
                     f"{claim.array}.add({index}, {ast.unparse(value.right)})"
                 )
-    if claim.kind is Kind.RACE and claim.others and function.array(claim.array).role is Role.MUT:
+    if claim.kind is Kind.RACE and " reads " in claim.what and function.array(claim.array).role is Role.MUT:
         return f"read '{claim.array}' as a zl.In and store to a zl.Out of its own: then nobody reads what another one writes"
     return None
 
@@ -90,14 +92,36 @@ def _apart(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str | 
 def _divisor(claim: Claim, facts: Mapping[str, Any]) -> str | None:
     """For a division by zero."""
     zero = re.findall(r"(\w+) = 0\b", str(facts.get("sizes", "")))
-    divisor = next((e.right for e in _expressions(claim.span) if isinstance(e, ast.BinOp)), None)
+    zero += [fact.removeprefix("scalar ") for fact, value in facts.items() if fact.startswith("scalar ") and value == 0]
+    divisor = _divided_by(claim.span)
     if divisor is None:
         return None
     text = ast.unparse(divisor)
     named = {n.id for n in ast.walk(divisor) if isinstance(n, ast.Name)}
     if isinstance(divisor, ast.Name) and text in zero:
         return f"state zl.requires({text} > 0)"
-    return None if named & set(zero) else f"divide by zl.maximum({text}, 1)"
+    if named & set(zero):
+        return None
+    limited = f"zl.maximum({text}, 1)"
+    return f"make the step {limited}" if steps(claim.span) else f"divide by {limited}"
+
+
+def _divided_by(span: Span) -> ast.expr | None:
+    """What the author divides by: also the step of a range, whose number of iterations is a quotient."""
+    for expression in _expressions(span):
+        match expression:
+            case ast.BinOp(right=divisor) | ast.Call(ast.Name("range"), [_, _, divisor], []):
+                return divisor
+            case ast.Call(ast.Name("ceildiv") | ast.Attribute(attr="ceildiv"), [_, divisor], []):
+                return divisor
+    return None
+
+
+def steps(span: Span) -> bool:
+    """Whether a span is a range with a step."""
+    return any(
+        isinstance(e, ast.Call) and ast.unparse(e.func) == "range" and len(e.args) == 3 for e in _expressions(span)
+    )
 
 
 def _kept(function: Function, claim: Claim, facts: Mapping[str, Any]) -> str | None:

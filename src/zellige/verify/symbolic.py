@@ -22,12 +22,12 @@ from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Block, For, Op, ReduceOp, UnaryOp, Value, While
 from zellige.ir.types import Role
 from zellige.ir.walk import blocks, results, walk
-from zellige.verify import bits, segments, terms
+from zellige.verify import bits, positions, segments, terms
 from zellige.verify.contracts import array_function, storage_range
 from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
 from zellige.verify.substitution import Substitution, replacing
-from zellige.verify.terms import App, Atom, Bool, Function, Int, Var, const
+from zellige.verify.terms import Atom, Bool, Function, Int, Var, const
 
 DIM_LIMIT = 1 << 31
 
@@ -302,16 +302,15 @@ class Symbols:
                 inner[op.axis] = self.int_at(op.positions, lanes)
                 return self.int_at(op.x, tuple(inner))
             case ops.Reduce():
-                return self._reduce(op, lanes)
+                return positions.reduced_at(self, op, lanes)
             case ops.Offsets():
                 return segments.offset_at(self, op, lanes)
             case ops.Segment():
                 return segments.segment_at(self, op, self.int_at(op.position, lanes))
             case ops.Scan() if op.op in (ReduceOp.MAX, ReduceOp.MIN):
-                where = self._position(value, lanes, terms.const(0), lanes[op.axis], "scanned")
-                return self.int_at(op.x, replaced(lanes, op.axis, where))
+                return positions.scanned_at(self, op, lanes)
             case ops.Sort():
-                return self._sort(op, value, lanes)
+                return positions.sorted_at(self, op, value, lanes)
             case ops.If():
                 which = op.results.index(value)
                 return terms.ite(
@@ -422,62 +421,6 @@ class Symbols:
                 self.functions[key] = array_function(param, self.extent, changes=True)
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
-
-    def _position(self, value: Value, lanes: Lanes, low: Int, high: Int, purpose: str) -> Int:
-        """Some position in [low, high], the same for the same place."""
-        key = (value, purpose)
-        arity = len(lanes)
-        if key not in self.functions:
-            # the bounds depend on the lanes only, which are the last arguments
-            names = tuple(terms.make_var(f"{purpose}{len(self.functions)}.{i}", "template") for i in range(arity))
-            template = {lane.atom: terms.of_atom(n) for lane, n in zip(lanes, names, strict=True) if lane.atom}
-            swap = replacing({a: t for a, t in template.items() if isinstance(a, Var)})
-            least, most = swap.int(low), swap.int(high)
-
-            def bounds(app: App) -> tuple[Int, Int]:
-                back = replacing(dict(zip(names, app.args[len(app.args) - arity :], strict=True)))
-                return back.int(least), back.int(most)
-
-            self.functions[key] = Function(f"{purpose}_{len(self.functions)}", bounds, approximate=True)
-        return terms.apply(self.functions[key], (*self.scope(self.block_of(value)), *lanes), terms.le(low, high))
-
-    def _reduce(self, op: ops.Reduce, lanes: Lanes) -> Int:
-        size = self.extent(op.x.type.shape[op.axis])
-        some = terms.lt(0, size)
-        match op.op:
-            case ReduceOp.ARGMAX | ReduceOp.ARGMIN:
-                where = self._position(op.result, lanes, const(0), size - 1, "chosen")
-                return terms.ite(some, where, self.unknown(op.result, lanes))
-            case ReduceOp.MAX | ReduceOp.MIN:
-                where = self._position(op.result, lanes, const(0), size - 1, "attained")
-                if not lanes:
-                    self._extreme(op)
-                element = self.int_at(op.x, (*lanes[: op.axis], where, *lanes[op.axis :]))
-                return terms.ite(some, element, self.unknown(op.result, lanes))
-        return self.unknown(op.result, lanes)
-
-    def _extreme(self, op: ops.Reduce) -> None:
-        """A maximum is not below the first element, nor a minimum above it."""
-        function = self.functions[(op.result, "attained")]
-        scope = self.scope(self.block_of(op.result))
-        position = terms.make_var(f"{function.name}.position", "template")
-        first, there = self.int_at(op.x, (const(0),)), self.int_at(op.x, (terms.of_atom(position),))
-        known = terms.le(first, there) if op.op is ReduceOp.MAX else terms.le(there, first)
-
-        def facts(app: App) -> list[Bool]:
-            place = {v: a for v, a in zip((t.atom for t in scope), app.args, strict=True) if isinstance(v, Var)}
-            return [terms.implies(app.guard, replacing({**place, position: terms.of_atom(app)}).bool(known))]
-
-        function.facts = facts
-
-    def _sort(self, op: ops.Sort, value: Value, lanes: Lanes) -> Int:
-        axis = len(lanes) - 1
-        size = self.extent(op.x.type.shape[axis])
-        source = self._position(op.order, lanes, const(0), size - 1, "order")
-        function = self.functions[(op.order, "order")]
-        function.pair_facts = permutes
-        function.permutes = lambda app: size
-        return source if value is op.order else self.int_at(op.x, replaced(lanes, axis, source))
 
     # --- loops
     def _parameter(self, value: Value, lanes: Lanes) -> Int:
@@ -616,12 +559,6 @@ class Symbols:
                 case BinaryOp.GE:
                     return terms.le(y, x)
         return self._unknown_bool(op.result, lanes)
-
-
-def permutes(a: App, b: App) -> list[Bool]:
-    """Two positions of one permutation along the last axis: equal only at the same place."""
-    return [] if a.args[:-1] != b.args[:-1] else [terms.implies(terms.equal(terms.of_atom(a), terms.of_atom(b)),
-                                                                terms.equal(a.args[-1], b.args[-1]))]  # fmt: skip
 
 
 def ops_of(function: ops.Function) -> list[Op]:

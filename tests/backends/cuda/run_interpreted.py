@@ -1,7 +1,8 @@
 """Runs generated Triton kernels in Triton's own interpreter: a process of its own, since that is a mode of the whole package.
 
 Reads a pickled list of jobs (source text, kernel name, arguments, programs) from standard input, writes the arrays after
-each. Arrays arrive as (Triton type, bytes); every array is surrounded by a guard zone that must stay as it was.
+each. Arrays arrive as (Triton type, bytes), a table of 64-bit words as ("table", words, arrays), where a word ("at", k) stands for
+the address of array k; every array is surrounded by a guard zone that must stay as it was.
 """
 
 from __future__ import annotations
@@ -108,6 +109,25 @@ _LOOP = re.compile(r"^( *)for (\w+) in tl\.range\(.*\):$", re.MULTILINE)
 """Heads of loops: the interpreter's loop variables are Python numbers, which have no ``.to``."""
 
 
+def prepared(arguments: list[Any]) -> tuple[list[Any], list[HostArray]]:
+    """The arguments of a call, and the arrays whose contents are wanted after it."""
+    values: list[Any] = []
+    shown: list[HostArray] = []
+    for argument in arguments:
+        match argument:
+            case ("table", words, arrays):
+                held = [HostArray(*a) for a in arrays]
+                numbers = [held[w[1]].data_ptr() if isinstance(w, tuple) else w for w in words]
+                values.append(HostArray("int64", np.array(numbers, np.int64).tobytes()))
+                shown += held
+            case tuple():
+                values.append(HostArray(*argument))
+                shown.append(values[-1])
+            case _:
+                values.append(argument)
+    return values, shown
+
+
 def main() -> None:
     jobs = pickle.load(sys.stdin.buffer)
     done = []
@@ -120,9 +140,9 @@ def main() -> None:
             module = importlib.util.module_from_spec(spec)
             sys.modules[path.stem] = module
             spec.loader.exec_module(module)
-            values = [HostArray(*a) if isinstance(a, tuple) else a for a in arguments]
+            values, shown = prepared(arguments)
             getattr(module, name)[(programs,)](*values)
-            done.append([v.contents() for v in values if isinstance(v, HostArray)])
+            done.append([array.contents() for array in shown])
     sys.stdout.buffer.write(pickle.dumps(done))
 
 

@@ -86,7 +86,7 @@ def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]
 def test_other_kernels_are_refused(kernel: Any, dims: dict[str, int], options: Options, why: str) -> None:
     with pytest.raises(ZelligeError, match=why) as caught:
         text(kernel, dims, options, **({"BM": 64} if "BM" in kernel.signature.statics else {}))
-    assert caught.value.code == "ZL0908"
+    assert caught.value.code == "ZL0909"
 
 
 def test_sums_of_fp8_products_leave_the_units_in_every_turn() -> None:
@@ -148,4 +148,4 @@ def test_other_targets_are_refused() -> None:
     function = function_of(gpu_linear.matmul, BM=64)
     with pytest.raises(ZelligeError, match="sm_90") as caught:
         compile(function, SQUARE, "sm_100", GROUPS)
-    assert caught.value.code == "ZL0908"
+    assert caught.value.code == "ZL0909"

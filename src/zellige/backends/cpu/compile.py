@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from zellige.backends.cpu import tiles
+from zellige.backends.cpu.cache import cache_folder
 from zellige.backends.cpu.context import Array, Context, row_major
 from zellige.backends.cpu.convert import register_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
@@ -21,7 +22,6 @@ from zellige.backends.cpu.expression import evaluate, extent_int
 from zellige.backends.cpu.lower import Lowering
 from zellige.backends.cpu.objects import assembly, load, object_code, optimise
 from zellige.backends.cpu.plan import materialised_values, shares_operands
-from zellige.backends.cpu.pool import cache_folder
 from zellige.backends.cpu.target import Target
 from zellige.backends.cpu.target import target as named_target
 from zellige.diagnostics.errors import ZelligeError

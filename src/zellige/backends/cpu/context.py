@@ -109,6 +109,8 @@ class Buffer:
     pointer: Reg
     dtype: DType
     strides: tuple[int, ...]
+    streamed: bool = False
+    """Rows of an array instead, of which each program reads others: the next program's come after these."""
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

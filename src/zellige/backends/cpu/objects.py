@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zellige.backends.cpu.cache import FORMAT, read_entry, write_entry
+from zellige.backends.cpu.host import host
 from zellige.backends.cpu.target import Target, initialize_llvm, target_machine
 
-_FORMAT = 1  # of the cache entries; bump when their layout changes
-_MAGIC = b"zellige object %d\n" % _FORMAT
 _names = itertools.count()
 _lock = threading.RLock()
 _keep_alive: list[Any] = []  # code is never unloaded: its address may be recorded in any launch sequence
@@ -59,18 +56,23 @@ def object_code(content: str, generate: Callable[[], str], chosen: Target, cache
     key = hashlib.sha256(b"\0".join(part.encode() for part in parts)).hexdigest()
     path = None if cache is None else cache / f"{key}.o"
     if path is not None:
-        stored = _read(path)
+        stored = read_entry(path)
         if stored is not None:
             return stored
     with _lock:
         code = bytes(target_machine(chosen).emit_object(optimise(generate(), chosen)))
     if path is not None:
-        _write(path, code)
+        write_entry(path, code)
     return code
 
 
 def load(code: bytes, symbols: tuple[str, ...]) -> dict[str, int]:
     """Addresses of `symbols` of the object file `code`, linked into this process for good."""
+    from zellige.backends.cpu.linker import link  # late: who only runs on a device needs none of it
+
+    linked = link(code, symbols)
+    if linked is not None:
+        return linked
     import llvmlite.binding as llvm
 
     with _lock:
@@ -94,37 +96,7 @@ def _jit() -> Any:
 @functools.cache
 def _versions() -> str:
     """What makes code of equal content differ: LLVM's version and this backend's own source."""
-    import llvmlite.binding as llvm
-
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    return f"{_FORMAT} {'.'.join(map(str, llvm.llvm_version_info))} {digest.hexdigest()}"
-
-
-def _read(path: Path) -> bytes | None:
-    """The object in cache entry `path`, or None when there is none or it is damaged."""
-    try:
-        entry = path.read_bytes()
-    except OSError:
-        return None
-    head, digest, code = entry[: len(_MAGIC)], entry[len(_MAGIC) : len(_MAGIC) + 32], entry[len(_MAGIC) + 32 :]
-    if head != _MAGIC or hashlib.sha256(code).digest() != digest:
-        return None
-    return code
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Stores `code` beside `path` and renames it: a reader sees the old entry, the new one, or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    except OSError:
-        return  # read-only or full: compile again next time
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    return f"{FORMAT} {host().llvm} {digest.hexdigest()}"

@@ -75,7 +75,7 @@ def padded(extent: int, multiple: int) -> int:
 # --- packing once for several programs
 
 
-def _once(ctx: Context, value: Value, pack: Callable[[], None]) -> None:
+def once(ctx: Context, value: Value, pack: Callable[[], None]) -> None:
     """Emits ``pack``, under a test that skips it where the program before has packed the same operand."""
     e = ctx.emitter
     axes = shared_axes(ctx.function, ctx.definitions, value)
@@ -130,15 +130,17 @@ def pack_rows(ctx: Context, value: Value, product: Product, *, transpose: bool) 
             _zero_tail(ctx, rows, stored, k, width)
 
     if borrowed is None:
-        _once(ctx, value, pack)
+        once(ctx, value, pack)
     else:
 
         def unless_borrowed() -> tuple[()]:
-            _once(ctx, value, pack)
+            once(ctx, value, pack)
             return ()
 
         ctx.emitter.if_else(borrowed.usable, lambda: (), unless_borrowed)
-        rows = Buffer(ctx.emitter.select(borrowed.usable, borrowed.pointer, pointer), product.packed, rows.strides)
+        place = ctx.emitter.select(borrowed.usable, borrowed.pointer, pointer)
+        streamed = shared_axes(ctx.function, ctx.definitions, value) is None
+        rows = Buffer(place, product.packed, rows.strides, streamed)
     ctx.packed[key] = rows
     return rows
 
@@ -293,7 +295,7 @@ def pack_columns(ctx: Context, value: Value, product: Product) -> Buffer:
     key = (value, product.packed, ("columns",), False)
     if key not in ctx.packed:
         buffer = ctx.new_buffer(product.packed, shape_of(value))
-        _once(ctx, value, lambda: _copy(ctx, value, buffer))
+        once(ctx, value, lambda: _copy(ctx, value, buffer))
         ctx.packed[key] = buffer
     return ctx.packed[key]
 
@@ -319,7 +321,7 @@ def pack_panels(ctx: Context, value: Value, product: Product, *, transpose: bool
         else:
             _panels_of_columns(ctx, value, panels, depth, transpose=transpose)
 
-    _once(ctx, value, pack)
+    once(ctx, value, pack)
     ctx.packed[key] = panels
     return panels
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from zellige.ir import ops
+from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import Kind
-from zellige.ir.ops import BinaryOp, Block, Function, Op, UnaryOp, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
 from zellige.ir.types import Role
 from zellige.ir.walk import blocks, definitions, operands, results, walk
 
@@ -236,6 +236,37 @@ def _cost(op: Op | None, cost: Callable[[Value], float]) -> float:
     return 1.0
 
 
+LONG_STORE = 1024
+"""Elements from which on asking for memory beforehand is worth an instruction a line."""
+
+
+def stores_to_come(defined: Mapping[Value, Op], block: Block, kept: frozenset[Value]) -> dict[Value, ops.Store]:
+    """For kept values of a block, a later store of the same shape whose place is known by then: made of grid and extents."""
+    found: dict[Value, ops.Store] = {}
+    for op in block.ops:
+        if not isinstance(op, ops.Store) or size_of(op.value) < LONG_STORE or not _placed(defined, op.index):
+            continue
+        for earlier in block.ops[: block.ops.index(op)]:
+            value = next(iter(results(earlier)), None)
+            if value in kept and value is not None and shape_of(value) == shape_of(op.value):
+                found.setdefault(value, op)
+    return found
+
+
+def _placed(defined: Mapping[Value, Op], index: tuple[Value, ...]) -> bool:
+    """Whether nothing but the grid, extents and constants goes into an index."""
+    pure = (
+        ops.ProgramId, ops.Iota, ops.Constant, ops.ExtentValue, ops.Binary, ops.Broadcast, ops.ExpandDims
+    )  # fmt: skip
+    todo = list(index)
+    while todo:
+        op = defined.get(todo.pop())
+        if not isinstance(op, pure):
+            return False
+        todo.extend(operands(op))
+    return True
+
+
 def shared_axes(function: Function, defined: Mapping[Value, Op], value: Value) -> int | None:
     """How many leading grid axes choose an operand, if not all of them do; None if something else does, too.
 
@@ -266,8 +297,51 @@ def shared_axes(function: Function, defined: Mapping[Value, Op], value: Value) -
     return first if first < len(function.grid) else None
 
 
+def product_with_vector(defined: Mapping[Value, Op], op: ops.Reduce) -> tuple[ops.Load, Value] | None:
+    """Block-quantised rows and the f32 vector that each of them is multiplied with, where a reduction sums up such products.
+
+    The rows lie along the last axis from its start on, one after the other along the axis before; no element is masked alone."""
+    shape = shape_of(op.x)
+    product = defined.get(op.x)
+    if op.op is not ReduceOp.SUM or op.axis != len(shape) - 1 or len(shape) < 2 or shape[-2] != math.prod(shape[:-1]):
+        return None
+    if not isinstance(product, ops.Binary) or product.op is not BinaryOp.MUL or op.x.type.dtype is not dtypes.f32:
+        return None
+    for weights, other in ((product.x, product.y), (product.y, product.x)):
+        cast, vector = defined.get(weights), _unspread(defined, other)
+        load = defined.get(cast.x) if isinstance(cast, ops.Cast) else None
+        if not isinstance(load, ops.Load) or not load.result.type.dtype.is_block or load.pad != 0:
+            continue
+        *outer, last = load.index
+        along = defined.get(_unspread(defined, last))
+        if (
+            shape_of(load.result) == shape
+            and size_of(vector) == shape[-1] == max(shape_of(vector), default=0)
+            and isinstance(along, ops.Iota)
+            and shape_of(along.result) == shape[-1:]
+            and all(value.type.rank == 0 or shape_of(value)[-1] == 1 for value in (*outer, *load.masks))
+        ):
+            return load, vector
+    return None
+
+
+def _unspread(defined: Mapping[Value, Op], value: Value) -> Value:
+    """What is repeated, or given further axes, to make a value."""
+    op = defined.get(value)
+    while isinstance(op, ops.Broadcast | ops.ExpandDims):
+        value = op.x
+        op = defined.get(value)
+    return value
+
+
 def shares_operands(function: Function) -> bool:
-    """Whether consecutive programs may share an operand of a product that was packed for one of them."""
+    """Whether consecutive programs may share an operand of a product that was prepared for one of them."""
     defined = definitions(function.body)
-    dots = [op for op in walk(function.body) if isinstance(op, ops.Dot)]
-    return any(shared_axes(function, defined, x) is not None for op in dots for x in (op.a, op.b))
+    operands_: list[Value] = []
+    for op in walk(function.body):
+        if isinstance(op, ops.Dot):
+            operands_ += [op.a, op.b]
+        elif isinstance(op, ops.Reduce):
+            found = product_with_vector(defined, op)
+            operands_ += [found[1]] if found is not None else []
+    return any(shared_axes(function, defined, x) is not None for x in operands_)

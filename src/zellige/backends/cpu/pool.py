@@ -15,11 +15,11 @@ import time
 from array import array
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from zellige.backends.cpu.cache import cache_folder
 from zellige.backends.cpu.objects import load, object_code
 from zellige.backends.cpu.target import target
 
@@ -217,14 +217,6 @@ def _native_functions() -> _Native:
         code = object_code(text, lambda: text, target("generic"), cache_folder())
         _native = _Native(load(code, tuple(f"zellige_pool_{symbol}" for symbol in symbols)))
     return _native
-
-
-def cache_folder() -> Path:
-    """Where compiled objects are kept: under ZELLIGE_CACHE_DIR, or in the user's cache folder."""
-    root = os.environ.get("ZELLIGE_CACHE_DIR")
-    if root:
-        return Path(root) / "cpu"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zellige" / "cpu"
 
 
 def _aligned_words(values: Sequence[int]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ one load, shifts and masks are constants. Any others are found one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zellige.backends.cpu.context import Array, Context, Index, Lane, Position, pieces, project
@@ -87,7 +88,7 @@ def _scalar(ctx: Context, place: Index | Reg, lane: int) -> Int:
     return e.add(place.base, e.mul(place.stride, lane))
 
 
-def _block_start(ctx: Context, array: Array, outer: list[Int], block: Int, mask: Reg) -> Reg:
+def block_start(ctx: Context, array: Array, outer: list[Int], block: Int, mask: Reg) -> Reg:
     """The first byte of block number `block` of the row that the outer indices choose; of zeros where `mask` is false."""
     e = ctx.emitter
     layout = _layout(array)
@@ -132,7 +133,7 @@ def prepare_scales(ctx: Context, value: Value, position: Position) -> None:
         count = shape_of(load)[-1] // layout.elements
         if count * layout.elements != shape_of(load)[-1]:
             continue
-        start = _block_start(ctx, array, [_scalar(ctx, p, 0) for p in outer], e.udiv(last.base, layout.elements), TRUE)
+        start = block_start(ctx, array, [_scalar(ctx, p, 0) for p in outer], e.udiv(last.base, layout.elements), TRUE)
         ctx.scales[load, _row_of(place)] = _converted(ctx, layout, start, count, array.load_metadata)
 
 
@@ -149,7 +150,7 @@ def _converted(ctx: Context, layout: BlockLayout, start: Reg, count: int, metada
 
         def some(first: Int, _: list[Reg], lanes: int = lanes) -> tuple[()]:
             if layout.group:
-                block = _Block(ctx, layout, e.offset(start, e.mul(first, layout.bytes)), metadata, None)
+                block = Block(ctx, layout, e.offset(start, e.mul(first, layout.bytes)), metadata, None)
                 at = e.offset(room, e.mul(first, 4 * _numbers(layout)))
                 for i, numbers in enumerate(block.by_group()):
                     e.store(numbers, e.offset(at, 4 * i * layout.groups), 4, ctx.scratch_metadata)
@@ -208,9 +209,9 @@ def _together(
     size = min(lanes, layout.elements)
     parts = []
     for number in range(lanes // size):
-        start = _block_start(ctx, array, row, e.add(block, number), mask)
+        start = block_start(ctx, array, row, e.add(block, number), mask)
         ready = None if scales is None else e.offset(scales, 4 * _numbers(layout) * number)
-        found = _Block(ctx, layout, start, array.load_metadata, ready)
+        found = Block(ctx, layout, start, array.load_metadata, ready)
         if to is dtypes.bf16 and found.in_words(first, size):
             parts.append(found.words(first))
         else:
@@ -219,7 +220,7 @@ def _together(
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """A block at `start`. What its parts have in common (scale, factors) is written for each, and found equal by LLVM."""
 
     ctx: Context
@@ -264,9 +265,9 @@ class _Block:
         e = self.ctx.emitter
         if plane.bits == 1:
             one = e.splat(Reg(str(1 << place), type_), lanes)
-            return e.select(self._bits(plane, first, lanes), one, e.splat(Reg("0", type_), lanes))
+            return e.select(self.bits(plane, range(first, first + lanes)), one, e.splat(Reg("0", type_), lanes))
         bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
-        raw = self._bytes(list(bytes_))
+        raw = self.bytes_at(list(bytes_))
         if type_ != "i8":
             raw = e.convert("zext", raw, type_)
         if any(shifts):
@@ -275,19 +276,19 @@ class _Block:
             raw = e.op("and", raw, e.splat(Reg(str((1 << plane.bits) - 1), type_), lanes))
         return e.op("shl", raw, e.splat(Reg(str(place), type_), lanes)) if place else raw
 
-    def _bits(self, plane: Plane, first: int, lanes: int) -> Reg:
-        """Whether the single bit of each integer is set."""
-        e = self.ctx.emitter
-        bytes_, shifts = zip(*(plane.place(i) for i in range(first, first + lanes)), strict=True)
+    def bits(self, plane: Plane, elements: Sequence[int]) -> Reg:
+        """Whether the single bit of each of some integers is set."""
+        e, lanes = self.ctx.emitter, len(elements)
+        bytes_, shifts = zip(*(plane.place(i) for i in elements), strict=True)
         if [8 * byte + shift for byte, shift in zip(bytes_, shifts, strict=True)] == list(
             range(8 * bytes_[0], 8 * bytes_[0] + lanes)
         ):  # one after the other, as a mask register has them
             bits = e.load(e.offset(self.start, bytes_[0]), f"i{lanes}", 0, 1, self.metadata)
             return e.inst(f"bitcast {bits} to <{lanes} x i1>", "i1", lanes)
-        wanted = e.op("and", self._bytes(list(bytes_)), _constants([1 << shift for shift in shifts], "i8"))
+        wanted = e.op("and", self.bytes_at(list(bytes_)), _constants([1 << shift for shift in shifts], "i8"))
         return e.compare("icmp", "ne", wanted, e.splat(Reg("0", "i8"), lanes))
 
-    def _bytes(self, wanted: list[int]) -> Reg:
+    def bytes_at(self, wanted: list[int]) -> Reg:
         """The given bytes of the block, one a lane: one load of the range that they are from."""
         e = self.ctx.emitter
         low, count = min(wanted), len(wanted)
@@ -379,7 +380,7 @@ class _Block:
         if len(codes.planes) == 1:
             return value
         raised = e.fop("fadd", value, e.fop("fmul", scale, e.splat(float_literal(16.0, "float"), 16)))
-        return e.select(self._bits(codes.planes[1], first, 16), raised, value)
+        return e.select(self.bits(codes.planes[1], range(first, first + 16)), raised, value)
 
     def _table(self, scale: Reg, low: Reg | None) -> Reg:
         """The 16 values that a code can mean."""
@@ -430,7 +431,7 @@ def _element(ctx: Context, array: Array, places: list[Int], mask: Reg, pad: floa
     e = ctx.emitter
     layout = _layout(array)
     *outer, last = places
-    start = _block_start(ctx, array, outer, e.udiv(last, layout.elements), mask)
+    start = block_start(ctx, array, outer, e.udiv(last, layout.elements), mask)
     inside = e.urem(last, layout.elements)
 
     def half(offset: int) -> Reg:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zellige.backends.cpu import fixed_point
 from zellige.backends.cpu.context import (
     Buffer,
     Context,
@@ -27,6 +28,7 @@ from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
 from zellige.backends.cpu.memory import address, loads_at, prefetch, read_buffer, write_buffer
+from zellige.backends.cpu.operands import once
 from zellige.backends.cpu.plan import shape_of, size_of
 from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import step_lanes, versioned
@@ -166,7 +168,16 @@ def lower_reduce(ctx: Context, op: ops.Reduce) -> None:
         ctx.scalars[op.result] = index_of(result) if op.result.type.dtype.kind is Kind.INDEX else result
         return
     buffer = ctx.new_buffer(op.result.type.dtype, shape_of(op.result))
-    if along:
+    product = fixed_point.recognised(ctx, op)
+    if product is not None:
+        vector = fixed_point.prepared(ctx, product, once)
+
+        def whole_numbers() -> list[Reg]:
+            fixed_point.lower(ctx, product, vector, buffer)
+            return []
+
+        versioned(ctx, [op.x], (), whole_numbers)
+    elif along:
 
         def rows() -> list[Reg]:
             _all_rows(ctx, reducer, op, shape, buffer)

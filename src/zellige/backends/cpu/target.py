@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from zellige.backends.cpu.host import host
 from zellige.diagnostics.errors import ZelligeError
 
 # Feature strings are LLVM's. Each set names everything it needs beyond the baseline CPU, so that a forced target
@@ -80,8 +81,8 @@ class Target:
     @property
     def runs_here(self) -> bool:
         """Whether this machine can run its code."""
-        host = target()
-        return self.arm == host.arm and self.needs <= host.needs
+        here = target()
+        return self.arm == here.arm and self.needs <= here.needs
 
 
 @functools.cache
@@ -96,17 +97,15 @@ def initialize_llvm() -> None:
 @functools.cache
 def target(name: str = "host") -> Target:
     """The target called `name`, one of `NAMES`. ZelligeError ZL0518 for any other name."""
-    import llvmlite.binding as llvm
-
-    triple = llvm.get_process_triple()
+    machine = host()
+    triple = machine.triple
     if name == "host":
-        host = llvm.get_host_cpu_features()
-        have = {feature for feature, present in host.items() if present}
-        features = host.flatten()
+        features = machine.features
+        have = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
         if "amx-bf16" in have and not tiles_permitted():
             have -= set(_AMX)
             features = ",".join(f"-{f[1:]}" if f[1:] in _AMX else f for f in features.split(","))
-        return _describe(name, triple, llvm.get_host_cpu_name(), features, have)
+        return _describe(name, triple, machine.cpu, features, have)
     if name not in _NAMED:
         close = difflib.get_close_matches(name, NAMES, 1) or ["host"]
         raise ZelligeError(

@@ -10,10 +10,13 @@ from __future__ import annotations
 from zellige.backends.cpu.context import Buffer, Context
 from zellige.backends.cpu.convert import memory_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
+from zellige.backends.cpu.memory import prefetch_line
 from zellige.backends.cpu.microkernels import PANEL, Form, Product, k_step, panel_blocks, put_some, transposed
 
 ROWS = 16
 _TILE_BYTES = 1024
+_MOST_AHEAD = 8
+"""Lines that one step along k may ask for, beside its own loads of up to 64."""
 _CONFIGURATION = (
     "@zellige_tiles = internal constant <{ i8, i8, [14 x i8], [8 x i16], [8 x i16], [8 x i8], [8 x i8] }> <{ "
     "i8 1, i8 0, [14 x i8] zeroinitializer, [8 x i16] [" + ", ".join(["i16 64"] * 8) + "], [8 x i16] zeroinitializer, "
@@ -69,8 +72,15 @@ def tiles(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
         places = [e.offset(right_at, e.mul(e.add(c0, j), panel)) for j in range(len(widths))]
         for _, _, tile in sums:
             _call(e, "tilezero", "i8", f"i8 {tile}")
+        ahead = 2 * ROWS // (-(-columns // (2 * PANEL)))  # rows of the next two tiles that each block asks for
+        next_row = e.mul(e.add(e.mul(e.add(r0, 2), ROWS), e.mul(e.udiv(c0, 2), ahead)), row)
 
         def along(k: Int, _: list[Reg]) -> tuple[()]:
+            if left.streamed and ahead <= _MOST_AHEAD:
+                for i in range(ahead):
+                    prefetch_line(
+                        ctx, e.offset(left_at, e.add(e.add(next_row, i * row), e.mul(k, size)), inbounds=False)
+                    )
             for i, at in enumerate(rows):
                 _load(e, 4 + i, e.offset(at, e.mul(k, size)), row)
             for j, at in enumerate(places):

@@ -112,12 +112,16 @@ def compile(
     ``cache``: a folder of compiled kernels, by content; looked at first, added to. None: compile anew.
 
     Raises ZelligeError ZL0901 (a tile extent is not fixed), ZL0902 and ZL0903 (an operation that GPU tiles lack), ZL0904 (no
-    Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory), ZL0908 (``consumers`` do not suit it).
+    Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory), ZL0909 (``consumers`` do not suit it).
     """
     options = options or Options()
     if options.consumers and target != "sm_90":
         raise refused(function, f"{target} has other matrix instructions than sm_90")
-    lowered = lower(specialise(function, dims), options)
+    return compile_lowered(lower(specialise(function, dims), options), target, options, cache)
+
+
+def compile_lowered(lowered: Lowered, target: str, options: Options, cache: Path | None) -> CompiledKernel:
+    """Compiles what a lowering wrote; as ``compile``."""
     key = _key(lowered, target, options)
     if cache is None:
         return _compile(lowered, target, options, key)

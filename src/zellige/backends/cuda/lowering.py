@@ -6,6 +6,7 @@ reads, are not written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -115,15 +116,23 @@ class Lowering:
             self.block(self.function.body)
             return
         self.source.effect("gdc_launch_dependents()")
+        self.waiting(pid)
+
+    def waiting(self, pid: str) -> None:
+        """The program, with a wait before its first access to what another kernel in flight may touch."""
         waited = False
         for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
-                prefetch(self, self.function.body.ops[position:], pid)
-                self.source.effect("gdc_wait()")
+                self.wait_for_earlier(self.function.body.ops[position:], pid)
                 waited = True
             self.op(op)
         if not waited:
-            self.source.effect("gdc_wait()")
+            self.wait_for_earlier((), pid)
+
+    def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
+        """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
+        prefetch(self, rest, pid)
+        self.source.effect("gdc_wait()")
 
     def _touches_shared(self, op: Op) -> bool:
         """Whether an operation touches an array that a kernel still in flight may write or read."""
@@ -237,7 +246,7 @@ class Lowering:
             case ops.Reshape():
                 self._reshape(op)
             case ops.Transpose(x=a, permutation=permutation, result=result):
-                bind(result, f"tl.permute({x.typed(a)}, {tuple_text(list(permutation))})")
+                bind(result, f"tl.permute({x.typed(a)}, {tuple_text(permutation)})")
             case ops.Reduce():
                 self._reduce(op)
             case ops.Scan(op=operator, x=a, axis=axis, result=result):
@@ -258,8 +267,8 @@ class Lowering:
                 self._store(op)
             case ops.Update(op=operator):
                 self._check_update(op)
-                value = f"{x.typed(op.value)}{self._storage(op.array)}"
-                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], value))
+                change = f"{x.typed(op.value)}{self._storage(op.array)}"
+                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], change))
             case ops.Guard(condition=condition, message=message):
                 self._guard(condition, message)
             case ops.Require():

@@ -57,7 +57,7 @@ class Options:
     def from_json(cls, data: Mapping[str, Any]) -> Options:
         """Options written by ``as_json``. TypeError on an unknown name."""
         sets = {f.name for f in fields(cls) if str(f.type).startswith("frozenset")}
-        made = {name: frozenset(value) if name in sets else value for name, value in data.items()}
+        made: dict[str, Any] = {name: frozenset(value) if name in sets else value for name, value in data.items()}
         if "layouts" in made:
             made["layouts"] = {name: tuple(strides) for name, strides in made["layouts"].items()}
         return cls(**made)

@@ -5,7 +5,7 @@ one program of the function's grid, exactly as the IR says it: a block runs prog
 what does not depend on that axis. As programs are independent of each other, that is only a matter of schedule.
 
 It serves functions whose body is one loop of products over boxes, between index arithmetic before it and elementwise
-arithmetic and stores behind it (``Plan`` says what exactly, and raises ZL0908 for anything else).
+arithmetic and stores behind it (``Plan`` says what exactly, and raises ZL0909 for anything else).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _AFTER = (*_BEFORE, ops.Load, ops.Store)
 def refused(function: Function, why: str) -> ZelligeError:
     """The error for a function that warp groups cannot run."""
     return ZelligeError(
-        "ZL0908", f"'{function.name}' cannot divide its work by warp groups: {why}", span=function.span,
+        "ZL0909", f"'{function.name}' cannot divide its work by warp groups: {why}", span=function.span,
         help="schedule it without 'consumers'",
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan(function: Function) -> Plan:
-    """ZelligeError ZL0908 if the function is not of the served form."""
+    """ZelligeError ZL0909 if the function is not of the served form."""
     top = function.body.ops
     loops = [op for op in top if isinstance(op, ops.For)]
     if len(loops) != 1:
@@ -134,7 +134,7 @@ def _is_zero(defined: dict[Value, Op], value: Value) -> bool:
 
 
 def lower_groups(function: Function, options: Options) -> Lowered:
-    """Gluon source of a function of the served form. ZelligeError ZL0908 for any other, or if an operand is no box."""
+    """Gluon source of a function of the served form. ZelligeError ZL0909 for any other, or if an operand is no box."""
     return _Groups(function, options).run()
 
 

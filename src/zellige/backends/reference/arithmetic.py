@@ -362,7 +362,8 @@ def _unpack_blocks(blocks: Array, layout: BlockLayout) -> Array:
     low = layout.minimum_sign * _half(blocks, layout.minimum)
     if layout.lows is not None:
         low = np.repeat(low * _integers(blocks, layout.lows, layout.groups), layout.group, axis=-1)
-    return values + low
+    shifted: Array = values + low
+    return shifted
 
 
 def _half(blocks: Array, offset: int) -> Array:

@@ -45,3 +45,14 @@ def _clamp(context: Context, x: object, low: object, high: object) -> object:
 @lowers
 def _fma(context: Context, x: object, y: object, z: object) -> object:
     return context.binary(BinaryOp.ADD, context.binary(BinaryOp.MUL, x, y), z)
+
+
+def ceildiv(context: Context, x: object, y: object) -> Tile:
+    """x / y rounded up, of integers of either sign: an index, so it is exact, and a divisor of 0 is refused."""
+    numerator, denominator = context.as_index(x), context.as_index(y)
+    divisor = context.builder.constant_of(denominator.value)
+    if divisor is not None and divisor > 0:  # the form that tiles of an extent have
+        above = context.binary(BinaryOp.ADD, numerator, int(divisor) - 1)
+        return context.binary(BinaryOp.FLOORDIV, above, denominator)
+    negated = context.binary(BinaryOp.SUB, 0, numerator)
+    return context.binary(BinaryOp.SUB, 0, context.binary(BinaryOp.FLOORDIV, negated, denominator))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
+from zellige.frontend.operations import elementwise
 from zellige.frontend.operations.registry import lowers
 from zellige.frontend.values import (
     Grouped,
@@ -186,6 +187,32 @@ def ragged_range(context: Context, array: ArrayParam, size: object) -> RaggedRan
     return RaggedRange(array, tile_size(context, size))
 
 
+def count(context: Context, numbers: RuntimeRange) -> Value:
+    """How many members a range has, by Python's meaning for a step of either sign; 0 or less if it has none."""
+    first, last, step = Tile(numbers.lower), Tile(numbers.upper), _step(numbers)
+    if isinstance(step, int) and step < 0:
+        first, last, step = last, first, -step
+    return elementwise.ceildiv(context, context.binary(BinaryOp.SUB, last, first), step).value
+
+
+def backwards(context: Context, numbers: RuntimeRange) -> RuntimeRange:
+    """``reversed(range(…))`` of a range without a step."""
+    if numbers.step != 1:
+        refuse("ZL0111", "reversed of a range with a step", context.span,
+               "write the range downwards, such as range(last, first - 1, -2)")  # fmt: skip
+    one = context.builder.extent(1)
+    return RuntimeRange(context.builder.sub(numbers.upper, one), context.builder.sub(numbers.lower, one), -1)
+
+
+def member(context: Context, numbers: RuntimeRange, position: Tile) -> Tile:
+    """The member of a range at a position."""
+    return context.binary(BinaryOp.ADD, Tile(numbers.lower), context.binary(BinaryOp.MUL, position, _step(numbers)))
+
+
+def _step(numbers: RuntimeRange) -> Tile | int:
+    return Tile(numbers.step) if isinstance(numbers.step, Value) else numbers.step
+
+
 @lowers
 def _bounded(context: Context, condition: object, limit: object) -> object:
     refuse(
@@ -197,10 +224,10 @@ def _bounded(context: Context, condition: object, limit: object) -> object:
 def _unroll(context: Context, iterable: object) -> object:
     if isinstance(iterable, RuntimeRange):
         low, high = (context.builder.constant_of(v) for v in (iterable.lower, iterable.upper))
-        if low is None or high is None:
+        if low is None or high is None or isinstance(iterable.step, Value):
             refuse(
                 "ZL0111",
-                "zl.unroll of a range with bounds known only at run time",
+                "zl.unroll of a range with bounds or a step known only at run time",
                 context.span,
                 "use a plain for loop",
             )

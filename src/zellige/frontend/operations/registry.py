@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 
 from zellige.frontend import habits
-from zellige.frontend.context import Context, describe
+from zellige.frontend.context import BROADCAST, Context, describe
 from zellige.frontend.errors import refuse
 from zellige.ir.builder import ShapeError
 from zellige.ir.dtypes import DType
@@ -41,7 +41,7 @@ def call(context: Context, name: str, arguments: Sequence[object], keywords: dic
             "ZL0106",
             f"operands of 'zl.{name}' do not fit: {error}",
             context.span,
-            "shapes broadcast from the right; x[:, None] adds an axis",
+            BROADCAST,
         )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
-from zellige.ir.dtypes import bf16, f32, i32
-from zellige.kernels.batch import paged_prefill, prefill_attention
+from zellige.ir.dtypes import bf16, f16, f32, i32
+from zellige.kernels import fp8
+from zellige.kernels.batch import prefill_attention
 from zellige.kernels.decode import argmax_combine, argmax_parts
 from zellige.kernels.embedding import embed, take_rows
-from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_partial
 from zellige.kernels.heads import (
     head_bias_rope_append,
     head_bias_rope_rows,
@@ -164,18 +164,13 @@ def decode_step(
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     products = products_of(rows, c.rms_eps, memory)
     splits = splits or products.splits(c.kv_heads)
-    states = (rows, c.kv_heads, splits, groups)
-    part = memory.empty((*states, c.head_dim), f32)
-    best_of, total_of = memory.empty(states, f32), memory.empty(states, f32)
+    grouped = (rows, c.kv_heads, groups, c.head_dim)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
-        paged_decode_partial(
-            q.reshape(rows, c.kv_heads, groups, c.head_dim), keys, values, inputs.table, inputs.length, c.head_dim**-0.5,
-            part=part, best_of=best_of, total_of=total_of, WAYS=splits,
-        )  # fmt: skip
         a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
-        paged_decode_combine(part, best_of, total_of, out=a.reshape(rows, c.kv_heads, groups, c.head_dim))
+        pages = (keys, values, inputs.table, inputs.length)
+        products.attend(q.reshape(*grouped), pages, c.head_dim**-0.5, a.reshape(*grouped), splits)
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
@@ -218,10 +213,8 @@ def prefill_step(
         if fresh and k is not None:
             prefill_attention(grouped, k, qkv, inputs.base, c.head_dim**-0.5, out=out, BM=tile)
         else:
-            paged_prefill(
-                grouped, keys, values, inputs.table, inputs.length, inputs.owner, inputs.start, c.head_dim**-0.5,
-                out=out, BM=tile,
-            )  # fmt: skip
+            pages = (keys, values, inputs.table, inputs.length)
+            products.attend_tiles(grouped, pages, (inputs.owner, inputs.start), c.head_dim**-0.5, out, tile)
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]
@@ -269,11 +262,13 @@ def _heads(
 def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:
     """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
     if layer.router is None:
-        products.add(products.swiglu(h, layer.ffn_norm, layer.gate, layer.up), layer.down, h, then)
+        y = products.swiglu(h, layer.ffn_norm, layer.gate, layer.up, layer.down)
+        products.add(y, layer.down, h, then, fp8.SHRINK if y.dtype is f16 else 1.0)
         return
     logits = products.normed(h, layer.ffn_norm, layer.router, f32)
     choice = (products.rows, config.experts_used)
     expert = products.buffer("expert", choice, i32)
     weight = products.buffer("share", choice, f32)
     route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
-    products.experts(h, layer.ffn_norm, (layer.gate, layer.up, layer.down), expert, weight)
+    experts = cast("tuple[Tensor, Tensor, Tensor]", (layer.gate, layer.up, layer.down))  # bf16 whatever the dtype
+    products.experts(h, layer.ffn_norm, experts, expert, weight)

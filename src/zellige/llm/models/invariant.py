@@ -1,7 +1,7 @@
 """Products and attention whose results for a token do not depend on what else is in the pass, bit for bit.
 
 Every sum has one order, whatever the number of tokens: stretches and tiles of the inner axis are fixed by the weights' shape,
-attention goes over the context in tiles of one size without splitting it, and each kernel has one schedule for all sizes
+attention folds tiles of one size together in the order of the context, and each kernel has one schedule for all sizes
 (``schedules/invariant.json``) where that decides the order of a reduction. Decoding and prefill use the same ones.
 """
 
@@ -9,18 +9,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.ir.dtypes import DType, bf16, f32
-from zellige.kernels.batch import linear_few, linear_parts, norm_rows, sum_parts_norm, swiglu_rows
-from zellige.kernels.invariant import linear_stretches_add
-from zellige.llm.models.products import Matrix, Products, split
+from zellige.ir.dtypes import DType, f32
+from zellige.kernels.batch import linear_few
+from zellige.kernels.invariant import (
+    fold_tiles,
+    linear_stretches_add,
+    paged_decode_folded,
+    paged_decode_tiles,
+    paged_prefill_folded,
+)
+from zellige.llm.models.products import Matrix, Pages, Products, Scaled, split
 from zellige.runtime.tensor import Tensor
 
 SCHEDULES = "batch-invariant"
 """The name of the schedules that an executor of a GPU must use."""
 TILE = 16
 """Rows of a tile of queries in attention."""
+TILE_OF_CONTEXT = 64
+"""Positions that attention takes together."""
 FEW = 64
-"""Tokens up to which stretches of a narrow product are programs of their own."""
+"""Tokens up to which stretches of a narrow product are programs of their own; with fp8 weights they always are."""
+MOST_WITH_PARTS = 2048
+"""Tokens of a pass with fp8 weights: the stretches of all of them are held at once, in f32."""
 
 
 @dataclass(slots=True)
@@ -28,38 +38,54 @@ class InvariantProducts(Products):
     """``Products`` with one order of sums for all numbers of tokens."""
 
     @property
+    def alone(self) -> bool:
+        """Never."""
+        return False
+
+    @property
     def by_head(self) -> bool:
         """Never."""
         return False
 
-    def splits(self, kv_heads: int) -> int:
-        """One: a context is not divided."""
-        return 1
+    def attend(self, q: Tensor, pages: Pages, scale: float, out: Tensor, ways: int) -> None:
+        """In tiles, which are folded in their order: by one program, or by another one than found them."""
+        if ways == 1:
+            paged_decode_folded(q, *pages, scale, out=out)
+            return
+        rows, kv_heads, groups, head_dim = q.shape
+        _, _, table, length = pages
+        states = (rows, kv_heads, -(-table.shape[1] * pages[0].shape[1] // TILE_OF_CONTEXT), groups)
+        part = self.cleared("part of attention", (*states, head_dim))
+        best, total = self.cleared("best", states), self.cleared("total", states)
+        paged_decode_tiles(q, *pages, scale, part=part, best_of=best, total_of=total, WAYS=ways)
+        fold_tiles(part, best, total, length, out=out)
 
-    def norm(self, h: Tensor, g: Tensor) -> Tensor:
-        """rms_norm(h, g) in bf16, always by the same kernel."""
-        x = self.buffer("normed", h.shape, bf16)
-        norm_rows(h, g, self.eps, x=x)
-        return x
+    def cleared(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The f32 buffer of that name, cleared when it is made."""
+        key = f"{name} {shape}"
+        if key not in self.buffers:
+            self.buffers[key] = self.memory.zeros(shape, f32)
+        return self.buffers[key]
+
+    def attend_tiles(
+        self, q: Tensor, pages: Pages, tiles: tuple[Tensor, Tensor], scale: float, out: Tensor, tile: int
+    ) -> None:
+        """As ``attend`` does it."""
+        paged_prefill_folded(q, *pages, *tiles, scale, out=out, BM=tile)
 
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
+        if isinstance(w, Scaled):
+            return Products.normed(self, h, g, w, dtype)
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
-        linear_few(self.norm(h, g), w, y=y)
+        linear_few(self.norm(h, g, w), w, y=y)
         return y
 
-    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
-        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g)."""
-        y = self.buffer("gated", (self.rows, gate.shape[0]), bf16)
-        swiglu_rows(self.norm(h, g), gate, up, y=y)
-        return y
-
-    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
-        """h += x·wᵀ, in stretches that the shape of the weights decides."""
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
+        """h += factor · x·wᵀ, in stretches that the shape of the weights decides."""
         parts, depth = split(TILE, *w.shape)
-        if parts == 1 or self.rows > FEW:
+        self._ready = None
+        if isinstance(w, Scaled) or (parts > 1 and self.rows <= FEW):
+            self.add_parts(x, w, h, then, factor, (parts, depth))
+        else:
             linear_stretches_add(x, w, h=h, DEPTH=depth)
-            return
-        part = self.buffer("part", (parts, *h.shape), f32)
-        linear_parts(x, w, part=part, DEPTH=depth)
-        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))

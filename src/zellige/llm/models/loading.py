@@ -28,7 +28,7 @@ KVDType = Literal["bf16", "fp8"]
 
 
 class Loader:
-    """Reads the weights of a file to the device; unpacks those that are packed. Experts become bf16."""
+    """Reads the weights of a file to the device; unpacks those that are packed. Experts in fp8 are scaled by rows, again if need be."""
 
     def __init__(
         self,
@@ -52,8 +52,13 @@ class Loader:
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         """A matrix of a layer, in bf16 or fp8."""
-        if self._dtype == "bf16" or len(shape) == 3:
+        if self._dtype == "bf16":
             return self.weight(name, shape)
+        if len(shape) == 3:
+            made = self.weight(name, shape)
+            held = [name] if name in self._model.tensors else [expert_name(name, e) for e in range(shape[0])]
+            stored = all(self._model.tensor(each).kind == FP8 for each in held)
+            return quantised(self._executor, made) if self._dtype == "fp8" or stored else made
         parts = [self._model.tensor(part) for part in _parts(name)]
         scales = [self._scale(part) for part in _parts(name)] if all(p.kind == FP8 for p in parts) else []
         ways = {by for by, _ in scales}
@@ -114,7 +119,8 @@ def _parts(name: str) -> list[str]:
 def _e4m3() -> np.dtype[Any]:
     import ml_dtypes
 
-    return np.dtype(ml_dtypes.float8_e4m3fn)
+    made: np.dtype[Any] = np.dtype(ml_dtypes.float8_e4m3fn)
+    return made
 
 
 def _plain() -> dict[str, np.dtype[Any]]:
@@ -124,29 +130,32 @@ def _plain() -> dict[str, np.dtype[Any]]:
 
 
 def _as_f32(weight: Any) -> NDArray[np.float32]:
-    return weight.data.view(_plain()[weight.kind]).reshape(weight.shape).astype(np.float32)
+    values: NDArray[Any] = weight.data.view(_plain()[weight.kind])
+    return values.reshape(weight.shape).astype(np.float32)
 
 
 def _as_bf16(weight: Any) -> NDArray[Any]:
     plain = _plain()
     if weight.kind in plain:
-        return weight.data.view(plain[weight.kind]).reshape(weight.shape).astype(plain["BF16"], copy=False)
+        values: NDArray[Any] = weight.data.view(plain[weight.kind])
+        return values.reshape(weight.shape).astype(plain["BF16"], copy=False)
     import gguf
 
     return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(plain["BF16"])
 
 
 def quantised(executor: Executor, w: Tensor) -> Scaled:
-    """A bf16 matrix on the device in fp8, scaled by rows."""
-    values, scale = executor.empty(w.shape, f8e4m3), executor.empty((w.shape[0], 1), f32)
-    quantise_by_rows(w, q=values, scale=scale)
+    """A bf16 matrix on the device, or a stack of them, in fp8, scaled by rows."""
+    *stack, width = w.shape
+    rows = int(np.prod(stack))
+    values, scale = executor.empty(w.shape, f8e4m3), executor.empty((*stack, 1), f32)
+    quantise_by_rows(w.reshape(rows, width), q=values.reshape(rows, width), scale=scale.reshape(rows, 1))
     return Scaled(values, scale, "rows")
 
 
-def random_matrix(executor: Executor, name: str, shape: tuple[int, ...]) -> Scaled | Tensor:
-    """`random_weight` in fp8, except for experts."""
-    made = random_weight(executor, name, shape)
-    return made if len(shape) == 3 else quantised(executor, made)
+def random_matrix(executor: Executor, name: str, shape: tuple[int, ...]) -> Scaled:
+    """`random_weight` in fp8."""
+    return quantised(executor, random_weight(executor, name, shape))
 
 
 def random_weight(executor: Executor, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from zellige.diagnostics import ZelligeError
-from zellige.ir.dtypes import DType, bf16, f32, i32
+from zellige.ir.dtypes import DType, bf16, f16, f32, i32
 from zellige.kernels import fp8
 from zellige.kernels.batch import (
     linear_few,
@@ -19,11 +19,28 @@ from zellige.kernels.batch import (
     linear_rows,
     linear_rows_add,
     norm_rows,
+    paged_decode,
+    paged_prefill,
     sum_parts_norm,
     swiglu_rows,
 )
 from zellige.kernels.decode import linear_residual, norm_linear, norm_swiglu
-from zellige.kernels.gpu_moe import align, combine_add, expert_down, expert_swiglu
+from zellige.kernels.fp8_experts import (
+    expert_down_fp8,
+    expert_norm_swiglu_fp8,
+    expert_residual_fp8,
+    expert_swiglu_fp8,
+)
+from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_partial
+from zellige.kernels.gpu_moe import (
+    BLOCK,
+    begin_segments,
+    combine_add,
+    count_pairs,
+    expert_down,
+    expert_swiglu,
+    place_pairs,
+)
 from zellige.kernels.moe import expert_norm_swiglu, expert_residual
 from zellige.runtime.kernel import Kernel
 from zellige.runtime.tensor import Tensor
@@ -36,15 +53,17 @@ THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
 """Tokens up to which each streams the weights of its experts by itself."""
-MOST_WITH_EXPERTS = 512
-"""Tokens of a pass through experts: one program sorts all pairs of a token and an expert."""
+MOST_WITH_EXPERTS = 4096
+"""Tokens of a pass through experts: the results of all pairs of a token and an expert are held at once, in f32."""
 MULTIPROCESSORS = 132
 """Of the GPUs that the split of narrow products is chosen for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A matrix in fp8: ``values`` f8e4m3 [N, K] times ``scale``, f32 [N, 1] by rows or [⌈N / 128⌉, ⌈K / 128⌉] by blocks."""
+    """A matrix in fp8: ``values`` f8e4m3 [N, K] times ``scale``, f32 [N, 1] by rows or [⌈N / 128⌉, ⌈K / 128⌉] by blocks.
+
+    Of experts, [E, N, K] by rows, with scales [E, N, 1]."""
 
     values: Tensor
     scale: Tensor
@@ -61,6 +80,8 @@ class Scaled:
 
 
 Matrix = Tensor | Scaled
+Pages = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Keys and values, [NB, P, HK, HD], table [B, PAGES] and length [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +108,28 @@ _FP8 = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _ExpertKernels:
+    """Kernels of a mixture of experts; the first two are for few tokens."""
+
+    norm_swiglu: Kernel
+    residual: Kernel
+    swiglu: Kernel
+    down: Kernel
+
+
+_EXPERTS = {
+    False: _ExpertKernels(expert_norm_swiglu, expert_residual, expert_swiglu, expert_down),
+    True: _ExpertKernels(expert_norm_swiglu_fp8, expert_residual_fp8, expert_swiglu_fp8, expert_down_fp8),
+}
+"""By whether the weights are fp8."""
+
+
+def _arrays(w: Matrix) -> tuple[Tensor, ...]:
+    """What a kernel takes of a matrix."""
+    return (w.values, w.scale) if isinstance(w, Scaled) else (w,)
+
+
 class Memory(Protocol):
     """Where tensors are made."""
 
@@ -103,8 +146,13 @@ class Products:
     eps: float
     memory: Memory
     buffers: dict[str, Tensor] = field(default_factory=dict)
-    _ready: Tensor | None = None
-    """The weight of the norm that is in the buffer already."""
+    _ready: tuple[Tensor, DType] | None = None
+    """The weight and the type of the norm that is in its buffer already."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether each token streams the weights by itself."""
+        return self.rows <= FEW
 
     @property
     def by_head(self) -> bool:
@@ -123,42 +171,68 @@ class Products:
             self.buffers[key] = self.memory.empty(shape, dtype)
         return self.buffers[key]
 
-    def norm(self, h: Tensor, g: Tensor) -> Tensor:
-        """rms_norm(h, g) in bf16."""
-        x = self.buffer("normed", h.shape, bf16)
-        if self._ready is not g:
+    def attend(self, q: Tensor, pages: Pages, scale: float, out: Tensor, ways: int) -> None:
+        """out = the attention of each sequence's query over its context. q, out bf16 [B, HK, G, HD]; ``ways``: programs a context."""
+        if ways == 1:
+            paged_decode(q, *pages, scale, out=out)
+            return
+        rows, kv_heads, groups, head_dim = q.shape
+        states = (rows, kv_heads, ways, groups)
+        part = self.buffer("part of attention", (*states, head_dim), f32)
+        best, total = self.buffer("best", states, f32), self.buffer("total", states, f32)
+        paged_decode_partial(q, *pages, scale, part=part, best_of=best, total_of=total, WAYS=ways)
+        paged_decode_combine(part, best, total, out=out)
+
+    def attend_tiles(
+        self, q: Tensor, pages: Pages, tiles: tuple[Tensor, Tensor], scale: float, out: Tensor, tile: int
+    ) -> None:
+        """The same for many queries of each sequence, in tiles of ``tile`` rows; ``tiles``: owner and start, see ``paged_prefill``."""
+        paged_prefill(q, *pages, *tiles, scale, out=out, BM=tile)
+
+    def operand(self, w: Matrix) -> DType:
+        """The type of what is multiplied with w, where it is made for w."""
+        return f16 if isinstance(w, Scaled) and not self.alone and w.shape[1] % fp8.TURN == 0 else bf16
+
+    def norm(self, h: Tensor, g: Tensor, w: Matrix | None = None) -> Tensor:
+        """rms_norm(h, g), as a product with w reads it; in bf16 where w is None."""
+        x = self.buffer("normed", h.shape, bf16 if w is None else self.operand(w))
+        if self._ready is not None and self._ready[0] is g and self._ready[1] is x.dtype:
+            return x
+        if x.dtype is f16:
+            fp8.norm_turned(*map(_by_turns, (h, g)), self.eps, x=_by_turns(x))
+        else:
             norm_rows(h, g, self.eps, x=x)
         return x
 
     def normed(self, h: Tensor, g: Tensor, w: Matrix, dtype: DType) -> Tensor:
         """rms_norm(h, g)·wᵀ."""
-        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.rows <= FEW
+        y, few = self.buffer("product", (self.rows, w.shape[0]), dtype), self.alone
         if isinstance(w, Scaled):
             use = _FP8[w.by]
             if few:
                 use.norm_linear(h, g, w.values, w.scale, self.eps, y=y)
             else:
-                use.linear(self.norm(h, g), w.values, w.scale, y=y)
+                use.linear(self.norm(h, g, w), w.values, w.scale, y=y)
         elif few:
             norm_linear(h, g, w, self.eps, y=y)
         else:
-            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g), w, y=y)
+            (linear_few if self.rows <= THIN else linear_rows)(self.norm(h, g, w), w, y=y)
         return y
 
-    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix) -> Tensor:
-        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g). Gate and up are of one kind."""
-        y, few = self.buffer("gated", (self.rows, gate.shape[0]), bf16), self.rows <= FEW
+    def swiglu(self, h: Tensor, g: Tensor, gate: Matrix, up: Matrix, down: Matrix) -> Tensor:
+        """silu(x·gateᵀ)·(x·upᵀ) with x = rms_norm(h, g), for down; in f16 over ``fp8.SHRINK``. Gate and up are of one kind."""
+        y, few = self.buffer("gated", (self.rows, gate.shape[0]), self.operand(down)), self.alone
         match gate, up:
             case Scaled(a, a_scale, by), Scaled(b, b_scale, up_by) if by == up_by:
                 if few:
                     _FP8[by].norm_swiglu(h, g, a, a_scale, b, b_scale, self.eps, y=y)
                 else:
-                    _FP8[by].swiglu(self.norm(h, g), a, a_scale, b, b_scale, y=y)
+                    _FP8[by].swiglu(self.norm(h, g, gate), a, a_scale, b, b_scale, y=y)
             case Tensor(), Tensor():
                 if few:
                     norm_swiglu(h, g, gate, up, self.eps, y=y)
                 else:
-                    swiglu_rows(self.norm(h, g), gate, up, y=y)
+                    swiglu_rows(self.norm(h, g, gate), gate, up, y=y)
             case _:
                 raise ZelligeError(
                     "ZL0605",
@@ -167,10 +241,11 @@ class Products:
                 )
         return y
 
-    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor) -> None:
-        """h += x·wᵀ. ``then``: the weight of the norm that reads h next, which may be made on the way."""
+    def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
+        """h += factor · x·wᵀ; a factor other than 1 is for f16. ``then``: the weight of the norm that reads h next, which may be
+        made on the way, for a matrix like w."""
         self._ready = None
-        if self.rows <= FEW:
+        if self.alone:
             if isinstance(w, Scaled):
                 _FP8[w.by].residual(x, w.values, w.scale, h=h)
             else:
@@ -179,38 +254,61 @@ class Products:
         parts, depth = split(self.rows, *w.shape)
         if parts == 1 and isinstance(w, Tensor):
             linear_rows_add(x, w, h=h)
-            return
+        else:
+            self.add_parts(x, w, h, then, factor, (parts, depth))
+
+    def add_parts(
+        self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float, stretches: tuple[int, int]
+    ) -> None:
+        """``add`` in so many stretches of the inner axis of such a length, side by side; makes the norm that comes next."""
+        parts, depth = stretches
         part = self.buffer("part", (parts, *h.shape), f32)
         if isinstance(w, Scaled):
-            _FP8[w.by].parts(x, w.values, w.scale, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
+            _FP8[w.by].parts(x, w.values, w.scale, factor, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
         else:
             linear_parts(x, w, part=part, DEPTH=depth)
-        sum_parts_norm(part, then, self.eps, h=h, x=self.buffer("normed", h.shape, bf16))
-        self._ready = then
+        after = f16 if isinstance(w, Scaled) and h.shape[1] % fp8.TURN == 0 else bf16
+        x = self.buffer("normed", h.shape, after)
+        if after is f16:
+            fp8.sum_parts_norm_turned(*map(_by_turns, (part, then)), self.eps, h=_by_turns(h), x=_by_turns(x))
+        else:
+            sum_parts_norm(part, then, self.eps, h=h, x=x)
+        self._ready = then, after
 
     def experts(
-        self, h: Tensor, g: Tensor, weights: tuple[Tensor, Tensor, Tensor], expert: Tensor, share: Tensor
+        self, h: Tensor, g: Tensor, weights: tuple[Matrix, Matrix, Matrix], expert: Tensor, share: Tensor
     ) -> None:
         """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
 
-        Weights: gate and up bf16 [E, F, D], down bf16 [E, D, F]; expert Index[E] [T, C]; share f32 [T, C]."""
-        gate, up, down = weights
-        (count, width, _), choices = gate.shape, expert.shape[1]
+        Weights: gate and up [E, F, D], down [E, D, F], all bf16 or all fp8 by rows; expert Index[E] [T, C]; share f32 [T, C]."""
+        use = _EXPERTS[all(isinstance(w, Scaled) for w in weights)]
+        gate, up, down = map(_arrays, weights)
+        (count, width, depth), choices = weights[0].shape, expert.shape[1]
         if self.rows <= FEW_EXPERTS:
             y = self.buffer("gated", (self.rows, choices, width), bf16)
-            expert_norm_swiglu(h, g, gate, up, expert, self.eps, y=y)
-            expert_residual(y, down, expert, share, h=h)
+            use.norm_swiglu(h, g, *gate, *up, expert, self.eps, y=y)
+            use.residual(y, *down, expert, share, h=h)
             self._ready = None
             return
-        pairs = self.rows * choices
-        order, start = self.buffer("order", (pairs,), i32), self.buffer("start", (count + 1,), i32)
-        align(expert.reshape(pairs), order=order, start=start)
+        pairs, blocks = self.rows * choices, -(-self.rows * choices // BLOCK)
+        counts = self.buffer("counts", (blocks, count), i32), self.buffer("first", (blocks, count), i32)
+        order, place = self.buffer("order", (pairs,), i32), self.buffer("place", (pairs,), i32)
+        start = self.buffer("start", (count + 1,), i32)
+        chosen = expert.reshape(pairs)
+        count_pairs(chosen, count=counts[0])
+        begin_segments(counts[0], start=start, first=counts[1], order=order)
+        place_pairs(chosen, counts[1], place=place, order=order)
         gated = self.buffer("gated", (pairs, width), bf16)
-        expert_swiglu(self.norm(h, g), gate, up, order, start, y=gated, C=choices)
-        y = self.buffer("chosen", (pairs, down.shape[1]), f32)
-        expert_down(gated, down, order, start, y=y, T=self.rows, C=choices)
-        combine_add(y.reshape(self.rows, choices, down.shape[1]), share, h=h)
+        use.swiglu(self.norm(h, g), *gate, *up, order, start, y=gated, C=choices)
+        y = self.buffer("chosen", (pairs, depth), f32)
+        use.down(gated, *down, start, y=y)
+        combine_add(y, place.reshape(self.rows, choices), share, h=h)
         self._ready = None
+
+
+def _by_turns(x: Tensor) -> Tensor:
+    """The last axis in two."""
+    return x.reshape(*x.shape[:-1], x.shape[-1] // fp8.TURN, fp8.TURN)
 
 
 def split(rows: int, width: int, depth: int) -> tuple[int, int]:

@@ -16,8 +16,8 @@ from zellige.diagnostics.errors import ZelligeError
 
 MAX_DYNAMIC_SHARED = 8
 """CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES."""
-PROGRAMMATIC_SERIALIZATION = 6
-"""CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION."""
+ATTRIBUTES = {"cooperative": 2, "dependent": 6}
+"""CU_LAUNCH_ATTRIBUTE_COOPERATIVE (all blocks run at once, or the launch fails) and …_PROGRAMMATIC_STREAM_SERIALIZATION."""
 
 
 class _Attribute(ctypes.Structure):
@@ -37,6 +37,9 @@ def library() -> Any:
     made = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     made.cuLaunchKernelEx.argtypes = (ctypes.c_void_p,) * 4
     made.cuKernelSetAttribute.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    made.cuOccupancyMaxActiveBlocksPerMultiprocessor.argtypes = (
+        ctypes.POINTER(ctypes.c_int), ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t,
+    )  # fmt: skip
     made.cuMemGetInfo_v2.argtypes = (ctypes.POINTER(ctypes.c_size_t),) * 2
     made.cuGetErrorString.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
     return made
@@ -63,6 +66,14 @@ def allow_shared(kernel: int, device: int, size: int) -> None:
     checked(library().cuKernelSetAttribute(MAX_DYNAMIC_SHARED, size, kernel, device), f"{size} bytes of shared memory")
 
 
+def resident_blocks(kernel: int, threads: int, shared: int) -> int:
+    """How many blocks of a kernel one multiprocessor of the current device holds at once."""
+    found = ctypes.c_int()
+    code = library().cuOccupancyMaxActiveBlocksPerMultiprocessor(ctypes.byref(found), kernel, threads, shared)
+    checked(code, "to say how many blocks fit")
+    return found.value
+
+
 class PreparedCall:
     """``cuLaunchKernelEx`` with its arguments laid out."""
 
@@ -78,14 +89,15 @@ class PreparedCall:
     )
 
     def __init__(
-        self, kernel: int, grid: int, block: int, shared: int, arguments: Sequence[Any], *, dependent: bool
+        self, kernel: int, grid: int, block: int, shared: int, arguments: Sequence[Any], *, attribute: str | None
     ) -> None:
+        """``attribute``: a key of ``ATTRIBUTES``, if the launch has one."""
         self._kernel = kernel
         self._keep = tuple(arguments)
         self._parameters = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
-        self._attribute = _Attribute(id=PROGRAMMATIC_SERIALIZATION, value=1)
         self._config = _Config(grid=(grid, 1, 1), block=(block, 1, 1), shared=shared)
-        if dependent:
+        if attribute is not None:
+            self._attribute = _Attribute(id=ATTRIBUTES[attribute], value=1)
             self._config.attributes = ctypes.pointer(self._attribute)
             self._config.attribute_count = 1
         self._config_address = ctypes.addressof(self._config)

@@ -6,8 +6,7 @@ how every kernel of a model is proved and compiled on a machine without a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType
-from zellige.ir.ops import Function
-from zellige.ir.types import Role
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
@@ -27,44 +24,12 @@ from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel, RepeatedLaunch
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
+from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, written
+from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
-
-Ranges = tuple[tuple[int, int], ...]
-"""Pieces of device memory: first byte, one past the last."""
-
-
-def _range(held: Tensor) -> tuple[int, int]:
-    return held.storage.address, held.storage.address + held.storage.nbytes
-
-
-def constant_inputs(function: Function, tensors: Mapping[str, Tensor], written: Ranges) -> frozenset[str]:
-    """Inputs of which no byte is in ``written``: what may be read before the wait for earlier launches."""
-    found = set()
-    for array in function.arrays:
-        low, high = _range(tensors[array.name])
-        if array.role is Role.IN and not any(low < end and start < high for start, end in written):
-            found.add(array.name)
-    return frozenset(found)
-
-
-@dataclass(slots=True)
-class PreparedLaunch:
-    """A launch whose arguments have been checked; compiled once it is known what may be in flight beside it."""
-
-    instance: Instance
-    binding: Binding
-
-    @property
-    def dims(self) -> dict[str, int]:
-        return self.binding.dims
-
-    @property
-    def guards(self) -> tuple[str, ...]:
-        """Guards are not recorded on the GPU yet (the capture refuses such kernels)."""
-        return ()
 
 
 class CudaRecording:
@@ -79,21 +44,11 @@ class CudaRecording:
         self.launches.append(launch)
         return len(self.launches) - 1
 
-    def written(self) -> Ranges:
-        """The memory that any launch writes."""
-        return tuple(
-            _range(launch.binding.tensors[array.name])
-            for launch in self.launches
-            for array in launch.instance.function.arrays
-            if array.role is not Role.IN
-        )
-
 
 class CudaExecutor:
     """Runs launches on one stream of one GPU, or with ``device=None`` only compiles them."""
 
     name = "cuda"
-    plan_key = "cuda"
     asynchronous = False
     borrows = False
 
@@ -101,6 +56,7 @@ class CudaExecutor:
         """``schedules``: the name of the device whose schedules are used, if not those of this one."""
         self.device = device
         self.schedules = schedules or (device.name if device else tuned.UNMEASURED)
+        self.plan_key = f"cuda {self.schedules}"
         self.target = target or (device.target if device else "sm_90")
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}
@@ -179,7 +135,7 @@ class CudaExecutor:
         """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
         plan = binding.plan
         if self not in plan.prepared:
-            ready = self._ready(self.prepare(instance, binding), pdl=False, written=())
+            ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
             plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
         plan.check_preconditions(binding.scalars)
         repeated = plan.prepared[self]
@@ -187,12 +143,12 @@ class CudaExecutor:
             repeated(binding.held, binding.scalars)
         note_writes(binding)
 
-    def _ready(self, launch: PreparedLaunch, *, pdl: bool, written: Ranges) -> Launch | None:
-        """The compiled and loaded launch; ``written``: memory that launches in flight beside it may write."""
+    def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
+        """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
         options = tuned.options(function.name, binding.dims, self.schedules)
         if pdl:
-            constant = constant_inputs(function, binding.tensors, written)
+            constant = constant_inputs(function, binding.tensors, ranges)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
@@ -208,14 +164,18 @@ class CudaExecutor:
         return loaded.prepare(self.stream, addresses, binding.scalars)
 
     # --- recordings (used by ``Graph``)
+    def persistent(self) -> SequenceExecutor:
+        """What records launches for this GPU into one kernel."""
+        return SequenceExecutor(self)
+
     def new_recording(self) -> CudaRecording:
         """An empty sequence of launches."""
         return CudaRecording()
 
     def finish(self, recording: CudaRecording) -> None:
         """Compiles the launches for running with programmatic dependent launch and captures them."""
-        written = recording.written()
-        ready = [self._ready(launch, pdl=True, written=written) for launch in recording.launches]
+        ranges = written(recording.launches)
+        ready = [self._ready(launch, pdl=True, ranges=ranges) for launch in recording.launches]
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
 

@@ -11,7 +11,7 @@ from typing import Any
 from zellige.backends.cuda.compiler import CompiledKernel
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.runtime.cuda.device import Device
-from zellige.runtime.cuda.driver import PreparedCall, allow_shared
+from zellige.runtime.cuda.driver import PreparedCall, allow_shared, resident_blocks
 from zellige.runtime.tensor_type import Tensor
 
 _SCALARS: dict[str, Any] = {
@@ -46,6 +46,10 @@ class LoadedKernel:
         self.address = int(self._kernel.handle)
         if compiled.shared_bytes > 48 * 1024:
             allow_shared(self.address, device.ordinal, compiled.shared_bytes)
+
+    def resident_blocks(self) -> int:
+        """How many programs one multiprocessor holds at once, by the driver."""
+        return resident_blocks(self.address, 32 * self.compiled.num_warps, self.compiled.shared_bytes)
 
     def prepare(
         self,
@@ -105,7 +109,7 @@ class LoadedKernel:
             32 * compiled.num_warps,
             compiled.shared_bytes,
             arguments,
-            dependent=compiled.options.pdl,
+            attribute="dependent" if compiled.options.pdl else None,
         )
         return Launch(self, blocks, tuple(arguments), scratch, call)
 

@@ -1,0 +1,61 @@
+"""A checked launch before it is compiled, and what its arguments say about launches beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from zellige.ir.ops import Function
+from zellige.ir.types import Role
+from zellige.runtime.binding import Binding
+from zellige.runtime.instances import Instance
+from zellige.runtime.tensor import Tensor
+
+Ranges = tuple[tuple[int, int], ...]
+"""Pieces of device memory: first byte, one past the last."""
+
+
+@dataclass(slots=True)
+class PreparedLaunch:
+    """A launch whose arguments have been checked; compiled once it is known what may be in flight beside it."""
+
+    instance: Instance
+    binding: Binding
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return self.binding.dims
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """Guards are not recorded on the GPU yet (the capture refuses such kernels)."""
+        return ()
+
+
+def memory_range(held: Tensor) -> tuple[int, int]:
+    """The bytes of a tensor."""
+    return held.storage.address, held.storage.address + held.storage.nbytes
+
+
+def overlap(some: Ranges, others: Ranges) -> bool:
+    """Whether a byte lies in both."""
+    return any(low < end and start < high for low, high in some for start, end in others)
+
+
+def written(launches: Iterable[PreparedLaunch]) -> Ranges:
+    """The memory that any of the launches may write."""
+    return tuple(
+        memory_range(launch.binding.tensors[array.name])
+        for launch in launches
+        for array in launch.instance.function.arrays
+        if array.role is not Role.IN
+    )
+
+
+def constant_inputs(function: Function, tensors: Mapping[str, Tensor], written: Ranges) -> frozenset[str]:
+    """Inputs of which no byte is in ``written``: what may be read before the wait for earlier launches."""
+    return frozenset(
+        array.name
+        for array in function.arrays
+        if array.role is Role.IN and not overlap((memory_range(tensors[array.name]),), written)
+    )
