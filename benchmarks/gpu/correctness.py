@@ -186,9 +186,12 @@ def ragged_checks() -> Iterator[Check]:
         sizes = dict(T=tokens, C=3, E=experts, K=48)
         pdl = Options(pdl=True, constant=frozenset(("gate", "up", "w", "start")))
         yield Check(gpu_moe.expert_swiglu, dict(F=40, **sizes), tiles, options=pdl, bound=2e-2)
-        yield Check(gpu_moe.expert_down, dict(N=40, **sizes), tiles, options=pdl)
-        yield Check(gpu_moe.align, dict(PAIRS=tokens * 3, E=experts), bound=0.0)
-        yield Check(gpu_moe.combine_add, dict(T=tokens, C=3, N=40), bound=1e-5)
+        pairs = dict(PAIRS=tokens * 3, E=experts)
+        yield Check(gpu_moe.expert_down, dict(N=40, K=48, **pairs), tiles, options=pdl)
+        yield Check(gpu_moe.count_pairs, pairs, bound=0.0)
+        yield Check(gpu_moe.begin_segments, dict(BLOCKS=1, **pairs), bound=0.0)
+        yield Check(gpu_moe.place_pairs, pairs, bound=0.0)
+        yield Check(gpu_moe.combine_add, dict(T=tokens, C=3, N=40, PAIRS=tokens * 3), bound=1e-5)
 
 
 def eight_bit_checks() -> Iterator[Check]:

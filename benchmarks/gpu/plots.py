@@ -1,6 +1,6 @@
 """Draws docs/performance from saved results: matrix products by size, and the roofline.
 
-    pip install '.[bench]'; python benchmarks/gpu/plots.py RESULTS docs
+    pip install '.[bench]'; python benchmarks/gpu/plots.py RESULTS docs/plots
 
 RESULTS holds the JSON files that the tables write (``OUT=RESULTS run.py …``).
 """

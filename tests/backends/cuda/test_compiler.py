@@ -214,7 +214,8 @@ MEASURED = [
 def test_measured_schedules_of_products_compile(device: str, entry: dict[str, Any]) -> None:
     """The sizes they were measured at; dims that were not recorded are those of Qwen3-30B-A3B."""
     function = function_of(PRODUCTS[entry["kernel"]], **tuned.statics(entry["kernel"], entry["dims"], device))
-    dims = {"E": 128, "C": 8, "T": 128, "F": 768, "K": 2048, "N": 2048, **entry["dims"]}
+    dims = {"E": 128, "C": 8, "T": 128, "F": 768, "K": 2048, "N": 2048, "PAIRS": 1024, **entry["dims"]}
+    dims["BLOCKS"] = dims["PAIRS"] // gpu_moe.BLOCK
     used = {name: size for name, size in dims.items() if name in function.dims()}
     made = compile(function, used, "sm_90", tuned.options(entry["kernel"], entry["dims"], device))
     assert made.spilled_bytes <= SPILL_BUDGET["sm_90"]

@@ -163,18 +163,32 @@ def test_the_products_of_experts_agree() -> None:
     compare(function_of(gpu_moe.expert_swiglu, BM=16, BN=16, BK=16), dims, arrays, rtol=3e-2, atol=3e-2)
     back = {
         "x": rng.standard_normal((t * c, f)).astype(bf16), "w": rng.standard_normal((e, k, f)).astype(bf16),
-        "order": order, "start": start, "y": np.full((t * c, k), np.nan, np.float32),
+        "start": start, "y": np.full((t * c, k), np.nan, np.float32),
     }  # fmt: skip
-    dims = {"T": t, "C": c, "E": e, "K": f, "N": k}
+    dims = {"PAIRS": t * c, "E": e, "K": f, "N": k}
     compare(function_of(gpu_moe.expert_down, BM=16, BN=16, BK=16), dims, back, rtol=2e-2, atol=2e-2)
 
 
-def test_pairs_are_aligned_with_their_experts() -> None:
-    expert, order, start = routed(13, 2, 5)
-    arrays = {"expert": expert, "order": np.zeros_like(order), "start": np.zeros_like(start)}
-    made = compare(function_of(gpu_moe.align), {"PAIRS": 26, "E": 5}, arrays)
-    np.testing.assert_array_equal(made["order"], order)
-    np.testing.assert_array_equal(made["start"], start)
+def test_pairs_are_sorted_by_their_experts() -> None:
+    """Two blocks of pairs: counted, begun and placed by three launches."""
+    expert, order, start = routed(300, 2, 5)
+    pairs, blocks = expert.size, 2
+    dims = {"PAIRS": pairs, "E": 5, "BLOCKS": blocks}
+    count = compare(
+        function_of(gpu_moe.count_pairs), dims, {"expert": expert, "count": np.zeros((blocks, 5), np.int32)}
+    )["count"]
+    begun = {
+        "count": count, "start": np.full(6, -7, np.int32), "first": np.full((blocks, 5), -7, np.int32),
+        "order": np.full(pairs, -7, np.int32),
+    }  # fmt: skip
+    begun = compare(function_of(gpu_moe.begin_segments), dims, begun)
+    np.testing.assert_array_equal(begun["start"], start)
+    placed = {
+        "expert": expert, "first": begun["first"], "place": np.full(pairs, -7, np.int32), "order": begun["order"],
+    }  # fmt: skip
+    placed = compare(function_of(gpu_moe.place_pairs), dims, placed)
+    np.testing.assert_array_equal(placed["order"], order)
+    np.testing.assert_array_equal(placed["place"], np.argsort(order))
 
 
 @pytest.mark.parametrize("target", ["sm_90", "sm_100"])
