@@ -111,24 +111,15 @@ def prefill_shapes() -> list[tuple[int, int, int]]:
 
 
 PREFILL_TILES = (
-    (64, 64, 64, 4, 6, ""), (64, 64, 128, 4, 3, ""), (64, 64, 128, 4, 6, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 8, ""),
-    (64, 128, 128, 4, 4, ""), (64, 128, 64, 4, 4, "tma"), (64, 128, 128, 4, 4, "tma"), (128, 64, 64, 4, 4, ""), (128, 64, 64, 4, 8, ""),
-    (64, 256, 64, 4, 5, ""), (64, 256, 64, 4, 5, "tma"), (128, 128, 64, 4, 3, ""), (128, 128, 64, 4, 3, "tma"), (128, 128, 64, 8, 3, ""),
-    (128, 128, 64, 8, 6, ""), (128, 128, 64, 8, 6, "tma"), (128, 128, 128, 8, 3, ""), (128, 128, 64, 8, 6, "flat"),
-    (128, 256, 64, 8, 4, ""), (128, 256, 64, 8, 4, "tma"), (128, 256, 64, 8, 4, "flat"), (128, 256, 64, 8, 3, "flat-y"),
-    (256, 128, 64, 8, 4, ""),
+    (64, 64, 64, 4, 6, ""), (64, 64, 128, 4, 6, ""), (64, 128, 64, 4, 8, ""), (64, 128, 128, 4, 4, ""), (128, 64, 64, 4, 8, ""),
+    (64, 256, 64, 4, 5, ""), (128, 128, 64, 4, 3, ""), (128, 128, 64, 8, 3, ""), (128, 128, 64, 8, 6, ""), (128, 128, 64, 8, 6, "flat"),
+    (128, 256, 64, 8, 4, ""), (128, 256, 64, 8, 4, "flat"), (128, 256, 64, 8, 3, "flat-y"),
 )  # fmt: skip
 """Rows, columns and depth of a tile, warps, stages, way. Shared memory decides how many programs a multiprocessor holds; where it is
 one, only deep pipelines keep the matrix units fed."""
-GROUPED_TILES = (
-    (64, 256, 64, 4, 2), (64, 128, 64, 6, 2), (64, 64, 64, 9, 2), (64, 128, 64, 5, 3), (64, 64, 64, 6, 3), (64, 64, 64, 12, 1),
-    (64, 128, 64, 8, 1), (64, 256, 64, 5, 1),
-)  # fmt: skip
+GROUPED_TILES = ((64, 256, 64, 4, 2), (64, 128, 64, 6, 2), (64, 128, 64, 5, 3))
 """Work divided by warp groups: rows, columns and depth of each group's tile, stages, groups a block."""
-SPLIT_TILES = (
-    (64, 64, 64, 4, 6, ""), (64, 128, 64, 4, 4, ""), (64, 128, 64, 4, 8, ""), (64, 256, 64, 4, 5, ""), (128, 128, 64, 4, 3, ""),
-    (128, 128, 64, 8, 6, ""), (128, 128, 64, 8, 6, "tma"), (128, 256, 64, 8, 4, ""), (128, 256, 64, 8, 4, "tma"),
-)  # fmt: skip
+SPLIT_TILES = ((64, 64, 64, 4, 6), (64, 128, 64, 4, 8), (128, 128, 64, 8, 6), (128, 256, 64, 8, 4))
 
 
 def _prefill() -> Iterator[Case]:
@@ -156,31 +147,20 @@ def _prefill() -> Iterator[Case]:
             made = replace(options(4, stages, "tma", "T"), persistent=1, consumers=groups)
             yield Case("prefill", row, name, batch.linear_rows, statics, dict(N=n, K=k), made, {"Y": bf16})
         for bm, bn, bx, warps, stages in (
-            (128, 128, 32, 8, 6), (128, 128, 64, 8, 5), (64, 128, 32, 4, 4), (64, 128, 64, 4, 4), (128, 64, 32, 4, 4),
+            (128, 128, 32, 8, 6), (128, 128, 64, 8, 5), (128, 64, 32, 4, 4),
         ):  # fmt: skip
             statics, name = dict(BM=bm, BN=bn, BX=bx, BK=64), f"{bm}-{bn}+{bx}-w{warps}"
             made = options(warps, stages, "tma", "M")
             yield Case("prefill", row, name, gpu_linear.linear_two_widths, statics, dict(N=n, K=k), made)
-        for parts in (2, 3, 4, 5, 6, 8):
+        for parts in (2, 3, 4, 6, 8):
             if k % (parts * 64) or n > 6144:
                 continue
-            for bm, bn, bk, warps, stages, way in SPLIT_TILES:
+            for bm, bn, bk, warps, stages in SPLIT_TILES:
                 statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts)
-                name, dims = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}-{way}", dict(N=n, K=k, PARTS=parts)
+                name, dims = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}", dict(N=n, K=k, PARTS=parts)
                 yield Case(
-                    "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, way, "M")
+                    "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, "", "M")
                 )
-            for bm, bn, bk, stages, groups in GROUPED_TILES:
-                name, statics = (
-                    f"parts{parts}-groups{groups}-{bm}-{bn}-{bk}-s{stages}",
-                    dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts),
-                )
-                made, dims = (
-                    replace(options(4, stages, "tma", "M"), persistent=1, consumers=groups),
-                    dict(N=n, K=k, PARTS=parts),
-                )
-                if bn > 64 and groups == 2:
-                    yield Case("prefill", row, name, gpu_linear.linear_split, statics, dims, made)
             total = Options(num_warps=2, pdl=True, multiples={"T": 128})
             yield Case(
                 "prefill",

@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "src/zellige/runtime/cuda/schedules"
-FIXED = frozenset(("pdl", "constant"))
+FIXED = frozenset(("pdl", "constant", "multiples"))
 """Options that the runtime decides at each launch."""
 SYNTHETIC = frozenset(("paged_prefill",))
 """Kernels whose measured inputs stand for no real case."""
@@ -41,8 +41,8 @@ def main() -> None:
         held = json.loads(path.read_text())
         devices.add(held["device"])
         for case in held["measured"]:
-            if case["kernel"] in SYNTHETIC:
-                continue
+            if case["kernel"] in SYNTHETIC or case["options"].get("consumers"):
+                continue  # a schedule serves the sizes around it, and groups not all of them
             known = _known(case["kernel"])
             entry = {
                 "kernel": case["kernel"],

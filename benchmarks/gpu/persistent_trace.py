@@ -21,7 +21,7 @@ from zellige.ir.dtypes import i32, i64
 from zellige.runtime.cuda.driver import PreparedCall
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.launch import LoadedKernel
-from zellige.runtime.cuda.sequence import SequenceExecutor, SequenceRecording
+from zellige.runtime.cuda.sequence import SequenceRecording
 from zellige.runtime.paths import cache_dir
 
 _STAMP = """@triton.jit
@@ -55,7 +55,7 @@ def traced(lowered: Lowered) -> Lowered:
     )  # fmt: skip
 
 
-def trace(executor: CudaExecutor, sequence: SequenceExecutor, recording: SequenceRecording, replays: int = 20) -> None:
+def trace(executor: CudaExecutor, recording: SequenceRecording, replays: int = 20) -> None:
     """Prints the table for a recording; without a device only compiles."""
     plan, kernel = recording.plan, recording.kernel
     assert plan is not None and kernel is not None
@@ -64,7 +64,7 @@ def trace(executor: CudaExecutor, sequence: SequenceExecutor, recording: Sequenc
     if executor.device is None:
         return
     loaded = LoadedKernel(made, executor.device)
-    programs = sequence.form.programs * executor.device.multiprocessors
+    programs = recording.programs * executor.device.multiprocessors
     launches = len(plan.launches)
     rows = plan.table(programs)
     table, counters = executor.tensor(rows, i64), executor.zeros((launches,), i32)

@@ -113,17 +113,17 @@ def some(
 
 
 CASES = [
-    few("4x3", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=0),
-    few("4x3, 6 MB ahead", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=6),
-    few("4x3, 17 MB ahead", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=17),
-    few("4x4", 4, 4, 16, 4, 8, 8, ways=32, bs=16, ahead=0),
-    few("4x4, 16 ways", 4, 4, 8, 2, 4, 8, ways=16, ahead=0),
-    few("8x2", 8, 2, 32, 8, 16, 16, ways=16, bs=32, ahead=0),
-    few("16x1", 16, 1, 32, 8, 32, 32, ways=16, ahead=0),
-    few("16x2", 16, 2, 32, 8, 16, 16, ways=32, bs=16, ahead=0),
-    some("batch 8, 4x3", 4, 3, 32, 32, 128, ways=16),
-    some("batch 8, 4x2", 4, 2, 32, 32, 128, ways=16),
-    some("batch 8, 4x2, 64 wide", 4, 2, 64, 32, 128),
+    few("4x3", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=6),
+    few("4x4", 4, 4, 8, 2, 4, 8, ways=32, bs=16, ahead=6),
+    few("4x3, nothing ahead", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=0),
+    few("4x3, 10 MB ahead", 4, 3, 16, 4, 8, 8, ways=32, bs=16, ahead=10),
+    few("4x3, 16 ways", 4, 3, 16, 4, 8, 8, ways=16, ahead=6),
+    few("4x3, small tiles", 4, 3, 8, 2, 8, 8, ways=32, bs=16, ahead=6),
+    few("4x3, smaller gate", 4, 3, 16, 4, 4, 8, ways=32, bs=16, ahead=6),
+    few("4x4, large tiles", 4, 4, 16, 4, 4, 8, ways=32, bs=16, ahead=6),
+    few("8x1", 8, 1, 32, 8, 16, 16, ways=16, ahead=6),
+    some("batch 8, 4x2", 4, 2, 32, 32, 128, ways=8),
+    some("batch 8, 8x2", 8, 2, 32, 32, 128, ways=8),
 ]
 """Named by warps and programs a multiprocessor."""
 
@@ -192,8 +192,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
             executor._staging,
         )  # one order
     launches, launched = decoder.recorded(same, case.splits)
-    sequence = SequenceExecutor(executor, case.form)
-    one, logits = decoder.recorded(sequence, case.splits)
+    one, logits = decoder.recorded(SequenceExecutor(executor, case.form), case.splits)
     recording = one._recording
     kernel = recording.kernel
     text = (
@@ -201,7 +200,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
         f"{len(recording.plan.launches)} launches, {sum(map(len, recording.plan.waits))} waits; {time.perf_counter() - began:.1f} s"
     )
     if traces:
-        trace(executor, sequence, recording)
+        trace(executor, recording)
     if compile_only:
         print(f"  {case.name}: {text}", flush=True)
         return

@@ -122,6 +122,7 @@ from zellige.lang.params import (
 _LAZY = {
     "kernel": "zellige.runtime.kernel",
     "Kernel": "zellige.runtime.kernel",
+    "fuse": "zellige.runtime.fusion",
     "Tensor": "zellige.runtime.tensor",
     "tensor": "zellige.runtime.tensor",
     "borrow": "zellige.runtime.tensor",

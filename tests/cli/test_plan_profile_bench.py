@@ -183,7 +183,7 @@ def test_tuning_keeps_the_fastest_tile_of_each_size_and_later_runs_use_it(tiny_p
     try:
         report = json.loads(run("tune", tiny_path, "--json").stdout)
         assert report["entries"] and not report["stopped"]
-        assert {e["kernel"] for e in report["entries"]} == {"linear_matrix", "linear_matrix_add", "swiglu_matrix"}
+        assert {e["kernel"] for e in report["entries"]} == {"linear_matrix"}
         for entry in report["entries"]:
             assert cpu_tuned.statics(entry["kernel"], entry["dims"]) == entry["statics"]
     finally:

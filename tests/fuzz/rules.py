@@ -24,7 +24,6 @@ from tests.fuzz.equivalent import explained
 from tests.fuzz.switches import DECIDING, PACKAGE, Switch, switched, switches
 from zellige.ir.ops import Function
 from zellige.runtime.kernel import Kernel
-from zellige.verify import verify
 
 SECONDS = 20
 """Of processor time for one kernel; a verifier that takes longer has been broken."""
@@ -254,9 +253,19 @@ def logged(path: Path) -> dict[str, Result]:
     return {result.key: result for result in found}
 
 
-def results(modules: Iterable[str], only: str, done: dict[str, Result]) -> Iterator[Result]:
+def _measured(within: float) -> Iterator[Case]:
+    """The kernels that take at most so many seconds, each with the number of obligations that the solver decides."""
+    with switched(None) as verifier:
+        _no_examples()
+        for case in battery():
+            verdict = verifier.verify(case.function)
+            if verdict.seconds <= within:
+                yield replace(case, solver=verdict.how().get("smt", 0))
+
+
+def results(modules: Iterable[str], only: str, done: dict[str, Result], within: float) -> Iterator[Result]:
     """What becomes of each switch. Those that are done are given as they were."""
-    cases = [replace(c, solver=verify(c.function).how().get("smt", 0)) for c in battery()]
+    cases = list(_measured(within))
     what, kernel = fate(None, cases)
     if what is not Fate.UNSEEN:
         raise SystemExit(f"the verifier itself: {what.value} ({kernel})")
@@ -286,12 +295,13 @@ def main() -> int:
     parser.add_argument("--module", action="append", choices=DECIDING, help="only this one")
     parser.add_argument("--only", default="", help="only switches whose key has this in it")
     parser.add_argument("--verbose", action="store_true", help="print every switch and the kernel that shows it")
+    parser.add_argument("--within", type=float, default=1e9, help="only with kernels that take at most so many seconds")
     parser.add_argument("--log", type=Path, help="keep results in this file, and go on from what it has")
     options = parser.parse_args()
     done = {} if options.log is None else logged(options.log)
     counts: dict[str, Counter[Fate]] = defaultdict(Counter)
     unseen = 0
-    for result in results(options.module or DECIDING, options.only, done):
+    for result in results(options.module or DECIDING, options.only, done, options.within):
         counts[result.module][result.fate] += 1
         unseen += result.unexplained
         if result.unexplained or options.verbose:

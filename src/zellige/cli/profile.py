@@ -148,7 +148,7 @@ def moved(launch: Any, context: int) -> int:
         named = [str(extent) for extent in array.shape]
         if named[:2] == ["NB", "P"]:
             shape[:2] = [1, context if function.name.startswith("attention") else rows]
-        elif named[:1] in (["C"], ["S"]) or (named[:1] == ["V"] and function.name == "embed"):
+        elif named[:1] in (["C"], ["S"]) or (named[:1] == ["V"] and function.name.startswith("embed")):
             shape[0] = rows
         count = 1
         for size in shape:

@@ -78,8 +78,10 @@ def tune(model: str | None, as_json: bool) -> None:
 
 
 def cases_of(llm: Any) -> Iterator[Case]:
-    """Every product of a loaded model, each weight shape and type once, at each number of tokens and with each tile."""
-    from zellige.kernels.linear import linear_matrix, linear_matrix_add, swiglu_matrix
+    """Every product of a loaded model, each weight shape and type once, at each number of tokens and with each tile.
+
+    What a recorded pass does at the end of a product is done on the product's tiles."""
+    from zellige.kernels.linear import linear_matrix
     from zellige.llm.runner import weight_tensor
 
     seen = set()
@@ -88,29 +90,23 @@ def cases_of(llm: Any) -> Iterator[Case]:
         which = parts[-2] if len(parts) > 2 else ""
         if which not in ("attn_q", "attn_k", "attn_output", "ffn_gate", "ffn_down"):
             continue
-        kernel = linear_matrix_add if which in ("attn_output", "ffn_down") else linear_matrix
-        kernel = swiglu_matrix if which == "ffn_gate" else kernel
         weight = weight_tensor(held)
-        key = (kernel.name, weight.shape, weight.dtype.name)
+        key = (weight.shape, weight.dtype.name)
         if key in seen:
             continue
         seen.add(key)
         n, k = weight.shape
         for tokens in TOKENS:
-            call = _call(kernel, weight, tokens)
-            for statics in kernel.configs:
+            call = _call(linear_matrix, weight, tokens)
+            for statics in linear_matrix.configs:
                 if statics["BM"] <= 2 * tokens:
-                    yield Case(kernel, {"T": tokens, "N": n, "K": k}, statics, call)
+                    yield Case(linear_matrix, {"T": tokens, "N": n, "K": k}, statics, call)
 
 
 def _call(kernel: Kernel, weight: Tensor, tokens: int) -> Callable[[dict[str, int]], object]:
     n, k = weight.shape
     x = borrow(np.zeros((tokens, k), np.float32))
     y = borrow(np.zeros((tokens, n), np.float32))
-    if kernel.name == "swiglu_matrix":
-        return lambda statics: kernel(x, weight, weight, y=y, **statics)
-    if kernel.name == "linear_matrix_add":
-        return lambda statics: kernel(x, weight, h=y, **statics)
     return lambda statics: kernel(x, weight, y=y, **statics)
 
 

@@ -74,6 +74,9 @@ CODES: dict[str, str] = {
     "ZL0522": "a guard found an index out of range",
     "ZL0523": "a stream cannot be used here",
     "ZL0526": "programs that wait for each other do not all fit on the GPU",
+    "ZL0531": "arrays of two kernels cannot be one",
+    "ZL0532": "what a kernel reads is not shown to be what another stored",
+    "ZL0533": "two kernels have grids that do not fit together",
     "ZL0601": "there is no such model",
     "ZL0602": "a model file is damaged",
     "ZL0603": "a model file is truncated",
@@ -109,6 +112,7 @@ CODES: dict[str, str] = {
     "ZL0906": "a running sum that might not fit in 64 bits",
     "ZL0907": "an update that GPUs do not have",
     "ZL0908": "a launch that cannot be part of one kernel",
+    "ZL0909": "a kernel that warp groups cannot share",
 }
 """What each code says, in a line."""
 

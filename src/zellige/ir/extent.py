@@ -76,11 +76,11 @@ class Extent:
                 return _QUOTIENT[op](a.evaluate(env), b.evaluate(env))
         raise TypeError(self)
 
-    def substitute(self, env: Mapping[str, int]) -> Extent:
-        """This extent with the dims in ``env`` replaced by their values and constants folded."""
+    def substitute(self, env: Mapping[str, Extent] | Mapping[str, int]) -> Extent:
+        """This extent with the dims in ``env`` replaced, by numbers or other extents, and constants folded."""
         match self:
             case Dim(name) if name in env:
-                return Const(env[name])
+                return as_extent(env[name])
             case Nary("add", terms):
                 return _sum([t.substitute(env) for t in terms])
             case Nary("mul", terms):

@@ -59,6 +59,14 @@ def results(op: Op) -> tuple[Value, ...]:
     return tuple(found)
 
 
+def attributes(op: Op) -> tuple[object, ...]:
+    """What an operation is apart from operands, blocks, results and its place in the source: equal for equal computations."""
+    single, many, inner, defined = _layout(type(op))
+    values = {*single, *many, *inner, *defined, "span"}
+    plain = [getattr(op, f.name) for f in fields(op) if f.name not in values]
+    return tuple((type(v), repr(v)) if isinstance(v, int | float) else v for v in plain)  # 0.0 is not −0.0, 1 not True
+
+
 def blocks(op: Op) -> tuple[Block, ...]:
     """The blocks nested directly in ``op``."""
     return tuple(getattr(op, name) for name in _layout(type(op))[2])
@@ -145,8 +153,8 @@ class Rewriter:
         return replace(old, **changes)
 
 
-def specialise(function: Function, dims: Mapping[str, int]) -> Function:
-    """``function`` with the dims in ``dims`` replaced by their values everywhere."""
+def specialise(function: Function, dims: Mapping[str, Extent] | Mapping[str, int]) -> Function:
+    """``function`` with the dims in ``dims`` replaced everywhere, by their values or by other extents."""
 
     def extent(e: Extent) -> Extent:
         return e.substitute(dims)

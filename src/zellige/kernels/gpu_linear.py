@@ -27,24 +27,6 @@ def matmul(
 
 
 @zl.kernel
-def linear(
-    x: zl.In[bf16, M, K],
-    w: zl.In[bf16, N, K],
-    *,
-    y: zl.Out[bf16, M, N],
-    BM: zl.Static = 128,
-    BN: zl.Static = 256,
-    BK: zl.Static = 64,
-):
-    """y = x·wᵀ, rows of w being output features. x bf16 [M, K]; w bf16 [N, K]; y bf16 [M, N]."""
-    rows, cols = zl.grid(M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
-    acc = zl.zeros((BM, BN), f32)
-    for depth in K.tiles(BK):
-        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
-    y[rows, cols] = acc.to(bf16)
-
-
-@zl.kernel
 def linear_two_widths(
     x: zl.In[bf16, M, K],
     w: zl.In[bf16, N, K],
@@ -55,7 +37,7 @@ def linear_two_widths(
     BX: zl.Static = 32,
     BK: zl.Static = 64,
 ):
-    """``linear`` in tiles of BN + BX columns: widths between powers of two, where those leave multiprocessors without work."""
+    """``batch.linear_rows`` in tiles of BN + BX columns: widths between powers of two, where those leave multiprocessors without work."""
     rows, block = zl.grid(M.tiles(BM), zl.ceildiv(N, BN + BX), order=zl.grouped(8))
     wide = block * (BN + BX) + zl.arange(BN)
     more = block * (BN + BX) + BN + zl.arange(BX)
@@ -80,8 +62,8 @@ def linear_split(
     BK: zl.Static = 64,
     DEPTH: zl.Static = 1024,
 ):
-    """``linear`` with its inner axis cut into PARTS stretches of DEPTH, whose sums ``batch.sum_parts`` adds: more programs, where
-    tiles of the result alone are too few for all multiprocessors. part f32 [PARTS, M, N]; K = PARTS·DEPTH."""
+    """``batch.linear_rows`` with its inner axis cut into PARTS stretches of DEPTH, whose sums ``batch.sum_parts`` adds: more
+    programs, where tiles of the result alone are too few for all multiprocessors. part f32 [PARTS, M, N]; K = PARTS·DEPTH."""
     zl.requires(PARTS * DEPTH == K)
     p, rows, cols = zl.grid(PARTS, M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
     acc = zl.zeros((BM, BN), f32)

@@ -19,7 +19,7 @@ from zellige.ir.types import ContractKind
 from zellige.kernels.embedding import take_rows
 from zellige.kernels.sampling import argmax, log_probability
 from zellige.llm.draw import Draws, Sampler
-from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, schedule_for
+from zellige.llm.models.packed import Cache, Inputs, PackedDecoder, Rotary, Schedule, Workspace, schedule_for
 from zellige.llm.page_copier import PageCopier
 from zellige.llm.protocol import Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
@@ -115,9 +115,10 @@ class KernelRunner:
 
     def _record(self, rows: int, schedule: Schedule, *, own_tables: bool) -> _Pass:
         inputs = self._inputs(rows, own_tables=own_tables)
+        room = Workspace.of(self._model.config, rows, sequences=own_tables)
         with record() as graph:
-            hidden = self._model.forward(inputs, schedule)
-        return _Pass(graph, inputs, hidden, rows)
+            self._model.forward(inputs, schedule, room)
+        return _Pass(graph.fused(room.temporaries()), inputs, room.hidden, rows)
 
     def _decode_pass(self, sequences: int) -> _Pass:
         schedule = schedule_for(sequences)

@@ -28,6 +28,13 @@ class Step:
     """What the executor prepared: its ``instance``, ``dims`` and ``guards``."""
     binding: Binding
     position: int
+    parts: tuple[tuple[str, dict[str, str]], ...] = ()
+    """Of a fused launch: the kernels that it is made of, each with what its scalars are called now."""
+
+    def scalars_of(self, kernel: str) -> list[dict[str, str]]:
+        """For each time that this launch runs the kernel of that name: what its scalars are called here."""
+        own = [{name: name for name in self.binding.scalars}] if self.binding.plan.kernel == kernel else []
+        return own + [names for part, names in self.parts if part == kernel]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ at capture; a replay checks again those whose contents somebody else has written
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from zellige.runtime.capture import Capture, Step
 from zellige.runtime.completion import LOCK, Completion
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.execution import current_executor, using
+from zellige.runtime.fusion_search import Accept, Launch, Parts, Proposal, Search, pays
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import CLOCK, GraphUse, claim_graph_locked, wait_for
 from zellige.runtime.tensor import Tensor
@@ -110,7 +111,10 @@ class Graph:
             launch = self._executor.prepare(instance, binding)
             for i, start in binding.plan.fills:
                 self._record_fill(binding.held[i], start)
-            self._capture.add(launch, binding, lambda: self._recording.append(launch))
+            self._append(launch, binding)
+
+    def _append(self, launch: Any, binding: Binding, parts: Parts = ()) -> None:
+        self._capture.add(launch, binding, lambda: self._recording.append(launch)).parts = parts
 
     def _record_fill(self, held: Tensor, start: float) -> None:
         from zellige.runtime.fill import fill_binding
@@ -120,8 +124,7 @@ class Graph:
                 "ZL0521", "an Acc(init=…) argument with gaps between its rows cannot be recorded", help="pass it whole"
             )
         binding = fill_binding(self, held, start)
-        launch = self._executor.prepare(binding.plan.instance, binding)
-        self._capture.add(launch, binding, lambda: self._recording.append(launch))
+        self._append(self._executor.prepare(binding.plan.instance, binding), binding)
 
     def close(self) -> None:
         """Ends the capture: nothing has run yet, so what it will write is not readable until the first replay."""
@@ -241,21 +244,22 @@ class Graph:
             self._needs = None
 
     def set_scalars(self, kernel: str, **scalars: Any) -> None:
-        """Changes scalar arguments of every recorded launch of the kernel of that name.
+        """Changes scalar arguments of every recorded launch of the kernel of that name, also where it is part of a fused one.
 
         ZelligeError ZL0505, ZL0501 or ZL0507 if one does not take them; nothing has changed then. ZL0502: no such scalar."""
         with self._lock:
             self._check_changeable()
-            steps = [s for s in self._steps if s.launch.instance.function.name == kernel]
-            known = {p.name for s in steps for p in s.launch.instance.function.scalars}
+            steps = [(step, names) for step in self._steps if (names := step.scalars_of(kernel))]
+            known = {own for _, named in steps for names in named for own in names}
             if steps and not scalars.keys() <= known:
                 raise ZelligeError("ZL0502", f"{kernel} has no scalar '{min(scalars.keys() - known)}'")
             checked = []
-            for step in steps:
+            for step, named in steps:
+                given = {names[own]: value for names in named for own, value in scalars.items() if own in names}
                 new = dict(step.binding.scalars)
                 for scalar in step.launch.instance.function.scalars:
-                    if scalar.name in scalars:
-                        new[scalar.name] = check_scalar(kernel, scalar, scalars[scalar.name], step.launch.dims)
+                    if scalar.name in given:
+                        new[scalar.name] = check_scalar(kernel, scalar, given[scalar.name], step.launch.dims)
                 resizing.check_preconditions(step, step.launch.dims, new)
                 checked.append((step, new))
             self._quiet()
@@ -263,6 +267,40 @@ class Graph:
                 step.binding.scalars = new
                 step.launch.set_scalars(new)
                 self._recording.changed(step.position, step.launch)
+
+    # --- fusing
+    def fusions(self, temporaries: Iterable[Tensor] = (), accept: Accept = pays) -> list[Proposal]:
+        """Which launches can go into others, and what that saves: what ``fused`` does, in order. Nothing changes."""
+        return self._searched(temporaries, accept).proposals
+
+    def fused(self, temporaries: Iterable[Tensor] = (), accept: Accept = pays) -> Graph:
+        """A graph that does the same in fewer launches, each proved again; this one stays as it is.
+
+        A value that is overwritten before the end of the step may stay in registers. ``temporaries``: tensors whose last
+        contents nobody reads after a replay; they may then not be written at all. ``accept``: which proposals are taken (default:
+        those that save more than they cost, by an estimate). ZelligeError ZL0521 if the graph is not complete, or was resized."""
+        search = self._searched(temporaries, accept)
+        graph = Graph(self._executor)
+        for launch in search.launches:
+            launch.binding.plan.check_overlap(launch.binding.held)
+            prepared = self._executor.prepare(launch.instance, launch.binding)
+            graph._append(prepared, launch.binding, launch.parts if len(launch.places) > 1 else ())
+        graph.close()
+        return graph
+
+    def _searched(self, temporaries: Iterable[Tensor], accept: Accept) -> Search:
+        with self._lock:
+            if self._state != "closed" or self._sizes:
+                raise ZelligeError("ZL0521", "only a complete graph at the sizes of its recording can be fused")
+            launches = []
+            for i, step in enumerate(self._steps):
+                bound = step.binding
+                binding = Binding(bound.plan, list(bound.held), dict(bound.scalars))
+                own = (bound.plan.kernel, {name: name for name in bound.scalars})
+                launches.append(Launch(step.launch.instance, binding, (i,), step.parts or (own,)))
+        search = Search(launches, {id(t.memory) for t in temporaries}, accept)
+        search.run()
+        return search
 
     def update(self, tensor: Tensor, values: Any) -> None:
         """Writes new contents to an input, if they keep every contract that the graph relies on; waits for its users.

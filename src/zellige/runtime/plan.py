@@ -114,20 +114,29 @@ def make_plan(
             _check_writable(name, parameter, tensor)
     statics = {**statics, **prefer(dims)}
     made = instance(statics, variables)
-    arrays = tuple(signature.arrays.values())
+    return plan_of(made, dims, statics, variables, tuple(outputs))
+
+
+def plan_of(
+    instance: Instance,
+    dims: dict[str, int],
+    statics: dict[str, Any],
+    bindings: dict[str, DType],
+    outputs: tuple[tuple[int, tuple[int, ...], DType], ...] = (),
+) -> Plan:
+    """What launches of an instance at these sizes check: it follows from the ownership and the contracts of its arrays."""
+    arrays = instance.function.arrays
     exclusive = tuple(a.role is not Role.IN for a in arrays)
     fresh = {i for i, _, _ in outputs}
-    contracts = [
-        (i, a, fact_of(a.element.contract, dims)) for i, a in enumerate(arrays) if isinstance(a.element, Element)
-    ]
+    contracts = [(i, a, fact_of(a.contract, dims)) for i, a in enumerate(arrays) if a.contract is not None]
     return Plan(
-        kernel=name,
-        instance=made,
-        names=tuple(signature.arrays),
+        kernel=instance.function.name,
+        instance=instance,
+        names=tuple(a.name for a in arrays),
         dims=dims,
         statics=statics,
-        bindings=variables,
-        outputs=tuple(outputs),
+        bindings=bindings,
+        outputs=outputs,
         exclusive=exclusive,
         pairs=tuple(
             (i, j)
@@ -139,7 +148,7 @@ def make_plan(
         needs=tuple((i, fact) for i, a, fact in contracts if a.role in (Role.IN, Role.MUT)),
         establishes=tuple((i, fact) for i, a, fact in contracts if a.role is not Role.IN),
         fills=tuple((i, a.init) for i, a in enumerate(arrays) if a.init is not None),
-        has_preconditions=preconditions.has_preconditions(made.function),
+        has_preconditions=preconditions.has_preconditions(instance.function),
     )
 
 

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, contracts, facts, loops
+from tests.verify.pairs import arithmetic, contracts, facts, loops, values
 
-PAIRS: dict[str, tuple[str, str]] = arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS
+PAIRS: dict[str, tuple[str, str]] = arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | values.PAIRS

@@ -20,13 +20,13 @@ _LIBRARY = {
 }  # fmt: skip
 
 
-def elementary(e: Emitter, op: UnaryOp, x: Reg, *, fused: bool) -> Reg:
-    """`op` of `x`, float or double, scalar or vector; `fused` if the target has fused multiply-adds."""
+def elementary(e: Emitter, op: UnaryOp, x: Reg, *, fused: bool, wide: bool) -> Reg:
+    """`op` of `x`, float or double, scalar or vector; `fused` if the target has fused multiply-adds, `wide` if AVX-512."""
     if x.type == "double":
         return _double(e, op, x)
     if op in (UnaryOp.SIN, UnaryOp.COS):
         return _sine(e, x, quarter=op is UnaryOp.COS, fused=fused)
-    return _FLOAT[op](e, x)
+    return _FLOAT[op](e, x, wide and x.lanes % _WIDE == 0 and x.lanes > 0)
 
 
 def _double(e: Emitter, op: UnaryOp, x: Reg) -> Reg:
@@ -80,8 +80,27 @@ def _nearest(e: Emitter, x: Reg) -> tuple[Reg, Reg]:
     return e.op("fsub", shifted, magic), integer
 
 
-def _scale(e: Emitter, x: Reg, power: Reg) -> Reg:
-    """x · 2^power for powers in [-300, 300], in two steps so that subnormal results are right."""
+_WIDE = 16
+"""Lanes of a register of AVX-512."""
+
+
+def _by_register(e: Emitter, apply: Callable[..., Reg], *operands: Reg) -> Reg:
+    """`apply` to 16 lanes at a time."""
+    lanes = operands[0].lanes
+    return e.concatenate([apply(*(e.part(x, i, _WIDE) for x in operands)) for i in range(0, lanes, _WIDE)])
+
+
+def _scale(e: Emitter, x: Reg, n: Reg, power: Reg, wide: bool) -> Reg:
+    """x · 2^n for whole n in [-300, 300], which is also given as an integer.
+
+    AVX-512 has an instruction for it. Otherwise in two steps, so that subnormal results are right."""
+    if wide:
+        all_lanes, as_usual = Reg("-1", "i16"), Reg("4", "i32")
+
+        def scaled(x: Reg, n: Reg) -> Reg:
+            return e.call("llvm.x86.avx512.mask.scalef.ps.512", "float", _WIDE, x, n, x, all_lanes, as_usual)
+
+        return _by_register(e, scaled, x, n)
     half = e.op("ashr", power, _i(e, 1, power))
     rest = e.op("sub", power, half)
     for part in (half, rest):
@@ -90,7 +109,20 @@ def _scale(e: Emitter, x: Reg, power: Reg) -> Reg:
     return x
 
 
-def _exp(e: Emitter, x: Reg) -> Reg:
+def _divided(e: Emitter, x: Reg, y: Reg, wide: bool) -> Reg:
+    """x / y for y in [1, 2]; with AVX-512 to about an ulp, from an approximate reciprocal and a step of Newton's method."""
+    if not wide:
+        return e.op("fdiv", x, y)
+
+    def inverse(y: Reg) -> Reg:
+        first = e.call("llvm.x86.avx512.rcp14.ps.512", "float", _WIDE, y, y, Reg("-1", "i16"))
+        error = _fma(e, e.inst(f"fneg {y}", y.type, y.lanes), first, _k(e, 1.0, y))
+        return _fma(e, first, error, first)
+
+    return e.op("fmul", x, _by_register(e, inverse, y))
+
+
+def _exp(e: Emitter, x: Reg, wide: bool) -> Reg:
     # e^x = 2^n e^r, |r| <= ln2/2, ln2 split in a part with trailing zeros and the rest so that n·ln2 subtracts exactly
     x = _clamp(e, x, -104.0, 89.0)
     n, power = _nearest(e, e.op("fmul", x, _k(e, 1.44269504088896341, x)))
@@ -100,10 +132,10 @@ def _exp(e: Emitter, x: Reg) -> Reg:
         e, r, [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1]
     )
     p = _fma(e, e.op("fmul", r, r), p, r)
-    return _scale(e, e.op("fadd", p, _k(e, 1.0, x)), power)
+    return _scale(e, e.op("fadd", p, _k(e, 1.0, x)), n, power, wide)
 
 
-def _exp2(e: Emitter, x: Reg) -> Reg:
+def _exp2(e: Emitter, x: Reg, wide: bool) -> Reg:
     x = _clamp(e, x, -151.0, 129.0)
     n, power = _nearest(e, x)
     r = e.op("fmul", e.op("fsub", x, n), _k(e, math.log(2), x))
@@ -111,7 +143,7 @@ def _exp2(e: Emitter, x: Reg) -> Reg:
         e, r, [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1]
     )
     p = _fma(e, e.op("fmul", r, r), p, r)
-    return _scale(e, e.op("fadd", p, _k(e, 1.0, x)), power)
+    return _scale(e, e.op("fadd", p, _k(e, 1.0, x)), n, power, wide)
 
 
 def _split_log(e: Emitter, x: Reg) -> tuple[Reg, Reg]:
@@ -199,28 +231,28 @@ def _copy_sign(e: Emitter, magnitude: Reg, sign: Reg) -> Reg:
     return e.intrinsic("copysign", magnitude, sign)
 
 
-def _tanh(e: Emitter, x: Reg) -> Reg:
+def _tanh(e: Emitter, x: Reg, wide: bool) -> Reg:
     # small |x|: odd polynomial (Cephes); else 1 - 2/(e^(2|x|) + 1)
     magnitude = e.intrinsic("fabs", x)
     z = e.op("fmul", x, x)
     p = _polynomial(e, z, [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1])
     small = _fma(e, e.op("fmul", p, z), x, x)
-    grown = _exp(e, e.op("fadd", magnitude, magnitude))
+    grown = _exp(e, e.op("fadd", magnitude, magnitude), wide)
     one = _k(e, 1.0, x)
     ratio = e.op("fdiv", _k(e, 2.0, x), e.op("fadd", grown, one))
     large = _copy_sign(e, e.op("fsub", one, ratio), x)
     return e.select(e.compare("fcmp", "olt", magnitude, _k(e, 0.625, x)), small, large)
 
 
-def _sigmoid(e: Emitter, x: Reg) -> Reg:
+def _sigmoid(e: Emitter, x: Reg, wide: bool) -> Reg:
     # with q = e^-|x|: 1/(1+q) for x >= 0, q/(1+q) below
-    q = _exp(e, e.inst(f"fneg {e.intrinsic('fabs', x)}", x.type, x.lanes))
+    q = _exp(e, e.inst(f"fneg {e.intrinsic('fabs', x)}", x.type, x.lanes), wide)
     one = _k(e, 1.0, x)
     top = e.select(e.compare("fcmp", "olt", x, _k(e, 0.0, x)), q, one)
-    return e.op("fdiv", top, e.op("fadd", one, q))
+    return _divided(e, top, e.op("fadd", one, q), wide)
 
 
-def _erf(e: Emitter, x: Reg) -> Reg:
+def _erf(e: Emitter, x: Reg, wide: bool) -> Reg:
     # |x| < 0.9: Maclaurin series to x^17 (truncation below 2^-25); else 1 - t·exp(-x² + P(t)), t = 1/(1 + |x|/2)
     magnitude = e.intrinsic("fabs", x)
     z = e.op("fmul", x, x)
@@ -237,16 +269,16 @@ def _erf(e: Emitter, x: Reg) -> Reg:
         ],
     )  # fmt: skip
     exponent = e.op("fsub", p, z)
-    tail = e.op("fmul", t, _exp(e, exponent))
+    tail = e.op("fmul", t, _exp(e, exponent, wide))
     large = _copy_sign(e, e.op("fsub", one, tail), x)
     return e.select(e.compare("fcmp", "olt", magnitude, _k(e, 0.9, x)), small, large)
 
 
-_FLOAT: dict[UnaryOp, Callable[[Emitter, Reg], Reg]] = {
+_FLOAT: dict[UnaryOp, Callable[[Emitter, Reg, bool], Reg]] = {
     UnaryOp.EXP: _exp,
     UnaryOp.EXP2: _exp2,
-    UnaryOp.LOG: _log,
-    UnaryOp.LOG2: _log2,
+    UnaryOp.LOG: lambda e, x, _: _log(e, x),
+    UnaryOp.LOG2: lambda e, x, _: _log2(e, x),
     UnaryOp.TANH: _tanh,
     UnaryOp.SIGMOID: _sigmoid,
     UnaryOp.ERF: _erf,

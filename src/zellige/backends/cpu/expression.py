@@ -162,7 +162,7 @@ def unary_value(ctx: Context, op: UnaryOp, x: Reg, dtype: DType) -> Reg:
                 return e.op("fdiv", _same(ctx, float_literal(1.0, x.type), x), e.intrinsic("sqrt", x))
             case UnaryOp.FLOOR | UnaryOp.CEIL | UnaryOp.ROUND:
                 return e.intrinsic(_ROUNDING[op], x)
-        return elementary(e, op, x, fused=ctx.target.fma)
+        return elementary(e, op, x, fused=ctx.target.fma, wide=ctx.target.vector_bits == 512)
     zero = _same(ctx, Reg("0", x.type), x)
     match op:
         case UnaryOp.NEG:
@@ -379,6 +379,8 @@ def _cast(ctx: Context, x: Value, to: DType, position: Position) -> Reg | Index:
                 return cast(e, _narrow_index(ctx, place), dtypes.i32, to, ctx.target)
         register = ctx.index_register(place, place.lanes) if isinstance(place, Index) else place
         return cast(e, register, x.type.dtype, to, ctx.target)
+    if to is x.type.dtype and to.is_float:  # rounded here, not in one with what follows
+        return e.intrinsic("arithmetic.fence", ctx.value(x, position)) if to.bits >= 32 else ctx.value(x, position)
     register = cast(e, ctx.value(x, position), x.type.dtype, to, ctx.target)
     return index_of(register) if to.kind is Kind.INDEX and not register.lanes else register
 

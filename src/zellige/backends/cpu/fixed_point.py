@@ -21,6 +21,7 @@ from zellige.backends.cpu.microkernels import sum_each
 from zellige.backends.cpu.plan import product_with_vector, shape_of
 from zellige.backends.cpu.quantised import LONG_ROW, Block, block_start
 from zellige.backends.cpu.target import ByteDot
+from zellige.diagnostics.errors import InternalError
 from zellige.ir import dtypes, ops
 from zellige.ir.block_layout import BlockLayout
 from zellige.ir.ops import Value
@@ -173,7 +174,8 @@ def lower(ctx: Context, pattern: Pattern, vector: Buffer, out: Buffer) -> None:
 def prepared(ctx: Context, pattern: Pattern, once: Callable[[Context, Value, Callable[[], None]], None]) -> Buffer:
     """The vector's bytes in the order of the chunks, its steps, and its sums by group; `once` for programs that share it."""
     parts = pattern.arrangement
-    key = (pattern.vector, dtypes.i8, ("fixed", parts.most, parts.group, *(r.record for r in parts.regions)), False)
+    shape: tuple[str | int, ...] = ("fixed", parts.most, parts.group, *(r.record for r in parts.regions))
+    key = (pattern.vector, dtypes.i8, shape, False)
     if key not in ctx.packed:
         made = Buffer(ctx.scratch(parts.bytes), dtypes.i8, (1,))
         numbers = ctx.scratch(4 * parts.extent)
@@ -255,7 +257,7 @@ def _split(ctx: Context, parts: Arrangement, region: Region, made: Reg, numbers:
             ]
             x = e.concatenate(runs)
             sums = x
-            for _ in range(2):
+            for _half in range(2):
                 even, odd = range(0, sums.lanes, 2), range(1, sums.lanes, 2)
                 sums = e.op("add", e.shuffle(sums, None, even), e.shuffle(sums, None, odd))
             taken = sums if taken is None else e.op("add", taken, sums)
@@ -363,7 +365,7 @@ def _by_block(
     elif layout.minimum == layout.scale + 2:
         halves = e.inst(f"bitcast {found} to <{2 * lanes} x i16>", "i16", 2 * lanes)
     else:
-        raise AssertionError("a block's minimum follows its scale")
+        raise InternalError("a block's minimum does not follow its scale")
     numbers = widen(e, halves, dtypes.f16, ctx.target)
     at = e.offset(vector, e.add(parts.steps_at, e.mul(b, 4 * parts.pitch)))
     product = e.fop("fmul", numbers, e.load(at, "float", numbers.lanes, 4, ctx.scratch_metadata))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from zellige.backends.cpu.context import Buffer, Context, Index, Position, index_of, nest, vector_axis
 from zellige.backends.cpu.dot import lower_dot
 from zellige.backends.cpu.emit import TRUE, Int, Reg
-from zellige.backends.cpu.memory import prefetch_store, read_buffer, store, update, write_buffer
+from zellige.backends.cpu.memory import prefetch_following, prefetch_store, read_buffer, store, update, write_buffer
 from zellige.backends.cpu.operands import contiguous_axis
-from zellige.backends.cpu.plan import shape_of, size_of, stores_to_come
+from zellige.backends.cpu.plan import LONG_STORE, shape_of, size_of, stores_to_come
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
 from zellige.backends.cpu.segment import lower_offsets, lower_segment
 from zellige.backends.cpu.sort import lower_sort
@@ -98,6 +98,7 @@ class Lowering:
                 write_buffer(ctx, buffer, position, ctx.evaluate(value, position))
                 if to_come is not None:
                     prefetch_store(ctx, to_come, position)
+                    prefetch_following(ctx, value, position)
 
             nest(ctx, shape, contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
             return []
@@ -124,8 +125,16 @@ class Lowering:
         ctx = self.ctx
         shape = shape_of(op.value)
 
+        computed = not isinstance(ctx.definitions.get(op.value), ops.Load)
+        ahead = computed and math.prod(shape) >= LONG_STORE
+
+        def step(position: Position) -> None:
+            store(ctx, op, position)
+            if ahead:
+                prefetch_following(ctx, op.value, position)
+
         def loops() -> list[Reg]:
-            nest(ctx, shape, self._store_axis(op, shape), lambda p: store(ctx, op, p), *step_lanes(ctx, [op.value]))
+            nest(ctx, shape, self._store_axis(op, shape), step, *step_lanes(ctx, [op.value]))
             return []
 
         with ctx.region():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from zellige.backends.cpu.context import Array, Buffer, Context, Index, Lane, Position, lanes_of, project
 from zellige.backends.cpu.convert import cast, from_memory, literal, memory_type, register_type, to_memory
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
+from zellige.backends.cpu.plan import shape_of
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.ops import UpdateOp, Value
@@ -244,6 +245,21 @@ def prefetch_line(ctx: Context, place: Reg) -> None:
     """Asks for a line of memory, into the second cache."""
     ctx.emitter.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     ctx.emitter.line(f"call void @llvm.prefetch.p0({place}, i32 0, i32 2, i32 1)")
+
+
+def prefetch_following(ctx: Context, value: Value, position: Position) -> None:
+    """Asks for what the next program will read where this one reads at a position, if that comes next in memory: whole rows."""
+    e = ctx.emitter
+    for load_, where in loads_at(ctx, value, position):
+        array, (*_, along) = ctx.arrays[load_.array], (0, *where)
+        if array.dtype.is_block or len(array.strides) < 2 or not isinstance(along, Lane):
+            continue
+        place = address(ctx, array, load_.index, where)
+        if place.scattered is None and place.stride == 1:
+            size = max(1, array.dtype.bits // 8)
+            start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
+            for line in range(0, along.lanes * size, _LINE):
+                prefetch_line(ctx, e.offset(start, size * shape_of(load_.result)[-1] + line, inbounds=False))
 
 
 def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:

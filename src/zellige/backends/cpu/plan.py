@@ -236,14 +236,15 @@ def _cost(op: Op | None, cost: Callable[[Value], float]) -> float:
     return 1.0
 
 
-_LONG_STORE = 1024  # elements from which on asking for memory beforehand is worth an instruction a line
+LONG_STORE = 1024
+"""Elements from which on asking for memory beforehand is worth an instruction a line."""
 
 
 def stores_to_come(defined: Mapping[Value, Op], block: Block, kept: frozenset[Value]) -> dict[Value, ops.Store]:
     """For kept values of a block, a later store of the same shape whose place is known by then: made of grid and extents."""
     found: dict[Value, ops.Store] = {}
     for op in block.ops:
-        if not isinstance(op, ops.Store) or size_of(op.value) < _LONG_STORE or not _placed(defined, op.index):
+        if not isinstance(op, ops.Store) or size_of(op.value) < LONG_STORE or not _placed(defined, op.index):
             continue
         for earlier in block.ops[: block.ops.index(op)]:
             value = next(iter(results(earlier)), None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from zellige.backends.cuda.lowering import Lowered, Parameter, lower
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.warp_groups import WARPS, block_registers
+from zellige.backends.cuda.warp_groups import WARPS, block_registers, refused
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import Function
@@ -112,9 +112,11 @@ def compile(
     ``cache``: a folder of compiled kernels, by content; looked at first, added to. None: compile anew.
 
     Raises ZelligeError ZL0901 (a tile extent is not fixed), ZL0902 and ZL0903 (an operation that GPU tiles lack), ZL0904 (no
-    Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory).
+    Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory), ZL0909 (``consumers`` do not suit it).
     """
     options = options or Options()
+    if options.consumers and target != "sm_90":
+        raise refused(function, f"{target} has other matrix instructions than sm_90")
     return compile_lowered(lower(specialise(function, dims), options), target, options, cache)
 
 

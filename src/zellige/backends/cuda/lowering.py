@@ -123,13 +123,13 @@ class Lowering:
         waited = False
         for position, op in enumerate(self.function.body.ops):
             if not waited and self._touches_shared(op):
-                self.wait(self.function.body.ops[position:], pid)
+                self.wait_for_earlier(self.function.body.ops[position:], pid)
                 waited = True
             self.op(op)
         if not waited:
-            self.wait((), pid)
+            self.wait_for_earlier((), pid)
 
-    def wait(self, rest: Sequence[Op], pid: str) -> None:
+    def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
         """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
         prefetch(self, rest, pid)
         self.source.effect("gdc_wait()")
@@ -371,8 +371,8 @@ class Lowering:
         elif target.is_bool:
             self.x.bind(op.result, f"{text} != 0")
             return
-        if source is dtypes.f64 and target.is_float and target.bits < 16:
-            text = f"{text}.to(tl.float32)"
+        if target.is_float and target.bits == 8:
+            text = self._overflowing(self.source.bind(f"{text}.to(tl.float32)", "number"), target)
         self.x.bind(op.result, f"{text}.to({self.x.dtype(op.result)})")
 
     def _saturated(self, text: str, target: DType) -> str:
@@ -382,6 +382,17 @@ class Lowering:
         if target.bits >= 32:
             return text  # the hardware's conversion saturates
         return f"tl.minimum(tl.maximum({text}, {float(low)}), {float(high)})"
+
+    def _overflowing(self, number: str, target: DType) -> str:
+        """An f32 as fp8. Numbers that round to more than the largest one are NaN (e4m3 has no infinities) or infinite, where the
+        hardware's conversion gives the largest."""
+        bits = self.source.bind(f"{number}.to({TRITON_DTYPE[target]}).to(tl.uint8, bitcast=True)", "bits")
+        if target is dtypes.f8e4m3:
+            beyond, instead = f"tl.abs({number}) > 464.0", f"({bits} | 127).to(tl.uint8)"
+        else:
+            beyond, instead = f"tl.abs({number}) >= 61440.0", f"(({bits} & 128) | 124).to(tl.uint8)"
+        whole = self.source.bind(f"tl.where({beyond}, {instead}, {bits})", "bits")
+        return f"{whole}.to({TRITON_DTYPE[target]}, bitcast=True)"
 
     def _reshape(self, op: ops.Reshape) -> None:
         for left, right in reshape_groups(op.x, op.result):

@@ -91,7 +91,7 @@ def lower_body(function: Function, dims: dict[str, int], options: Options, numbe
             help="leave the graph's form at 'launches'",
         )  # fmt: skip
     # Bulk copies go past the order that barriers keep; a grid of its own is what the sequence is already.
-    plain = replace(options, persistent=0, pdl=False, warp_specialize=False, descriptors=frozenset())
+    plain = replace(options, persistent=0, pdl=False, warp_specialize=False, consumers=0, descriptors=frozenset())
     return _BodyLowering(function, plain, f"{function.name}_{number}").body()
 
 
@@ -116,13 +116,13 @@ class _BodyLowering(Lowering):
                 "ZL0908", f"'{self.function.name}' has sizes or strides that are not known when it is compiled",
                 facts={"parameters": ", ".join(other)}, help="leave the graph's form at 'launches'",
             )  # fmt: skip
-        self._place(self.tile)
+        self._place(self.tile, [axis.programs for axis in self.function.grid])
         self.waiting(self.tile)
         names = [*(p.name for p in self.parameters), self.tile, self.first, self.waits, self.fetches, self.replay]
         text = f"@triton.jit(noinline=True)\ndef {self.body_name}({', '.join(names)}):\n{self.source.render()}\n"
         return Body(self.body_name, text, self.parameters, programs.constant)
 
-    def wait(self, rest: Sequence[Op], pid: str) -> None:
+    def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
         with self.source.nest(f"if {self.first}:"):
             self.source.effect(f"_wait({self.waits}, {self.replay})")
             self.source.effect(f"_fetch({self.fetches})")

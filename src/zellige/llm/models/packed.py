@@ -1,12 +1,13 @@
-"""The pass of dense families over packed weights, on the CPU: nothing is fused, and weights stay as they are in the file.
+"""The pass of dense families over packed weights, on the CPU; weights stay as they are in the file.
 
-What a layer computes is `_layer`; each line is a call of a verified kernel.
+What a layer computes is `_layer`; each line is a call of a verified kernel. Which of them become one launch is found when the pass has
+been recorded (`Graph.fused`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -18,15 +19,7 @@ from zellige.kernels.attention import (
     attention_prefill,
 )
 from zellige.kernels.embedding import embed
-from zellige.kernels.linear import (
-    add_bias,
-    linear_matrix,
-    linear_matrix_add,
-    linear_vector,
-    linear_vector_add,
-    swiglu_matrix,
-    swiglu_vector,
-)
+from zellige.kernels.linear import add, add_bias, linear_matrix, linear_vector, silu_mul
 from zellige.kernels.norm import head_norm, rms_norm
 from zellige.kernels.rope import kv_append, rope
 from zellige.llm.weights.config import ModelConfig
@@ -36,19 +29,15 @@ from zellige.runtime.tensor import Tensor, borrow, zeros
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Which kernels multiply: those that stream weights once per token, or those that reuse them for a tile of tokens."""
+    """Which kernel multiplies: one that streams weights once per token, or one that reuses them for a tile of tokens."""
 
     linear: Kernel
-    linear_add: Kernel
-    swiglu: Kernel
     rows: int | None = None
     """Most tokens it is meant for. Tiles are looked up for as many, by the executor."""
 
 
-VECTOR = Schedule(linear_vector, linear_vector_add, swiglu_vector, 3)
-THIN, SMALL, MEDIUM, MATRIX = (
-    Schedule(linear_matrix, linear_matrix_add, swiglu_matrix, rows) for rows in (8, 16, 64, None)
-)
+VECTOR = Schedule(linear_vector, 3)
+THIN, SMALL, MEDIUM, MATRIX = (Schedule(linear_matrix, rows) for rows in (8, 16, 64, None))
 
 
 def schedule_for(tokens: int) -> Schedule:
@@ -110,7 +99,10 @@ class Workspace:
     queries: Tensor  # f32 [T, H * HD]
     keys: Tensor  # f32 [T, HK * HD]
     values: Tensor  # f32 [T, HK * HD]
+    added: Tensor  # f32 [T, D]: what is added to hidden next
     attended: Tensor  # f32 [T, HK, G, HD]
+    gate: Tensor  # f32 [T, F]
+    up: Tensor  # f32 [T, F]
     ffn: Tensor  # f32 [T, F]
     parts: tuple[
         Tensor, ...
@@ -121,13 +113,19 @@ class Workspace:
         """Cleared memory for passes of at most ``tokens`` tokens, which are ``sequences`` of their own or all of one."""
         c = config
         queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
-        widths = (c.width, c.width, queries, keys, keys)
+        widths = (c.width, c.width, queries, keys, keys, c.width)
         groups = c.heads // c.kv_heads
         attended = _cleared(tokens, c.kv_heads, groups, c.head_dim)
         split = (tokens, c.kv_heads, DECODE_WAYS, groups)
         parts = (_cleared(*split, c.head_dim), _cleared(*split), _cleared(*split)) if sequences else ()
-        hidden, normed, q, k, v = (_cleared(tokens, width) for width in widths)
-        return cls(hidden, normed, q, k, v, attended, _cleared(tokens, c.ffn_width), parts)
+        hidden, normed, q, k, v, added = (_cleared(tokens, width) for width in widths)
+        gate, up, ffn = (_cleared(tokens, c.ffn_width) for _ in range(3))
+        return cls(hidden, normed, q, k, v, added, attended, gate, up, ffn, parts)
+
+    def temporaries(self) -> list[Tensor]:
+        """What nobody reads after a pass: all but the hidden state."""
+        held = [getattr(self, f.name) for f in fields(self) if f.name not in ("hidden", "parts")]
+        return [*held, *self.parts]
 
 
 def _cleared(*shape: int) -> Tensor:
@@ -148,13 +146,11 @@ class PackedDecoder:
         self.rotary = rotary
         self.cache = cache
 
-    def forward(self, inputs: Inputs, schedule: Schedule) -> Tensor:
-        """The hidden state after the last layer, f32 [T, D], before the final norm."""
-        room = Workspace.of(self.config, inputs.ids.shape[0], sequences=inputs.length is not None)
+    def forward(self, inputs: Inputs, schedule: Schedule, room: Workspace) -> None:
+        """Leaves the hidden state after the last layer, before the final norm, in ``room.hidden``."""
         embed(inputs.ids, self.weight("token_embd.weight"), y=room.hidden)
         for layer in range(self.config.layers):
             self._layer(layer, room, inputs, schedule)
-        return room.hidden
 
     def _layer(self, layer: int, room: Workspace, inputs: Inputs, use: Schedule) -> None:
         """One block; ``room.hidden`` f32 [T, D] is updated in place."""
@@ -191,10 +187,14 @@ class PackedDecoder:
             attention_decode_combine(part, best, total, out=room.attended)
         else:
             attention_prefill(grouped, keys, values, inputs.table, 0, scale, out=room.attended)
-        use.linear_add(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), h=h)
+        use.linear(room.attended.reshape(tokens, c.heads * c.head_dim), w("attn_output"), y=room.added)
+        add(room.added, h=h)
         rms_norm(h, w("ffn_norm"), c.rms_eps, y=x)
-        use.swiglu(x, w("ffn_gate"), w("ffn_up"), y=room.ffn)
-        use.linear_add(room.ffn, w("ffn_down"), h=h)
+        use.linear(x, w("ffn_gate"), y=room.gate)
+        use.linear(x, w("ffn_up"), y=room.up)
+        silu_mul(room.gate, room.up, y=room.ffn)
+        use.linear(room.ffn, w("ffn_down"), y=room.added)
+        add(room.added, h=h)
 
     def logits(self, h: Tensor, schedule: Schedule) -> Tensor:
         """Logits f32 [B, V] of rows of hidden state f32 [B, D]."""

@@ -52,7 +52,7 @@ class Form:
     warps: int | None = None
     """Of a program; None: as many as the launch that wants most."""
     programs: int = 1
-    """On a multiprocessor."""
+    """On a multiprocessor, at most: fewer where registers or shared memory do not suffice."""
     ahead: int = 16 << 20
     """Bytes of constant arrays that are asked for before the launch that reads them."""
 
@@ -230,12 +230,31 @@ class SequenceRecording:
         self.launches: list[PreparedLaunch] = []
         self.plan: Plan | None = None
         self.kernel: CompiledKernel | None = None
+        self.programs = 0
+        """On a multiprocessor."""
         self.run: Callable[[Any], None] | None = None
 
     def append(self, launch: PreparedLaunch) -> int:
         """Adds a launch; its position."""
         self.launches.append(launch)
         return len(self.launches) - 1
+
+
+class SequenceLaunch:
+    """The kernel of a sequence with its arguments: run any number of times, in the order of one stream."""
+
+    def __init__(self, call: Callable[[int], None], replay: ctypes.c_int32, held: Any) -> None:
+        """``replay``: the argument that says how often it has been run, this time included; ``held``: what the kernel reads."""
+        self._call, self._replay, self._held = call, replay, held
+
+    def __call__(self, stream: Any) -> None:
+        """Runs it and returns at once."""
+        self._replay.value += 1
+        try:
+            self._call(int(stream.handle))
+        except BaseException:
+            self._replay.value -= 1  # nobody has reported
+            raise
 
 
 class SequenceExecutor:
@@ -283,24 +302,35 @@ class SequenceExecutor:
         if not plan.launches:
             recording.run = lambda stream: None
             return
-        most = 65536 // (32 * plan.warps * self.form.programs) // 8 * 8
-        options = Options(
-            num_warps=plan.warps, num_stages=plan.stages, max_registers=most if most < MOST_REGISTERS else None
-        )
-        lowered = lower_sequence("sequence_kernel", plan.bodies, plan.layout)
-        kernel = recording.kernel = compile_lowered(lowered, self._executor.target, options, cache_dir("cuda"))
-        check_resident(kernel, self.form.programs, resident(kernel))
+        kernel, programs = self._compiled(plan)
+        recording.kernel, recording.programs = kernel, programs
         if self._executor.device is not None:
-            recording.run = self._prepared(plan, kernel)
+            recording.run = self._prepared(plan, kernel, programs)
 
-    def _prepared(self, plan: Plan, kernel: CompiledKernel) -> Callable[[Any], None]:
+    def _compiled(self, plan: Plan) -> tuple[CompiledKernel, int]:
+        """The kernel, and how many programs of it a multiprocessor holds: as many as wanted, or as there is room for."""
+        lowered = lower_sequence("sequence_kernel", plan.bodies, plan.layout)
+        wanted = self.form.programs
+        while True:
+            most = 65536 // (32 * plan.warps * wanted) // 8 * 8
+            options = Options(
+                num_warps=plan.warps, num_stages=plan.stages, max_registers=most if most < MOST_REGISTERS else None
+            )
+            kernel = compile_lowered(lowered, self._executor.target, options, cache_dir("cuda"))
+            fit = resident(kernel)
+            if fit >= wanted:
+                return kernel, wanted
+            check_resident(kernel, 1, fit)
+            wanted = fit  # and with the registers that so many leave each other
+
+    def _prepared(self, plan: Plan, kernel: CompiledKernel, programs: int) -> Callable[[Any], None]:
         """The launch of the kernel, for any number of replays in the order of one stream."""
         executor, device = self._executor, self._executor.device
         assert device is not None
         loaded = LoadedKernel(kernel, device)
-        check_resident(kernel, self.form.programs, loaded.resident_blocks())
-        programs = self.form.programs * device.multiprocessors
-        table = executor.tensor(plan.table(programs), i64)
+        check_resident(kernel, programs, loaded.resident_blocks())
+        blocks = programs * device.multiprocessors
+        table = executor.tensor(plan.table(blocks), i64)
         counters = executor.zeros((len(plan.launches),), i32)
         replay = ctypes.c_int32(0)
         arguments = [
@@ -308,16 +338,9 @@ class SequenceExecutor:
             ctypes.c_int32(len(plan.launches)), replay, ctypes.c_uint64(0), ctypes.c_uint64(0),
         ]  # fmt: skip
         call = PreparedCall(
-            loaded.address, programs, 32 * kernel.num_warps, kernel.shared_bytes, arguments, attribute="cooperative"
+            loaded.address, blocks, 32 * kernel.num_warps, kernel.shared_bytes, arguments, attribute="cooperative"
         )
-        held = (loaded, table, counters)
-
-        def run(stream: Any) -> None:
-            assert held  # what the kernel reads lives as long as this
-            replay.value += 1
-            call(int(stream.handle))
-
-        return run
+        return SequenceLaunch(call, replay, (loaded, table, counters))
 
     def replay(self, recording: SequenceRecording) -> None:
         """Gives the kernel to the stream and returns at once."""

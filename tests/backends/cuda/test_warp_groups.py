@@ -1,0 +1,151 @@
+"""Products whose blocks divide their work by warp groups: what is served, what is refused, and what the code consists of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.backends.cuda.interpreted import function_of
+
+import zellige as zl
+from zellige import bf16, f32
+from zellige.backends.cuda.compiler import compile
+from zellige.backends.cuda.lowering import lower
+from zellige.backends.cuda.options import Options
+from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.walk import specialise
+from zellige.kernels import batch, gpu_linear, gpu_quantised
+
+M, N, K = zl.dims("M N K")
+SQUARE = {"M": 4096, "N": 4096, "K": 4096}
+GROUPS = Options(num_stages=4, descriptors=frozenset("abxw"), persistent=1, consumers=2)
+
+
+def text(kernel: Any, dims: dict[str, int], options: Options = GROUPS, **statics: int) -> str:
+    return lower(specialise(function_of(kernel, **statics), dims), options).text
+
+
+@zl.kernel
+def rows_summed(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M]):
+    rows, _ = zl.grid(M.tiles(64), 1)
+    acc = zl.zeros((64, 64), f32)
+    for depth in K.tiles(64):
+        acc = zl.dot(x[rows, depth], w[N.tiles(64)[0], depth].T, acc)
+    y[rows] = zl.sum(acc, axis=1)
+
+
+@zl.kernel
+def from_ones(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]):
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc = zl.full((64, 64), 1.0, f32)
+    for depth in K.tiles(64):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    y[rows, cols] = acc
+
+
+@zl.kernel
+def doubled(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]):
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc = zl.zeros((64, 64), f32)
+    for depth in K.tiles(64):
+        tile = x[rows, depth]
+        acc = zl.dot(tile + tile, w[cols, depth].T, acc)
+    y[rows, cols] = acc
+
+
+@zl.kernel
+def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]):
+    """Programs that would share a block loop differently often."""
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc = zl.zeros((64, 64), f32)
+    for depth in zl.tiles(zl.minimum(rows.start + 64, K), 64):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    y[rows, cols] = acc
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dims", "options", "why"),
+    [
+        (rows_summed, SQUARE, GROUPS, "Reduce outside of its loop"),
+        (from_ones, SQUARE, GROUPS, "do not start at 0"),
+        (doubled, SQUARE, GROUPS, "inside its loop"),
+        (triangle, SQUARE, GROUPS, "no axis of the grid|how often they loop"),
+        (batch.linear_rows_add, {"T": 256, "N": 4096, "K": 4096}, GROUPS, "Load outside of its loop"),
+        (gpu_linear.matmul, {"M": 4096, "N": 4096}, GROUPS, "might not run at all"),
+        (gpu_linear.matmul, {**SQUARE, "K": 0}, GROUPS, "might not run at all|one loop"),
+        (gpu_linear.matmul, {**SQUARE, "M": 64}, GROUPS, "fewer than the groups"),
+        (gpu_linear.matmul, SQUARE, replace(GROUPS, descriptors=frozenset("a")), "not boxes"),
+        (gpu_linear.matmul, {**SQUARE, "K": 4097}, GROUPS, "not boxes"),
+        (gpu_linear.matmul, SQUARE, replace(GROUPS, persistent=0), "not persistent"),
+        (gpu_linear.matmul, SQUARE, replace(GROUPS, persistent=2), "not persistent"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "name", None),
+)  # fmt: skip
+def test_other_kernels_are_refused(kernel: Any, dims: dict[str, int], options: Options, why: str) -> None:
+    with pytest.raises(ZelligeError, match=why) as caught:
+        text(kernel, dims, options, **({"BM": 64} if "BM" in kernel.signature.statics else {}))
+    assert caught.value.code == "ZL0909"
+
+
+def test_sums_of_fp8_products_leave_the_units_in_every_turn() -> None:
+    source = text(gpu_quantised.scaled_linear, SQUARE, BM=64)
+    assert source.count("use_acc=False, max_num_imprecise_acc=128") == 1
+    assert re.search(r"(\w+) = \1 \+ part", source)
+    with pytest.raises(ZelligeError, match="depth of 256"):
+        text(gpu_quantised.scaled_linear, SQUARE, BM=64, BK=256)
+
+
+def test_what_programs_share_is_copied_once() -> None:
+    source = text(gpu_linear.matmul, SQUARE, BM=64)
+    copies = source[source.index("def _copy") : source.index("def matmul_kernel")]
+    assert copies.count("async_copy_global_to_shared(a_box") == 2
+    assert copies.count("async_copy_global_to_shared(b_box") == 1
+    assert "mbarrier.expect(ready.index(stage), 49152)" in copies, "64·64 of a twice and 64·256 of b, 2 bytes each"
+
+
+def test_a_buffer_is_given_back_after_its_products_are_waited_for() -> None:
+    source = text(gpu_linear.matmul, SQUARE, BM=64)
+    turn = source[source.index("mbarrier.wait(ready") : source.index("def _copy")]
+    steps = re.findall(r"warpgroup_mma_wait|warpgroup_mma\(|mbarrier\.arrive", turn)
+    assert steps == ["warpgroup_mma_wait", "warpgroup_mma(", "mbarrier.arrive", "warpgroup_mma_wait", "mbarrier.arrive"]
+    assert "empty.index((turn + 3) % 4), count=1, pred=depth > 0)" in turn, (
+        "the buffer of the turn before, if there was one"
+    )
+
+
+def test_groups_without_a_program_store_nothing() -> None:
+    assert "if pid_0_2 < 3:" in text(gpu_linear.matmul, {**SQUARE, "M": 192}, BM=64), (
+        "3 tiles of rows for blocks of 2 groups"
+    )
+    assert "if " not in text(gpu_linear.matmul, SQUARE, BM=64)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "statics", "dims", "groups", "shape"),
+    [
+        (gpu_linear.matmul, {"BM": 64, "BN": 256}, SQUARE, 2, "m64n256k16"),
+        (batch.linear_rows, {"BM": 64, "BN": 128}, {"N": 4096, "K": 4096}, 3, "m64n128k16"),
+        (gpu_quantised.scaled_linear_halves, {"BM": 64}, SQUARE, 2, "m64n128k32"),
+        (gpu_quantised.scaled_linear_int8, {"BM": 64, "BN": 256}, SQUARE, 2, "m64n128k32"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)  # fmt: skip
+def test_machine_code(kernel: Any, statics: dict[str, int], dims: dict[str, int], groups: int, shape: str) -> None:
+    dtypes = {"Y": bf16} if kernel is batch.linear_rows else {}
+    function = kernel.lower({**kernel.signature.statics, **statics}, dtypes)
+    made = compile(function, dims, "sm_90", replace(GROUPS, consumers=groups, pdl=True))
+    assert made.spilled_bytes == 0
+    assert made.num_warps == 4 * (groups + 1)
+    assert f"wgmma.mma_async.sync.aligned.{shape}" in made.ptx
+    assert "cp.async.bulk.tensor" in made.ptx
+    assert "setmaxnreg.inc" in made.ptx and "setmaxnreg.dec" in made.ptx
+    assert made.ptx.index("griddepcontrol.wait") < made.ptx.index("cp.async.bulk.tensor")
+
+
+def test_other_targets_are_refused() -> None:
+    function = function_of(gpu_linear.matmul, BM=64)
+    with pytest.raises(ZelligeError, match="sm_90") as caught:
+        compile(function, SQUARE, "sm_100", GROUPS)
+    assert caught.value.code == "ZL0909"
