@@ -175,6 +175,7 @@ def test_attention_by_one_program_by_several_and_of_a_prompt_gives_the_same_bits
         weight = np.exp(score - score.max(-1, keepdims=True))
         want = np.einsum("hgp,phd->hgd", weight / weight.sum(-1, keepdims=True), v)
         np.testing.assert_allclose(whole.numpy()[b].astype(np.float32), want, atol=0.03)
+    assert np.isfinite(prompt.numpy().astype(np.float32)).all()
     for other in (folded, prompt):
         np.testing.assert_array_equal(other.numpy().view(np.uint16), whole.numpy().view(np.uint16))
 

@@ -13,6 +13,8 @@ from zellige.kernels.gpu_attention import LOG2E
 T, N, K = zl.dims("T N K")
 B, HK, G, HD, NB, P, PAGES, TILES, PARTS = zl.dims("B HK G HD NB P PAGES TILES PARTS")
 KV = zl.dtypes("KV", bf16, f8e4m3)
+LEAST = -1e6
+"""The reference of a row that has seen nothing: 2 to this power is 0, as it is to any real exponent below it."""
 
 
 @zl.kernel
@@ -43,21 +45,25 @@ def linear_stretches_add(
 
 @zl.inline
 def attend_apart(query, keys, values, steep, seen):
-    """(largest score · log2(e), sum of weights, weighted sum) of one tile; ``steep`` is scale · log2(e) > 0.
+    """(reference, sum of weights, weighted sum) of one tile; ``steep`` is scale · log2(e) > 0; weights are 2^(score · steep − reference).
 
-    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]. A row that sees nothing has the score −1e30."""
+    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]. The reference is the largest exponent
+    rounded up to a whole number, LEAST for a row that sees nothing, whose weights are 0."""
     score = zl.where(seen, zl.dot(query, keys.T), -1e30)
-    top = zl.max(score, axis=1)
-    weight = zl.exp2(score * steep - (top * steep)[:, None])
-    return top * steep, zl.sum(weight, axis=1), zl.dot(weight.to(bf16), values)
+    top = zl.maximum(zl.ceil(zl.max(score, axis=1) * steep), LEAST)
+    weight = zl.exp2(score * steep - top[:, None])
+    return top, zl.sum(weight, axis=1), zl.dot(weight.to(bf16), values)
 
 
 @zl.inline
 def fold(best, total, acc, more_best, more_total, more):
-    """The soft-max over what came before and one tile more; with one order of roundings: every addition is that of a multiply-add."""
+    """The soft-max over what came before and one tile more.
+
+    References are whole, so both factors are powers of two and both products exact: each sum is rounded once, whether or not
+    a compiler makes multiply-adds of it, and of which of the two products."""
     top = zl.maximum(best, more_best)
     a, b = zl.exp2(best - top), zl.exp2(more_best - top)
-    return top, zl.fma(total, a, more_total * b), zl.fma(acc, a[:, None], more * b[:, None])
+    return top, total * a + more_total * b, acc * a[:, None] + more * b[:, None]
 
 
 @zl.kernel
@@ -75,7 +81,7 @@ def paged_decode_folded(
     """Attention of one query over its context. q, out bf16 [B, HK, G, HD]; keys, values bf16 or f8e4m3 [NB, P, HK, HD]."""
     b, h = zl.grid(B, HK)
     query = q[b, h, :, :]
-    best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    best, total, acc = zl.full((G,), LEAST, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
     steep = scale * LOG2E
     for pos in zl.tiles(length[b], BS):
         page, row = table[b, pos // P], pos % P
@@ -131,7 +137,7 @@ def fold_tiles(
 ):
     """Folds the tiles of ``paged_decode_tiles`` together. out bf16 [B, HK, G, HD]."""
     b, h = zl.grid(B, HK)
-    best, total, acc = zl.full((G,), -1e30, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    best, total, acc = zl.full((G,), LEAST, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
     for tile in range((length[b] + BS - 1) // BS):
         more = part[b, h, tile, :, :]
         best, total, acc = fold(best, total, acc, best_of[b, h, tile, :], total_of[b, h, tile, :], more)
@@ -160,7 +166,7 @@ def paged_prefill_folded(
     lane = zl.arange(BM)
     rows = tile * BM + lane
     query = q[rows, h, g, :]
-    best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
+    best, total, acc = zl.full((BM,), LEAST, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
     steep = scale * LOG2E
     for pos in zl.tiles(zl.minimum(first + BM, length[b]), BS):
         page, row = table[b, pos // P], pos % P
