@@ -74,6 +74,7 @@ CODES: dict[str, str] = {
     "ZL0522": "a guard found an index out of range",
     "ZL0523": "a stream cannot be used here",
     "ZL0526": "programs that wait for each other do not all fit on the GPU",
+    "ZL0527": "a tensor is in the memory of another device",
     "ZL0531": "arrays of two kernels cannot be one",
     "ZL0532": "what a kernel reads is not shown to be what another stored",
     "ZL0533": "two kernels have grids that do not fit together",

@@ -105,7 +105,7 @@ class Binder:
             layouts.append(value.layout)
         statics = tuple([given.get(name, default) for name, default in self._statics])
         told = tuple([given.get(name) for name in self._dims])
-        key = (executor.plan_key, tuple(layouts), statics, tuple(map(type, statics)), told)
+        key = (executor.plan_key, executor.place, tuple(layouts), statics, tuple(map(type, statics)), told)
         try:
             plan = self._plans.get(key)
         except TypeError:
@@ -176,6 +176,12 @@ class Binder:
         given: Mapping[str, Any],
         keywords: Mapping[str, Any],
     ) -> Plan:
+        for (name, _), argument in zip(self._arrays, held, strict=True):
+            if argument is not None and argument.place != executor.place:
+                raise ZelligeError(
+                    "ZL0527", f"{self.name}: '{name}' is in {argument.place}, and the launch is on {executor.place}",
+                    help="launch inside 'with zl.using(…)' of the executor that made the tensor, or copy it: zl.tensor(x.numpy())",
+                )  # fmt: skip
         statics = {name: given.get(name, default) for name, default in self._statics}
         for parameter, value in statics.items():
             if parameter not in given and not isinstance(value, int | float | str | bool | DType):

@@ -18,7 +18,7 @@ from zellige.runtime.tensor import Tensor
 
 
 class Executor(Protocol):
-    """Carries out launches of verified instances.
+    """Carries out launches of verified instances, on tensors that are at its ``place``.
 
     ``asynchronous``: launches may run after the call has returned. ``plan_key``: executors that bind calls alike have the
     same. ``borrows``: ``launch`` borrows the arguments itself (``admission.py``), contents are checked there."""
@@ -28,6 +28,9 @@ class Executor(Protocol):
 
     @property
     def plan_key(self) -> str: ...
+
+    @property
+    def place(self) -> str: ...
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Runs or records one launch whose arguments have been checked."""

@@ -79,6 +79,12 @@ class Graph:
         key: str = self._executor.plan_key
         return key
 
+    @property
+    def place(self) -> str:
+        """Where its launches run."""
+        place: str = self._executor.place
+        return place
+
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where the graph will run."""
         made: Tensor = self._executor.empty(shape, dtype)

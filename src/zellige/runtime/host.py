@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
 from zellige.runtime.tensor import Tensor, empty, tensor, zeros
+from zellige.runtime.tensor_type import HOST
 
 
 class HostArrays:
     """Makes and reads tensors in host memory, for an executor that has finished its work when a call returns."""
+
+    place = HOST
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""

@@ -22,6 +22,9 @@ from zellige.runtime.memory import CLOCK, HostUse, HostView, Memory, share_locke
 Storage: TypeAlias = Any
 """What a tensor's elements lie in: a NumPy array, or a device's array (``cuda/array.py``) with the same properties."""
 
+HOST = "host memory"
+"""Where a NumPy array is; a device's array names its GPU."""
+
 
 class Tensor:
     """An array that kernels use: storage, dtype, shape, and what is known of its contents.
@@ -139,7 +142,7 @@ class Tensor:
 
     @property
     def layout(self) -> tuple[Any, ...]:
-        """Dtype, shape, strides in elements (None: row-major without gaps) and whether it may be written.
+        """Dtype, shape, strides in elements (None: row-major without gaps), whether it may be written, and where it is.
 
         ZelligeError ZL0501 if elements are not where a kernel can address them."""
         if self._layout is None:
@@ -149,8 +152,15 @@ class Tensor:
                 raise ZelligeError(
                     "ZL0501", f"this {self.dtype} array is not aligned to its elements", help="pass a copy"
                 )
-            self._layout = (self.dtype.name, self.shape, strides, storage.flags.writeable)
+            self._layout = (self.dtype.name, self.shape, strides, storage.flags.writeable, self.place)
         return self._layout
+
+    @property
+    def place(self) -> str:
+        """Whose memory it is in: launches run there."""
+        storage = self.storage
+        place: str = HOST if isinstance(storage, np.ndarray) else storage.executor.place
+        return place
 
     def _element_strides(self) -> tuple[int, ...]:
         storage = self.storage

@@ -57,6 +57,7 @@ class CudaExecutor:
         self.device = device
         self.schedules = schedules or (device.name if device else tuned.UNMEASURED)
         self.plan_key = f"cuda {self.schedules}"
+        self.place = f"GPU {device.ordinal}" if device else "a GPU that is not there"
         self.target = target or (device.target if device else "sm_90")
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}

@@ -208,6 +208,7 @@ class SequenceExecutor:
         self._executor = executor
         self.form = form or Form()
         self.plan_key = f"cuda {self.form.schedules}"
+        self.place = executor.place
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor on the GPU."""
