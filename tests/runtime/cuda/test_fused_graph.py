@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import zellige as zl
@@ -48,5 +50,11 @@ def test_a_block_recorded_for_a_gpu_is_fused_and_has_the_schedule_of_its_product
         "norm_rows", "linear_rows_then_linear_rows_then_gated", "linear_rows_then_added",
     ]  # fmt: skip
     assert launches[2].binding.plan.parts == ("linear_rows", "added")
-    made = [kernel for launch in launches for kernel in launch.instance.compiled.values()]
-    assert len(made) == 3 and all(kernel.spilled_bytes == 0 for kernel in made) and "wgmma" in made[2].ptx
+    made = [_compiled(launch) for launch in launches]
+    assert all(kernel.spilled_bytes == 0 for kernel in made) and "wgmma" in made[2].ptx
+
+
+def _compiled(launch: Any) -> Any:
+    """The kernel of a launch: the last one that was compiled for its sizes (other tests may have compiled it for others)."""
+    sizes = tuple(sorted(launch.binding.dims.items()))
+    return [kernel for key, kernel in launch.instance.compiled.items() if key[1] == sizes][-1]
