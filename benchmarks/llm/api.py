@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--invariant", action="store_true", help="batch_invariant=True")
+    parser.add_argument("--step", default="launches", choices=["launches", "persistent"], help="form of a decode step")
     parser.add_argument("--sampled", action="store_true", help="draw as Qwen3's own settings say")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
@@ -100,12 +101,12 @@ def main() -> None:
         config = known_config(options.model)
         runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context, dtype=options.dtype,
                              executor=CudaExecutor(None, "sm_90", schedules=SCHEDULES if options.invariant else options.schedules),
-                             invariant=options.invariant)  # fmt: skip
+                             invariant=options.invariant, step=options.step)  # fmt: skip
         count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options), sampled=options.sampled)
         print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
         return
     llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256,
-              dtype=options.dtype, batch_invariant=options.invariant)  # fmt: skip
+              dtype=options.dtype, batch_invariant=options.invariant, step=options.step)  # fmt: skip
     llm.generate(prompts(1, PROMPT, 0), SamplingParams(max_tokens=1, temperature=0.0))
     print(f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s", flush=True)
     for length in options.prefill:
