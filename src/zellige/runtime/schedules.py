@@ -1,7 +1,8 @@
 """Schedules: static parameters (and a backend's options) by kernel and size, for a device. Both backends look them up here.
 
 A file holds one device's: ``{"device": name, "entries": [{"kernel", "dims", "statics", "options"}, …]}``. Of a kernel's
-entries the nearest counts, by the logarithm of the sizes that it names. Schedules never change what is computed.
+entries the nearest counts, by the logarithm of the sizes that it names. Schedules change nothing but
+the order of sums, and with it their last bits.
 """
 
 from __future__ import annotations
