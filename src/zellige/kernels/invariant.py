@@ -133,12 +133,11 @@ def fold_tiles(
     length: zl.In[zl.UpTo[PARTS * 64], B],
     *,
     out: zl.Out[bf16, B, HK, G, HD],
-    BS: zl.Static = 64,
 ):
-    """Folds the tiles of ``paged_decode_tiles`` together. out bf16 [B, HK, G, HD]."""
+    """Folds the tiles of ``paged_decode_tiles``, 64 positions each, together. out bf16 [B, HK, G, HD]."""
     b, h = zl.grid(B, HK)
     best, total, acc = zl.full((G,), LEAST, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
-    for tile in range((length[b] + BS - 1) // BS):
+    for tile in range((length[b] + 63) // 64):
         more = part[b, h, tile, :, :]
         best, total, acc = fold(best, total, acc, best_of[b, h, tile, :], total_of[b, h, tile, :], more)
     out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
