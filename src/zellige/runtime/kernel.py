@@ -101,9 +101,11 @@ class Kernel:
         if not executor.borrows:
             check_contents(plan, binding.held)
         executor.launch(plan.instance, binding)
+        if not plan.outputs:
+            return None
         if len(plan.outputs) == 1:
             return binding.held[plan.outputs[0][0]]
-        return tuple([binding.held[i] for i, _, _ in plan.outputs]) or None
+        return tuple([binding.held[i] for i, _, _ in plan.outputs])
 
     def __repr__(self) -> str:
         return f"<zl.kernel {self.name}>"

@@ -138,11 +138,12 @@ class CudaExecutor:
         if self not in plan.prepared:
             ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
             plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
-        plan.check_preconditions(binding.scalars)
+        if plan.has_preconditions:
+            plan.check_preconditions(binding.scalars)
         repeated = plan.prepared[self]
         if repeated is not None:
-            repeated(binding.held, binding.scalars)
-        note_writes(binding)
+            repeated.run(binding.held, binding.scalars)
+        note_writes(plan, binding.held)
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
