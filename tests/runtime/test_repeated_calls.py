@@ -17,7 +17,7 @@ M, N = zl.dims("M N")
 
 @zl.kernel
 def scale(x: zl.In[f32, M], a: f32, n: zl.UpTo[M], *, y: zl.Out[f32, M], B: zl.Static = 8):
-    zl.requires(M >= n + 1)
+    zl.requires(n + 1 <= M)
     i = zl.grid(M.tiles(B))
     y[i] = x[i] * a
 

@@ -59,6 +59,7 @@ class CudaExecutor:
         self.plan_key = f"cuda {self.schedules}"
         self.place = f"GPU {device.ordinal}" if device else "a GPU that is not there"
         self.target = target or (device.target if device else "sm_90")
+        self._has_groups = self.target == "sm_90"
         self.compiled: dict[str, CompiledKernel] = {}
         self._loaded: dict[int, LoadedKernel] = {}
         self._next_address = 1 << 20
@@ -123,7 +124,7 @@ class CudaExecutor:
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, from the tuned table."""
-        return tuned.statics(kernel, dims, self.schedules)
+        return tuned.statics(kernel, dims, self.schedules, groups=self._has_groups)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
         """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
@@ -148,7 +149,10 @@ class CudaExecutor:
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
-        options = tuned.options(function.name, binding.dims, self.schedules, binding.plan.parts)
+        options = tuned.options(
+            function.name, binding.dims, self.schedules, binding.plan.parts,
+            groups=binding.statics if self._has_groups else None,
+        )  # fmt: skip
         if pdl:
             constant = constant_inputs(function, binding.tensors, ranges)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
