@@ -231,6 +231,7 @@ def group_checks() -> Iterator[Check]:
             if k % 16 == 0:
                 yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=64, BK=128), options=options)
                 yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)
+                yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
 
 
 class Machine:

@@ -57,7 +57,8 @@ def main() -> None:
             torch.cuda.synchronize()
             check(f"fp8 blocks {row} {variant.name}", y, wide, 5e-3)
             contestants[f"blocks {variant.name}"] = calls
-        _print(row, contestants, "cublasLt", found)
+        ours = {v.name: v for v in found} | {f"blocks {v.name}": v for v in by_blocks.get(row, [])}
+        _print(row, contestants, "cublasLt", ours)
     header("int8 GEMM with bf16 output, TOP/s")
     for row, found in variants("int8").items():
         n = int(row)
@@ -83,7 +84,7 @@ def main() -> None:
             torch.cuda.synchronize()
             check(f"int8 {row} {variant.name}", out, reference, 5e-3)
             contestants[variant.name] = calls
-        _print(row, contestants, "cublasLt (i32 out)", found)
+        _print(row, contestants, "cublasLt (i32 out)", {v.name: v for v in found})
     save("times-fp8", {"device": torch.cuda.get_device_name(), "measured": MEASURED})
 
 
@@ -91,10 +92,10 @@ MEASURED: list[dict[str, object]] = []
 """Schedules with their times, for `choose.py`."""
 
 
-def _print(row: str, contestants: dict[str, list[Call]], peer: str, found: list[Variant]) -> None:
+def _print(row: str, contestants: dict[str, list[Call]], peer: str, ours: dict[str, Variant]) -> None:
     n = int(row)
     times = microseconds(contestants, rounds=7, least_calls=6 if n <= 4096 else 3)
-    MEASURED.extend({**variant.schedule, "us": times[variant.name]} for variant in found if variant.name in times)
+    MEASURED.extend({**variant.schedule, "us": times[name]} for name, variant in ours.items())
     rate = {name: 2 * n**3 / t / 1e6 for name, t in times.items()}
     saved("fp8" if "fast" in " ".join(rate) else "int8", row, rate)
     for name, r in sorted(rate.items(), key=lambda item: -item[1])[:14]:

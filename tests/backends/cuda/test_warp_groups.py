@@ -49,6 +49,17 @@ def from_ones(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N
 
 
 @zl.kernel
+def rows_beside(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], s: zl.In[f32, M], *, y: zl.Out[f32, M, N]):
+    """It carries a vector beside its sums."""
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc, most = zl.zeros((64, 64), f32), zl.zeros((64,), f32)
+    for depth in K.tiles(64):
+        acc = acc + zl.dot(x[rows, depth], w[cols, depth].T)
+        most = most + s[rows]
+    y[rows, cols] = acc * most[:, None]
+
+
+@zl.kernel
 def doubled(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]):
     rows, cols = zl.grid(M.tiles(64), N.tiles(64))
     acc = zl.zeros((64, 64), f32)
@@ -73,6 +84,7 @@ def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]
     [
         (rows_summed, SQUARE, GROUPS, "Reduce outside of its loop"),
         (from_ones, SQUARE, GROUPS, "do not start at 0"),
+        (rows_beside, SQUARE, GROUPS, "tiles made of products"),
         (doubled, SQUARE, GROUPS, "inside its loop"),
         (triangle, SQUARE, GROUPS, "no axis of the grid|how often they loop"),
         (batch.linear_rows_add, {"T": 256, "N": 4096, "K": 4096}, GROUPS, "Load outside of its loop"),
@@ -98,6 +110,25 @@ def test_sums_of_fp8_products_leave_the_units_in_every_turn() -> None:
     assert re.search(r"(\w+) = \1 \+ part", source)
     with pytest.raises(ZelligeError, match="depth of 256"):
         text(gpu_quantised.scaled_linear, SQUARE, BM=64, BK=256)
+
+
+def test_scales_by_blocks_are_applied_beside_the_units() -> None:
+    source = text(gpu_quantised.block_scaled_linear, SQUARE, replace(GROUPS, consumers=3), BM=64)
+    multiply = source[: source.index("def _copy")]
+    turn = multiply[multiply.index("for k in") : multiply.index("if pid")]
+    steps = re.findall(r"tl\.load|mbarrier\.wait|warpgroup_mma\(|warpgroup_mma_wait|mbarrier\.arrive|part_2 \* ", turn)
+    assert steps == [
+        "tl.load", "tl.load", "mbarrier.wait", "warpgroup_mma(", "warpgroup_mma_wait", "mbarrier.arrive", "part_2 * ",
+    ]  # fmt: skip
+    assert "tl.load" not in source[source.index("def _copy") :]
+
+
+def test_a_group_without_a_program_loads_no_scales_of_its_own() -> None:
+    """64 tiles of rows for blocks of 3 groups: the last block has one program, and rows end where they end."""
+    multiply = text(gpu_quantised.block_scaled_linear, SQUARE, replace(GROUPS, consumers=3), BM=64)
+    assert re.search(r"(pid_\w+) = tl\.minimum\(\w+, 64 - 1\)\n\s+v = \1 \* 64", multiply)
+    even = text(gpu_quantised.block_scaled_linear, SQUARE, BM=64)
+    assert "tl.minimum(pid_0_2" not in even
 
 
 def test_what_programs_share_is_copied_once() -> None:
@@ -132,6 +163,7 @@ def test_groups_without_a_program_store_nothing() -> None:
         (batch.linear_rows, {"BM": 64, "BN": 128}, {"N": 4096, "K": 4096}, 3, "m64n128k16"),
         (gpu_quantised.scaled_linear, {"BM": 64}, SQUARE, 2, "m64n128k32"),
         (gpu_quantised.scaled_linear_int8, {"BM": 64, "BN": 256}, SQUARE, 2, "m64n128k32"),
+        (gpu_quantised.block_scaled_linear, {"BM": 64}, SQUARE, 3, "m64n128k32"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip

@@ -6,6 +6,7 @@ how every kernel of a model is proved and compiled on a machine without a GPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_input
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
+from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
 
@@ -79,14 +81,16 @@ class CudaExecutor:
         """An uninitialised tensor on the GPU."""
         shape, stored_as = tuple(shape), numpy_dtype(dtype)
         stored = (*shape[:-1], dtype.bytes_for(shape[-1])) if dtype.is_block else shape
-        size = int(np.prod(stored, dtype=np.int64)) * stored_as.itemsize
-        memory: Block | None = None
+        size = math.prod(stored) * stored_as.itemsize
+        block: Block | None = None
         if self.device is None:
             address, self._next_address = self._next_address, self._next_address + -(-max(size, 1) // 512) * 512
         else:
-            memory = self._allocator.allocate(max(size, 1))
-            address = memory.address
-        return Tensor(DeviceArray(self, memory, address, stored, stored_as), dtype, shape, initialised=False)
+            block = self._allocator.allocate(max(size, 1))
+            address = block.address
+        storage = DeviceArray(self, block, address, stored, stored_as)
+        memory = Memory(storage, address, size, initialised=False, borrowed=False)
+        return Tensor.over(memory, storage, dtype, shape, address=address)
 
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor on the GPU with a copy of a host array."""
