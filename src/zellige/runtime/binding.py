@@ -65,37 +65,14 @@ class Binding:
         return list(zip(self.held, self.plan.exclusive, strict=True))
 
 
-class Form:
-    """How a call is written: which arguments it gives, by place and by name.
+class _LeftOut:
+    """Stands for an argument that a call does not give, and for its layout."""
 
-    ``read(executor, args, keywords)`` takes such a call's arguments apart: what its plan depends on, the arrays (None: left
-    out), and the values of scalars. It is written out for the form, since a launch waits for it: loops over parameters take
-    three times as long. AttributeError if an array is no tensor; a tensor whose layout was never asked for has None in its place."""
+    __slots__ = ("_layout",)
 
-    __slots__ = ("given", "plans", "read")
 
-    def __init__(self, count: int, given: tuple[str, ...], arrays: Sequence[str], scalars: Sequence[str]) -> None:
-        """``count`` of the arguments are given by place; arrays, scalars: those of the kernel, in its order."""
-        self.given = given
-        self.plans: dict[Any, Plan] = {}
-        value = {name: f"v{i}" for i, name in enumerate(given)}
-        key = ["executor.plan_key", "executor.place"]
-        for name, held in value.items():
-            if name in arrays:
-                key.append(f"{held}._layout")
-            elif name not in scalars:
-                key += [held, f"{held}.__class__"]  # 1, 1.0 and True are equal, but not the same parameter
-        lines = ["def read(executor, args, keywords):"]
-        if count:
-            lines.append(f"    {', '.join(f'v{i}' for i in range(count))}, = args")
-        lines += [f"    v{i} = keywords[{name!r}]" for i, name in enumerate(given) if i >= count]
-        held = ", ".join(value.get(name, "None") for name in arrays)
-        lines.append(f"    return ({', '.join(key)}), [{held}], ({''.join(f'{value[name]}, ' for name in scalars)})")
-        made: dict[str, Any] = {}
-        exec("\n".join(lines), made)
-        self.read: Callable[[Any, Sequence[Any], Mapping[str, Any]], tuple[Any, list[Any], tuple[Any, ...]]] = made[
-            "read"
-        ]
+LEFT_OUT: Any = _LeftOut()
+LEFT_OUT._layout = LEFT_OUT
 
 
 class Binder:
@@ -116,21 +93,88 @@ class Binder:
         known = {*signature.arrays, *signature.scalars, *signature.statics}
         self._dims = tuple(sorted(signature.dims - known))
         self._known = known | set(self._dims)
-        self._forms: dict[tuple[Any, ...], Form] = {}
+        self._plans: dict[Any, Plan] = {}
         self._lock = threading.Lock()
+
+    def written_out(self, executor: Callable[[], Any], launch: Callable[..., Any], other: Callable[..., Any]) -> Any:
+        """``__call__`` of this kernel, for a class of its own: a function with the kernel's parameters.
+
+        It is straight-line code, since launches wait for it: loops over parameters take three times as long. It takes a call
+        whose arrays are tensors that lie as in an earlier call to ``launch(executor, binding)``. Any other goes to
+        ``other(kernel, arguments given by place, all that may be given by name)``, which has ``bind`` look at it.
+        """
+        signature = self.signature
+        mark = "_"
+        while any(name.startswith(mark) for name in self._known):
+            mark += "_"
+        named = [
+            name for name in (*signature.arrays, *signature.statics, *self._dims) if name not in signature.positional
+        ]
+        key = [f"{mark}executor.plan_key", f"{mark}executor.place", *(f"{name}._layout" for name in signature.arrays)]
+        for name in signature.statics:
+            key += [name, f"{name}.__class__"]  # 1, 1.0 and True are equal, but not the same parameter
+        key += self._dims
+        missing = "".join(f" or {name} is {mark}LEFT_OUT" for name in signature.scalars)
+        given = "".join(f"{name}={mark}LEFT_OUT, " for name in signature.positional)
+        text = f"""
+def __call__({mark}kernel, {given}/, *{mark}more, {"".join(f"{name}={mark}LEFT_OUT, " for name in named)}**{mark}others):
+    {mark}executor = {mark}current()
+    try:
+        {mark}plan = {mark}plans.get(({", ".join(key)},))
+    except (AttributeError, TypeError):  # an array that is no tensor; a static parameter that is no key
+        {mark}plan = None
+    if {mark}plan is None or {mark}more or {mark}others{missing}:
+        return {mark}other({mark}kernel, ({"".join(f"{name}, " for name in signature.positional)}*{mark}more),
+                           {{{"".join(f"{name!r}: {name}, " for name in named)}**{mark}others}})
+    return {mark}launch({mark}executor, {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({"".join(f"{name}, " for name in signature.scalars)})))
+"""
+        names = {
+            "current": executor, "launch": launch, "bound": self.bound, "other": other, "plans": self._plans, "LEFT_OUT": LEFT_OUT,
+        }  # fmt: skip
+        made: dict[str, Any] = {mark + name: value for name, value in names.items()}
+        exec(text, made)
+        return made["__call__"]
 
     def bind(self, executor: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Binding:
         """Matches a call. ZelligeError ZL0502 (shapes), ZL0501 (dtypes), ZL0505 (scalars), AliasError ZL0503.
 
         What depends on contents (contracts, initialisation) is checked when the launch borrows its arguments."""
-        form = self._forms.get((len(args), *keywords)) or self._form(args, keywords)
+        args = [value for value in args if value is not LEFT_OUT]
+        keywords = {name: value for name, value in keywords.items() if value is not LEFT_OUT}
+        given = self._given(args, keywords)
+        held: list[Any] = []
+        layouts: list[Any] = []
+        for name, shared in self._arrays:
+            value = given.get(name)
+            if value is not None and type(value) is not Tensor:
+                value = self._tensor(executor, name, value, shared=shared)
+            held.append(value)
+            layouts.append(LEFT_OUT if value is None else value.layout)
+        statics = [given.get(name, LEFT_OUT) for name, _ in self._statics]
+        kinds = [part for value in statics for part in (value, value.__class__)]
+        told = [given.get(name, LEFT_OUT) for name in self._dims]
+        key = (executor.plan_key, executor.place, *layouts, *kinds, *told)
         try:
-            key, held, values = form.read(executor, args, keywords)
-            plan = form.plans.get(key)
-        except (AttributeError, TypeError):  # an array that is no tensor; a static parameter that is no key
-            plan = None
+            plan = self._plans.get(key)
+        except TypeError:
+            raise ZelligeError(
+                "ZL0502",
+                f"{self.name}: static parameters are numbers, strings and dtypes",
+                help="pass a tuple for a list",
+            ) from None
         if plan is None:
-            plan, held, values = self._bind_anew(executor, form, args, keywords)
+            plan = self._plan(executor, held, given)
+            with self._lock:
+                if len(self._plans) >= _MOST_PLANS:
+                    self._plans.clear()
+                plan = self._plans.setdefault(key, plan)
+        for scalar in self._scalars:
+            if scalar.name not in given:
+                raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'", help=self._call())
+        return self.bound(executor, plan, held, tuple(given[scalar.name] for scalar in self._scalars))
+
+    def bound(self, executor: Any, plan: Plan, held: list[Any], values: tuple[Any, ...]) -> Binding:
+        """The arguments of a call whose plan is known: arrays (anything for those left out) and values of scalars."""
         scalars = {}
         if values:
             for scalar, value in zip(self._scalars, values, strict=True):
@@ -141,47 +185,12 @@ class Binder:
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)
 
-    def _bind_anew(
-        self, executor: Any, form: Form, args: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> tuple[Plan, list[Any], tuple[Any, ...]]:
-        """Plan, arrays and scalars of a call whose arrays may be no tensors, or lie as none before."""
-        given = dict(zip(form.given, (*args, *keywords.values()), strict=True))
-        left_out = [name for name, _ in self._arrays if name in given and given[name] is None]
-        for name, shared in self._arrays:
-            value = given.get(name)
-            if value is not None:
-                if type(value) is not Tensor:
-                    value = given[name] = self._tensor(executor, name, value, shared=shared)
-                value.layout  # noqa: B018  (worked out here, or refused)
-        if left_out:  # None is as good as nothing
-            args, keywords = (), {name: value for name, value in given.items() if name not in left_out}
-            form = self._forms.get((0, *keywords)) or self._form(args, keywords)
-        else:
-            args = tuple(given[name] for name in form.given[: len(args)])
-            keywords = {name: given[name] for name in keywords}
-        key, held, values = form.read(executor, args, keywords)
-        try:
-            plan = form.plans.get(key)
-        except TypeError:
-            raise ZelligeError(
-                "ZL0502",
-                f"{self.name}: static parameters are numbers, strings and dtypes",
-                help="pass a tuple for a list",
-            ) from None
-        if plan is None:
-            plan = self._plan(executor, held, keywords)
-            with self._lock:
-                if len(form.plans) >= _MOST_PLANS:
-                    form.plans.clear()
-                plan = form.plans.setdefault(key, plan)
-        return plan, held, values
-
     def _call(self) -> str:
         """How it is called."""
         return f"{self.name}({', '.join(self.signature.positional)})"
 
-    def _form(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Form:
-        """How a call is written, for the first one that is written so. ZelligeError ZL0502 if the kernel takes no such call."""
+    def _given(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by name. ZelligeError ZL0502 if the kernel takes no such call."""
         positional = self.signature.positional
         if len(args) > len(positional):
             raise ZelligeError(
@@ -189,20 +198,16 @@ class Binder:
                 f"{self.name} takes {len(positional)} positional arguments ({', '.join(positional)}), not {len(args)}",
                 help="outputs and static parameters are given by name",
             )
-        given = (*positional[: len(args)], *keywords)
+        given = dict(zip(positional, args, strict=False))
         for parameter in keywords:
-            if parameter in positional[: len(args)]:
+            if parameter in given:
                 raise ZelligeError("ZL0502", f"{self.name} got '{parameter}' twice")
             if parameter not in self._known:
                 raise ZelligeError(
                     "ZL0502", f"{self.name} has no parameter '{parameter}'",
                     help=f"it has {', '.join(sorted(self._known - set(self._dims)))}",
                 )  # fmt: skip
-        for scalar in self._scalars:
-            if scalar.name not in given:
-                raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'", help=self._call())
-        made = Form(len(args), given, [name for name, _ in self._arrays], [scalar.name for scalar in self._scalars])
-        return self._forms.setdefault((len(args), *keywords), made)
+        return given | dict(keywords)
 
     def _tensor(self, executor: Any, name: str, value: Any, *, shared: bool) -> Tensor:
         """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later or is done elsewhere."""
@@ -219,7 +224,7 @@ class Binder:
             value = np.asarray(value)
         return borrow(value)
 
-    def _plan(self, executor: Any, held: Sequence[Tensor | None], keywords: Mapping[str, Any]) -> Plan:
+    def _plan(self, executor: Any, held: Sequence[Tensor | None], given: Mapping[str, Any]) -> Plan:
         """A new plan. Only those static parameters that the call leaves out may be chosen by the executor."""
         for (name, _), argument in zip(self._arrays, held, strict=True):
             if argument is not None and argument.place != executor.place:
@@ -227,14 +232,14 @@ class Binder:
                     "ZL0527", f"{self.name}: '{name}' is in {argument.place}, and the launch is on {executor.place}",
                     help="launch inside 'with zl.using(…)' of the executor that made the tensor, or copy it: zl.tensor(x.numpy())",
                 )  # fmt: skip
-        statics = {name: keywords.get(name, default) for name, default in self._statics}
+        statics = {name: given.get(name, default) for name, default in self._statics}
         for parameter, value in statics.items():
-            if parameter not in keywords and not isinstance(value, int | float | str | bool | DType):
+            if parameter not in given and not isinstance(value, int | float | str | bool | DType):
                 raise ZelligeError("ZL0502", f"{self.name} needs the static parameter '{parameter}'")
-        told = {name: int(keywords[name]) for name in self._dims if name in keywords}
+        told = {name: int(given[name]) for name in self._dims if name in given}
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
             preferred = executor.statics(self.name, dims)
-            return {k: v for k, v in preferred.items() if k in statics and k not in keywords}
+            return {k: v for k, v in preferred.items() if k in statics and k not in given}
 
         return make_plan(self.name, self.signature, held, statics, told, prefer, self._instance)
