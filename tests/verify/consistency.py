@@ -16,15 +16,21 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from unittest.mock import patch
 
 import z3
 
+from zellige.frontend.errors import LanguageError
 from zellige.ir.ops import Function
+from zellige.ir.types import ArrayParam, ContractKind, Role
 from zellige.verify import terms, verifier
+from zellige.verify.contracts import ExtentTerm, inhabited
+from zellige.verify.ranges import Ranges
 from zellige.verify.solver import Outcome, Solver, _Closure
 from zellige.verify.substitution import atoms_of
-from zellige.verify.terms import Bool, Var
+from zellige.verify.symbolic import Symbols
+from zellige.verify.terms import Bool, Int, Var
 
 NUMBERS = (0, 1, 1, 2, 2, 3, 5, 8, 64, 1 << 20, (1 << 31) - 1)
 """For dims and scalars, if they may be that."""
@@ -46,6 +52,7 @@ class Report:
 class _Watching(Solver):
     """A solver that looks at the facts of each query that it answers."""
 
+    function: Function
     report: Report
     draws: random.Random
     tries: int
@@ -53,7 +60,9 @@ class _Watching(Solver):
     def prove(self, assumptions: Iterable[Bool], goal: Bool, exact: bool = True) -> Outcome:
         assumptions = tuple(assumptions)
         outcome = super().prove(assumptions, goal, exact)
-        if outcome is Outcome.PROVED:
+        if (
+            exact and outcome is Outcome.PROVED
+        ):  # candidates for invariants may contradict each other until they are dropped
             self._examine((*assumptions, goal))
         return outcome
 
@@ -61,6 +70,8 @@ class _Watching(Solver):
         everything = tuple(_Closure(True, (*self.background, *claim)).facts)
         variables = [a for a in atoms_of(*everything, *claim) if isinstance(a, Var)]
         there = tuple(_bounds(v) for v in variables)
+        extent = Symbols(self.function, Ranges()).extent
+        there += tuple(_contents_exist(array, extent) for array in self.function.arrays)
         places = (*self.background, *there, *_Closure(True, (*self.background, *there)).facts)
         sizes = [v for v in variables if v.kind in ("dim", "scalar")]
         for _ in range(self.tries):
@@ -94,10 +105,26 @@ def _bounds(v: Var) -> Bool:
     return terms.conjunction((low, high))
 
 
+def _contents_exist(array: ArrayParam, extent: ExtentTerm) -> Bool:
+    """That there are numbers that keep an array's contract: a launch has some."""
+    contract = array.contract
+    if contract is None or array.role not in (Role.IN, Role.MUT) or contract.optional:
+        return terms.true()
+    count, bound = reduce(Int.__mul__, map(extent, array.shape), terms.const(1)), extent(contract.bound)
+    largest = array.dtype.integer_range()[1]
+    if contract.kind is ContractKind.OFFSETS:
+        apart = terms.disjunction((terms.le(2, count), terms.equal(bound, 0)))
+        return terms.conjunction((terms.le(1, count), apart, terms.le(bound, largest)))
+    many = terms.le(count, bound) if contract.distinct or contract.kind is ContractKind.PERMUTATION else terms.true()
+    return terms.conjunction((inhabited(array, extent), many))
+
+
 def examine(function: Function, seed: int = 0, tries: int = 6) -> Report:
     """Looks at the facts of every query that a kernel's verification needs and that is proved, each at ``tries`` choices of sizes."""
     report = Report()
-    watching = type("Watching", (_Watching,), {"report": report, "draws": random.Random(seed), "tries": tries})
+    watching = type(
+        "Watching", (_Watching,), {"function": function, "report": report, "draws": random.Random(seed), "tries": tries}
+    )
     with patch.object(verifier, "Solver", watching):
         verifier.verify(function)
     return report
@@ -111,7 +138,10 @@ def kernels(count: int, seed: int) -> Iterator[tuple[str, Function]]:
     for case in battery():
         yield case.name, case.function
     for i in range(count):
-        yield f"generated {seed + i}", generated.generate(seed + i)
+        try:
+            yield f"generated {seed + i}", generated.draw(seed + i).lower()
+        except LanguageError:
+            continue
 
 
 def main() -> int:
