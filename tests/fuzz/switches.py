@@ -203,6 +203,8 @@ def _call(node: ast.Call) -> Iterator[Edit]:
             for i, keyword in enumerate(node.keywords):
                 if keyword.arg == "present":
                     yield _element(node.keywords, i, "without what exists", keyword.value)
+        case "apply" | "make_app" if len(arguments) > 2:
+            yield _field(node, "args", arguments[:2], "without the guard of", node)
         case "lt":
             yield _renamed(node, "le")
         case "le":
