@@ -7,7 +7,7 @@ range, active and hits the element is then proved like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd
 
@@ -16,7 +16,7 @@ from zellige.ir.types import ArrayParam
 from zellige.verify import segments, terms
 from zellige.verify.obligations import Access
 from zellige.verify.ranges import linear_in
-from zellige.verify.substitution import Substitution, atoms_of, replacing, variables_of
+from zellige.verify.substitution import Placed, Substitution, atoms_of, replacing, variables_of
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Atom, Bool, Div, Function, Int, Var, const, of_atom
 
@@ -95,7 +95,7 @@ class _Moved:
 
     def __init__(self, solver: _Solver, in_range: Bool) -> None:
         self._splits = [split.replace for split in solver.splits]
-        self._last = _Guarded(solver.solved, in_range)
+        self._last = Placed(solver.solved, in_range)
 
     def int(self, t: Int) -> Int:
         """A term of the witnesses."""
@@ -108,16 +108,6 @@ class _Moved:
         for replace in self._splits:
             b = replace.bool(b)
         return self._last.bool(b)
-
-
-class _Guarded(Substitution):
-    def __init__(self, values: Mapping[Var, Int], in_range: Bool) -> None:
-        super().__init__(lambda a: values.get(a) if isinstance(a, Var) else None)
-        self._in_range = in_range
-
-    def call(self, a: App) -> App:
-        moved = super().call(a)
-        return terms.make_app(moved.function, moved.args, terms.conjunction((moved.guard, self._in_range)))
 
 
 class _Solver:

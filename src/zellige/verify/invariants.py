@@ -17,7 +17,7 @@ from zellige.ir.walk import blocks, walk
 from zellige.verify import terms
 from zellige.verify.lanes import Lanes
 from zellige.verify.solver import Outcome, Solver
-from zellige.verify.substitution import replacing
+from zellige.verify.substitution import Placed
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Bool, Int, Var, const, of_atom
 
@@ -100,6 +100,9 @@ class Invariants:
         block = symbols.places[loop.body].parent
         assert block is not None
         scope = symbols.scope(block)
+        reached = symbols.path(
+            block
+        )  # elsewhere nothing is known of it: a value that is not there could contradict itself
         runs = terms.lt(0, symbols.trips(loop))  # a loop that does not run need not establish anything
         k = terms.make_var("carried.iteration", "template")
         names = {i: terms.make_var(f"carried.value{i}", "template") for i in followed}
@@ -112,7 +115,9 @@ class Invariants:
                 terms.equal(of_atom(k), 0), terms.equal(values[i], symbols.int_at(loop.init[i], lanes))
             )
             mine = terms.conjunction(c.make(values, of_atom(k)) for c in kept if c.position == i)
-            known = terms.conjunction((*(terms.implies(runs, b) for b in terms.conjuncts(mine)), starts))
+            known = terms.conjunction(
+                terms.implies(reached, b) for b in (*(terms.implies(runs, b) for b in terms.conjuncts(mine)), starts)
+            )
             symbols.carried_function(loop, i).facts = self._facts(loop, i, known, scope, k, names, scalars, lanes)
 
     def _facts(
@@ -128,7 +133,7 @@ class Invariants:
             for j in scalars:
                 values[names[j]] = terms.apply(self.symbols.carried_function(loop, j), place, app.guard)
             values[names[i]] = of_atom(app)
-            return [terms.implies(app.guard, b) for b in terms.conjuncts(replacing(values).bool(known))]
+            return [terms.implies(app.guard, b) for b in terms.conjuncts(Placed(values, app.guard).bool(known))]
 
         return facts
 

@@ -409,7 +409,7 @@ class Symbols:
     def _load(self, op: ops.Load, block: Block, lanes: Lanes) -> Int:
         param = self.function.array(op.array)
         active = self.masks_at(op.masks, lanes)
-        guard = terms.conjunction((self.path(block), active))
+        guard = terms.conjunction((self.path(block), active, self._exist(lanes, op.result.type.shape)))
         stable = param.role is Role.IN or op.array not in self.written
         if stable:
             if op.array not in self.arrays:
@@ -421,6 +421,14 @@ class Symbols:
                 self.functions[key] = array_function(param, self.extent, changes=True)
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
+
+    def _exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
+        """That lanes are lanes of a tile: a position that is looked up need not be one where nothing looks it up."""
+        return terms.conjunction(
+            terms.between(0, lane, self.extent(extent) - 1)
+            for lane, extent in zip(lanes, shape, strict=True)
+            if not (isinstance(v := lane.atom, Var) and v.kind == "lane" and v.high is self.extent(extent) - 1)
+        )
 
     # --- loops
     def _parameter(self, value: Value, lanes: Lanes) -> Int:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, contracts, facts, loops, relations, values
+from tests.verify.pairs import arithmetic, contracts, facts, loops, relations, unreached, values
 
 PAIRS: dict[str, tuple[str, str]] = (
-    arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | relations.PAIRS | values.PAIRS
+    arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | relations.PAIRS | unreached.PAIRS | values.PAIRS
 )
