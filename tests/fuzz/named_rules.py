@@ -1,7 +1,7 @@
 """The rules that a verdict rests on, each with the switch that takes it out and a kernel whose verdict then changes.
 
 ``wrong``: without the rule this kernel is accepted although it is wrong. ``right``: without it this one is refused although it
-is right. The keys are those that ``python -m tests.fuzz.rules --verbose`` prints.
+is right. The keys are those that ``python -m tests.fuzz.rules`` prints.
 """
 
 from __future__ import annotations

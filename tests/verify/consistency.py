@@ -133,7 +133,7 @@ def examine(function: Function, seed: int = 0, tries: int = 6) -> Report:
 def kernels(count: int, seed: int) -> Iterator[tuple[str, Function]]:
     """The kernels whose verdicts tests fix, and ``count`` generated ones."""
     from tests.fuzz import kernels as generated
-    from tests.fuzz.rules import battery
+    from tests.fuzz.battery import battery
 
     for case in battery():
         yield case.name, case.function

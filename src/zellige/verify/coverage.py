@@ -57,11 +57,17 @@ def witness(symbols: Symbols, access: Access, coordinates: tuple[Int, ...]) -> W
     unknown = _unknowns(symbols, access)
     solver = _Solver(symbols, unknown)
     solver.solve(list(zip(access.coordinates, coordinates, strict=True)))
-    ranges = [b for v in unknown for b in _range_of(of_atom(v), v.low, v.high)]
-    for split in solver.splits:
-        # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d
-        ranges += [terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1)]
-    in_range = terms.conjunction(map(_Moved(solver, terms.true()).bool, ranges))
+    nowhere = _Moved(solver, terms.false())  # what an application is here may rest on what is to be shown
+    in_range = terms.conjunction(
+        nowhere.bool(b)  # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d
+        for split in solver.splits
+        for b in (terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1))
+    )
+    for (
+        v
+    ) in unknown:  # programs, iterations from the outermost one, lanes: each is somewhere only if those before it are
+        moved = _Moved(solver, in_range)
+        in_range = terms.conjunction((in_range, *map(moved.bool, _range_of(of_atom(v), v.low, v.high))))
     move = _Moved(solver, in_range)
     hits = [terms.equal(move.int(a), c) for a, c in zip(access.coordinates, coordinates, strict=True)]
     return Witness(access, (*terms.conjuncts(in_range), *hits, *terms.conjuncts(move.bool(access.active))))

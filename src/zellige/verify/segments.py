@@ -30,7 +30,8 @@ def segment_at(symbols: Symbols, op: ops.Segment, position: Int) -> Int:
     if symbols.ranges.nonneg(position) and symbols.ranges.nonneg(last - position):
         inside = terms.true()
     somewhere = terms.apply(_anywhere(symbols, function, param), (position,))
-    return terms.ite(inside, terms.apply(function, (position,), inside), somewhere)
+    reached = symbols.path(symbols.block_of(op.result))
+    return terms.ite(inside, terms.apply(function, (position,), terms.conjunction((reached, inside))), somewhere)
 
 
 def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:

@@ -102,4 +102,28 @@ def k(lengths: zl.In[zl.UpTo[K], 3], *, y: zl.Out[f32, N], x: zl.Mut[f32, M], z:
     y[zl.only(zl.arange(N), zl.max(starts[None, :], axis=1) <= 7 + t)] = 1.0
 """,
     ),
+    "iterations of a program that there is not": (
+        "ZL0303",
+        """
+def k(n: zl.In[zl.Index[N], N], *, y: zl.Out[f32, 8]):
+    zl.requires(N >= ⟨1|0⟩)
+    t = zl.grid(N)
+    for i in range(n[t] + 1):
+        if (t == 0) & (i == 0):
+            y[:] = 1.0
+""",
+    ),
+    "a carried value says nothing of the branch that its loop is in": (
+        "ZL0303",
+        """
+def k(n: zl.In[zl.UpTo[K], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    if n[t] > ⟨-1|0⟩:
+        v = n[t] - 1
+        for i in range(3):
+            if (v > 5) | (v <= 5):
+                y[t] = 1.0
+            v = v // 2
+""",
+    ),
 }
