@@ -26,7 +26,7 @@ from zellige.verify import bits, positions, segments, terms
 from zellige.verify.contracts import array_function, storage_range
 from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
-from zellige.verify.substitution import Substitution, replacing
+from zellige.verify.substitution import Placed, Substitution, replacing
 from zellige.verify.terms import App, Atom, Bool, Function, Int, Var, const, of_atom
 
 DIM_LIMIT = 1 << 31
@@ -460,19 +460,19 @@ class Symbols:
             return {v: a for t, a in zip(scope, app.args, strict=True) if isinstance(v := t.atom, Var)}
 
         def bounds(app: App) -> tuple[Int, Int]:
-            return const(0), replacing(there(app)).int(terms.maximum(self.trips(op), const(0)))
+            return const(0), Placed(there(app), app.guard).int(terms.maximum(self.trips(op), const(0)))
 
         def facts(app: App) -> list[Bool]:
-            place, n = there(app), of_atom(app)
+            place, n, guard = there(app), of_atom(app), app.guard
             asked, truth = _variable(self.iteration(op, 0)), self.bool_at(op.condition.yields[0], ())
             # of 0 iterations none is the last: the condition is then looked at where it was asked, and nothing follows
-            last = replacing({**place, asked: terms.maximum(n - 1, const(0))}).bool(truth)
-            first_false = terms.negate(replacing({**place, asked: n}).bool(truth))
+            last = Placed({**place, asked: terms.maximum(n - 1, const(0))}, guard).bool(truth)
+            first_false = terms.negate(Placed({**place, asked: n}, guard).bool(truth))
             known = (
                 terms.implies(terms.lt(0, n), last),
-                terms.implies(terms.lt(n, replacing(place).int(self.trips(op))), first_false),
+                terms.implies(terms.lt(n, Placed(place, guard).int(self.trips(op))), first_false),
             )
-            return [terms.implies(app.guard, fact) for fact in known]
+            return [terms.implies(guard, fact) for fact in known]
 
         return Function(f"iterations_{self._names[op]}", bounds, facts, approximate=True)
 
