@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from time import process_time
+from types import SimpleNamespace
 from typing import Any
+
+import z3
 
 from tests.fuzz.switches import FOLDER, PACKAGE, switched
 from zellige.ir.ops import Function
@@ -113,9 +116,12 @@ class Cost:
         return not self.lines.get(module, frozenset()).isdisjoint(lines)
 
 
-def no_examples() -> None:
-    """Verdicts without the search for a counterexample, which decides nothing."""
+def verdicts_only() -> None:
+    """Inside ``switched``: no search for counterexamples, which decides nothing, and one context of z3 for all kernels."""
     sys.modules[f"{PACKAGE}.findings"].search = lambda *a, **k: None  # type: ignore[attr-defined]
+    context = z3.Context()
+    shared = SimpleNamespace(**(vars(z3) | {"Context": lambda: context}))
+    sys.modules[f"{PACKAGE}.solver"].z3 = shared  # type: ignore[attr-defined]
 
 
 def costs(cases: Iterable[Case], file: Path) -> dict[str, Cost]:
@@ -147,7 +153,7 @@ def _measured(case: Case) -> dict[str, Any]:
         return line(frame, event, _) if frame.f_globals.get("__name__", "").startswith(PACKAGE) else None
 
     with switched(None) as verifier:
-        no_examples()
+        verdicts_only()
         started = process_time()
         verdict = verifier.verify(case.function)
         seconds = process_time() - started

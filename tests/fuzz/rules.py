@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tests.fuzz.battery import Case, Cost, battery, costs, no_examples
+from tests.fuzz.battery import Case, Cost, battery, costs, verdicts_only
 from tests.fuzz.equivalent import explained
 from tests.fuzz.switches import DECIDING, Switch, switched, switches
 
@@ -33,6 +34,8 @@ MEMORY = 6 << 30
 """Bytes of addresses for a process with a changed verifier."""
 FEW = 60
 """Kernels that a switch is put to before the tests of terms."""
+QUICK = 0.03
+"""Seconds; kernels that take longer are for switches that nothing else notices and nobody has explained."""
 
 
 class Fate(Enum):
@@ -56,7 +59,7 @@ def fate(switch: Switch | None, cases: Iterable[Case], known: dict[str, Cost] | 
     slower = ""
     try:
         with switched(switch) as verifier:
-            no_examples()
+            verdicts_only()
             for case in cases:
                 try:
                     with _limited():
@@ -126,14 +129,23 @@ def apart(work: Callable[[], Any]) -> Any:
 
 
 def examined(switch: Switch, order: list[Case], known: dict[str, Cost]) -> tuple[Fate, str]:
-    """What becomes of a switch that is put to kernels in this order."""
-    found = [apart(lambda: fate(switch, order[:FEW], known)) or (Fate.FAILS, "the process ended")]
-    undecided = (Fate.UNSEEN, Fate.SLOWER)
-    if found[0][0] in undecided and switch.module in TERMS and apart(lambda: terms_notice(switch)) is not False:
-        return Fate.TERMS, ""
-    if found[0][0] in undecided and order[FEW:]:
-        found.insert(0, apart(lambda: fate(switch, order[FEW:], known)) or (Fate.FAILS, "the process ended"))
-    return next((f for f in found if f[0] is not Fate.UNSEEN), (Fate.UNSEEN, f"{len(order)} kernels run it"))
+    """What becomes of a switch that is put to kernels in this order, and the kernel that shows it, or how many do not."""
+    quick = [case for case in order if known[case.name].seconds <= QUICK]
+    slow = [case for case in order if known[case.name].seconds > QUICK]
+    slower = ""
+    tried = 0
+    for part in (quick[:FEW], quick[FEW:], slow):
+        if tried and part is slow and (slower or explained(switch.key) is not None):
+            break
+        what, kernel = apart(partial(fate, switch, part, known)) or (Fate.FAILS, "the process ended")
+        if what is Fate.SLOWER:
+            slower = slower or kernel
+        elif what is not Fate.UNSEEN:
+            return what, kernel
+        if not tried and switch.module in TERMS and apart(partial(terms_notice, switch)) is not False:
+            return Fate.TERMS, "tests/verify/test_terms.py"
+        tried += len(part)
+    return (Fate.SLOWER, slower) if slower else (Fate.UNSEEN, f"{tried} of the {len(order)} kernels that run it")
 
 
 # --- all of them
