@@ -1,7 +1,7 @@
 """Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption?
 
     python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
-    python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere (fills the cache)
+    python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere: the same on a device that is not there (fills the cache)
 
 Random weights. First the products of a layer alone, for other numbers of rows. Then prints for each way how many requests
 give other tokens or other log-probabilities (to the bit) than alone; last, the same without the mode. What the mode costs:
@@ -17,10 +17,9 @@ import numpy as np
 
 from zellige.ir.dtypes import bf16, f16, f32
 from zellige.kernels import fp8
-from zellige.llm import packing
 from zellige.llm.engine import Engine
-from zellige.llm.fused_runner import BATCHES, FusedRunner
-from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
+from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.invariant import SCHEDULES, InvariantProducts
 from zellige.llm.models.loading import random_matrix, random_weight
 from zellige.llm.requests import GenerateRequest, TokenEvent
 from zellige.llm.sampling import SamplingParams
@@ -102,7 +101,7 @@ def main() -> None:
     parser.add_argument("--mode-only", action="store_true", help="leave out the runs without the mode")
     options = parser.parse_args()
     config = known_config(options.model)
-    for invariant in (True,) if options.mode_only or options.compile_only else (True, False):
+    for invariant in (True,) if options.mode_only else (True, False):
         schedules = SCHEDULES if invariant else None
         executor = (
             CudaExecutor(None, "sm_90", schedules=schedules)
@@ -118,11 +117,6 @@ def main() -> None:
                 "products:",
                 "; ".join(products_differ(executor, config, options.dtype)) or "same bits for all numbers of rows",
             )
-        if options.compile_only:
-            rows = [n for n in packing.ROWS if n <= 2048]
-            shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
-            print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
-            continue
         print("batch-invariant:" if invariant else "without the mode:")
         wanted = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
         again = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]

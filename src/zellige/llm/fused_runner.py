@@ -216,24 +216,6 @@ class FusedRunner:
             self._prefills[shape] = _Prefill(graph, inputs, logits, draws, drawn)
         return self._prefills[shape]
 
-    def prepare(
-        self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = (), sampled: bool = False
-    ) -> int:
-        """Records decode steps for these numbers of sequences and prefill passes of these shapes, before they are needed.
-
-        ``sampled``: and draws with filters from their logits. Gives the number of launches."""
-        passes: list[_Decode | _Prefill] = [self.decode_pass(n) for n in sequences]
-        passes += [self.prefill_pass(shape) for shape in prefills]
-        launches = sum(len(todo.graph) for todo in passes)
-        for todo in passes:
-            self._lanes.prepare(todo.drawn)
-            if sampled:
-                logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
-                if not logits.initialised:  # the pass was recorded, not run
-                    logits.write(np.zeros(logits.shape, np.float32))
-                launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
-        return launches
-
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:
         """Gives one forward pass to the device; what is given back waits for its results (but score mode waits at once)."""
