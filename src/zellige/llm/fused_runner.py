@@ -123,7 +123,7 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
-        # a GPU reads the weights once a pass: a few rows fewer do not make it shorter
+        # a GPU reads the weights once a pass: a few rows fewer do not make it shorter, but a single one needs none of its own
         self.least_tail = page_size if hasattr(executor, "schedules") else 1
         self._copier = PageCopier(executor, [*self._cache.keys, *self._cache.values])
         self._invariant, self._step = invariant, step
