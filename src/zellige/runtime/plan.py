@@ -107,7 +107,7 @@ def make_plan(
             raise ZelligeError("ZL0502", f"{name}: dim {dim} = {size} is outside [0, 2**31)")
     outputs = []
     for i, (parameter, array) in enumerate(signature.arrays.items()):
-        shape = tuple(e.evaluate(dims) for e in array.shape)
+        shape = tuple(preconditions.value_of(e, dims, name) for e in array.shape)
         tensor = held[i]
         if tensor is None:
             outputs.append((i, shape, _dtype_of_output(name, parameter, array, variables)))

@@ -285,7 +285,9 @@ class SequenceExecutor:
         return SequenceLaunch(call, replay, (loaded, table, counters))
 
     def replay(self, recording: SequenceRecording) -> None:
-        """Gives the kernel to the stream and returns at once."""
+        """Gives the kernel to the stream and returns at once; without a device there is nothing to do."""
+        if self._executor.device is None:
+            return
         if recording.run is None:
             raise InternalError("a sequence is replayed that was not prepared for a device")
         recording.run(self._executor.stream)
