@@ -129,7 +129,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
     except (AttributeError, TypeError):  # an array that is no tensor; a static parameter that is no key
         {mark}plan = None
     if {mark}plan is None or {mark}more or {mark}others{missing}:
-        return {mark}other({mark}kernel, ({by_place}*{mark}more), {{{by_name}**{mark}others}})
+        return {mark}other({mark}kernel, ({by_place}*{mark}more,), {{{by_name}**{mark}others}})
     {mark}binding = {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({scalars}))
     return {mark}launch({mark}executor, {mark}binding)
 """
