@@ -324,7 +324,7 @@ def _consistent(names: Names, producer: Mapping[str, int], consumer: Mapping[str
 
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are one view of one memory."""
-    return a is b or (a.memory is b.memory and a.address == b.address and a.layout == b.layout)
+    return a is b or (a.memory is b.memory and a.address == b.address and a.layout is b.layout)
 
 
 def _lies_in(part: Tensor, whole: Tensor) -> bool:
