@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.ir.extent import Extent
 from zellige.ir.types import ArrayParam, Role
 from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, fact_of
@@ -20,6 +21,15 @@ from zellige.runtime.tensor import Tensor
 from zellige.runtime.tensor_type import fact_of_part
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A kernel that was recorded and is part of a fused launch, with what its names have become."""
+
+    kernel: str
+    scalars: dict[str, str]
+    dims: dict[str, Extent]
+
+
 @dataclass(slots=True, eq=False)
 class Step:
     """One recorded launch."""
@@ -28,13 +38,13 @@ class Step:
     """What the executor prepared: its ``instance``, ``dims`` and ``guards``."""
     binding: Binding
     position: int
-    parts: tuple[tuple[str, dict[str, str]], ...] = ()
-    """Of a fused launch: the kernels that it is made of, each with what its scalars are called now."""
+    parts: tuple[Part, ...] = ()
+    """Of a fused launch: the kernels that it is made of."""
 
     def scalars_of(self, kernel: str) -> list[dict[str, str]]:
         """For each time that this launch runs the kernel of that name: what its scalars are called here."""
         own = [{name: name for name in self.binding.scalars}] if self.binding.plan.kernel == kernel else []
-        return own + [names for part, names in self.parts if part == kernel]
+        return own + [part.scalars for part in self.parts if part.kernel == kernel]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
