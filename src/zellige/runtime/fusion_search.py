@@ -236,9 +236,9 @@ class Search:
         pairs: dict[str, str] = {}
         for mine, theirs in product(producer.uses, consumer.uses):
             if mine.overlaps(theirs):
-                names = mine.array.name, theirs.array.name
-                if _same(mine.tensor, theirs.tensor) and names[0] not in pairs and names[1] not in pairs.values():
-                    pairs[names[0]] = names[1]
+                a, b = mine.array.name, theirs.array.name
+                if _same(mine.tensor, theirs.tensor) and a not in pairs and b not in pairs.values():
+                    pairs[a] = b
                 elif mine.role is not Role.IN or theirs.role is not Role.IN:
                     return None  # another view of memory that one of them writes
         kept = [a.name for a in first.arrays if a.name in pairs and a.role is Role.OUT] if keep else []
