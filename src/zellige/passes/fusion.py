@@ -83,12 +83,13 @@ class _Pair:
         fed = {
             a.name for a in second.arrays if a.role in (Role.IN, Role.MUT) and roles.get(a.name, Role.IN) is not Role.IN
         }
-        if any(isinstance(op, ops.Segment) and op.array in fed for op in walk(second.body)):
-            raise FusionError(
-                "ZL0532", f"'{second.name}' searches offsets that '{first.name}' computes", span=second.span,
-                help="run the two one after the other",
-            )  # fmt: skip
         written = {a.name for f in (first, second) for a in f.arrays if a.role is not Role.IN}
+        for one, other in ((first, second), (second, first)):
+            if any(isinstance(op, ops.Segment) and op.array in written for op in walk(one.body)):
+                raise FusionError(
+                    "ZL0532", f"'{one.name}' searches offsets that '{other.name}' writes", span=one.span,
+                    help="run the two one after the other",
+                )  # fmt: skip
         every = {a.name for f in (first, second) for a in f.arrays}
         return cls(first, second, frozenset(fed), shared, keep, frozenset(every - written))
 
