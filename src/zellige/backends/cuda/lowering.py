@@ -26,7 +26,7 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent
-from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
 from zellige.passes.intervals import Interval, of_extent
@@ -298,8 +298,6 @@ class Lowering:
         narrow = dtype.is_float and dtype.bits < 32 and op.op not in operators.EXACT_IN_ANY_FLOAT
         table = operators.UNARY_F64 if dtype is dtypes.f64 and op.op in operators.UNARY_F64 else operators.UNARY
         text = table[op.op].format(x=f"{x}.to(tl.float32)" if narrow else x)
-        if op.op is UnaryOp.SIGMOID and dtype is dtypes.f64:
-            text = f"1.0 / (1.0 + tl.exp(-{x}))"
         self.x.bind(op.result, f"({text}).to({TRITON_DTYPE[dtype]})" if narrow else text)
 
     def _binary(self, op: ops.Binary) -> None:
