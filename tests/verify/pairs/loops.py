@@ -429,4 +429,16 @@ def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, 5], *, y: zl.Out[f32, M]):
     y[t] = x[zl.minimum(at + n - 1, N - 1)]
 """,
     ),
+    "the counter of a loop with a loaded bound is carried": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, K + ⟨1|0⟩], n: zl.In[zl.UpTo[K], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    s = 0
+    for i in range(n[t]):
+        for j in range(n[t]):
+            s = j
+    y[t] = x[s]
+""",
+    ),
 }
