@@ -32,11 +32,9 @@ def combined(symbols: Symbols, op: BinaryOp, dtype: DType, x: Int, y: Int) -> In
             most = max(symbols.ranges.interval(a)[1], symbols.ranges.interval(b)[1])
             below = [] if most == inf or most < 0 else [terms.le(of_atom(app), (1 << int(most).bit_length()) - 1)]
             both = terms.conjunction((terms.le(0, a), terms.le(0, b)))
+            of_all = [*facts(a, b, of_atom(app)), *(terms.implies(both, fact) for fact in below)]
             fit = terms.conjunction((terms.le(a, high), terms.le(b, high)))  # where nothing runs, they may not
-            return [
-                terms.implies(fit, fact)
-                for fact in (*facts(a, b, of_atom(app)), *(terms.implies(both, fact) for fact in below))
-            ]
+            return [terms.implies(fit, fact) for fact in of_all]
 
         function = symbols.bitwise[op, dtype] = Function(
             f"{op.value}_{dtype}", lambda app: (const(low), const(high)), known, _invertible if op is BinaryOp.XOR else None,

@@ -63,9 +63,7 @@ def witness(symbols: Symbols, access: Access, coordinates: tuple[Int, ...]) -> W
         for split in solver.splits
         for b in (terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1))
     )
-    for (
-        v
-    ) in unknown:  # programs, iterations from the outermost one, lanes: each is somewhere only if those before it are
+    for v in unknown:  # programs, iterations from the outermost one, lanes: each exists only if those before it do
         moved = _Moved(solver, in_range)
         in_range = terms.conjunction((in_range, *map(moved.bool, _range_of(of_atom(v), v.low, v.high))))
     move = _Moved(solver, in_range)

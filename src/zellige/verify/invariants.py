@@ -100,9 +100,6 @@ class Invariants:
         block = symbols.places[loop.body].parent
         assert block is not None
         scope = symbols.scope(block)
-        reached = symbols.path(
-            block
-        )  # elsewhere nothing is known of it: a value that is not there could contradict itself
         runs = terms.lt(0, symbols.trips(loop))  # a loop that does not run need not establish anything
         k = terms.make_var("carried.iteration", "template")
         names = {i: terms.make_var(f"carried.value{i}", "template") for i in followed}
@@ -115,9 +112,7 @@ class Invariants:
                 terms.equal(of_atom(k), 0), terms.equal(values[i], symbols.int_at(loop.init[i], lanes))
             )
             mine = terms.conjunction(c.make(values, of_atom(k)) for c in kept if c.position == i)
-            known = terms.conjunction(
-                terms.implies(reached, b) for b in (*(terms.implies(runs, b) for b in terms.conjuncts(mine)), starts)
-            )
+            known = terms.conjunction((*(terms.implies(runs, b) for b in terms.conjuncts(mine)), starts))
             symbols.carried_function(loop, i).facts = self._facts(loop, i, known, scope, k, names, scalars, lanes)
 
     def _facts(

@@ -467,14 +467,16 @@ class Symbols:
             return const(0), Placed(there(app), app.guard).int(terms.maximum(self.trips(op), const(0)))
 
         def facts(app: App) -> list[Bool]:
-            place, n = there(app), of_atom(app)
+            place, n, guard = there(app), of_atom(app), app.guard
             asked, truth = _variable(self.iteration(op, 0)), self.bool_at(op.condition.yields[0], ())
             # of 0 iterations none is the last: the condition is then looked at where it was asked, and nothing follows
-            last = Placed({**place, asked: terms.maximum(n - 1, const(0))}, app.guard).bool(truth)
-            first_false = terms.negate(Placed({**place, asked: n}, app.guard).bool(truth))
-            limit = Placed(place, app.guard).int(self.trips(op))
-            known = (terms.implies(terms.lt(0, n), last), terms.implies(terms.lt(n, limit), first_false))
-            return [terms.implies(app.guard, fact) for fact in known]
+            last = Placed({**place, asked: terms.maximum(n - 1, const(0))}, guard).bool(truth)
+            first_false = terms.negate(Placed({**place, asked: n}, guard).bool(truth))
+            known = (
+                terms.implies(terms.lt(0, n), last),
+                terms.implies(terms.lt(n, Placed(place, guard).int(self.trips(op))), first_false),
+            )
+            return [terms.implies(guard, fact) for fact in known]
 
         return Function(f"iterations_{self._names[op]}", bounds, facts, approximate=True)
 
