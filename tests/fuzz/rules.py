@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -138,7 +139,7 @@ def examined(switch: Switch, order: list[Case], known: dict[str, Cost]) -> tuple
             return what, kernel
         if part is first and switch.module in TERMS and apart(partial(terms_notice, switch)) is not False:
             return Fate.TERMS, "tests/verify/test_terms.py"
-    return (Fate.SLOWER, slower) if slower else (Fate.UNSEEN, f"{len(order)} kernels")
+    return (Fate.SLOWER, slower) if slower else (Fate.UNSEEN, f"{len(order)}")
 
 
 # --- all of them
@@ -146,7 +147,7 @@ def examined(switch: Switch, order: list[Case], known: dict[str, Cost]) -> tuple
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a switch, and the kernel that shows it (or how many do not)."""
+    """What became of a switch, and the kernel that shows it (or how many of how many that run it do not)."""
 
     fate: Fate
     module: str
@@ -169,8 +170,8 @@ def logged(path: Path | None) -> dict[str, Result]:
     return {result.key: result for result in found}
 
 
-def results(todo: Iterable[Switch], log: Path, hints: dict[str, Result], within: float) -> Iterator[Result]:
-    """What becomes of each switch, in order, with kernels that take at most ``within`` seconds. One that noticed it once goes first,
+def results(todo: Iterable[Switch], log: Path, hints: dict[str, Result], budget: float) -> Iterator[Result]:
+    """What becomes of each switch, in order, with kernels that take ``budget`` seconds together. One that noticed it once goes first,
     then those that noticed others of its function."""
     known = costs(battery(), log.with_suffix(".costs"))
     by_speed = sorted(battery(), key=lambda case: known[case.name].seconds)
@@ -180,16 +181,12 @@ def results(todo: Iterable[Switch], log: Path, hints: dict[str, Result], within:
     for switch in todo:
         first = hints[switch.key].kernel if switch.key in hints else ""
         here = telling[_function(switch.key)]
-        order = [
-            case
-            for case in by_speed
-            if known[case.name].runs(switch.module, switch.lines)
-            and (known[case.name].seconds <= within or case.name == first)
-        ]
+        order = [case for case in by_speed if known[case.name].runs(switch.module, switch.lines)]
         order.sort(key=lambda case: (case.name != first, -here[case.name]))
-        what, kernel = examined(switch, order, known)
+        sums = accumulate(known[case.name].seconds for case in order)
+        what, kernel = examined(switch, [c for c, spent in zip(order, sums, strict=True) if spent <= budget], known)
         here[kernel] += 1
-        yield Result(what, switch.module, switch.key, kernel)
+        yield Result(what, switch.module, switch.key, f"{kernel} of {len(order)}" if what is Fate.UNSEEN else kernel)
 
 
 def _function(key: str) -> str:
@@ -234,7 +231,9 @@ def main() -> int:
     parser.add_argument("--hints", type=Path, help="the log of an earlier run: which kernel noticed a switch then")
     parser.add_argument("--module", action="append", choices=DECIDING, help="only this one")
     parser.add_argument("--only", default="", help="only switches whose key has this in it")
-    parser.add_argument("--within", type=float, default=1e9, help="only with kernels that take at most so many seconds")
+    parser.add_argument(
+        "--budget", type=float, default=1e9, help="only with kernels that together take so many seconds"
+    )
     parser.add_argument(
         "--again", action="store_true", help="those again that nobody noticed and that are not explained"
     )
@@ -245,7 +244,7 @@ def main() -> int:
     number, shares = map(int, options.share.split("/"))
     done = logged(options.log)
     todo = [s for m in options.module or DECIDING for s in switches(m, options.only) if s.key not in done]
-    for result in results(todo[number - 1 :: shares], options.log, logged(options.hints) | done, options.within):
+    for result in results(todo[number - 1 :: shares], options.log, logged(options.hints) | done, options.budget):
         print(result.line(), flush=True)
         with options.log.open("a") as log:
             log.write(result.line() + "\n")
