@@ -14,6 +14,7 @@ from tests.verify.pairs import (
     opted_out,
     partition,
     relations,
+    sums,
     unreached,
     values,
 )
@@ -27,6 +28,7 @@ PAIRS: dict[str, tuple[str, str]] = (
     | opted_out.PAIRS
     | partition.PAIRS
     | relations.PAIRS
+    | sums.PAIRS
     | unreached.PAIRS
     | values.PAIRS
 )
