@@ -170,10 +170,11 @@ def logged(path: Path | None) -> dict[str, Result]:
     return {result.key: result for result in found}
 
 
-def results(todo: Iterable[Switch], log: Path, hints: dict[str, Result], budget: float) -> Iterator[Result]:
+def results(
+    todo: Iterable[Switch], known: dict[str, Cost], hints: dict[str, Result], budget: float
+) -> Iterator[Result]:
     """What becomes of each switch, in order, with kernels that take ``budget`` seconds together. One that noticed it once goes first,
     then those that noticed others of its function."""
-    known = costs(battery(), log.with_suffix(".costs"))
     by_speed = sorted(battery(), key=lambda case: known[case.name].seconds)
     telling: dict[str, Counter[str]] = defaultdict(Counter)
     for result in hints.values():
@@ -240,11 +241,12 @@ def main() -> int:
     parser.add_argument("--share", default="1/1", help="K/N: the Kth of N shares of the switches")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     options = parser.parse_args()
+    known = costs(battery(), options.log.with_suffix(".costs"))
     started = monotonic()
     number, shares = map(int, options.share.split("/"))
     done = logged(options.log)
     todo = [s for m in options.module or DECIDING for s in switches(m, options.only) if s.key not in done]
-    for result in results(todo[number - 1 :: shares], options.log, logged(options.hints) | done, options.budget):
+    for result in results(todo[number - 1 :: shares], known, logged(options.hints) | done, options.budget):
         print(result.line(), flush=True)
         with options.log.open("a") as log:
             log.write(result.line() + "\n")
