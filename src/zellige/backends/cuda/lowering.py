@@ -214,6 +214,8 @@ class Lowering:
                 self._unary(op)
             case ops.Binary():
                 self._binary(op)
+            case ops.Fma(x=a, y=b, z=c, result=result):
+                bind(result, f"tl.fma({x.typed(a)}, {x.typed(b)}, {x.typed(c)})")
             case ops.Select(condition=condition, x=a, result=result) if self.bounds.always(condition):
                 x.define(result, x.term(a))
             case ops.Select(condition=condition, x=a, y=b, result=result):
