@@ -139,6 +139,10 @@ class Context:
     """Programs on each grid axis."""
     uses_tiles: bool = False
     """Whether matrix registers must be configured."""
+    fences: bool = False
+    """Whether stores go past the caches (streaming.py)."""
+    past_caches: str = ""
+    """The metadata of such a store."""
     flag: Reg | None = None
     scalars: dict[Value, Reg | Index] = field(default_factory=dict)
     buffers: dict[Value, Buffer] = field(default_factory=dict)

@@ -192,9 +192,13 @@ def _mangled(type_: str) -> str:
     return {"float": "f32", "double": "f64", "ptr": "p0"}.get(type_, type_)
 
 
-def loads_at(ctx: Context, value: Value, position: Position) -> list[tuple[ops.Load, Position]]:
-    """The loads that evaluating a tile at a position reads through lanewise operations and views, each with its position."""
-    if value in ctx.scalars or value in ctx.buffers or value.type.rank == 0:
+def loads_at(
+    ctx: Context, value: Value, position: Position, kept: Value | None = None
+) -> list[tuple[ops.Load, Position]]:
+    """The loads that evaluating a tile at a position reads through lanewise operations and views, each with its position.
+
+    Not those behind tiles in buffers, except behind `kept`."""
+    if value in ctx.scalars or (value in ctx.buffers and value is not kept) or value.type.rank == 0:
         return []
     match ctx.definitions.get(value):
         case ops.Load() as op:
@@ -252,23 +256,31 @@ def prefetch_line(ctx: Context, place: Reg) -> None:
     ctx.emitter.line(f"call void @llvm.prefetch.p0({place}, i32 0, i32 2, i32 1)")
 
 
-def prefetch_following(ctx: Context, value: Value, position: Position) -> None:
-    """Asks for what the next program will read where this one reads at a position, if that comes next in memory: whole rows."""
+def prefetch_following(ctx: Context, value: Value, position: Position, part: int = 0, parts: int = 1) -> None:
+    """Asks for what the next program will read where this one computes `value`, if that comes next in memory: whole rows.
+
+    Of each row only part `part` of `parts`, spread over the positions of all of it."""
     e = ctx.emitter
-    for load_, where in loads_at(ctx, value, position):
-        array, (*_, along) = ctx.arrays[load_.array], (0, *where)
-        if array.dtype.is_block or len(array.strides) < 2 or not isinstance(along, Lane):
+    extent = shape_of(value)[-1]
+    *outer, along = position or (0,)
+    if not isinstance(along, Lane) or extent % parts:
+        return
+    base = e.add(part * (extent // parts), along.base if parts == 1 else e.udiv(along.base, parts))
+    spread = (*outer, Lane(base, along.lanes, 1))
+    for load_, where in loads_at(ctx, value, spread, kept=value):
+        array, (*_, last) = ctx.arrays[load_.array], (0, *where)
+        if array.dtype.is_block or len(array.strides) < 2 or not isinstance(last, Lane):
             continue
         place = address(ctx, array, load_.index, where)
         if place.scattered is None and place.stride == 1:
             size = max(1, array.dtype.bits // 8)
             start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
-            for line in range(0, along.lanes * size, _LINE):
+            for line in range(0, max(1, along.lanes * size // parts), _LINE):
                 prefetch_line(ctx, e.offset(start, size * shape_of(load_.result)[-1] + line, inbounds=False))
 
 
-def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:
-    """Asks for the memory that a store will write at a position, to be written.
+def prefetch_store(ctx: Context, op: ops.Store, position: Position, past_caches: Reg, instead: Reg) -> None:
+    """Asks for the memory that a store will write at a position, to be written; if it will go `past_caches`, for `instead`.
 
     A store waits for its line to come from memory; where values are computed into scratch first, the lines can come meanwhile."""
     e, array = ctx.emitter, ctx.arrays[op.array]
@@ -279,18 +291,22 @@ def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:
     start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
     e.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     for line in range(0, lanes * size, _LINE):
-        e.line(f"call void @llvm.prefetch.p0({e.offset(start, line, inbounds=False)}, i32 1, i32 3, i32 1)")
+        at = e.select(past_caches, instead, e.offset(start, line, inbounds=False))
+        e.line(f"call void @llvm.prefetch.p0({at}, i32 1, i32 3, i32 1)")
 
 
-def store(ctx: Context, op: ops.Store, position: Position) -> None:
-    """Writes the elements of a store at a position."""
+def store(ctx: Context, op: ops.Store, position: Position, *, past_caches: bool = False) -> None:
+    """Writes the elements of a store at a position; `past_caches`: whole vectors lie on lines and are to go to memory at once."""
     array = ctx.arrays[op.array]
     mask = mask_at(ctx, op.masks, position)
     if mask == FALSE:
         return
     value = _stored(ctx, op.value, array, position)
     place = address(ctx, array, op.index, position)
-    write(ctx, array.pointer, array.dtype, place, mask, value, lanes_of(position), array.store_metadata)
+    lanes, align, metadata = lanes_of(position), 0, array.store_metadata
+    if past_caches and mask == TRUE and place.stride == 1 and lanes * array.dtype.bits >= ctx.target.vector_bits:
+        align, metadata = ctx.target.vector_bits // 8, metadata + ctx.past_caches
+    write(ctx, array.pointer, array.dtype, place, mask, value, lanes, metadata, align)
 
 
 def _stored(ctx: Context, value: Value, array: Array, position: Position) -> Reg:
@@ -299,9 +315,10 @@ def _stored(ctx: Context, value: Value, array: Array, position: Position) -> Reg
 
 
 def write(
-    ctx: Context, pointer: Reg, dtype: DType, place: Address, mask: Reg, value: Reg, lanes: int, metadata: str
-) -> None:
-    """Stores a register value of `dtype` at `place` where `mask` holds."""
+    ctx: Context, pointer: Reg, dtype: DType, place: Address, mask: Reg, value: Reg, lanes: int, metadata: str,
+    align: int = 0,
+) -> None:  # fmt: skip
+    """Stores a register value of `dtype` at `place` where `mask` holds; `align`: of the address, if more than an element's."""
     e = ctx.emitter
     width = max(1, dtype.bits // 8)
     value = to_memory(e, value, dtype)
@@ -317,7 +334,7 @@ def write(
     if place.scattered is None and place.stride == 1:
         target = e.offset(pointer, e.mul(place.base, width), inbounds=mask == TRUE)
         if mask == TRUE:
-            e.store(value, target, width, metadata)
+            e.store(value, target, align or width, metadata)
         else:
             _masked_store(ctx, value, target, mask, width, metadata)
         return
