@@ -151,6 +151,8 @@ class Context:
     memo: list[dict[tuple[Value, Position], Reg | Index]] = field(default_factory=lambda: [{}])
     packed: dict[tuple[Value, DType, tuple[str | int, ...], bool], Buffer] = field(default_factory=dict)
     """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
+    ahead: dict[Value, Value] = field(default_factory=dict)
+    """Of a reduction's result: a tile computed later in its block, for the next program's rows of which memory is asked already."""
     scales: dict[tuple[Value, Position], Reg] = field(default_factory=dict)
     """Scales of the current row's blocks that have been converted: by load and the row's position (quantised.py)."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)

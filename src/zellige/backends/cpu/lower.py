@@ -10,7 +10,7 @@ from zellige.backends.cpu.dot import lower_dot
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
 from zellige.backends.cpu.memory import prefetch_following, prefetch_store, read_buffer, store, update, write_buffer
 from zellige.backends.cpu.operands import contiguous_axis
-from zellige.backends.cpu.plan import LONG_STORE, shape_of, size_of, stores_to_come
+from zellige.backends.cpu.plan import KEPT, LONG_STORE, STORED, reduced_before, shape_of, size_of, stores_to_come
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
 from zellige.backends.cpu.segment import lower_offsets, lower_segment
 from zellige.backends.cpu.sort import lower_sort
@@ -39,7 +39,9 @@ class Lowering:
     def block(self, block: Block) -> None:
         """Emits the operations of a block, in order."""
         outside = dict(self.ctx.packed)
-        self.stores |= stores_to_come(self.ctx.definitions, block, self.kept)
+        found = stores_to_come(self.ctx.definitions, block, self.kept)
+        self.stores |= found
+        self.ctx.ahead = {reduced_before(block, value): value for value in found}
         for op in block.ops:
             self.operation(op)
         self.ctx.packed = outside
@@ -100,7 +102,7 @@ class Lowering:
                 write_buffer(ctx, buffer, position, ctx.evaluate(value, position))
                 if to_come is not None:
                     prefetch_store(ctx, to_come, position, past, buffer.pointer)
-                    prefetch_following(ctx, value, position, 0, 2)
+                    prefetch_following(ctx, value, position, KEPT)
 
             nest(ctx, shape, contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
             return []
@@ -137,7 +139,7 @@ class Lowering:
             def step(position: Position) -> None:
                 store(ctx, op, position, past_caches=past_caches)
                 if kept is not None:
-                    prefetch_following(ctx, kept, position, 1, 2)
+                    prefetch_following(ctx, kept, position, STORED)
                 elif ahead:
                     prefetch_following(ctx, op.value, position)
 

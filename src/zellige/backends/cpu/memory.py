@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zellige.backends.cpu.context import Array, Buffer, Context, Index, Lane, Position, lanes_of, project
 from zellige.backends.cpu.convert import cast, from_memory, literal, memory_type, register_type, to_memory
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
-from zellige.backends.cpu.plan import shape_of
+from zellige.backends.cpu.plan import WHOLE, Share, shape_of
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.ops import UpdateOp, Value
@@ -256,16 +256,18 @@ def prefetch_line(ctx: Context, place: Reg) -> None:
     ctx.emitter.line(f"call void @llvm.prefetch.p0({place}, i32 0, i32 2, i32 1)")
 
 
-def prefetch_following(ctx: Context, value: Value, position: Position, part: int = 0, parts: int = 1) -> None:
+def prefetch_following(ctx: Context, value: Value, position: Position, share: Share = WHOLE) -> None:
     """Asks for what the next program will read where this one computes `value`, if that comes next in memory: whole rows.
 
-    Of each row only part `part` of `parts`, spread over the positions of all of it."""
+    Of each row only a share, spread over the positions of all of it."""
     e = ctx.emitter
     extent = shape_of(value)[-1]
     *outer, along = position or (0,)
-    if not isinstance(along, Lane) or extent % parts:
+    if not isinstance(along, Lane) or (share != WHOLE and extent % 8):
         return
-    base = e.add(part * (extent // parts), along.base if parts == 1 else e.udiv(along.base, parts))
+    base = (
+        along.base if share == WHOLE else e.add(share.first * extent // 8, e.mul(e.udiv(along.base, 8), share.eighths))
+    )
     spread = (*outer, Lane(base, along.lanes, 1))
     for load_, where in loads_at(ctx, value, spread, kept=value):
         array, (*_, last) = ctx.arrays[load_.array], (0, *where)
@@ -275,7 +277,7 @@ def prefetch_following(ctx: Context, value: Value, position: Position, part: int
         if place.scattered is None and place.stride == 1:
             size = max(1, array.dtype.bits // 8)
             start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
-            for line in range(0, max(1, along.lanes * size // parts), _LINE):
+            for line in range(0, max(1, along.lanes * size * share.eighths // 8), _LINE):
                 prefetch_line(ctx, e.offset(start, size * shape_of(load_.result)[-1] + line, inbounds=False))
 
 

@@ -27,9 +27,9 @@ from zellige.backends.cpu.context import (
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
-from zellige.backends.cpu.memory import address, loads_at, prefetch, read_buffer, write_buffer
+from zellige.backends.cpu.memory import address, loads_at, prefetch, prefetch_following, read_buffer, write_buffer
 from zellige.backends.cpu.operands import once
-from zellige.backends.cpu.plan import shape_of, size_of
+from zellige.backends.cpu.plan import REDUCED, shape_of, size_of
 from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
@@ -300,6 +300,9 @@ def _rows(
 
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
         fetch(i)
+        if op.result in ctx.ahead and count == 1:
+            place = tuple(lane_at(i, stride, stride) if axis == op.axis else c for axis, c in enumerate(rows[0]))
+            prefetch_following(ctx, ctx.ahead[op.result], place, REDUCED)
         result = list(carried)
         for u in range(stride // lanes):
             coordinate = lane_at(e.add(i, u * lanes), lanes, stride, u * lanes)
