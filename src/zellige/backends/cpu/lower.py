@@ -41,7 +41,10 @@ class Lowering:
         outside = dict(self.ctx.packed)
         found = stores_to_come(self.ctx.definitions, block, self.kept)
         self.stores |= found
-        self.ctx.ahead = {reduced_before(block, value): value for value in found}
+        for value in found:
+            first = reduced_before(block, value)
+            if first is not None:
+                self.ctx.ahead[first] = value
         for op in block.ops:
             self.operation(op)
         self.ctx.packed = outside
