@@ -308,6 +308,13 @@ def pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def row_blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
+    """[0, extent) as (lower, upper, step): blocks of `size`, then one of what is left."""
+    whole = extent // size * size
+    found = [(0, whole, size)] if whole else []
+    return found + ([(whole, extent, extent - whole)] if extent > whole else [])
+
+
 def vector_axis(shape: tuple[int, ...]) -> int:
     """The axis along which a row-major tile is vectorised: the last that is longer than 1."""
     return max((i for i, n in enumerate(shape) if n > 1), default=len(shape) - 1)

@@ -10,7 +10,7 @@ from zellige.backends.cpu.dot import lower_dot
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
 from zellige.backends.cpu.memory import prefetch_following, prefetch_store, read_buffer, store, update, write_buffer
 from zellige.backends.cpu.operands import contiguous_axis
-from zellige.backends.cpu.plan import KEPT, LONG_STORE, STORED, reduced_before, shape_of, size_of, stores_to_come
+from zellige.backends.cpu.plan import KEPT, LONG_STORE, STORED, reads, reduced_before, shape_of, size_of, stores_to_come
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
 from zellige.backends.cpu.segment import lower_offsets, lower_segment
 from zellige.backends.cpu.sort import lower_sort
@@ -19,7 +19,7 @@ from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import ops
 from zellige.ir.dtypes import Kind
 from zellige.ir.ops import Block, Op, Value
-from zellige.ir.walk import blocks, operands, walk
+from zellige.ir.walk import operands, walk
 
 _LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
 
@@ -349,7 +349,7 @@ class Lowering:
             if not isinstance(op, ops.Dot) or op not in body.ops or op.acc in self.kept or result in params:
                 continue
             place = body.ops.index(op)
-            later = [v for after in body.ops[place + 1 :] for v in _all_operands(after)]
+            later = [v for after in body.ops[place + 1 :] for v in reads(after)]
             later += [v for i, v in enumerate(body.yields) if i != k]
             if param in self._reach(later, stop=result):
                 continue
@@ -384,13 +384,3 @@ class Lowering:
             lanewise = same and isinstance(op, _LANEWISE)
             todo.extend((operand, lanewise) for operand in operands(op))
         return True
-
-
-def _all_operands(op: Op) -> list[Value]:
-    """Values that an operation or anything nested in it reads."""
-    found = list(operands(op))
-    for block in blocks(op):
-        found.extend(block.yields)
-        for inner in block.ops:
-            found.extend(_all_operands(inner))
-    return found

@@ -397,8 +397,8 @@ def _compare_and_swap(ctx: Context, op: UpdateOp, dtype: DType, pointer: Reg, va
     e.while_loop([first, TRUE], lambda carried: carried[1], attempt)
 
 
-def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index:
-    """Elements of a materialised tile."""
+def _place_in(ctx: Context, buffer: Buffer, position: Position) -> tuple[Int, int]:
+    """The offset of a position's first element in a buffer, and how far apart its lanes are."""
     e = ctx.emitter
     base: Int = 0
     stride = 0
@@ -408,6 +408,13 @@ def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index
             stride = step
         else:
             base = e.add(base, e.mul(coordinate, step))
+    return base, stride
+
+
+def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index:
+    """Elements of a materialised tile."""
+    e = ctx.emitter
+    base, stride = _place_in(ctx, buffer, position)
     lanes = lanes_of(position)
     type_, width = memory_type(buffer.dtype), max(1, buffer.dtype.bits // 8)
     if lanes and stride != 1:
@@ -429,14 +436,7 @@ def write_buffer(ctx: Context, buffer: Buffer, position: Position, value: Reg | 
     lanes = lanes_of(position)
     if isinstance(value, Index):
         value = ctx.index_register(value, lanes) if lanes else e.i64(value.base)
-    base: Int = 0
-    stride: Int = 0
-    for coordinate, step in zip(position, buffer.strides, strict=True):
-        if isinstance(coordinate, Lane):
-            base = e.add(base, e.mul(coordinate.base, step))
-            stride = step
-        else:
-            base = e.add(base, e.mul(coordinate, step))
+    base, stride = _place_in(ctx, buffer, position)
     write(ctx, buffer.pointer, buffer.dtype, Address(base, stride, None), TRUE, value, lanes, ctx.scratch_metadata)
 
 

@@ -94,13 +94,13 @@ def _writes(op: Op) -> set[str]:
     return found
 
 
-def _reads(op: Op) -> set[Value]:
+def reads(op: Op) -> set[Value]:
     """Values that an operation or anything inside it reads."""
     found = set(operands(op))
     for block in blocks(op):
         found.update(block.yields)
         for inner in block.ops:
-            found |= _reads(inner)
+            found |= reads(inner)
     return found
 
 
@@ -114,7 +114,7 @@ def _hazardous_loads(block: Block, function: Function) -> set[Value]:
         lanewise, derived = {load.result}, {load.result}  # values that would re-read the array when evaluated
         dirty = False
         for op in block.ops[start + 1 :]:
-            read = _reads(op) & derived
+            read = reads(op) & derived
             if read and dirty:
                 hazards.add(load.result)
                 break

@@ -22,6 +22,7 @@ from zellige.backends.cpu.context import (
     lanes_of,
     nest,
     pieces,
+    row_blocks,
     vector_axis,
 )
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
@@ -219,7 +220,7 @@ def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int,
 
     def loops(axes: list[int], place: list[Coordinate]) -> None:
         axis, *rest = axes
-        steps = [(0, shape[axis], 1)] if rest else _blocks(shape[axis], jam)
+        steps = [(0, shape[axis], 1)] if rest else row_blocks(shape[axis], jam)
         for lower, upper, step in steps:
 
             def body(i: Int, _: list[Reg], step: int = step) -> tuple[()]:
@@ -239,13 +240,6 @@ def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int,
 def _int(coordinate: Coordinate) -> Int:
     assert not isinstance(coordinate, Lane)
     return coordinate
-
-
-def _blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
-    """[0, extent) as (lower, upper, step): blocks of `size`, then one of what is left."""
-    whole = extent // size * size
-    found = [(0, whole, size)] if whole else []
-    return found + ([(whole, extent, extent - whole)] if extent > whole else [])
 
 
 def rows_in_flight(ctx: Context, x: Value, shape: tuple[int, ...], axis: int, available: int) -> int:
