@@ -49,6 +49,18 @@ class _Pass:
     hidden: Tensor
     rows: int
     placed: tuple[int, int] = (0, 0)
+    tabled: tuple[Int32Array, bytes] | None = None
+    """The block table of which `inputs.table` holds rows, and which rows."""
+
+    def set_table(self, source: Int32Array, which: np.ndarray) -> None:
+        """Writes rows ``which`` of a block table, unless they were written last; a step's table is the last one's if nothing changed."""
+        rows = which.tobytes()
+        if self.tabled is not None and self.tabled[0] is source and self.tabled[1] == rows:
+            return
+        table = np.zeros(self.inputs.table.shape, np.int32)
+        table[: len(which), : source.shape[1]] = source[which]
+        self.inputs.table.write(table)
+        self.tabled = source, rows
 
     def place(self, tokens: int, start: int) -> None:
         """Makes a pass over a chunk work on ``tokens`` tokens, the first at position ``start``."""
@@ -188,9 +200,7 @@ class KernelRunner:
         _fill(inputs.slot, batch.slots[rows], rest=-1)
         assert inputs.length is not None
         _fill(inputs.length, batch.context_lengths[which])
-        table = np.zeros(inputs.table.shape, np.int32)
-        table[:count, : batch.block_table.shape[1]] = batch.block_table[which]
-        inputs.table.write(table)
+        todo.set_table(batch.block_table, which)
         todo.graph.replay()
         wanted = [int(b) for b in which if batch.sample[b] is not None]
         if wanted:
