@@ -191,3 +191,15 @@ def test_a_shape_that_divides_by_nothing_is_refused():
 def halved(x: zl.In[f32, M], n: zl.In[f32, N, 0], *, y: zl.Out[f32, M // N]):
     i = zl.grid(M // N)
     y[i] = 1.0
+
+
+@zl.kernel
+def taken(x: zl.In[f32, M], at: zl.In[zl.Index[M // N], K], n: zl.In[f32, N, 0], *, y: zl.Out[f32, K]):
+    zl.requires(N > 0)
+    i = zl.grid(K)
+    y[i] = x[at[i]]
+
+
+def test_a_contract_that_divides_by_nothing_is_refused():
+    text = refused(lambda: taken(floats(8), np.zeros(2, np.int32), np.zeros((0, 0), np.float32)), "ZL0502")
+    assert "divides by N = 0" in text

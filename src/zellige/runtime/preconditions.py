@@ -33,8 +33,7 @@ _UNARY: dict[UnaryOp, Callable[[Any], Any]] = {
 def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Number]) -> None:
     """Checks every ``zl.requires`` of a kernel. ZelligeError ZL0507 names the first that is false, with the sizes; ZL0502
     an extent that cannot be worked out."""
-    for extent in _delicate(function):
-        value_of(extent, dims, function.name)
+    check_extents(function, dims)
     known: dict[Value, Number] = {}
     for op in function.body.ops:
         if isinstance(op, ops.Require):
@@ -52,6 +51,12 @@ def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Num
             value = _evaluate(op, known, dims, scalars)
             if value is not None:
                 known[result] = value
+
+
+def check_extents(function: Function, dims: Mapping[str, int]) -> None:
+    """Checks that every extent of a kernel can be worked out. ZelligeError ZL0502 (see ``value_of``)."""
+    for extent in _delicate(function):
+        value_of(extent, dims, function.name)
 
 
 def has_preconditions(function: Function) -> bool:

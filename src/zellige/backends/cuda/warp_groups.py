@@ -435,7 +435,7 @@ class _Multiplier(_Role):
 
     def _store(self, op: ops.Store) -> None:
         self._settle(op)
-        value = f"{self.x.typed(op.value)}{self._storage(op.array)}"
+        value = f"{self.x.typed(op.value)}{self.storage(op.array)}"
         array = self.function.array(op.array)
         if op.value.type.rank != 2:
             raise refused(self.function, "it stores something else than tiles of sums")
