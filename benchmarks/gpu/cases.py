@@ -117,9 +117,9 @@ def _copy() -> Any:
 
 def _thin() -> Iterator[Case]:
     from zellige.ir.dtypes import bf16
-    from zellige.kernels import batch
+    from zellige.kernels import batch, gpu_linear
 
-    chained = dict(pdl=True, constant=frozenset("w"))
+    chained: dict[str, Any] = dict(pdl=True, constant=frozenset("w"))
     tiles = (
         (64, 128, 4, 4), (64, 128, 4, 5), (64, 128, 4, 6), (64, 256, 4, 3), (32, 128, 4, 5), (128, 64, 4, 4), (128, 64, 4, 6),
         (128, 128, 4, 3), (128, 128, 8, 3),
@@ -133,6 +133,12 @@ def _thin() -> Iterator[Case]:
                 yield Case("thin", row, name, batch.linear_few, statics, dims, options, {"Y": bf16})
                 options = Options(num_warps=warps, num_stages=stages, **chained)
                 yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
+            if n > 8192 and m == 64:  # 192 columns: 128 tiles of 24576, all at once
+                for extra in ({}, chained):
+                    options = Options(num_stages=6, descriptors=frozenset("xw"), persistent=1, consumers=1, **extra)
+                    statics, dims = dict(BM=64, BN=128, BX=64, BK=64), dict(M=m, N=n, K=k)
+                    name = f"group-64-128+64-s6{'-pdl' if extra else ''}"
+                    yield Case("thin", row, name, gpu_linear.linear_two_widths, statics, dims, options)
             if n > 8192:
                 continue
             for parts in (2, 4):
@@ -357,6 +363,14 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
+                if name == "up" and tokens >= 256:
+                    for bn, bk, stages in ((128, 64, 4), (64, 64, 6)):
+                        options = Options(
+                            num_stages=stages, descriptors=frozenset(("x", *weights)), persistent=1, consumers=2,
+                            pdl=True, constant=frozenset(weights),
+                        )  # fmt: skip
+                        statics, variant = dict(BM=64, BN=bn, BK=bk), f"groups2-64-{bn}-{bk}-s{stages}"
+                        yield Case("batch", row, variant, kernel, statics, sized, options, dtypes)
                 if name in ("qkv", "head") and tokens <= 64:
                     for bn, bk, warps, stages in (
                         (64, 256, 4, 3),

@@ -32,7 +32,7 @@ def _served(entry: dict[str, Any]) -> dict[str, Any]:
     """What ``least`` and ``multiples`` say of an entry for warp groups: a program for each group, rows that boxes can have."""
     rows = "T" if "T" in entry["dims"] else "M"
     least = entry["statics"]["BM"] * (entry["options"]["consumers"] - 1) + 1
-    return {"least": {rows: least}, "multiples": {name: 16 for name in ("N", "K")}}
+    return {"least": {rows: least}, "multiples": {name: 16 for name in ("N", "K", "F") if name in entry["dims"]}}
 
 
 def main() -> None:

@@ -424,9 +424,18 @@ class _Multiplier(_Role):
         if op in self.barriers:
             self.source.effect("tl.thread_barrier()")
 
+    def lanes_of(self, values: Iterable[Value]) -> list[Op]:
+        """What has to be written again for these values to have lanes of their own, in order: their arithmetic over lanes."""
+        needed, found = set(values), []
+        for op in reversed(self.function.body.ops):
+            if isinstance(op, _BEFORE) and needed & set(results(op)) and any(v.type.rank for v in results(op)):
+                needed |= set(operands(op))
+                found.append(op)
+        return found[::-1]
+
     def _store(self, op: ops.Store) -> None:
         self._settle(op)
-        value = f"{self.x.typed(op.value)}{self._storage(op.array)}"
+        value = f"{self.x.typed(op.value)}{self.storage(op.array)}"
         array = self.function.array(op.array)
         if op.value.type.rank != 2:
             raise refused(self.function, "it stores something else than tiles of sums")
@@ -441,7 +450,10 @@ class _Multiplier(_Role):
             return text if sums == held else f"tl.convert_layout({text}, {held})"
 
         arguments = [f"tl.set_auto_layout({pointer}, {held})", moved(value)]
-        mask = self.memory.mask(op.masks, op.value)
+        with self.x.trial():  # and of the mask's own: stores may be of tiles of several widths
+            for other in self.lanes_of(op.masks):
+                self.op(other)
+            mask = self.memory.mask(op.masks, op.value)
         if mask is not None:
             arguments.append(f"mask={moved(f'{mask} & tl.full({self.x.shape(op.value)}, True, tl.int1, {sums})')}")
         self.source.effect(f"tl.store({', '.join(arguments)})")
