@@ -73,7 +73,7 @@ def _gemm() -> Iterator[Case]:
                 f"flat-s{s}-{boxes}-group{g}": Options(
                     num_warps=8, num_stages=s, descriptors=frozenset(boxes), persistent=1, flatten=True, group=g
                 )
-                for g in (16, 32) for s, boxes in ((3, "abc"), (4, "ab"))
+                for g in (12, 16, 20, 24, 32) for s, boxes in ((3, "abc"), (4, "ab"))
             },
             "pointers-s4-group16-b": Options(num_warps=8, num_stages=4, group=16, streamed=frozenset("b")),
             "persistent-s4-flat-ab": Options(num_warps=8, num_stages=4, descriptors=frozenset("ab"), persistent=1, flatten=True),

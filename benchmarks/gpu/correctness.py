@@ -112,6 +112,14 @@ def checks() -> Iterator[Check]:
         cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts, PARTS=parts)
         yield Check(gpu_linear.linear_split, sizes, cut)
         yield Check(gpu_linear.linear_split, sizes, cut, options=Options(descriptors=frozenset("xw"), pdl=True))
+        two = dict(BM=64, BN=64, BX=16, BK=16, DEPTH=depth)
+        yield Check(gpu_linear.linear_split_two_widths, sizes, two)
+        if m > 64 and depth % 8 == 0:
+            groups = Options(num_stages=3, descriptors=frozenset("xw"), persistent=1, consumers=2, pdl=True)
+            yield Check(gpu_linear.linear_split_two_widths, sizes, two, options=groups)
+            yield Check(
+                gpu_linear.linear_two_widths, dict(M=m, N=n, K=depth * parts), {**two, "BX": 32}, options=groups
+            )
         yield Check(batch.sum_parts, dict(T=m, N=n, PARTS=parts), dict(BN=64), dtypes={"Y": bf16})
     for d in (1, 3, 64, 100, 1000, 4096):
         yield Check(gpu_elementwise.rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
@@ -199,9 +207,7 @@ def eight_bit_checks() -> Iterator[Check]:
     for m, n, k in ((1, 16, 16), (17, 48, 80), (100, 144, 208), (130, 272, 400)):
         sizes = dict(M=m, N=n, K=k)
         for options in (Options(), Options(num_warps=8, descriptors=frozenset("xw"), persistent=1)):
-            tiles = dict(BM=64, BN=64, BK=64)
-            yield Check(gpu_quantised.scaled_linear, sizes, tiles, options=options)
-            yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=32, BK=64), options=options)
+            yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=32, BK=64), options=options)
     yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
 
 
@@ -223,9 +229,9 @@ def group_checks() -> Iterator[Check]:
                 dtypes={"Y": f32},
             )
             if k % 16 == 0:
-                yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BN=64, BK=128), options=options)
-                yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=64, BK=128), options=options)
+                yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=64, BK=128), options=options)
                 yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)
+                yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
 
 
 class Machine:

@@ -106,6 +106,8 @@ EQUIVALENT: dict[str, str] = {
     "symbolic.Symbols.stride: without or `op.init[i].type.dtype": SAME + "what an iteration adds to a number of fixed width is no constant, as it may wrap",
     "symbolic.Symbols._bool: without case": LESS + "an unknown truth value",
     "symbolic.Symbols._bool: without condition of a case": SAME + "a float as a truth value is unknown either way",
+    "symbolic.Symbols._ended.facts: without condition `terms.implies(app.guard": SAME + "a loop that is not reached could run, and then ends after some number",
+    "symbolic.Symbols.completed: without the guard": SAME + "a loop that is not reached could run, and then ends after some number",
     "symbolic.Symbols._carried_bool: always": LESS + "a function of its own each time loses that equal places give equal values",
     "symbolic.Symbols._comparison: without case": LESS + "an unknown truth value",
     "symbolic.Symbols._comparison: without and": SAME + "of integers only comparisons give truth values",

@@ -1,7 +1,7 @@
 """The rules that a verdict rests on, each with the switch that takes it out and a kernel whose verdict then changes.
 
 ``wrong``: without the rule this kernel is accepted although it is wrong. ``right``: without it this one is refused although it
-is right. The keys are those that ``python -m tests.fuzz.rules --verbose`` prints.
+is right. The keys are those that ``python -m tests.fuzz.rules`` prints.
 """
 
 from __future__ import annotations
@@ -93,6 +93,47 @@ WRONG: dict[str, tuple[str, str]] = {
         "invariants.Invariants._infer: without or `not self._survives", "carried_index_is_swapped_with_a_larger_one (refused)"),
     "invariants are dropped until the rest proves itself": (
         "invariants.Invariants._infer: always `not broken`", "carried_index_is_swapped_with_a_larger_one (refused)"),
+    "what iterations keep is known only where the loop runs": (
+        "symbolic.Symbols._carried: without the guard of",
+        "what iterations keep is known only where the loop runs, 1 (pairs)"),
+    "of two carried values each is known only where the loop runs": (
+        "invariants.Invariants._facts.facts: without the guard of",
+        "of two carried values each is known only where the loop runs, 1 (pairs)"),
+    "of no iterations none is the last": (
+        "symbolic.Symbols._ended.facts: without condition `terms.implies(terms.lt(0, n), last)`",
+        "of no iterations none is the last, 1 (pairs)"),
+    "the last iteration is the one before the end": (
+        "symbolic.Symbols._ended.facts: without the 1 of `n - 1`",
+        "the condition held before the last iteration, 2 (pairs)"),
+    "a bounded loop may also end at its limit": (
+        "symbolic.Symbols._ended.facts: without condition `terms.implies(terms.lt(n, Placed",
+        "a bounded loop that ends before its limit ends by its condition, 2 (pairs)"),
+    # where a guard does not hold
+    "a sort's order has the places that it has": (
+        "positions.permutes: without part of conjunction `*places`", "a sort's order has the places that it has, 1 (pairs)"),
+    "an element is read at lanes of its tile": (
+        "symbolic.Symbols._load: without part of conjunction `self._exist", "distinct numbers are distinct at the places of their tile, 1 (pairs)"),
+    "bits are of numbers that the type holds": (
+        "bits.combined.known: without condition `terms.implies(fit", "more bits than a number of 64 has, 1 (pairs)"),
+    "the least number by minus one does not fit": (
+        "overflow._may_be_least: returns False", "the least number by minus one, 1 (pairs)"),
+    "an element that no program writes has no program's facts": (
+        "substitution.Placed.call: without the guard of",
+        "an element that no program writes has no program's facts, 1 (pairs)"),
+    "a permutation reaches its own elements": (
+        "coverage._Solver._inverted: without the guard of", "a permutation reaches its own elements, 1 (pairs)"),
+    "a permutation of nothing reaches nothing": (
+        "coverage.inverse_of.facts: without the guard of", "a permutation of nothing reaches nothing, 1 (pairs)"),
+    "an element is known to keep its contract only where it is read": (
+        "symbolic.Symbols._load: without the guard of `terms.apply(self.arrays[op.array]",
+        "contract_holds_for_elements_not_for_padding (refused)"),
+    "an element that changes keeps its contract only where it is read": (
+        "symbolic.Symbols._load: without the guard of `terms.apply(self.functions[key]",
+        "an element that changes keeps its contract only where it is read, 1 (pairs)"),
+    "an extremum of nothing has no position": (
+        "positions._position: without the guard of", "best (rejected_argmax_of_nothing)"),
+    "elements outside all segments have none": (
+        "coverage._Solver._segments_found: without the guard of", "offsets begin at 0 and end at N, 1 (pairs)"),
     # relations of outputs
     "first, last and later offsets": (
         "relations.ordered_claims: dropped `yield Claim(Kind.CONTRACT, 'ZL0406', one.op.span, (one.active, assumption)",
@@ -132,6 +173,12 @@ RIGHT: dict[str, tuple[str, str]] = {
     "carried values have invariants": ("invariants.Invariants.everywhere: dropped `self._infer(loop)`", "clamped_walk (accepted)"),
     "a while loop's condition holds in its body": (
         "symbolic.Symbols.path: without part of conjunction `self.while_condition(place.owner)`", "binary_search (accepted)"),
+    "a bounded loop does not do more iterations than its limit": (
+        "symbolic.Symbols._ended: unknown function without `bounds`",
+        "a bounded loop does not do more iterations than its limit, 0 (pairs)"),
+    "a bounded loop that ends before its limit ends by its condition": (
+        "symbolic.Symbols._ended: unknown function without `facts`",
+        "a bounded loop that ends before its limit ends by its condition, 0 (pairs)"),
     "equal steps have a closed form": ("symbolic.Symbols._carried: never `step is not None`", "walking_index (accepted)"),
     "an extremum is not beyond the first element": (
         "positions.reduced_at: dropped `_extreme(symbols, op)`", "largest_of_a_span (accepted)"),

@@ -199,6 +199,33 @@ def k(x: zl.In[f32, M, N], *, y: zl.⟨Mut|Out⟩[f32, M, N], z: zl.Acc(init=0)[
             z.add(⟨t|t|j⟩, 1.0)
         j = j + ⟨1|1|2⟩
 """,
+    "after a bounded loop": """
+def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M], z: zl.Mut[f32, M, N]):
+    zl.requires(N > ⟨1|1|0|-1⟩)
+    t = zl.grid(M)
+    j, seen, total = ⟨0|0|t⟩, 0, 0.0
+    while zl.bounded(⟨j < N - 1|total < 2.0|(j < N - 1) & (total < 2.0)|j < N⟩, ⟨N - 1|N - 1|N|N - 2|5⟩):
+        total = total + x[t, ⟨zl.minimum(j, N - 1)|j|seen⟩]
+        if total > 0.0:
+            seen = seen + 1
+        j = j + ⟨1|1|2⟩
+    y[t] = x[t, ⟨j|seen|j - 1|zl.maximum(j - 1, 0)|zl.maximum(j - 2, 0)|N - 1 - j|zl.minimum(j, N - 1)⟩]
+    for i in range(⟨j|seen|N - j⟩):
+        z[t, i] = 0.0
+""",
+    "a loop in a branch": """
+def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, N], *, y: zl.Out[f32, M]):
+    zl.requires((N > ⟨0|0|-1⟩) & (n > ⟨0|-1|-1⟩))
+    t = zl.grid(M)
+    at, low = t * 0, t * 0
+    if ⟨n > 0|n > 0|n > 1|c[0] > 0|n >= 0⟩:
+        ⟨for i in range(N):|for i in range(N):|while zl.bounded(at < n - 1, N):⟩
+            if c[⟨at|low⟩] > 0:
+                at = zl.minimum(at + 1, n - 1)
+            if c[at] > 1:
+                low = zl.minimum(low + 1, at)
+    y[t] = x[zl.minimum(⟨at|at + n - 1|low + n - 1|n - 1 - at|at - low⟩, N - 1)]
+""",
     "bounded stores of tiles": """
 def k(x: zl.In[f32, M, N], *, y: zl.Mut[f32, M, N]):
     t = zl.grid(M)

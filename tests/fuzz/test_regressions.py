@@ -16,6 +16,19 @@ def k(*, y: zl.Out[f32, N], z: zl.Out[f32, N + 1]):
     y[t] = 1.0
     z[t] = 1.0
 """,
+    # What the iterations keep (0 ≤ at < n) was believed also where the loop does not run, and said there that n is not 0.
+    "a loop in a branch that is not taken": """
+@zl.kernel
+def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, 5], *, y: zl.Out[f32, M]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    at = t * 0
+    if n > 0:
+        for i in range(5):
+            if c[i] > 0:
+                at = zl.minimum(at + 1, n - 1)
+    y[t] = x[zl.minimum(at + n - 1, N - 1)]
+""",
 }
 
 

@@ -157,6 +157,18 @@ def test_a_temporary_that_is_not_written_is_not_readable():
     assert caught.value.code == "ZL0504"
 
 
+def test_a_temporary_that_is_a_part_of_a_tensor_gives_leave_for_that_part_only():
+    x, y = tensor(4, 20), tensor(4, 20, seed=2)
+    with zl.record() as graph:
+        double(x, y=y)
+        z = double(y)
+    fused = graph.fused([y[:1]])
+    y_, z_ = after(fused, y, z)
+    np.testing.assert_array_equal(y_, 2 * x.numpy())
+    np.testing.assert_array_equal(z_, 4 * x.numpy())
+    assert graph.fusions([y[:1]])[0].dropped == () and graph.fusions([y[:4]])[0].dropped == ("y",)
+
+
 def test_a_value_that_is_overwritten_later_in_the_step_needs_no_permission():
     x, buffer = tensor(3, 20), tensor(3, 20)
     with zl.record() as graph:

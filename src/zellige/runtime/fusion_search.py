@@ -107,10 +107,10 @@ def pays(proposal: Proposal) -> bool:
 
 @dataclass(slots=True)
 class Search:
-    """The search through one step. ``temporaries``: ids of memory whose last contents nobody reads."""
+    """The search through one step. ``temporaries``: tensors whose last contents nobody reads."""
 
     launches: list[Launch]
-    temporaries: Collection[int]
+    temporaries: Collection[Tensor]
     accept: Accept
     proposals: list[Proposal] = field(default_factory=list)
     _refused: set[tuple[object, ...]] = field(default_factory=set)
@@ -189,7 +189,7 @@ class Search:
     def _dead(self, use: Use, at: int, readers: Sequence[int]) -> bool:
         """Whether nobody reads what a launch writes to a tensor, but these readers."""
         _, tensor, low, high = use
-        temporary, area = id(tensor.memory) in self.temporaries, self._areas[low, high]
+        temporary, area = any(_lies_in(tensor, t) for t in self.temporaries), self._areas[low, high]
         for j in (*range(at + 1, len(self.launches)), *range(at + 1)):
             if j <= at and not temporary:
                 return False
@@ -201,7 +201,7 @@ class Search:
                         return not any(k > j for k in readers)  # it goes on as that launch's result
                 elif role is not Role.OUT:
                     return False
-                elif start <= low and high <= end and held.storage.flags.c_contiguous:
+                elif _lies_in(tensor, held):
                     return True
         return temporary
 
@@ -324,7 +324,14 @@ def _consistent(names: Names, producer: Mapping[str, int], consumer: Mapping[str
 
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are one view of one memory."""
-    return a is b or (a.memory is b.memory and a.address == b.address and a.layout == b.layout)
+    return a is b or (a.memory is b.memory and a.address == b.address and a.layout is b.layout)
+
+
+def _lies_in(part: Tensor, whole: Tensor) -> bool:
+    """Whether every byte of a tensor is one of another, as far as their ranges of addresses tell."""
+    low, high = whole.span
+    within = low <= part.span[0] and part.span[1] <= high
+    return _same(part, whole) or (within and whole.storage.flags.c_contiguous)
 
 
 def table(proposals: Sequence[Proposal]) -> str:

@@ -304,7 +304,7 @@ class Graph:
                 binding = Binding(bound.plan, list(bound.held), dict(bound.scalars))
                 own = (bound.plan.kernel, {name: name for name in bound.scalars})
                 launches.append(Launch(step.launch.instance, binding, (i,), step.parts or (own,)))
-        search = Search(launches, {id(t.memory) for t in temporaries}, accept)
+        search = Search(launches, list(temporaries), accept)
         search.run()
         return search
 

@@ -26,8 +26,8 @@ from zellige.verify import bits, positions, segments, terms
 from zellige.verify.contracts import array_function, storage_range
 from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
-from zellige.verify.substitution import Substitution, replacing
-from zellige.verify.terms import Atom, Bool, Function, Int, Var, const
+from zellige.verify.substitution import Placed, Substitution, replacing
+from zellige.verify.terms import App, Atom, Bool, Function, Int, Var, const, of_atom
 
 DIM_LIMIT = 1 << 31
 
@@ -409,7 +409,7 @@ class Symbols:
     def _load(self, op: ops.Load, block: Block, lanes: Lanes) -> Int:
         param = self.function.array(op.array)
         active = self.masks_at(op.masks, lanes)
-        guard = terms.conjunction((self.path(block), active))
+        guard = terms.conjunction((self.path(block), active, self._exist(lanes, op.result.type.shape)))
         stable = param.role is Role.IN or op.array not in self.written
         if stable:
             if op.array not in self.arrays:
@@ -421,6 +421,14 @@ class Symbols:
                 self.functions[key] = array_function(param, self.extent, changes=True)
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
+
+    def _exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
+        """That lanes are lanes of a tile: a position that is looked up need not be one where nothing looks it up."""
+        return terms.conjunction(
+            terms.between(0, lane, self.extent(extent) - 1)
+            for lane, extent in zip(lanes, shape, strict=True)
+            if not (isinstance(v := lane.atom, Var) and v.kind == "lane" and v.high is self.extent(extent) - 1)
+        )
 
     # --- loops
     def _parameter(self, value: Value, lanes: Lanes) -> Int:
@@ -441,10 +449,32 @@ class Symbols:
             return terms.maximum(self.trips(op), const(0)) if not self.ranges.nonneg(self.trips(op)) else self.trips(op)
         key = (op.results[0], "iterations")
         if key not in self.functions:
-            self.functions[key] = Function(
-                f"iterations_{self._names[op]}", lambda app: (const(0), None), approximate=True
+            self.functions[key] = self._ended(op, self.scope(block))
+        return terms.apply(self.functions[key], self.scope(block), self.path(block))
+
+    def _ended(self, op: While, scope: tuple[Int, ...]) -> Function:
+        """The number n of iterations that a while loop does: not above its limit, where it was below the limit the
+        condition failed after n iterations, and it held before the last one."""
+
+        def there(app: App) -> dict[Var, Int]:
+            return {v: a for t, a in zip(scope, app.args, strict=True) if isinstance(v := t.atom, Var)}
+
+        def bounds(app: App) -> tuple[Int, Int]:
+            return const(0), Placed(there(app), app.guard).int(terms.maximum(self.trips(op), const(0)))
+
+        def facts(app: App) -> list[Bool]:
+            place, n, guard = there(app), of_atom(app), app.guard
+            asked, truth = _variable(self.iteration(op, 0)), self.bool_at(op.condition.yields[0], ())
+            # of 0 iterations none is the last: the condition is then looked at where it was asked, and nothing follows
+            last = Placed({**place, asked: terms.maximum(n - 1, const(0))}, guard).bool(truth)
+            first_false = terms.negate(Placed({**place, asked: n}, guard).bool(truth))
+            known = (
+                terms.implies(terms.lt(0, n), last),
+                terms.implies(terms.lt(n, Placed(place, guard).int(self.trips(op))), first_false),
             )
-        return terms.apply(self.functions[key], self.scope(block))
+            return [terms.implies(guard, fact) for fact in known]
+
+        return Function(f"iterations_{self._names[op]}", bounds, facts, approximate=True)
 
     def carried_function(self, op: For | While, i: int) -> Function:
         """The unknown function that a carried value is, of the scope, the iterations done and the lanes."""
@@ -459,13 +489,13 @@ class Symbols:
         return self.carried[key]
 
     def _carried(self, op: For | While, i: int, k: Int, lanes: Lanes) -> Int:
-        """A carried value after k iterations."""
+        """A carried value after k iterations. What is known of it, was proved for places where the loop runs."""
         step = self.stride(op, i)
         if step is not None:
             return self.int_at(op.init[i], lanes) + step * k
         block = self.places[op.body].parent
         assert block is not None
-        return terms.apply(self.carried_function(op, i), (*self.scope(block), k, *lanes))
+        return terms.apply(self.carried_function(op, i), (*self.scope(block), k, *lanes), self.path(block))
 
     def stride(self, op: For | While, i: int) -> Int | None:
         """What every iteration adds to carried value i, if it always adds the same."""

@@ -5,8 +5,16 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, contracts, facts, loops, relations, values
+from tests.verify.pairs import arithmetic, bounds, contracts, facts, loops, partition, relations, unreached, values
 
 PAIRS: dict[str, tuple[str, str]] = (
-    arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | relations.PAIRS | values.PAIRS
+    arithmetic.PAIRS
+    | bounds.PAIRS
+    | contracts.PAIRS
+    | facts.PAIRS
+    | loops.PAIRS
+    | partition.PAIRS
+    | relations.PAIRS
+    | unreached.PAIRS
+    | values.PAIRS
 )

@@ -224,4 +224,27 @@ def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
         y[t, ⟨cols|zl.only(cols, cols != 3)⟩] = 1.0
 """,
     ),
+    "an element that changes keeps its contract only where it is read": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, K], w: zl.In[f32, N], *, ids: zl.Mut[zl.Index[N], M], y: zl.Out[f32, K]):
+    zl.requires(N > ⟨0|-1⟩)
+    t = zl.grid(K)
+    v = t * 0
+    if t < M:
+        v = ids[t]
+        ids[t] = v
+    y[t] = x[zl.minimum(zl.minimum(v, t) + N - 1, t)]
+""",
+    ),
+    "a condition on floats is the launch's": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], f: f32, *, y: zl.Out[f32, 8]):
+    c = f * 3.0 > 1.0
+    zl.requires(c & (M >= 8))
+    t = zl.grid(8)
+    y[t] = x[⟨t|zl.where(c, t, M)⟩]
+""",
+    ),
 }

@@ -279,4 +279,154 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         j = j + 1
 """,
     ),
+    # after a bounded loop
+    "a bounded loop does not do more iterations than its limit": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 10], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j, total = 0, 0.0
+    while zl.bounded(total < 10.0, limit=⟨9|10⟩):
+        total = total + x[zl.minimum(j, 9)]
+        j = j + 1
+    y[t] = x[j]
+""",
+    ),
+    "a limit below 0 is one of 0": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], n: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    j, total = 0, 0.0
+    while zl.bounded(total < 10.0, limit=n - 1):
+        total = total + x[t % N]
+        j = j + 1
+    y[t] = x[⟨zl.maximum(zl.minimum(j + n - 1, N - 1), 0)|zl.minimum(j + n - 1, N - 1)⟩]
+""",
+    ),
+    "a count of some iterations is not above the limit": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 10], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    j, total = 0, 0.0
+    while zl.bounded(total < 10.0, limit=⟨9|10⟩):
+        total = total + x[zl.minimum(j, 9)]
+        if total > 3.0:
+            j = j + 1
+    y[t] = x[j]
+""",
+    ),
+    "a bounded loop that ends before its limit ends by its condition": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, N]):
+    t = zl.grid(1)
+    j = 0
+    while zl.bounded(j < N⟨|- 1⟩, limit=⟨N|N - 1|1000⟩):
+        j = j + 1
+    for i in range(j):
+        y[i] = x[i]
+""",
+    ),
+    "the condition held before the last iteration": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, M]):
+    zl.requires(N > ⟨1|0⟩)
+    t = zl.grid(M)
+    j = 0
+    while zl.bounded(j < N - 1, limit=N):
+        j = j + 2
+    y[t] = x[j - ⟨2|3|0⟩]
+""",
+    ),
+    "of no iterations none is the last": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], n: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    j = 0
+    while zl.bounded(j < n, limit=N):
+        j = j + 1
+    y[t] = x[⟨zl.maximum(j - 1, 0)|j - 1⟩]
+""",
+    ),
+    "what a bounded loop looked for is what it stopped at": (
+        "ZL0201",
+        """
+def k(x: zl.In[i32, M, N], w: zl.In[f32, 4], *, y: zl.Out[f32, M]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    j = 0
+    while zl.bounded((x[t, j] < 0) | (x[t, j] > ⟨3|4⟩), limit=N - 1):
+        j = j + 1
+    y[t] = 0.0
+    if j < N - 1⟨|+ 1⟩:
+        y[t] = w[x[t, j]]
+""",
+    ),
+    "a bounded loop in a loop ends anew each time": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], first: zl.In[zl.Index[N], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    total = 0.0
+    for i in range(3):
+        j = first[t]
+        while zl.bounded((total < 1.0) & (j < N - ⟨1|0⟩), limit=5):
+            j = j + 1
+            total = total + 0.5
+        total = total + x[j]
+    y[t] = total
+""",
+    ),
+    # what is known where a loop does not run
+    "what iterations keep is known only where the loop runs": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, 5], *, y: zl.Out[f32, M]):
+    zl.requires((N > 0) ⟨& (n > 0)|⟩)
+    t = zl.grid(M)
+    at = t * 0
+    if n > 0:
+        for i in range(5):
+            if c[i] > 0:
+                at = zl.minimum(at + 1, n - 1)
+    y[t] = x[zl.minimum(at + n - 1, N - 1)]
+""",
+    ),
+    "what a bounded loop keeps is known only where it runs": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], n: zl.UpTo[N], *, y: zl.Out[f32, M]):
+    zl.requires((N > 0) ⟨& (n > 0)|⟩)
+    t = zl.grid(M)
+    at, total = t * 0, 0.0
+    if n > 0:
+        while zl.bounded(total < 1.0, limit=5):
+            total = total + x[at]
+            if total > 0.5:
+                at = zl.minimum(at + 1, n - 1)
+    y[t] = x[zl.minimum(at + n - 1, N - 1)]
+""",
+    ),
+    "of two carried values each is known only where the loop runs": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, 5], *, y: zl.Out[f32, M]):
+    zl.requires((N > 0) ⟨& (n > 0)|⟩)
+    t = zl.grid(M)
+    at, top = t * 0, t * 0
+    if n > 0:
+        for i in range(5):
+            if c[i] > 0:
+                top = zl.minimum(top + 1, n - 1)
+            if c[i] > 1:
+                at = zl.minimum(at + 1, top)
+    y[t] = x[zl.minimum(at + n - 1, N - 1)]
+""",
+    ),
 }

@@ -68,4 +68,30 @@ def k(x: zl.In[f32, M], *, y: zl.Out[zl.⟨Permutation|Offsets⟩[M], M]):
     y[:] = places
 """,
     ),
+    # where nobody writes, nothing is known (M + 1 // (M + 1): one element even if M is 0)
+    "an element that no program writes has no program's facts": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, M], ids: zl.In[zl.Index[M], M], *, y: zl.Out[f32, ⟨M|M + 1 // (M + 1)⟩]):
+    t = zl.grid(M)
+    if ids[t] >= 0:
+        y[t] = x[t]
+""",
+    ),
+    "a permutation reaches its own elements": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], p: zl.In[zl.Permutation[N], N], *, y: zl.Out[f32, N⟨|+ 1⟩]):
+    t = zl.grid(N)
+    y[p[t]] = x[t]
+""",
+    ),
+    "a permutation of nothing reaches nothing": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], p: zl.In[zl.Permutation[N], N], *, y: zl.Out[f32, ⟨N|N + 1 // (N + 1)⟩]):
+    t = zl.grid(N)
+    y[p[t]] = x[t]
+""",
+    ),
 }

@@ -86,6 +86,7 @@ class PreparedCall:
         "_kernel",
         "_parameters",
         "_parameters_address",
+        "_stream",
     )
 
     def __init__(
@@ -103,10 +104,12 @@ class PreparedCall:
         self._config_address = ctypes.addressof(self._config)
         self._parameters_address = ctypes.addressof(self._parameters)
         self._call = library().cuLaunchKernelEx
+        self._stream: int | None = None
 
-    def __call__(self, stream: int) -> None:
-        """Launches on a stream, by its handle."""
-        self._config.stream = stream
+    def run(self, stream: int) -> None:
+        """Launches on a stream, by its handle; one thread at a time."""
+        if stream != self._stream:
+            self._config.stream = self._stream = stream
         code = self._call(self._config_address, self._kernel, self._parameters_address, None)
         if code:
             checked(code, "a launch")

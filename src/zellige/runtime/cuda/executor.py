@@ -6,6 +6,7 @@ read back is zeros. A program that does the same whatever it reads meets every k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_input
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
+from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
 
@@ -59,6 +61,7 @@ class CudaExecutor:
         self.plan_key = f"cuda {self.schedules}"
         self.place = f"GPU {device.ordinal}" if device else "a GPU that is not there"
         self.target = target or (device.target if device else "sm_90")
+        self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
         self._next_address = 1 << 20
         if device is not None:
@@ -77,14 +80,16 @@ class CudaExecutor:
         """An uninitialised tensor on the GPU."""
         shape, stored_as = tuple(shape), numpy_dtype(dtype)
         stored = (*shape[:-1], dtype.bytes_for(shape[-1])) if dtype.is_block else shape
-        size = int(np.prod(stored, dtype=np.int64)) * stored_as.itemsize
-        memory: Block | None = None
+        size = math.prod(stored) * stored_as.itemsize
+        block: Block | None = None
         if self.device is None:
             address, self._next_address = self._next_address, self._next_address + -(-max(size, 1) // 512) * 512
         else:
-            memory = self._allocator.allocate(max(size, 1))
-            address = memory.address
-        return Tensor(DeviceArray(self, memory, address, stored, stored_as), dtype, shape, initialised=False)
+            block = self._allocator.allocate(max(size, 1))
+            address = block.address
+        storage = DeviceArray(self, block, address, stored, stored_as)
+        memory = Memory(storage, address, size, initialised=False, borrowed=False)
+        return Tensor.over(memory, storage, dtype, shape, address=address)
 
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor on the GPU with a copy of a host array."""
@@ -124,7 +129,7 @@ class CudaExecutor:
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, from the tuned table."""
-        return tuned.statics(kernel, dims, self.schedules)
+        return tuned.statics(kernel, dims, self.schedules, groups=self._has_groups)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
         """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
@@ -139,16 +144,20 @@ class CudaExecutor:
         if self not in plan.prepared:
             ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
             plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
-        plan.check_preconditions(binding.scalars)
+        if plan.has_preconditions:
+            plan.check_preconditions(binding.scalars)
         repeated = plan.prepared[self]
         if repeated is not None:
-            repeated(binding.held, binding.scalars)
-        note_writes(binding)
+            repeated.run(binding.held, binding.scalars)
+        note_writes(plan, binding.held)
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
-        options = tuned.options(function.name, binding.dims, self.schedules, binding.plan.parts)
+        options = tuned.options(
+            function.name, binding.dims, self.schedules, binding.plan.parts,
+            groups=binding.statics if self._has_groups else None,
+        )  # fmt: skip
         if pdl:
             constant = constant_inputs(function, binding.tensors, ranges)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
