@@ -40,10 +40,16 @@ def sampling_options(function: _F) -> _F:
         click.option("--seed", type=int, help="Makes sampling repeatable.  [default: a new one each time]"),
         click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less."),
         click.option(
-            "--frequency-penalty", type=float, default=0.0, help="The same, once for each time that the answer has the id."
+            "--frequency-penalty",
+            type=float,
+            default=0.0,
+            help="The same, once for each time that the answer has the id.",
         ),
         click.option(
-            "--presence-penalty", type=float, default=0.0, help="Taken off the logits of ids that the answer has already."
+            "--presence-penalty",
+            type=float,
+            default=0.0,
+            help="Taken off the logits of ids that the answer has already.",
         ),
         click.option("--min-p", type=float, default=0.0, help="Drop tokens below this fraction of the likeliest."),
         click.option(

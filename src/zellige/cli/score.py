@@ -32,7 +32,9 @@ from zellige.diagnostics import ZelligeError
 def score(model: str | None, device: str, context: int | None, ids_file: str, as_json: bool) -> None:
     ids = read_ids_file(ids_file)
     if len(ids) == 1:
-        raise ZelligeError("ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two")
+        raise ZelligeError(
+            "ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two"
+        )
     scores = load(model, device=device, context=context).score(ids)
     if as_json:
         click.echo(json.dumps({"logprobs": list(scores.logprobs), "argmax": list(scores.argmax)}))
