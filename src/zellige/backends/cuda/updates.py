@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zellige.backends.cuda import operators
-from zellige.backends.cuda.expressions import TRITON_DTYPE
+from zellige.backends.cuda.operators import TRITON_DTYPE
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
 
