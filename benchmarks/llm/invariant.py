@@ -101,6 +101,7 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
             products.add(made["swiglu"], down, h, g, factor)
             made["down"], made["norm"] = h, products.norm(h, g, qkv)
             if c.experts:
+                products = InvariantProducts(count, c.rms_eps, executor)  # which knows of no norm that is ready
                 made["experts"] = executor.tensor(rows[:count], f32)
                 expert = contracted(executor, chosen[:count], ContractKind.INDEX, c.experts)
                 products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32))
