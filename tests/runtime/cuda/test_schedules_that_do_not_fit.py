@@ -15,31 +15,38 @@ from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.executor import CudaExecutor
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch, bk: int, stages: int) -> list[int]:
-    """The stages of the compilations that were tried for f32 results, by the entry given."""
+def recorded(monkeypatch: pytest.MonkeyPatch, stages: int, compile: Any) -> list[int]:
+    """The stages of the compilations that were tried for f32 results, by an entry with so many."""
     tried: list[int] = []
-    compile = module.compile
 
     def noting(function: Any, dims: Any, target: Any, options: Any, cache: Any) -> Any:
         tried.append(options.num_stages)
         return compile(function, dims, target, options, None)
 
-    entry = {"statics": {"BM": 128, "BN": 128, "BK": bk}, "options": {"num_warps": 8, "num_stages": stages}}
+    entry = {"statics": {"BM": 128, "BN": 128, "BK": 64}, "options": {"num_warps": 8, "num_stages": stages}}
     monkeypatch.setattr(tuned, "_nearest", lambda *args, **kwargs: entry)
     monkeypatch.setattr(module, "compile", noting)
     gpu = CudaExecutor(None, "sm_90")
     x, w, y = gpu.zeros((256, 1024), bf16), gpu.zeros((128, 1024), bf16), gpu.empty((256, 128), f32)
-    with zl.using(gpu), zl.record():
-        linear_rows(x, w, y=y)
+    try:
+        with zl.using(gpu), zl.record():
+            linear_rows(x, w, y=y)
+    except ZelligeError as error:
+        assert error.code == "ZL0905"
+        tried.append(-1)
     return tried
 
 
 def test_as_many_stages_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = recorded(monkeypatch, bk=64, stages=9)  # 32 kB a stage, 227 kB in a block
+    tried = recorded(monkeypatch, 9, module.compile)  # 32 kB a stage, 227 kB in a block
     assert tried == list(range(9, tried[-1] - 1, -1)) and 1 < tried[-1] < 9
 
 
-def test_one_stage_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ZelligeError) as caught:
-        recorded(monkeypatch, bk=1024, stages=2)
-    assert caught.value.code == "ZL0905" and caught.value.facts["shared bytes"] > 232448
+@pytest.mark.parametrize(("facts", "tried"), [({"shared bytes": 300_000}, [3, 2, 1, -1]), ({}, [3, -1])])
+def test_what_fewer_stages_do_not_mend_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], tried: list[int]
+) -> None:
+    def refusing(*args: Any) -> Any:
+        raise ZelligeError("ZL0905", "refused", facts=facts)
+
+    assert recorded(monkeypatch, 3, refusing) == tried
