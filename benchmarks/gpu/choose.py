@@ -67,7 +67,8 @@ def main() -> None:
     held = {json.loads(p.read_text())["device"]: p for p in FOLDER.glob("*.json")}
     path = held.get(device) or FOLDER / (re.sub(r"[^a-z0-9]+", "-", device.lower().removeprefix("nvidia ")) + ".json")
     before = json.loads((path if path.exists() else held[UNMEASURED]).read_text())["entries"]
-    entries = {_key(e): e for e in before if _key(e)[:2] not in {key[:2] for key in best}}
+    again = {key[:2] for key in best}
+    entries = {_key(e): e for e in before if _key(e)[2] or _key(e)[:2] not in again}
     entries |= {
         key: e for key, e in best.items() if key[2] or e["us"] < best.get((*key[:2], True), {"us": float("inf")})["us"]
     }
