@@ -14,7 +14,7 @@ import zellige as zl
 from tests.runtime.kernels import Gate, add_one, double, guarded, ints, scale_add, take, vector
 from zellige import ZelligeError, i32
 from zellige.runtime import admission
-from zellige.runtime.cpu import GuardError
+from zellige.runtime.guards import GuardError
 
 
 def in_thread(call) -> threading.Thread:
