@@ -22,8 +22,8 @@ from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
 from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.sorting import lower_sort
-from zellige.backends.cuda.updates import lower_update
 from zellige.backends.cuda.source import Source
+from zellige.backends.cuda.updates import lower_update
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
