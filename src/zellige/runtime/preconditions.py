@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from zellige.backends.reference import arithmetic
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.extent import Extent, Nary, Quotient
@@ -18,7 +20,7 @@ from zellige.passes.intervals import of_extent
 Number = int | float | bool
 
 _BINARY: dict[BinaryOp, Callable[[Any, Any], Any]] = {
-    BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub, BinaryOp.MUL: operator.mul, BinaryOp.DIV: operator.truediv,
+    BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub, BinaryOp.MUL: operator.mul,
     BinaryOp.FLOORDIV: operator.floordiv, BinaryOp.MOD: operator.mod, BinaryOp.MIN: min, BinaryOp.MAX: max,
     BinaryOp.SHL: lambda x, y: x << y if 0 <= y < 64 else 0, BinaryOp.SHR: lambda x, y: x >> (y if y >= 0 else 64),
     BinaryOp.AND: operator.and_, BinaryOp.OR: operator.or_, BinaryOp.XOR: operator.xor,
@@ -26,8 +28,9 @@ _BINARY: dict[BinaryOp, Callable[[Any, Any], Any]] = {
     BinaryOp.GT: operator.gt, BinaryOp.GE: operator.ge,
 }  # fmt: skip
 _UNARY: dict[UnaryOp, Callable[[Any], Any]] = {
-    UnaryOp.NEG: operator.neg, UnaryOp.NOT: operator.not_, UnaryOp.ABS: abs, UnaryOp.FLOOR: math.floor, UnaryOp.CEIL: math.ceil,
+    UnaryOp.NEG: operator.neg, UnaryOp.NOT: lambda x: not x if isinstance(x, bool) else ~x, UnaryOp.ABS: abs,
 }  # fmt: skip
+"""Of integers and truth values; floats are the interpreter's."""
 
 
 def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Number]) -> None:
@@ -135,19 +138,35 @@ def _evaluate(
                 return extent.evaluate(dims)
             case ops.ScalarValue(param=name):
                 return scalars[name]
-            case ops.Unary(op=function, x=x, result=result):
-                return _wrapped(_UNARY[function](known[x]), result)
-            case ops.Binary(op=function, x=x, y=y, result=result):
-                return _wrapped(_BINARY[function](known[x], known[y]), result)
+            case ops.Unary(op=unary, x=x, result=result):
+                if x.type.dtype.is_float:
+                    return _of_floats(lambda a: arithmetic.unary(unary, a, x.type.dtype), known, x)
+                return _wrapped(_UNARY[unary](known[x]), result)
+            case ops.Binary(op=binary, x=x, y=y, result=result):
+                if x.type.dtype.is_float:
+                    return _of_floats(lambda a, b: arithmetic.binary(binary, a, b, x.type.dtype), known, x, y)
+                return _wrapped(_BINARY[binary](known[x], known[y]), result)
             case ops.Select(condition=condition, x=x, y=y):
                 return known[x] if known[condition] else known[y]
             case ops.Cast(x=x, result=result):
-                return float(known[x]) if result.type.dtype.is_float else _wrapped(int(known[x]), result)
+                if x.type.dtype.is_float or result.type.dtype.is_float:
+                    return _of_floats(lambda a: arithmetic.convert(a, x.type.dtype, result.type.dtype), known, x)
+                return _wrapped(int(known[x]), result)
+            case ops.Bitcast(x=x, result=result):
+                return _of_floats(lambda a: arithmetic.bitcast(a, result.type.dtype), known, x)
     except KeyError:
         return None
     except ZeroDivisionError as error:
         raise InternalError(f"a precondition divides by zero at {op.span}") from error
     return None
+
+
+def _of_floats(function: Callable[..., Any], known: Mapping[Value, Number], *operands: Value) -> Number:
+    """What the reference interpreter makes of operands: rounded to their type, and of any number."""
+    with np.errstate(all="ignore"):
+        made = function(*(arithmetic.constant(known[x], x.type.dtype) for x in operands))
+    number: Number = made.item()
+    return number
 
 
 def _wrapped(number: Number, result: Value) -> Number:

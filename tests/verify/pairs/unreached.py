@@ -152,4 +152,15 @@ def k(n: zl.In[zl.Index[N], N], *, y: zl.Out[f32, 8]):
         y[:] = 1.0
 """,
     ),
+    "a quotient by 0 that nobody takes": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 4], d: zl.UpTo[K], *, w: zl.Mut[f32, K], y: zl.Out[f32, 4]):
+    t = zl.grid(4)
+    place = ⟨t|t + 9⟩
+    if d > 0:
+        place = t // d
+    y[t] = x[place]
+""",
+    ),
 }
