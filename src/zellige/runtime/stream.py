@@ -141,7 +141,7 @@ class Stream(HostArrays):
         """Copies ``source`` (a tensor, or an array, which is copied at once) to ``target`` in stream order.
 
         Both belong to the copy until it has ended: writing the source, or using the target, waits. ZelligeError ZL0502 or
-        ZL0501 if shapes or dtypes differ, ZL0504 if the source was never written, AliasError ZL0503 if they overlap, ZL0503 if the target is
+        ZL0501 if shapes or dtypes differ, ZL0504 if the source was never written, ZL0503 if they overlap or the target is
         read-only."""
         origin = source if isinstance(source, Tensor) else self._executor.tensor(source, target.dtype)
         if origin.shape != target.shape or origin.dtype is not target.dtype:
@@ -149,6 +149,12 @@ class Stream(HostArrays):
             raise ZelligeError(
                 code,
                 f"a {origin.dtype} tensor of shape {origin.shape} is copied to {target.dtype} of shape {target.shape}",
+            )
+        if {origin.place, target.place} != {self.place}:
+            raise ZelligeError(
+                "ZL0527",
+                f"a stream of the CPU copies from {origin.place} to {target.place}",
+                help="read it with numpy(), or write()",
             )
         if not target.storage.flags.writeable:
             raise ZelligeError(
