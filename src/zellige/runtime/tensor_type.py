@@ -323,6 +323,13 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=True if copy is None else copy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and ``pickle``: a copy has memory of its own, as an address means nothing elsewhere."""
+        from zellige.runtime.tensor import copied
+
+        self._check_on_host("copies by copy or pickle")
+        return copied, (self.numpy(), self.dtype.name, self.shape)
+
     def __dlpack__(self, **options: Any) -> Any:
         """The memory for another library, which may write it: from now on contracts are checked at each use.
 
