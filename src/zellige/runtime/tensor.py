@@ -130,6 +130,11 @@ def _over(array: NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> Tensor:
     return Tensor.over(memory, storage, dtype, shape)
 
 
+def copied(values: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """The tensor of which ``Tensor.__reduce__`` gave these parts."""
+    return tensor(values, dtypes.ALL[dtype], shape)
+
+
 def index(values: Any, below: int, *, distinct: bool = False, optional: bool = False) -> Tensor:
     """An i32 tensor whose elements are checked, now, to be indices below ``below`` (−1 allowed if ``optional``).
 
