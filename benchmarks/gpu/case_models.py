@@ -31,6 +31,19 @@ STREAMED = (
     (8, 256, 2),
     (8, 512, 8),
     (4, 1024, 2),
+    (8, 512, 2),
+    (8, 1024, 2),
+    (8, 1024, 4),
+    (8, 2048, 4),
+    (8, 2048, 8),
+    (16, 512, 2),
+    (4, 2048, 2),
+    (2, 1024, 1),
+    (1, 1024, 1),
+    (1, 2048, 2),
+    (2, 2048, 2),
+    (2, 512, 2),
+    (3, 1024, 2),
 )
 """Rows, columns and warps of schedules that stream the weights."""
 SHARED = {
@@ -105,7 +118,7 @@ def _streamed(by: str) -> Iterator[Case]:
     )
     for name, kernel, dtypes, dims, weights in products:
         for bn, bk, warps in STREAMED:
-            if bk > dims["D"] or (name == "up" and bn > 4):
+            if bk > dims["D"] or (name == "up" and bn > (8 if by == "rows" else 4)):
                 continue
             for suffix, streamed in (("", frozenset()), ("-first", frozenset(w for w in weights if "scale" not in w))):
                 options = Options(num_warps=warps, pdl=True, constant=frozenset((*weights, "g")), streamed=streamed)
@@ -155,7 +168,7 @@ def _shared(by: str) -> Iterator[Case]:
 
 
 def _experts() -> Iterator[Case]:
-    from zellige.ir.dtypes import f32
+    from zellige.ir.dtypes import bf16, f32
     from zellige.kernels import decode, fp8_experts, gpu_moe, moe
 
     sizes = dict(E=128, C=8)
@@ -168,6 +181,13 @@ def _experts() -> Iterator[Case]:
             (2, 2048, 8),
             (4, 512, 4),
             (4, 1024, 8),
+            (1, 1024, 2),
+            (1, 2048, 2),
+            (1, 512, 1),
+            (2, 512, 2),
+            (2, 1024, 2),
+            (4, 512, 2),
+            (4, 1024, 4),
         ):
             for suffix, streamed in (("", frozenset()), ("-first", frozenset(("gate", "up")))):
                 options = Options(num_warps=warps, pdl=True, constant=frozenset(("gate", "up", "g")), streamed=streamed)
@@ -199,6 +219,16 @@ def _experts() -> Iterator[Case]:
             (2, 2048, 4),
             (4, 512, 4),
             (4, 2048, 8),
+            (8, 512, 2),
+            (8, 1024, 4),
+            (8, 1024, 2),
+            (4, 1024, 2),
+            (4, 512, 1),
+            (2, 2048, 2),
+            (1, 2048, 2),
+            (1, 2048, 1),
+            (2, 1024, 1),
+            (2, 2048, 1),
         ):
             weights = frozenset(("gate", "up"))
             options = Options(
@@ -216,6 +246,10 @@ def _experts() -> Iterator[Case]:
             (4, 256, 8),
             (4, 128, 4),
             (1, 256, 2),
+            (8, 256, 4),
+            (8, 256, 8),
+            (2, 256, 1),
+            (4, 768, 8),
         ):
             options = Options(
                 num_warps=warps, pdl=True, constant=frozenset(("down", "scale")), streamed=frozenset(("down",))
@@ -235,6 +269,17 @@ def _experts() -> Iterator[Case]:
         ):
             options = Options(num_warps=warps, pdl=True, constant=frozenset(("w", "g")), streamed=frozenset(("w",)))
             if tokens == 1:
+                for row, n in (("qkv", 5120), ("head", 151936)):
+                    dims = dict(T=1, N=n, D=2048)
+                    dtypes = {"Y": bf16 if row == "qkv" else f32}
+                    yield Case(
+                        "experts_step", f"T1 {row}", f"{bn}-{bk}-w{warps}", decode.norm_linear, dict(BN=bn, BK=bk), dims, options, dtypes
+                    )  # fmt: skip
+                for wide, narrow in ((2 * bk, bn), (bk, 2 * bn)):
+                    yield Case(
+                        "experts_step", "T1 o", f"{narrow}-{wide}-w{warps}", decode.linear_residual,
+                        dict(BN=narrow, BK=wide), dict(T=1, N=2048, D=4096), options,
+                    )  # fmt: skip
                 yield Case(
                     "experts_step", "T1 router", f"{bn}-{bk}-w{warps}", decode.norm_linear,
                     dict(BN=bn, BK=bk), dict(T=1, N=128, D=2048), options, {"Y": f32},

@@ -47,17 +47,15 @@ def _eight_bits() -> Iterator[Case]:
     from zellige.kernels import gpu_quantised
 
     boxes = frozenset("xwy")
-    tiles = ((128, 128, 8, 4), (128, 128, 8, 3), (256, 128, 8, 3), (64, 256, 8, 4), (128, 128, 16, 4), (128, 128, 4, 3))
+    tiles = ((128, 128, 8, 4), (128, 128, 8, 3), (256, 128, 8, 3), (64, 256, 8, 4), (128, 256, 8, 3), (128, 128, 4, 3))
     for n in (4096, 8192):
         dims = dict(M=n, N=n, K=n)
-        for kernel, table in ((gpu_quantised.scaled_linear, "fp8"), (gpu_quantised.scaled_linear_int8, "int8")):
-            wide = ((128, 256, 8, 3),) if table == "int8" else ()
-            for bm, bn, warps, stages in (*tiles, *wide):
-                for way, extra in WAYS.items():
-                    if way.endswith("ws") == (warps == 4):
-                        options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **extra)
-                        name, statics = f"{bm}-{bn}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=128)
-                        yield Case(table, f"{n}", name, kernel, statics, dims, options)
+        for bm, bn, warps, stages in tiles:
+            for way, extra in WAYS.items():
+                if way.endswith("ws") == (warps == 4):
+                    options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **extra)
+                    name, statics = f"{bm}-{bn}-w{warps}-s{stages}-{way}", dict(BM=bm, BN=bn, BK=128)
+                    yield Case("int8", f"{n}", name, gpu_quantised.scaled_linear_int8, statics, dims, options)
         for bm, bh, warps, stages, outs, persistent in (
             (128, 128, 8, 3, "xw", 0), (128, 128, 8, 4, "xw", 0), (128, 128, 8, 4, "xw", 1), (128, 128, 8, 3, "xwy", 0),
             (128, 128, 8, 3, "xwy", 1), (128, 128, 8, 4, "", 0), (256, 64, 8, 4, "xw", 1), (128, 64, 4, 3, "xw", 2),
@@ -65,33 +63,25 @@ def _eight_bits() -> Iterator[Case]:
         ):  # fmt: skip
             options = Options(num_warps=warps, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
             name, statics = f"halves-{bm}-{bh}-w{warps}-s{stages}-{outs}-p{persistent}", dict(BM=bm, BH=bh)
-            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear_halves, statics, dims, options)
+            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
             if persistent:
                 flat = replace(options, flatten=True)
-                yield Case("fp8", f"{n}", f"{name}-flat", gpu_quantised.scaled_linear_halves, statics, dims, flat)
-        for bn, stages, groups in ((128, 5, 3), (128, 7, 2)):
-            options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
-            name, statics = f"groups{groups}-64-{bn}-s{stages}", dict(BM=64, BN=bn, BK=128)
-            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+                yield Case("fp8", f"{n}", f"{name}-flat", gpu_quantised.scaled_linear, statics, dims, flat)
         for bm, bh, stages in ((64, 128, 4), (64, 64, 6), (128, 64, 4)):
             for group in (8, 16):
                 options = Options(
                     num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=2, group=group
                 )
                 name, statics = f"groups2-{bm}-{bh}+{bh}-s{stages}-group{group}", dict(BM=bm, BH=bh)
-                yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear_halves, statics, dims, options)
-        # Two programs a multiprocessor: one adds to its sums while the other multiplies.
-        for bn, bk, stages, outs, persistent in (
-            (128, 128, 3, "xw", 0), (128, 128, 3, "xwy", 0),
-            (128, 128, 3, "xw", 2), (128, 256, 2, "xw", 0), (64, 128, 3, "xw", 0), (64, 128, 3, "xw", 3),
-        ):  # fmt: skip
-            options = Options(num_warps=4, num_stages=stages, descriptors=frozenset(outs), persistent=persistent)
-            name, statics = f"128-{bn}-{bk}-w4-s{stages}-{outs}-p{persistent}", dict(BM=128, BN=bn, BK=bk)
-            yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
+                yield Case("fp8", f"{n}", name, gpu_quantised.scaled_linear, statics, dims, options)
         wide = Options(num_stages=4, descriptors=frozenset("xw"), persistent=1, consumers=2)
         yield Case(
             "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
         )
+        for groups, stages in ((2, 6), (3, 5)):
+            options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
+            kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}"
+            yield Case("fp8_blocks", f"{n}", name, kernel, dict(BM=64), dims, options)
         for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
             for way in ("", "persistent"):
                 options = Options(num_warps=warps, num_stages=stages, descriptors=boxes, **WAYS[way])
@@ -152,6 +142,22 @@ def _prefill() -> Iterator[Case]:
             statics, name = dict(BM=bm, BN=bn, BX=bx, BK=64), f"{bm}-{bn}+{bx}-w{warps}"
             made = options(warps, stages, "tma", "M")
             yield Case("prefill", row, name, gpu_linear.linear_two_widths, statics, dict(N=n, K=k), made)
+        for bm, bn, bx, stages in (
+            (64, 128, 32, 5),
+            (64, 128, 64, 5),
+            (128, 128, 32, 3),
+            (64, 64, 16, 8),
+            (64, 64, 32, 7),
+        ):
+            statics, name = dict(BM=bm, BN=bn, BX=bx, BK=64), f"groups2-{bm}-{bn}+{bx}"
+            made = replace(options(4, stages, "tma", "M"), persistent=1, consumers=2)
+            yield Case("prefill", row, name, gpu_linear.linear_two_widths, statics, dict(N=n, K=k), made)
+            for parts in (2, 4):
+                if n == 2560 and k % (parts * 64) == 0 and (bm, bn) == (64, 128):
+                    cut, dims = {**statics, "DEPTH": k // parts}, dict(N=n, K=k, PARTS=parts)
+                    yield Case(
+                        "prefill", row, f"parts{parts}-{name}", gpu_linear.linear_split_two_widths, cut, dims, made
+                    )
         for parts in (2, 3, 4, 6, 8):
             if k % (parts * 64) or n > 6144:
                 continue

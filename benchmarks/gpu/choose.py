@@ -24,7 +24,15 @@ SYNTHETIC = frozenset(("paged_prefill",))
 
 
 def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return entry["kernel"], tuple(sorted(entry["dims"].items()))
+    """Those that divide their work by warp groups come first, and do not suit all sizes: there is another entry for the rest."""
+    return entry["kernel"], tuple(sorted(entry["dims"].items())), not entry["options"].get("consumers")
+
+
+def _served(entry: dict[str, Any]) -> dict[str, Any]:
+    """What ``least`` and ``multiples`` say of an entry for warp groups: a program for each group, rows that boxes can have."""
+    rows = "T" if "T" in entry["dims"] else "M"
+    least = entry["statics"]["BM"] * (entry["options"]["consumers"] - 1) + 1
+    return {"least": {rows: least}, "multiples": {name: 16 for name in ("N", "K", "F") if name in entry["dims"]}}
 
 
 def main() -> None:
@@ -41,8 +49,8 @@ def main() -> None:
         held = json.loads(path.read_text())
         devices.add(held["device"])
         for case in held["measured"]:
-            if case["kernel"] in SYNTHETIC or case["options"].get("consumers"):
-                continue  # a schedule serves the sizes around it, and groups not all of them
+            if case["kernel"] in SYNTHETIC:
+                continue
             known = _known(case["kernel"])
             entry = {
                 "kernel": case["kernel"],
@@ -51,17 +59,23 @@ def main() -> None:
                 "options": {k: v for k, v in case["options"].items() if k not in FIXED and v},
                 "us": case["us"],
             }
+            if entry["options"].get("consumers"):
+                entry |= _served(entry)
             if _key(entry) not in best or entry["us"] < best[_key(entry)]["us"]:
                 best[_key(entry)] = entry
     (device,) = devices
     held = {json.loads(p.read_text())["device"]: p for p in FOLDER.glob("*.json")}
     path = held.get(device) or FOLDER / (re.sub(r"[^a-z0-9]+", "-", device.lower().removeprefix("nvidia ")) + ".json")
     before = json.loads((path if path.exists() else held[UNMEASURED]).read_text())["entries"]
-    entries = {_key(e): e for e in before} | best
+    entries = {_key(e): e for e in before if _key(e)[:2] not in {key[:2] for key in best}}
+    entries |= {
+        key: e for key, e in best.items() if key[2] or e["us"] < best.get((*key[:2], True), {"us": float("inf")})["us"]
+    }
     for entry in entries.values():
         entry.pop("us", None)
     listed = ",\n".join(
-        "  " + json.dumps(entry) for _, entry in sorted(entries.items(), key=lambda item: repr(item[0]))
+        "  " + json.dumps(entry)
+        for _, entry in sorted(entries.items(), key=lambda item: (repr(item[0][:2]), item[0][2]))
     )
     path.write_text(f'{{\n "device": {json.dumps(device)},\n "entries": [\n{listed}\n ]\n}}\n')
     print(f"{path.relative_to(ROOT)}: {len(entries)} entries, {len(best)} of them measured now")
@@ -72,7 +86,7 @@ def _known(kernel: str) -> frozenset[str]:
     rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T",
             "paged_decode_partial": "B", "paged_decode_combine": "B", "head_norm_rope_append": "T",
             "argmax_parts": "B", "argmax_combine": "B", "begin_segments": "PAIRS", "place_pairs": "PAIRS"}  # fmt: skip
-    return frozenset(rows.get(kernel, "T N K D F PAIRS").split())
+    return frozenset(rows.get(kernel, "T M N K D F PAIRS").split())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -83,6 +83,7 @@ def checks() -> Iterator[Check]:
         sizes = dict(M=m, N=n, K=k)
         yield Check(gpu_linear.matmul, sizes, small)
         yield Check(gpu_linear.matmul, sizes, small, fixed=())
+        yield Check(gpu_linear.matmul, sizes, small, options=Options(carried=True))
         yield Check(batch.linear_rows, dict(T=m, N=n, K=k), small, options=Options(persistent=1), dtypes={"Y": bf16})
         yield Check(gpu_linear.linear_two_widths, sizes, dict(BM=32, BN=32, BX=16, BK=16))
         if k % 8 == 0 and n % 8 == 0:
@@ -112,6 +113,14 @@ def checks() -> Iterator[Check]:
         cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts, PARTS=parts)
         yield Check(gpu_linear.linear_split, sizes, cut)
         yield Check(gpu_linear.linear_split, sizes, cut, options=Options(descriptors=frozenset("xw"), pdl=True))
+        two = dict(BM=64, BN=64, BX=16, BK=16, DEPTH=depth)
+        yield Check(gpu_linear.linear_split_two_widths, sizes, two)
+        if m > 64 and depth % 8 == 0:
+            groups = Options(num_stages=3, descriptors=frozenset("xw"), persistent=1, consumers=2, pdl=True)
+            yield Check(gpu_linear.linear_split_two_widths, sizes, two, options=groups)
+            yield Check(
+                gpu_linear.linear_two_widths, dict(M=m, N=n, K=depth * parts), {**two, "BX": 32}, options=groups
+            )
         yield Check(batch.sum_parts, dict(T=m, N=n, PARTS=parts), dict(BN=64), dtypes={"Y": bf16})
     for d in (1, 3, 64, 100, 1000, 4096):
         yield Check(gpu_elementwise.rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})
@@ -199,9 +208,7 @@ def eight_bit_checks() -> Iterator[Check]:
     for m, n, k in ((1, 16, 16), (17, 48, 80), (100, 144, 208), (130, 272, 400)):
         sizes = dict(M=m, N=n, K=k)
         for options in (Options(), Options(num_warps=8, descriptors=frozenset("xw"), persistent=1)):
-            tiles = dict(BM=64, BN=64, BK=64)
-            yield Check(gpu_quantised.scaled_linear, sizes, tiles, options=options)
-            yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=32, BK=64), options=options)
+            yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=32, BK=64), options=options)
     yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
 
 
@@ -222,10 +229,12 @@ def group_checks() -> Iterator[Check]:
                 options,
                 dtypes={"Y": f32},
             )
+            boxed = replace(options, descriptors=frozenset(("x", "gate", "up")))
+            yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), dict(BM=64, BN=64, BK=64), options=boxed)
             if k % 16 == 0:
-                yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BN=64, BK=128), options=options)
-                yield Check(gpu_quantised.scaled_linear_halves, sizes, dict(BM=64, BH=64, BK=128), options=options)
+                yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=64, BK=128), options=options)
                 yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)
+                yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
 
 
 class Machine:
@@ -457,16 +466,18 @@ def main() -> None:
     parser.add_argument(
         "--no-demonstrations", action="store_true", help="none of what fails on purpose, or needs much memory"
     )
+    parser.add_argument("--only", default="", help="checks of these kernels, by name")
     parser.add_argument("--compile-only", action="store_true")
     options = parser.parse_args()
+    only = set(filter(None, options.only.split(",")))
+    every = [c for c in checks() if not only or c.function.name in only][:: options.every]
     if options.compile_only:
-        for c in checks():
+        for c in every:
             compiled(c.function, c.known, c.options)
         return
     machine = Machine(options.seed)
     print(f"{machine.device.name}, seed {options.seed}")
     problems: list[str] = []
-    every = list(checks())[:: options.every]
     for c in every:
         problem = check(machine, c)
         if problem:

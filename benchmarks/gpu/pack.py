@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import time
@@ -23,7 +24,10 @@ def main() -> None:
     """Packs."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("out", type=Path)
-    arguments.add_argument("--only", default="")
+    arguments.add_argument("--only", default="", help="tables")
+    arguments.add_argument(
+        "--rows", default="", help="a regular expression that the names of rows match from their beginning"
+    )
     arguments.add_argument("--target", default="sm_90")
     options = arguments.parse_args()
     from cases import cases
@@ -42,7 +46,7 @@ def main() -> None:
         shutil.copytree(ROOT / folder, out / folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     index, started = [], time.time()
     for case in cases():
-        if wanted and case.table not in wanted:
+        if (wanted and case.table not in wanted) or not re.match(options.rows, case.row):
             continue
         function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, {"KV": bf16, **case.dtypes})
         used = {name: size for name, size in case.dims.items() if name in function.dims()}

@@ -83,7 +83,7 @@ def trace(executor: CudaExecutor, recording: SequenceRecording, replays: int = 2
     runs = []
     for number in range(1, replays + 1):
         replay.value = number
-        call(int(executor.stream.handle))
+        call.run(int(executor.stream.handle))
         executor.synchronise()
         runs.append(stamps.numpy().astype(np.int64))
     found: dict[int, list[tuple[float, ...]]] = {}

@@ -19,7 +19,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import zellige as zl
-from zellige import f32
 from zellige.backends.reference import arithmetic
 from zellige.ir import dtypes
 from zellige.runtime.cuda.executor import CudaExecutor

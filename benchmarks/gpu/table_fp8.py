@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from measure import Call, check, header, microseconds, poisoned, saved, variants
+from measure import Call, Variant, check, header, microseconds, poisoned, save, saved, variants
 
 
 def _operands(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,7 +57,8 @@ def main() -> None:
             torch.cuda.synchronize()
             check(f"fp8 blocks {row} {variant.name}", y, wide, 5e-3)
             contestants[f"blocks {variant.name}"] = calls
-        _print(row, contestants, "cublasLt")
+        ours = {v.name: v for v in found} | {f"blocks {v.name}": v for v in by_blocks.get(row, [])}
+        _print(row, contestants, "cublasLt", ours)
     header("int8 GEMM with bf16 output, TOP/s")
     for row, found in variants("int8").items():
         n = int(row)
@@ -83,12 +84,18 @@ def main() -> None:
             torch.cuda.synchronize()
             check(f"int8 {row} {variant.name}", out, reference, 5e-3)
             contestants[variant.name] = calls
-        _print(row, contestants, "cublasLt (i32 out)")
+        _print(row, contestants, "cublasLt (i32 out)", {v.name: v for v in found})
+    save("times-fp8", {"device": torch.cuda.get_device_name(), "measured": MEASURED})
 
 
-def _print(row: str, contestants: dict[str, list[Call]], peer: str) -> None:
+MEASURED: list[dict[str, object]] = []
+"""Schedules with their times, for `choose.py`."""
+
+
+def _print(row: str, contestants: dict[str, list[Call]], peer: str, ours: dict[str, Variant]) -> None:
     n = int(row)
     times = microseconds(contestants, rounds=7, least_calls=6 if n <= 4096 else 3)
+    MEASURED.extend({**variant.schedule, "us": times[name]} for name, variant in ours.items())
     rate = {name: 2 * n**3 / t / 1e6 for name, t in times.items()}
     saved("fp8" if "fast" in " ".join(rate) else "int8", row, rate)
     for name, r in sorted(rate.items(), key=lambda item: -item[1])[:14]:

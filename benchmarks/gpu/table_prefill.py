@@ -81,7 +81,9 @@ def main() -> None:
     measured: list[dict[str, object]] = []
     packed = variants("prefill")
     for m, n, k in prefill_shapes():
-        row, found = f"{m}x{n}x{k}", packed[f"{n}x{k}"]
+        row, found = f"{m}x{n}x{k}", packed.get(f"{n}x{k}", [])
+        if not found:
+            continue  # packed without these
         totals = {int(v.name.split()[1]): v for v in found if v.name.startswith("sum")}
         copies = max(2, min(12, -(-150_000_000 // (2 * (n * k + m * k + m * n)))))
         sets = [(random(m, k), random(n, k), poisoned(m, n)) for _ in range(copies)]

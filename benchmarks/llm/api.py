@@ -2,7 +2,9 @@
 
     python benchmarks/llm/api.py Qwen3-0.6B --batches 1 8 64 256 --prefill 128 8192        on the GPU machine
     python benchmarks/llm/api.py Qwen3-0.6B --sampled                      temperature 0.6, top-k 20, top-p 0.95 in place of greedy
-    python benchmarks/llm/api.py --compile-only Qwen3-0.6B                                 anywhere (fills the cache)
+    python benchmarks/llm/api.py --compile-only Qwen3-0.6B …               anywhere: the same run on a device that is not there
+
+The last form fills the cache with every kernel that the run needs.
 
 Times are wall times of `LLM.generate` and `LLM.stream`. vLLM 0.22 on this machine kind: the table in docs/performance.md.
 """
@@ -11,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from zellige.llm import packing
 from zellige.llm.api import LLM
-from zellige.llm.fused_runner import FusedRunner
-from zellige.llm.models.invariant import SCHEDULES, TILE
+from zellige.llm.models.invariant import SCHEDULES
 from zellige.llm.sampling import SamplingParams
-from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
@@ -35,23 +35,6 @@ def sizes(options: argparse.Namespace) -> tuple[int, int]:
     """(context, tokens of KV cache)."""
     longest = max([PROMPT + OUT, *options.prefill]) + 2 * PAGE
     return longest, max(max(options.batches) * (PROMPT + OUT + PAGE), 2 * longest)
-
-
-def shapes(options: argparse.Namespace) -> tuple[packing.Shape, ...]:
-    """The prefill passes that these measurements need."""
-    most = packing.ROWS[-1]
-    alone = {
-        packing.Shape(packing.at_least(packing.ROWS, n), 64, 1, 1, fresh=True) for n in options.prefill if n <= most
-    }
-    together = set()
-    for batch in options.batches:
-        for n in {min(batch, most // PROMPT), batch % (most // PROMPT)} - {0}:
-            count = packing.at_least(packing.SEQUENCES, n)
-            rows = packing.at_least(packing.ROWS, n * PROMPT)
-            together |= {packing.Shape(rows, 64, count, count, fresh) for fresh in (True, False)}
-    if options.invariant:
-        return tuple({replace(shape, tile=TILE, fresh=False) for shape in alone | together})
-    return tuple(alone | together)
 
 
 def decode(llm: LLM, batch: int, sampling: dict[str, float]) -> tuple[float, float]:
@@ -97,27 +80,29 @@ def main() -> None:
     parser.add_argument("--sampled", action="store_true", help="draw as Qwen3's own settings say")
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
-    if options.compile_only:
-        config = known_config(options.model)
-        runner = FusedRunner(None, config, num_pages=-(-kv_tokens // PAGE), page_size=PAGE, max_context=context, dtype=options.dtype,
-                             executor=CudaExecutor(None, "sm_90", schedules=SCHEDULES if options.invariant else options.schedules),
-                             invariant=options.invariant, step=options.step)  # fmt: skip
-        count = runner.prepare(sequences=tuple(options.batches), prefills=shapes(options), sampled=options.sampled)
-        print(f"{options.model}: {count} launches proved and compiled in {time.perf_counter() - begun:.1f} s")
-        return
+    schedules = SCHEDULES if options.invariant else options.schedules
     llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256,
-              dtype=options.dtype, batch_invariant=options.invariant, step=options.step)  # fmt: skip
+              dtype=options.dtype, batch_invariant=options.invariant, step=options.step,
+              executor=CudaExecutor(None, "sm_90", schedules=schedules) if options.compile_only else None)  # fmt: skip
+    lines = run(llm, options, begun)
+    if options.compile_only:
+        list(lines)
+        print(f"{options.model}: all that this run needs proved and compiled in {time.perf_counter() - begun:.1f} s")
+        return
+    for line in lines:
+        print(line, flush=True)
+
+
+def run(llm: LLM, options: argparse.Namespace, begun: float) -> Iterator[str]:
+    """Measures; the lines of the report."""
     llm.generate(prompts(1, PROMPT, 0), SamplingParams(max_tokens=1, temperature=0.0))
-    print(f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s", flush=True)
+    yield f"{options.model}: process start to first token {time.perf_counter() - begun + 0.1:.1f} s"
     for length in options.prefill:
-        print(f"  first token, prompt of {length}: {first_token(llm, length) * 1e3:.1f} ms", flush=True)
+        yield f"  first token, prompt of {length}: {first_token(llm, length) * 1e3:.1f} ms"
     for batch in options.batches:
         sampling = {"temperature": 0.6, "top_k": 20, "top_p": 0.95} if options.sampled else {"temperature": 0.0}
         rate, first = decode(llm, batch, sampling)
-        print(
-            f"  decode batch {batch}: {rate:.0f} tok/s (all first tokens after {first * 1e3:.1f} ms)",
-            flush=True,
-        )
+        yield f"  decode batch {batch}: {rate:.0f} tok/s (all first tokens after {first * 1e3:.1f} ms)"
 
 
 if __name__ == "__main__":

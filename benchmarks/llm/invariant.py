@@ -1,7 +1,7 @@
 """Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption?
 
     python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
-    python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere (fills the cache)
+    python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere: the same on a device that is not there (fills the cache)
 
 Random weights. First the products of a layer alone, for other numbers of rows. Then prints for each way how many requests
 give other tokens or other log-probabilities (to the bit) than alone; last, the same without the mode. What the mode costs:
@@ -16,11 +16,12 @@ from functools import partial
 import numpy as np
 
 from zellige.ir.dtypes import bf16, f16, f32
+from zellige.ir.types import ContractKind
 from zellige.kernels import fp8
-from zellige.llm import packing
+from zellige.llm.draw import contracted
 from zellige.llm.engine import Engine
-from zellige.llm.fused_runner import BATCHES, FusedRunner
-from zellige.llm.models.invariant import SCHEDULES, TILE, InvariantProducts
+from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.invariant import SCHEDULES, InvariantProducts
 from zellige.llm.models.loading import random_matrix, random_weight
 from zellige.llm.requests import GenerateRequest, TokenEvent
 from zellige.llm.sampling import SamplingParams
@@ -30,8 +31,17 @@ from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.execution import using
 
 CONTEXT, PAGE = 1024, 16
+LONG = 32768
 ROWS = (1, 2, 8, 16, 32, 64, 128, 512, 2048)
 Answers = list[list[tuple[int, float | None]]]
+
+
+def long_requests() -> list[GenerateRequest]:
+    """One long prompt among short ones."""
+    rng = np.random.default_rng(7)
+    params = SamplingParams(max_tokens=8, ignore_eos=True, logprobs=True)
+    lengths = (LONG - 100, 20, 3000)
+    return [GenerateRequest(tuple(rng.integers(1000, 100_000, n).tolist()), params) for n in lengths]
 
 
 def requests() -> list[GenerateRequest]:
@@ -73,6 +83,13 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
         qkv = matrix("qkv", ((c.heads + 2 * c.kv_heads) * c.head_dim, c.width))
         gate, up = (matrix(name, (c.ffn_width, c.width)) for name in ("gate", "up"))
         down = matrix("down", (c.width, c.ffn_width))
+        if c.experts:
+            stacks = tuple(
+                matrix(name, (c.experts, *shape))
+                for name, shape in (("gate_exps", gate.shape), ("up_exps", up.shape), ("down_exps", down.shape))
+            )
+            chosen = rng.random((ROWS[-1], c.experts)).argsort(1)[:, : c.experts_used].astype(np.int32)
+            shares = rng.dirichlet(np.ones(c.experts_used), ROWS[-1]).astype(np.float32)
         g = executor.tensor(rng.uniform(0.5, 1.5, c.width).astype(np.float32), bf16)
         rows = rng.standard_normal((ROWS[-1], c.width)).astype(np.float32)
         for count in reversed(ROWS):
@@ -83,6 +100,11 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
             factor = fp8.SHRINK if made["swiglu"].dtype is f16 else 1.0
             products.add(made["swiglu"], down, h, g, factor)
             made["down"], made["norm"] = h, products.norm(h, g, qkv)
+            if c.experts:
+                products = InvariantProducts(count, c.rms_eps, executor)  # which knows of no norm that is ready
+                made["experts"] = executor.tensor(rows[:count], f32)
+                expert = contracted(executor, chosen[:count], ContractKind.INDEX, c.experts)
+                products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32))
             if executor.device is None:
                 continue
             for name, result in made.items():
@@ -102,7 +124,8 @@ def main() -> None:
     parser.add_argument("--mode-only", action="store_true", help="leave out the runs without the mode")
     options = parser.parse_args()
     config = known_config(options.model)
-    for invariant in (True,) if options.mode_only or options.compile_only else (True, False):
+    say = partial(print, flush=True) if not options.compile_only else lambda *words: None
+    for invariant in (True,) if options.mode_only else (True, False):
         schedules = SCHEDULES if invariant else None
         executor = (
             CudaExecutor(None, "sm_90", schedules=schedules)
@@ -114,28 +137,22 @@ def main() -> None:
             invariant=invariant, dtype=options.dtype,
         )  # fmt: skip
         if invariant:
-            print(
-                "products:",
-                "; ".join(products_differ(executor, config, options.dtype)) or "same bits for all numbers of rows",
-            )
-        if options.compile_only:
-            rows = [n for n in packing.ROWS if n <= 2048]
-            shapes = tuple(packing.Shape(n, TILE, s, s, fresh=False) for n in rows for s in packing.SEQUENCES[:3])
-            print(runner.prepare(sequences=BATCHES[:7], prefills=shapes, sampled=True), "launches compiled")
-            continue
-        print("batch-invariant:" if invariant else "without the mode:")
+            found = products_differ(executor, config, options.dtype)
+            say("products:", "; ".join(found) or "same bits for all numbers of rows")
+        say("batch-invariant:" if invariant else "without the mode:")
         wanted = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
         again = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
-        print("  alone again:", differing(again, wanted), flush=True)
+        say("  alone again:", differing(again, wanted))
         for name, sequences, budget, cache in (
             ("together", 40, 2048, False),
             ("in small chunks", 16, 64, False),
             ("with cached prefixes", 40, 2048, True),
         ):
             engine = Engine(runner, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
-            print(f"  {name}: {differing(answers(engine, requests()), wanted)}", flush=True)
+            say(f"  {name}: {differing(answers(engine, requests()), wanted)}")
             if cache:
-                print(f"  and once more: {differing(answers(engine, requests()), wanted)}", flush=True)
+                once_more = differing(answers(engine, requests()), wanted)
+                say(f"  and once more: {once_more}; {engine.stats.cached_tokens} tokens from the cache")
         if invariant:
             del runner
             few = FusedRunner(
@@ -143,7 +160,19 @@ def main() -> None:
                 invariant=True, dtype=options.dtype,
             )  # fmt: skip
             engine = Engine(few, max_sequences=16, max_step_tokens=512, prefix_cache=False)
-            print(f"  preempted: {differing(answers(engine, requests()), wanted)}; {engine.stats.preemptions} times")
+            say(f"  preempted: {differing(answers(engine, requests()), wanted)}; {engine.stats.preemptions} times")
+            del few, engine
+            far = FusedRunner(
+                None, config, num_pages=3 * LONG // PAGE, page_size=PAGE, max_context=LONG, executor=executor,
+                invariant=True, dtype=options.dtype,
+            )  # fmt: skip
+            wanted = [answers(Engine(far, prefix_cache=False), [request])[0] for request in long_requests()]
+            for budget in (8192, 1500):
+                engine = Engine(far, max_sequences=4, max_step_tokens=budget)
+                again = differing(answers(engine, long_requests()), wanted)
+                say(f"  a prompt of {LONG - 100} tokens among others, {budget} tokens a step: {again}")
+    if options.compile_only:
+        print(f"{options.model}: all that this run needs proved and compiled")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The rules that a verdict rests on, each with the switch that takes it out and a kernel whose verdict then changes.
 
 ``wrong``: without the rule this kernel is accepted although it is wrong. ``right``: without it this one is refused although it
-is right. The keys are those that ``python -m tests.fuzz.rules --verbose`` prints.
+is right. The keys are those that ``python -m tests.fuzz.rules`` prints.
 """
 
 from __future__ import annotations
@@ -106,11 +106,19 @@ WRONG: dict[str, tuple[str, str]] = {
         "symbolic.Symbols._ended.facts: without the 1 of `n - 1`",
         "the condition held before the last iteration, 2 (pairs)"),
     "a bounded loop may also end at its limit": (
-        "symbolic.Symbols._ended.facts: without condition `terms.implies(terms.lt(n, replacing",
+        "symbolic.Symbols._ended.facts: without condition `terms.implies(terms.lt(n, Placed",
         "a bounded loop that ends before its limit ends by its condition, 2 (pairs)"),
     # where a guard does not hold
+    "a sort's order has the places that it has": (
+        "positions.permutes: without part of conjunction `*places`", "a sort's order has the places that it has, 1 (pairs)"),
+    "an element is read at lanes of its tile": (
+        "symbolic.Symbols._load: without part of conjunction `self._exist", "distinct numbers are distinct at the places of their tile, 1 (pairs)"),
+    "bits are of numbers that the type holds": (
+        "bits.combined.known: without condition `terms.implies(fit", "more bits than a number of 64 has, 1 (pairs)"),
+    "the least number by minus one does not fit": (
+        "overflow._may_be_least: returns False", "the least number by minus one, 1 (pairs)"),
     "an element that no program writes has no program's facts": (
-        "coverage._Guarded.call: without the guard of",
+        "substitution.Placed.call: without the guard of",
         "an element that no program writes has no program's facts, 1 (pairs)"),
     "a permutation reaches its own elements": (
         "coverage._Solver._inverted: without the guard of", "a permutation reaches its own elements, 1 (pairs)"),

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -47,7 +47,8 @@ class Switch:
     lines: range
     """A kernel whose verification runs none of them does not notice."""
     key: str
-    code: CodeType
+    code: Callable[[], CodeType]
+    """The changed module, compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,14 @@ def switches(module: str, part: str = "") -> Iterator[Switch]:
             key = name if seen[name] == 1 else f"{name} ({seen[name]})"
             if part not in key:
                 continue
-            edit.do()
-            code = compile(ast.fix_missing_locations(tree), str(path), "exec")
-            edit.undo()
-            yield Switch(module, edit.lines or lines, key, code)
+            yield Switch(module, edit.lines or lines, key, partial(_compiled, tree, edit, path))
+
+
+def _compiled(tree: ast.Module, edit: Edit, path: Path) -> CodeType:
+    edit.do()
+    code = compile(ast.fix_missing_locations(tree), str(path), "exec")
+    edit.undo()
+    return code
 
 
 def _nodes(node: ast.AST, function: str, lines: range) -> Iterator[tuple[str, range, ast.AST]]:
@@ -285,7 +290,7 @@ def switched(switch: Switch | None) -> Iterator[ModuleType]:
     """Fresh modules of the verifier with the switch made; gives ``zellige.verify.verifier``."""
     codes = dict(_originals())
     if switch is not None:
-        codes[f"{PACKAGE}.{switch.module}"] = switch.code
+        codes[f"{PACKAGE}.{switch.module}"] = switch.code()
     kept = {name: m for name, m in sys.modules.items() if name == PACKAGE or name.startswith(PACKAGE + ".")}
     attribute = sys.modules["zellige"].verify
     finder = _Sources(codes)

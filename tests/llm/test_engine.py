@@ -161,6 +161,22 @@ def test_a_page_that_agrees_in_part_is_copied_where_that_is_worth_it(least_tail:
     assert sum(len(batch.copies) for batch in runner.batches) == (cached == 6)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "copies"), [((1, 2, 3, 4, 5, 6, 7, 8), 1), ((1, 2, 3, 4, 5, 6, 7), 1), ((1, 2, 3, 4, 5), 0)]
+)
+def test_a_prompt_that_comes_again_has_one_token_to_compute(prompt: tuple[int, ...], copies: int) -> None:
+    runner = LedgerRunner(num_pages=16, page_size=4, least_tail=4)  # as a GPU says
+    engine = Engine(runner)
+    for again in (False, True):
+        engine.submit(GenerateRequest(prompt, SamplingParams(max_tokens=5)))
+        events = []
+        while engine.busy:
+            events += engine.step()
+        assert tokens(events) == continuation(list(prompt), 5, runner.vocab_size)
+        assert events[-1].cached_tokens == (len(prompt) - 1 if again else 0)
+    assert sum(len(batch.copies) for batch in runner.batches) == copies
+
+
 def test_a_failing_step_fails_its_requests_and_no_other() -> None:
     runner = LedgerRunner(num_pages=16)
     engine = Engine(runner, max_sequences=1, max_step_tokens=8)

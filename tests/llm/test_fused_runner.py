@@ -144,6 +144,26 @@ def test_running_ahead_changes_no_token(runner, lengths):
         runner.lookahead = True
 
 
+def test_a_prompt_that_comes_again_needs_no_prefill_pass(runner):
+    runner.least_tail = runner.page_size  # as on a GPU
+    engine = Engine(runner, None, max_sequences=4, max_step_tokens=64)
+    prompt = np.random.default_rng(8).integers(0, 199, 22).tolist()
+    batches, start = [], runner.start
+    runner.start = lambda batch: batches.append(batch) or start(batch)
+    answers = []
+    try:
+        for _ in range(2):
+            engine.submit(
+                GenerateRequest(tuple(prompt), SamplingParams(max_tokens=9, ignore_eos=True, temperature=0.0))
+            )
+            answers.append([event.token_id for event in steps(engine) if hasattr(event, "token_id")])
+    finally:
+        runner.start, runner.least_tail = start, 1
+    assert [len(batch.copies) for batch in batches if batch.copies] == [1]
+    assert sum(batch.tokens > batch.sequences for batch in batches) == 1, "the first request alone has a prefill pass"
+    assert answers[0] == answers[1]
+
+
 def test_a_step_run_ahead_for_a_finished_sequence_disturbs_nobody(runner):
     rng = np.random.default_rng(5)
     first, second = rng.integers(0, 199, 9).tolist(), rng.integers(0, 199, 11).tolist()

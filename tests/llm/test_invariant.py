@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.batch import linear_parts, sum_parts_norm
@@ -30,25 +29,37 @@ from zellige.runtime.execution import executor_named, using
 from zellige.runtime.tensor import Tensor, empty, tensor, zeros
 
 CONFIG = ModelConfig("qwen3", 199, 64, 2, 4, 2, 32, 600, 512, 1e-6, 1e6, "halves", tied_embeddings=True, qk_norm=True)
+MIXTURE = replace(CONFIG, architecture="qwen3moe", ffn_width=96, experts=6, experts_used=2, renormalise=True)
 KINDS: list[dict[str, Any]] = [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 2}, {"repetition_penalty": 1.2}]
 Answers = list[list[tuple[int, float | None]]]
 
 
-def runner_of(pages: int = 64, *, invariant: bool = True, dtype: Literal["bf16", "fp8"] = "bf16") -> FusedRunner:
-    return FusedRunner(
-        None, CONFIG, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"), invariant=invariant,
-        dtype=dtype,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Model:
+    config: ModelConfig
+    dtype: Literal["bf16", "fp8"]
+
+    def runner(self, pages: int = 64, *, invariant: bool = True) -> FusedRunner:
+        return FusedRunner(
+            None, self.config, num_pages=pages, page_size=8, max_context=128, executor=executor_named("cpu"),
+            invariant=invariant, dtype=self.dtype,
+        )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["bf16", "fp8"])
-def dtype(request: pytest.FixtureRequest) -> Literal["bf16", "fp8"]:
-    return request.param
+MODELS = {
+    "bf16": Model(CONFIG, "bf16"), "fp8": Model(CONFIG, "fp8"),
+    "experts": Model(MIXTURE, "bf16"), "fp8 experts": Model(MIXTURE, "fp8"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return MODELS[request.param]
 
 
 @pytest.fixture(scope="module")
-def runner(dtype: Literal["bf16", "fp8"]) -> FusedRunner:
-    return runner_of(dtype=dtype)
+def runner(model: Model) -> FusedRunner:
+    return model.runner()
 
 
 def requests() -> list[GenerateRequest]:
@@ -94,13 +105,13 @@ def alone(runner: FusedRunner) -> Answers:
 def test_neighbours_chunks_prefixes_and_preemption_do_not_show(
     runner: FusedRunner,
     alone: Answers,
-    dtype: Literal["bf16", "fp8"],
+    model: Model,
     sequences: int,
     budget: int,
     pages: int,
     cache: bool,
 ) -> None:
-    used = runner if pages == runner.num_pages else runner_of(pages, dtype=dtype)
+    used = runner if pages == runner.num_pages else model.runner(pages)
     engine = Engine(used, max_sequences=sequences, max_step_tokens=budget, prefix_cache=cache)
     assert answers(engine, requests()) == alone
     assert (engine.stats.preemptions > 0) == (pages < 30)
@@ -118,9 +129,9 @@ def test_scores_are_those_of_generating(runner: FusedRunner, alone: Answers) -> 
     np.testing.assert_allclose(scores[0].logprobs[-8:], [chance for _, chance in answer], atol=1e-5)
 
 
-def test_the_other_mode_does_show_them(dtype: Literal["bf16", "fp8"]) -> None:
+def test_the_other_mode_does_show_them(model: Model) -> None:
     """The tests above can fail: without the mode, some bits differ."""
-    runner = runner_of(invariant=False, dtype=dtype)
+    runner = model.runner(invariant=False)
     each = [answers(Engine(runner, prefix_cache=False), [request])[0] for request in requests()]
     assert answers(Engine(runner, max_sequences=8), requests()) != each
 
@@ -178,12 +189,3 @@ def test_attention_by_one_program_by_several_and_of_a_prompt_gives_the_same_bits
     assert np.isfinite(prompt.numpy().astype(np.float32)).all()
     for other in (folded, prompt):
         np.testing.assert_array_equal(other.numpy().view(np.uint16), whole.numpy().view(np.uint16))
-
-
-def test_a_mixture_of_experts_is_refused() -> None:
-    config = replace(CONFIG, architecture="qwen3moe", experts=4, experts_used=2)
-    with pytest.raises(ZelligeError, match="experts") as caught:
-        FusedRunner(
-            None, config, num_pages=4, page_size=8, max_context=16, executor=executor_named("cpu"), invariant=True
-        )
-    assert caught.value.code == "ZL0701"

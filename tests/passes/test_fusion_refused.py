@@ -345,3 +345,82 @@ def transpose_with_it(x: zl.In[f32, N, N], *, y: zl.Out[f32, N, N], B: zl.Static
 @pytest.mark.parametrize("producer", [with_its_transpose, transpose_with_it])
 def test_a_tile_and_its_transpose_are_no_function_of_coordinates(producer):
     refused("ZL0532", lambda: zl.fuse(producer, row_sum, {"y": "x"}))
+
+
+@zl.kernel
+def seen_after(x: zl.In[f32, M, N], *, h: zl.Mut[f32, M, N], seen: zl.Out[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    h[m, n] = h[m, n] + x[m, n]
+    seen[m, n] = h[m, n] * 2.0
+
+
+@zl.kernel
+def tripled(*, h: zl.Mut[f32, M, N], BC: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BC))
+    h[m, n] = h[m, n] * 3.0
+
+
+def test_what_the_producer_reads_after_its_store_is_not_overwritten_by_the_consumer():
+    other_tiles = lambda: lowered(zl.fuse(seen_after, tripled, {"h": "h"}), BC=8)
+    assert "after its store" in refused("ZL0532", other_tiles).message
+    x, old = arrays((3, 21), (3, 21))
+    ours = old.copy()
+    seen = zl.fuse(seen_after, tripled, {"h": "h"})(x, h=ours)  # on equal tiles each store keeps its place
+    np.testing.assert_array_equal(seen.numpy(), 2 * (old + x))
+    np.testing.assert_array_equal(ours, 3 * (old + x))
+
+
+@zl.kernel
+def sevens(*, y: zl.Out[f32, M, N], BN: zl.Static = 16):
+    m, n = zl.grid(M, N.tiles(BN))
+    y[m, n] = 7.0
+
+
+def test_a_dim_that_only_the_dropped_array_tells_is_missed():
+    assert "tells dim N" in refused("ZL0531", lambda: zl.fuse(sevens, row_sum, {"y": "x"})).message
+    assert zl.fuse(sevens, plus, {"y": "x"}) is not None  # another array tells it
+
+
+@zl.kernel
+def looked_up(i: zl.In[zl.Index[N], M], x: zl.In[f32, N], *, y: zl.Out[f32, M]):
+    m = zl.grid(M)
+    y[m] = x[i[m]]
+
+
+@zl.kernel
+def increased(*, i: zl.Mut[i32, M]):
+    m = zl.grid(M)
+    i[m] = i[m] + 1
+
+
+@zl.kernel
+def cleared(*, i: zl.Out[i32, M]):
+    m = zl.grid(M)
+    i[m] = 0
+
+
+@zl.kernel
+def as_numbers(i: zl.In[i32, M], *, z: zl.Out[i32, M]):
+    m = zl.grid(M)
+    z[m] = i[m] * 2
+
+
+@pytest.mark.parametrize("consumer", [increased, cleared, as_numbers])
+def test_a_contract_that_one_kernel_relies_on_and_the_other_does_not_keep(consumer):
+    refused("ZL0531", lambda: zl.fuse(looked_up, consumer, {"i": "i"}))
+
+
+@zl.kernel
+def starts_of(lengths: zl.In[i32, 1], *, starts: zl.Out[zl.Offsets[3], 2]):
+    i = zl.grid(1)
+    starts[:] = zl.offsets(lengths[:], 3 + 0 * i)
+
+
+@zl.kernel
+def by_segment(starts: zl.In[zl.Offsets[3], 2], x: zl.In[f32, 3], *, y: zl.Out[f32, 3]):
+    s, rows = zl.grid(starts.tiles(4))  # one program, as the producer's
+    y[rows] = x[rows] * 2.0
+
+
+def test_offsets_that_the_grid_is_made_of_are_not_dropped():
+    assert "searches offsets" in refused("ZL0532", lambda: zl.fuse(starts_of, by_segment, {"starts": "starts"})).message

@@ -136,3 +136,100 @@ def test_a_dim_that_only_a_contract_names_is_passed_by_name():
     with zl.using("reference"):
         assert first_of(np.array([3], np.int32), N=4).numpy()[0] == 3
     refused(lambda: first_of(np.array([4], np.int32), N=4), "ZL0505")
+
+
+@zl.kernel
+def one_further(x: zl.In[f32, M], s: zl.i32, *, y: zl.Out[f32, M]):
+    further = s + 1
+    zl.requires(further >= 0)
+    i = zl.grid(M)
+    y[i] = x[zl.minimum(further, M - 1)]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_precondition_is_about_numbers_as_the_kernel_has_them(backend: str):
+    with zl.using(backend):
+        np.testing.assert_array_equal(one_further(floats(3), 0).numpy(), [1, 1, 1])
+        with pytest.raises(ZelligeError) as caught:
+            one_further(floats(3), (1 << 31) - 1)
+    if backend == "cpu":  # -2^31 would be the index
+        assert caught.value.code == "ZL0507"
+
+
+@zl.kernel
+def shifted(x: zl.In[f32, M], s: zl.i32, *, y: zl.Out[f32, M]):
+    zl.requires(((s << 1) > 0) & ((s >> 1) < 3))
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+def test_a_precondition_may_shift():
+    with zl.using("cpu"):
+        np.testing.assert_array_equal(shifted(floats(2), 5).numpy(), [0, 1])
+    refused(lambda: shifted(floats(2), 6), "ZL0507")
+    refused(lambda: shifted(floats(2), 1 << 30), "ZL0507")
+
+
+@zl.kernel
+def rescaled(x: zl.In[f32, M], n: zl.In[f32, N, 0], *, y: zl.Out[f32, 8]):
+    zl.requires(M > 0)
+    i = zl.grid(8)
+    y[i] = x[zl.minimum(i, (M * N * N * N) // (N * N * N) - 1)]
+
+
+@pytest.mark.parametrize(("n", "said"), [(1 << 22, "64 bits do not hold"), (0, "divides by (N*N*N) = 0")])
+def test_an_extent_that_programs_cannot_work_out_is_refused(n: int, said: str):
+    assert said in refused(lambda: rescaled(floats(8), np.zeros((n, 0), np.float32)), "ZL0502")
+
+
+def test_a_shape_that_divides_by_nothing_is_refused():
+    text = refused(lambda: halved(floats(8), np.zeros((0, 0), np.float32)), "ZL0502")
+    assert "divides by N = 0" in text
+
+
+@zl.kernel
+def halved(x: zl.In[f32, M], n: zl.In[f32, N, 0], *, y: zl.Out[f32, M // N]):
+    i = zl.grid(M // N)
+    y[i] = 1.0
+
+
+@zl.kernel
+def taken(x: zl.In[f32, M], at: zl.In[zl.Index[M // N], K], n: zl.In[f32, N, 0], *, y: zl.Out[f32, K]):
+    zl.requires(N > 0)
+    i = zl.grid(K)
+    y[i] = x[at[i]]
+
+
+def test_a_contract_that_divides_by_nothing_is_refused():
+    text = refused(lambda: taken(floats(8), np.zeros(2, np.int32), np.zeros((0, 0), np.float32)), "ZL0502")
+    assert "divides by N = 0" in text
+
+
+@zl.kernel
+def inverted(x: zl.In[f32, M], s: zl.i32, *, y: zl.Out[f32, M]):
+    other = ~s
+    zl.requires(other >= 0)
+    i = zl.grid(M)
+    y[i] = x[zl.minimum(other, M - 1)]
+
+
+def test_a_precondition_inverts_bits_as_the_kernel_does():
+    with zl.using("cpu"):
+        np.testing.assert_array_equal(inverted(floats(3), -2).numpy(), [1, 1, 1])
+    refused(lambda: inverted(floats(3), 5), "ZL0507")
+
+
+@zl.kernel
+def logarithmic(x: zl.In[f32, M], s: f32, *, y: zl.Out[f32, M]):
+    zl.requires((zl.log(s) < 1.0) & (zl.floor(1.0 / s) >= 0.0))
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+@pytest.mark.parametrize(("s", "holds"), [(1.0, True), (0.0, True), (-1.0, False), (3.0, False)])
+def test_a_precondition_may_be_about_any_float(s: float, holds: bool):
+    with zl.using("cpu"):
+        if holds:
+            logarithmic(floats(2), s)
+        else:
+            refused(lambda: logarithmic(floats(2), s), "ZL0507")

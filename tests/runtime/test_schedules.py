@@ -70,3 +70,18 @@ def test_a_schedule_for_a_kernel_of_that_name_sets_only_what_it_declares(own_cac
     cpu_tuned.keep([{"kernel": "doubled", "dims": {"N": 40}, "statics": {"B": 8, "BM": 4}}])
     assert CpuExecutor.default().statics("doubled", {"N": 40}) == {"B": 8, "BM": 4}
     np.testing.assert_array_equal(doubled(np.ones(40, np.float32)).numpy(), np.full(40, 2.0))
+
+
+def test_an_entry_that_does_not_suit_a_size_is_passed_over():
+    held = [
+        {"kernel": "k", "dims": {"T": 512}, "statics": {"B": 1}, "least": {"T": 65}, "multiples": {"K": 16}},
+        {"kernel": "k", "dims": {"T": 512}, "statics": {"B": 2}},
+    ]
+    known = Schedules.parse(json.dumps({"device": "d", "entries": held}))
+
+    def chosen(t, k):
+        return known.nearest("k", {"T": t, "K": k})["statics"]["B"]
+
+    assert [chosen(t, 64) for t in (512, 65, 64, 1)] == [1, 1, 2, 2]
+    assert [chosen(512, k) for k in (16, 24, 100)] == [1, 2, 2]
+    assert known.nearest("k", {"T": 512, "K": 64}, lambda entry: "least" not in entry)["statics"]["B"] == 2

@@ -19,6 +19,9 @@ O = zl.dtypes("O", bf16, f16)
 LARGEST = 448.0
 """The largest finite e4m3 number."""
 BLOCK = 128
+RUN = 16
+"""Numbers that one load of a thread brings. With two matrices it adds their products at once, so that it keeps one sum a row, not
+sixteen, and more programs fit beside each other; with one, where registers are not short, that was slower."""
 TURN = 64
 """Numbers that ``turned`` puts into another order."""
 SHRINK = 16.0
@@ -50,9 +53,9 @@ def quantise_by_blocks(
 
 # --- once for each token
 @zl.inline
-def columns(blocks, extent):
-    """The columns of some blocks, [blocks, 128], those past the end inactive."""
-    d = blocks[:, None] * BLOCK + zl.arange(BLOCK)[None, :]
+def columns(blocks, size, extent):
+    """The columns of some blocks, [blocks, size], those past the end inactive."""
+    d = blocks[:, None] * size + zl.arange(size)[None, :]
     return zl.only(d, d < extent)
 
 
@@ -96,7 +99,7 @@ def norm_linear_by_blocks(
     cols, t = zl.grid(N.tiles(BN), T)
     acc, squares = zl.zeros((BN, BK, BLOCK), f32), zl.zeros((BK, BLOCK), f32)
     for b in zl.ceildiv(D, BLOCK).tiles(BK):
-        d = columns(b, D)
+        d = columns(b, BLOCK, D)
         x = h[t, d]
         squares = squares + x * x
         x = x * g[d].to(f32) * scale[cols.start // BLOCK, b][:, None]
@@ -121,13 +124,14 @@ def norm_swiglu_by_rows(
 ):
     """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up f8e4m3 [F, D]; y bf16 [T, F]."""
     cols, t = zl.grid(F.tiles(BN), T)
-    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
-    for d in D.tiles(BK):
+    a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN, RUN), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
         x = h[t, d]
         squares = squares + x * x
-        x = (x * g[d].to(f32))[None, :]
-        a = a + gate[cols, d].to(f32) * x
-        b = b + up[cols, d].to(f32) * x
+        x = (x * g[d].to(f32))[None, :, :]
+        a = a + zl.sum(gate[cols, d].to(f32) * x, axis=2)
+        b = b + zl.sum(up[cols, d].to(f32) * x, axis=2)
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
     gated, linear = zl.sum(a, axis=1) * gate_scale[cols, 0] * norm, zl.sum(b, axis=1) * up_scale[cols, 0] * norm
     y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
@@ -152,7 +156,7 @@ def norm_swiglu_by_blocks(
     cols, t = zl.grid(F.tiles(BN), T)
     a, c, squares = zl.zeros((BN, BK, BLOCK), f32), zl.zeros((BN, BK, BLOCK), f32), zl.zeros((BK, BLOCK), f32)
     for b in zl.ceildiv(D, BLOCK).tiles(BK):
-        d = columns(b, D)
+        d = columns(b, BLOCK, D)
         x = h[t, d]
         squares = squares + x * x
         x = x * g[d].to(f32)
@@ -197,7 +201,7 @@ def residual_by_blocks(
     cols, t = zl.grid(N.tiles(BN), T)
     acc = zl.zeros((BN, BK, BLOCK), f32)
     for b in zl.ceildiv(D, BLOCK).tiles(BK):
-        d = columns(b, D)
+        d = columns(b, BLOCK, D)
         scaled = x[t, d].to(f32) * scale[cols.start // BLOCK, b][:, None]
         acc = acc + w[cols, d].to(f32) * scaled[None, :, :]
     h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2), axis=1)

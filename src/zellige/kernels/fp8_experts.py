@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f8e4m3, f32, i32
+from zellige.kernels.fp8 import RUN, columns
 
 T, D, F, N, E, C, K, PAIRS = zl.dims("T D F N E C K PAIRS")
 
@@ -29,13 +30,14 @@ def expert_norm_swiglu_fp8(
     """``moe.expert_norm_swiglu``. h f32 [T, D]; gate, up f8e4m3 [E, F, D]; y bf16 [T, C, F]."""
     cols, c, t = zl.grid(F.tiles(BN), C, T)
     e = expert[t, c]
-    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
-    for d in D.tiles(BK):
+    a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN, RUN), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
         x = h[t, d]
         squares = squares + x * x
-        x = (x * g[d].to(f32))[None, :]
-        a = a + gate[e, cols, d].to(f32) * x
-        b = b + up[e, cols, d].to(f32) * x
+        x = (x * g[d].to(f32))[None, :, :]
+        a = a + zl.sum(gate[e, cols, d].to(f32) * x, axis=2)
+        b = b + zl.sum(up[e, cols, d].to(f32) * x, axis=2)
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
     gated = zl.sum(a, axis=1) * gate_scale[e, cols, 0] * norm
     linear = zl.sum(b, axis=1) * up_scale[e, cols, 0] * norm

@@ -74,6 +74,34 @@ def linear_split(
 
 
 @zl.kernel
+def linear_split_two_widths(
+    x: zl.In[bf16, M, K],
+    w: zl.In[bf16, N, K],
+    *,
+    part: zl.Out[f32, PARTS, M, N],
+    BM: zl.Static = 128,
+    BN: zl.Static = 128,
+    BX: zl.Static = 32,
+    BK: zl.Static = 64,
+    DEPTH: zl.Static = 1024,
+):
+    """``linear_split`` in tiles of BN + BX columns, as ``linear_two_widths`` has them."""
+    zl.requires(PARTS * DEPTH == K)
+    p, rows, block = zl.grid(PARTS, M.tiles(BM), zl.ceildiv(N, BN + BX), order=zl.grouped(8))
+    wide = block * (BN + BX) + zl.arange(BN)
+    more = block * (BN + BX) + BN + zl.arange(BX)
+    wide, more = zl.only(wide, wide < N), zl.only(more, more < N)
+    a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BX), f32)
+    for lane in zl.tiles(DEPTH, BK):
+        depth = lane + p * DEPTH
+        tile = x[rows, depth]
+        a = zl.dot(tile, w[wide, depth].T, a)
+        b = zl.dot(tile, w[more, depth].T, b)
+    part[p, rows, wide] = a
+    part[p, rows, more] = b
+
+
+@zl.kernel
 def matvec(
     x: zl.In[bf16, K],
     w: zl.In[bf16, N, K],

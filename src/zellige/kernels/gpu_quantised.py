@@ -25,31 +25,13 @@ def scaled_linear(
     *,
     y: zl.Out[bf16, M, N],
     BM: zl.Static = 128,
-    BN: zl.Static = 128,
-    BK: zl.Static = 128,
-):
-    """y[m, n] = x_scale[m] · w_scale[n] · Σ x[m, k] · w[n, k]. x f8e4m3 [M, K]; w f8e4m3 [N, K]; y bf16 [M, N]."""
-    rows, cols = zl.grid(M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
-    acc = zl.zeros((BM, BN), f32)
-    for depth in K.tiles(BK):
-        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
-    y[rows, cols] = (acc * x_scale[rows][:, None] * w_scale[cols][None, :]).to(bf16)
-
-
-@zl.kernel
-def scaled_linear_halves(
-    x: zl.In[f8e4m3, M, K],
-    w: zl.In[f8e4m3, N, K],
-    x_scale: zl.In[f32, M],
-    w_scale: zl.In[f32, N],
-    *,
-    y: zl.Out[bf16, M, N],
-    BM: zl.Static = 128,
     BH: zl.Static = 128,
     BK: zl.Static = 128,
 ):
-    """``scaled_linear`` in tiles of BM × 2·BH, each half a product of its own: sums that leave the matrix units need registers for
-    half a tile only, so that a tile can be large enough to read little for what it computes."""
+    """y[m, n] = x_scale[m] · w_scale[n] · Σ x[m, k] · w[n, k]. x f8e4m3 [M, K]; w f8e4m3 [N, K]; y bf16 [M, N].
+
+    In tiles of BM × 2·BH, each half a product of its own: sums that leave the matrix units need registers for half a tile
+    only, so that a tile can be large enough to read little for what it computes."""
     rows, block = zl.grid(M.tiles(BM), zl.ceildiv(N, 2 * BH), order=zl.grouped(8))
     left = block * (2 * BH) + zl.arange(BH)
     right = block * (2 * BH) + BH + zl.arange(BH)

@@ -76,8 +76,9 @@ class LLM:
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
     gets depends on nothing but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is
     cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `step`: how a decode step runs on a GPU,
-    as a graph of "launches" or as one "persistent" kernel (`zl.record`). `runner`: what computes, if not Zellige's
-    own kernels. `say` and `progress` hear of a download.
+    as a graph of "launches" or as one "persistent" kernel (`zl.record`). `executor`: what carries out launches, if not the
+    device's own (one that only compiles, say). `runner`: what computes, if not Zellige's own kernels. `say` and `progress`
+    hear of a download.
 
     Errors: ZL06xx (model file), ZL08xx (download), ZL0701 (a parameter that makes no sense).
     """
@@ -96,6 +97,7 @@ class LLM:
         max_batch: int = 64,
         batch_invariant: bool = False,
         step: str = "launches",
+        executor: Executor | None = None,
         runner: Callable[[ModelFile], Runner] | None = None,
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -158,6 +160,7 @@ class LLM:
                 lanes=max_batch,
                 invariant=batch_invariant,
                 step=step,
+                executor=executor,
                 progress=progress,
             )
         else:
@@ -407,17 +410,18 @@ def _fused_runner(
     lanes: int,
     invariant: bool,
     step: Any,
+    executor: Executor | None,
     progress: Callable[[int, int | None], None],
 ) -> Runner:
     from zellige.llm.fused_runner import FusedRunner
     from zellige.llm.models.invariant import SCHEDULES
     from zellige.runtime.execution import executor_named
 
-    if device == "cuda" and invariant:
+    if executor is None and device == "cuda" and invariant:
         from zellige.runtime.cuda.executor import CudaExecutor
 
-        executor: Executor = CudaExecutor.open(schedules=SCHEDULES)
-    else:
+        executor = CudaExecutor.open(schedules=SCHEDULES)
+    elif executor is None:
         executor = executor_named(device)
     made: Runner = FusedRunner(
         None if random else model, model.config, num_pages=num_pages, page_size=_PAGE_SIZE, max_context=context,

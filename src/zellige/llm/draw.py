@@ -163,10 +163,10 @@ class Draws:
         self._prepare(specs, lanes, histories)
         alters = any(spec is not None and spec.alters for spec in specs)
         logprobs = any(spec is not None and spec.want_logprob for spec in specs)
-        if self._recorded:
-            self.graph(logits, position, token, alters=alters, logprobs=logprobs).replay()
-        else:
-            with using(self._sampler.executor):
+        with using(self._sampler.executor):
+            if self._recorded:
+                self.graph(logits, position, token, alters=alters, logprobs=logprobs).replay()
+            else:
                 self._launch(logits, position, token, alters=alters, logprobs=logprobs)
         return self._parameters.logprob if logprobs else None
 

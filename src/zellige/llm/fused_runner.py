@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zellige.diagnostics import InternalError, ZelligeError
+from zellige.diagnostics import InternalError
 from zellige.ir.dtypes import bf16, f8e4m3, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import log_probability
@@ -92,12 +92,6 @@ class FusedRunner:
         step: Form = "launches",
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        if invariant and config.experts:
-            raise ZelligeError(
-                "ZL0701",
-                "batch_invariant is not there for mixtures of experts yet",
-                help="leave batch_invariant out",
-            )
         schedules = getattr(executor, "schedules", SCHEDULES)
         if invariant and schedules != SCHEDULES:
             raise InternalError(f"an invariant runner on an executor with the schedules of {schedules}")
@@ -123,7 +117,7 @@ class FusedRunner:
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
-        # a GPU reads the weights once a pass: a few rows fewer do not make it shorter
+        # a GPU reads the weights once a pass: a few rows fewer do not make it shorter, but a single one needs none of its own
         self.least_tail = page_size if hasattr(executor, "schedules") else 1
         self._copier = PageCopier(executor, [*self._cache.keys, *self._cache.values])
         self._invariant, self._step = invariant, step
@@ -215,24 +209,6 @@ class FusedRunner:
             draws, drawn = Draws(self._sampler, shape.wanted, recorded=True), self._lanes.drawn(inputs.token)
             self._prefills[shape] = _Prefill(graph, inputs, logits, draws, drawn)
         return self._prefills[shape]
-
-    def prepare(
-        self, *, sequences: tuple[int, ...] = (), prefills: tuple[packing.Shape, ...] = (), sampled: bool = False
-    ) -> int:
-        """Records decode steps for these numbers of sequences and prefill passes of these shapes, before they are needed.
-
-        ``sampled``: and draws with filters from their logits. Gives the number of launches."""
-        passes: list[_Decode | _Prefill] = [self.decode_pass(n) for n in sequences]
-        passes += [self.prefill_pass(shape) for shape in prefills]
-        launches = sum(len(todo.graph) for todo in passes)
-        for todo in passes:
-            self._lanes.prepare(todo.drawn)
-            if sampled:
-                logits, length, tokens = todo.logits, todo.inputs.length, todo.drawn.tokens
-                if not logits.initialised:  # the pass was recorded, not run
-                    logits.write(np.zeros(logits.shape, np.float32))
-                launches += len(todo.draws.graph(logits, length, tokens, alters=False, logprobs=False))
-        return launches
 
     # --- one step
     def start(self, batch: StepBatch) -> Callable[[], StepResult]:

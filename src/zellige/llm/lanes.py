@@ -55,11 +55,6 @@ class Lanes:
             absent,
         )
 
-    def prepare(self, drawn: Drawn) -> None:
-        """Compiles what a pass needs, on a device that compiles; nothing is kept."""
-        self.pick(drawn, np.array([UNKNOWN], np.int32))
-        self.keep(drawn)
-
     def keep(self, drawn: Drawn) -> None:
         """Puts what a pass has drawn into the lanes."""
         with using(self.executor):

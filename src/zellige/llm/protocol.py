@@ -126,7 +126,8 @@ class Runner(Protocol):
     """Runs forward passes of one model over a KV cache of `num_pages` pages of `page_size` tokens.
 
     `start` begins a pass; what it gives back waits for the results. Passes run in the order in which they were started.
-    `least_tail`: the tokens from which on copying a page is quicker than computing them; `page_size`: it never is.
+    `least_tail`: the tokens from which on copying a page is quicker than computing them; `page_size`: only where it leaves a
+    single token to compute.
     `lookahead`: `start` returns before the pass has run and knows UNKNOWN tokens, so that the engine may start the next
     pass before it has the results of this one. Both may raise `ZelligeError` (a device fault, a guard that fired); the
     engine then fails the requests of that batch and goes on with the others.

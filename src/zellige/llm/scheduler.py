@@ -48,7 +48,8 @@ def _turn(sequence: Sequence) -> tuple[int, int]:
 class Scheduler:
     """Holds all sequences that are not finished. `max_sequences` is B's limit, `max_tokens` T's, in one step.
 
-    `least_tail`: the tokens of a page from which on it is copied rather than computed again."""
+    `least_tail`: the tokens of a page from which on it is copied rather than computed again; it always is where one token of
+    a prompt is left then."""
 
     def __init__(
         self, pool: PagePool, cache: PrefixCache | None, *, max_sequences: int, max_tokens: int, least_tail: int
@@ -116,8 +117,10 @@ class Scheduler:
                 sequence.pages = self._cache.match(sequence.tokens)
                 sequence.remembered = len(sequence.pages)
                 page, tail = self._cache.tail(sequence.tokens, sequence.pages)
-                tail = tail if tail >= self._least_tail else 0
-                sequence.computed = sequence.stored = sequence.remembered * self._pool.page_size + tail
+                known = sequence.remembered * self._pool.page_size
+                alone = known + tail == len(sequence.tokens) - 1  # what is left runs beside the answers' tokens
+                tail = tail if alone or tail >= self._least_tail else 0
+                sequence.computed = sequence.stored = known + tail
             remaining = sequence.remaining
             count = min(remaining, budget)
             whole = len(sequence.pages)

@@ -25,7 +25,7 @@ from zellige.ir import ops
 from zellige.ir.extent import Const
 from zellige.ir.ops import Block, Function, Value
 from zellige.ir.types import INDEX, ArrayParam, Role
-from zellige.ir.walk import blocks, definitions, walk
+from zellige.ir.walk import blocks, definitions, results, walk
 from zellige.passes.fusion_elements import element, whole
 from zellige.passes.fusion_identity import Identity
 from zellige.passes.fusion_names import FusionError, Names, Parameters, common_names
@@ -50,7 +50,9 @@ def fuse(
             return replace(way(pair), name=name or f"{producer.name}_then_{consumer.name}")
         except FusionError as problem:
             problems.append(problem)
-    raise next((p for p in problems if p.code != "ZL0533"), problems[0])
+    raise min(
+        problems, key=lambda problem: problem.code
+    )  # what is wrong with the arrays, then with a value, then with the grids
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ class _Pair:
             a.name for a in second.arrays if a.role in (Role.IN, Role.MUT) and roles.get(a.name, Role.IN) is not Role.IN
         }
         written = {a.name for f in (first, second) for a in f.arrays if a.role is not Role.IN}
+        for one, other in ((first, second), (second, first)):
+            if any(isinstance(op, ops.Segment) and op.array in written for op in walk(one.body)):
+                raise FusionError(
+                    "ZL0532", f"'{one.name}' searches offsets that '{other.name}' writes", span=one.span,
+                    help="run the two one after the other",
+                )  # fmt: skip
         every = {a.name for f in (first, second) for a in f.arrays}
         return cls(first, second, frozenset(fed), shared, keep, frozenset(every - written))
 
@@ -126,7 +134,7 @@ def _check_pair(first: Function, second: Function, a: ArrayParam, b: ArrayParam)
             help="run the two one after the other",
         )  # fmt: skip
     given, wanted = a.contract, b.contract
-    if wanted != given and (b.role is not Role.OUT) and not (a.role is Role.IN and wanted is None):
+    if wanted != given:
         raise FusionError(
             "ZL0531", f"'{a.name}' holds {given or 'any value'} in '{first.name}' and {wanted or 'any value'} in '{second.name}'",
             help="give both the same contract",
@@ -250,6 +258,12 @@ def _onto(pair: _Pair) -> Function:
             "ZL0532", f"'{pair.first.name}' may leave elements of '{store.array}' as they were", span=store.span,
             help=f"make '{store.array}' an Out",
         )  # fmt: skip
+    later = Block((), pair.first.body.ops[pair.first.body.ops.index(store) + 1 :])
+    if last.array == store.array and any(isinstance(op, ops.Load) and op.array == store.array for op in walk(later)):
+        raise FusionError(
+            "ZL0532", f"'{pair.second.name}' overwrites '{store.array}', which '{pair.first.name}' reads after its store",
+            span=store.span, help="give both kernels the same grid",
+        )  # fmt: skip
     shapes = {n: f.array(n).shape for f, n in ((pair.first, store.array), (pair.second, last.array))}
     if len(set(shapes.values())) > 1:
         raise FusionError(
@@ -309,11 +323,19 @@ def _only_store(pair: _Pair) -> ops.Store:
     )  # fmt: skip
 
 
-# --- 3. programs of the producer, computed again
+# --- 3. and 4. what the producer stored, computed again: by its programs, or element by element
 def _again(pair: _Pair) -> Function:
+    return _recomputed(pair, _Programs)
+
+
+def _by_element(pair: _Pair) -> Function:
+    return _recomputed(pair, _Elements)
+
+
+def _recomputed(pair: _Pair, way: type[_Recomputing]) -> Function:
     _check_repeatable(pair)
     page = pair.page()
-    second = _Recomputing(page, pair)
+    second = way(page, pair)
     body = page.open()
     second.requirements()
     for op in pair.second.body.ops:
@@ -350,29 +372,31 @@ def _check_repeatable(pair: _Pair) -> None:
             "ZL0533", f"'{pair.second.name}' reads nothing that '{pair.first.name}' writes, and their grids differ",
             span=pair.second.span, help="give both the same grid to run them side by side",
         )  # fmt: skip
-    if any(isinstance(op, ops.Segment) and op.array in pair.fed for op in walk(pair.second.body)):
-        raise FusionError(
-            "ZL0532", f"'{pair.second.name}' searches offsets that '{pair.first.name}' computes", span=pair.second.span,
-            help="run the two one after the other",
-        )  # fmt: skip
 
 
 class _Recomputing(Copy):
-    """Copies the consumer; where it loads what the producer stored, the program that stored it is copied."""
+    """Copies the consumer; where it loads what the producer stored, that is computed."""
 
     def __init__(self, page: Page, pair: _Pair) -> None:
         super().__init__(page)
         self.pair = pair
-        self.made: list[dict[tuple[object, ...], Copy]] = [{}]
-        """By the open blocks: the copies of the producer that are there."""
-        self.loops = {op.body.params[0]: op for op in walk(pair.second.body) if isinstance(op, ops.For)}
-        self.defined = definitions(pair.second.body)
 
     def requirements(self) -> None:
         """Writes what the producer requires."""
         copy = Copy(self.page)
         for op in requirements(self.pair.first.body):
             copy.write(op)
+
+
+class _Programs(_Recomputing):
+    """Copies the consumer; where it loads what the producer stored, the program that stored it is copied."""
+
+    def __init__(self, page: Page, pair: _Pair) -> None:
+        super().__init__(page, pair)
+        self.made: list[dict[tuple[object, ...], Copy]] = [{}]
+        """By the open blocks: the copies of the producer that are there."""
+        self.loops = {op.body.params[0]: op for op in walk(pair.second.body) if isinstance(op, ops.For)}
+        self.defined = definitions(pair.second.body)
 
     def block(self, old: Block) -> Block:
         self.made.append({})
@@ -443,20 +467,7 @@ class _Recomputing(Copy):
         return copy
 
 
-# --- 4. elements of the producer, computed again
-def _by_element(pair: _Pair) -> Function:
-    _check_repeatable(pair)
-    page = pair.page()
-    second = _Pointwise(page, pair)
-    body = page.open()
-    second.requirements()
-    for op in pair.second.body.ops:
-        second.write(op)
-    page.close()
-    return _assembled(pair, Block((), body))
-
-
-class _Pointwise(_Recomputing):
+class _Elements(_Recomputing):
     """Copies the consumer; where it loads what the producer stored, its elements are computed."""
 
     def replaced(self, load: ops.Load) -> bool:
@@ -488,11 +499,20 @@ def _assembled(pair: _Pair, body: Block, grid: Function | None = None) -> Functi
             array = _joined(pair, array, other, array.name in loaded, array.name in stored)
         arrays.append(array)
     first, second = pair.first, pair.second
-    return Function(
+    fused = Function(
         second.name, tuple(arrays), (*first.scalars, *second.scalars), (grid or second).grid, body, second.span,
         group=(grid or second).group, index_bits=min(first.index_bits, second.index_bits),
         source="\n".join(part for part in (first.source, second.source) if part),
     )  # fmt: skip
+    for op in walk(body):
+        extents = [extent for value in results(op) for extent in value.type.shape]
+        extents += [op.extent] if isinstance(op, ops.ExtentValue) else []
+        if lost := {dim for extent in extents for dim in extent.dims()} - fused.dims():
+            raise FusionError(
+                "ZL0531", f"no array that is left has an axis that tells dim {min(lost)}", span=op.span,
+                help="keep an array that has it: keep=[…]",
+            )  # fmt: skip
+    return fused
 
 
 def _joined(pair: _Pair, a: ArrayParam, b: ArrayParam, loaded: bool, stored: bool) -> ArrayParam:

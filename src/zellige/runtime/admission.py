@@ -52,13 +52,12 @@ class Admission:
 
     def _note_locked(self) -> None:
         """What the launch will write is newer than anything known, and will be there."""
-        for tensor, exclusive in zip(self._held, self._plan.exclusive, strict=True):
-            if exclusive:
-                memory = tensor.memory
-                memory.version = next(CLOCK)
-                if memory.unwritten is not None:
-                    self._undo.append((memory, memory.unwritten))
-                    memory.mark_written(tensor)
+        for i in self._plan.writes:
+            memory = self._held[i].memory
+            memory.version = next(CLOCK)
+            if memory.unwritten is not None:
+                self._undo.append((memory, memory.unwritten))
+                memory.mark_written(self._held[i])
         for i, fact in self._plan.establishes:
             self._held[i].learn(fact)
 
@@ -89,9 +88,8 @@ class Admission:
     def withdraw(self) -> None:
         """Nothing is known of what the launch should have written."""
         with LOCK:
-            for tensor, exclusive in zip(self._held, self._plan.exclusive, strict=True):
-                if exclusive:
-                    tensor.memory.version = next(CLOCK)
+            for i in self._plan.writes:
+                self._held[i].memory.version = next(CLOCK)
             for memory, unwritten in self._undo:
                 memory.unwritten = unwritten
 
@@ -118,7 +116,7 @@ def _unwritten(plan: Plan, i: int) -> ZelligeError:
 def check_contents(plan: Plan, held: Sequence[Tensor]) -> None:
     """The checks of a launch on a device that orders its work itself. ZelligeError ZL0504 or ZL0505."""
     for i in plan.reads:
-        if not held[i].initialised:
+        if held[i].memory.unwritten is not None and not held[i].initialised:
             raise _unwritten(plan, i)
     for i, fact in plan.needs:
         if not held[i].keeps(fact):

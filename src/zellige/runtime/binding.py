@@ -19,7 +19,7 @@ from zellige.runtime.tensor import Tensor, borrow, tensor
 
 __all__ = ["AliasError", "Binder", "Binding", "check_scalar", "fact_of"]
 
-_MOST_PLANS = 4096  # of one kernel; beyond it they are made anew
+_MOST_PLANS = 4096  # of one kernel and form of call; beyond it they are made anew
 
 
 class Binding:
@@ -65,6 +65,16 @@ class Binding:
         return list(zip(self.held, self.plan.exclusive, strict=True))
 
 
+class _LeftOut:
+    """Stands for an argument that a call does not give, and for its layout."""
+
+    __slots__ = ("_layout",)
+
+
+LEFT_OUT: Any = _LeftOut()
+LEFT_OUT._layout = LEFT_OUT
+
+
 class Binder:
     """Binds calls of one kernel; remembers a plan for each combination of layouts and static parameters."""
 
@@ -86,26 +96,69 @@ class Binder:
         self._plans: dict[Any, Plan] = {}
         self._lock = threading.Lock()
 
+    def written_out(self, executor: Callable[[], Any], launch: Callable[..., Any], other: Callable[..., Any]) -> Any:
+        """``__call__`` of this kernel, for a class of its own: a function with the kernel's parameters.
+
+        It is straight-line code, since launches wait for it: loops over parameters take three times as long. It takes a call
+        whose arrays are tensors that lie as in an earlier call to ``launch(executor, binding)``. Any other goes to
+        ``other(kernel, arguments given by place, all that may be given by name)``, which has ``bind`` look at it.
+        """
+        signature = self.signature
+        mark = "_"
+        while any(name.startswith(mark) for name in self._known):
+            mark += "_"
+        named = [
+            name for name in (*signature.arrays, *signature.statics, *self._dims) if name not in signature.positional
+        ]
+        key = [f"{mark}executor.plan_key", f"{mark}executor.place", *(f"{name}._layout" for name in signature.arrays)]
+        for name in signature.statics:
+            key += [name, f"{name}.__class__"]  # 1, 1.0 and True are equal, but not the same parameter
+        key += self._dims
+        scalars = "".join(f"{name}, " for name in signature.scalars)
+        missing = "".join(f" or {name} is {mark}LEFT_OUT" for name in signature.scalars)
+        by_place = "".join(f"{name}, " for name in signature.positional)
+        by_name = "".join(f"{name!r}: {name}, " for name in named)
+        parameters = [f"{name}={mark}LEFT_OUT" for name in signature.positional]
+        parameters += ["/"] if parameters else []
+        parameters += [f"*{mark}more", *(f"{name}={mark}LEFT_OUT" for name in named), f"**{mark}others"]
+        text = f"""
+def __call__({mark}kernel, {", ".join(parameters)}):
+    {mark}executor = {mark}current()
+    try:
+        {mark}plan = {mark}plans.get(({", ".join(key)},))
+    except (AttributeError, TypeError):  # an array that is no tensor; a static parameter that is no key
+        {mark}plan = None
+    if {mark}plan is None or {mark}more or {mark}others{missing}:
+        return {mark}other({mark}kernel, ({by_place}*{mark}more,), {{{by_name}**{mark}others}})
+    {mark}binding = {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({scalars}))
+    return {mark}launch({mark}executor, {mark}binding)
+"""
+        names = {
+            "current": executor, "launch": launch, "bound": self.bound, "other": other, "plans": self._plans, "LEFT_OUT": LEFT_OUT,
+        }  # fmt: skip
+        made: dict[str, Any] = {mark + name: value for name, value in names.items()}
+        exec(text, made)
+        return made["__call__"]
+
     def bind(self, executor: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Binding:
         """Matches a call. ZelligeError ZL0502 (shapes), ZL0501 (dtypes), ZL0505 (scalars), AliasError ZL0503.
 
         What depends on contents (contracts, initialisation) is checked when the launch borrows its arguments."""
+        args = [value for value in args if value is not LEFT_OUT]
+        keywords = {name: value for name, value in keywords.items() if value is not LEFT_OUT}
         given = self._given(args, keywords)
         held: list[Any] = []
         layouts: list[Any] = []
         for name, shared in self._arrays:
             value = given.get(name)
-            if value is None:
-                held.append(None)
-                layouts.append(None)
-                continue
-            if type(value) is not Tensor:
+            if value is not None and type(value) is not Tensor:
                 value = self._tensor(executor, name, value, shared=shared)
             held.append(value)
-            layouts.append(value.layout)
-        statics = tuple([given.get(name, default) for name, default in self._statics])
-        told = tuple([given.get(name) for name in self._dims])
-        key = (executor.plan_key, executor.place, tuple(layouts), statics, tuple(map(type, statics)), told)
+            layouts.append(LEFT_OUT if value is None else value.layout)
+        statics = [given.get(name, LEFT_OUT) for name, _ in self._statics]
+        kinds = [part for value in statics for part in (value, value.__class__)]
+        told = [given.get(name, LEFT_OUT) for name in self._dims]
+        key = (executor.plan_key, executor.place, *layouts, *kinds, *told)
         try:
             plan = self._plans.get(key)
         except TypeError:
@@ -115,12 +168,22 @@ class Binder:
                 help="pass a tuple for a list",
             ) from None
         if plan is None:
-            plan = self._plan(executor, key, held, given, keywords)
-        scalars = {}
+            plan = self._plan(executor, held, given)
+            with self._lock:
+                if len(self._plans) >= _MOST_PLANS:
+                    self._plans.clear()
+                plan = self._plans.setdefault(key, plan)
         for scalar in self._scalars:
             if scalar.name not in given:
                 raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'", help=self._call())
-            scalars[scalar.name] = check_scalar(self.name, scalar, given[scalar.name], plan.dims)
+        return self.bound(executor, plan, held, tuple(given[scalar.name] for scalar in self._scalars))
+
+    def bound(self, executor: Any, plan: Plan, held: list[Any], values: tuple[Any, ...]) -> Binding:
+        """The arguments of a call whose plan is known: arrays (anything for those left out) and values of scalars."""
+        scalars = {}
+        if values:
+            for scalar, value in zip(self._scalars, values, strict=True):
+                scalars[scalar.name] = check_scalar(self.name, scalar, value, plan.dims)
         if plan.pairs:
             plan.check_overlap(held)
         for i, shape, dtype in plan.outputs:
@@ -132,7 +195,7 @@ class Binder:
         return f"{self.name}({', '.join(self.signature.positional)})"
 
     def _given(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments by name."""
+        """The arguments by name. ZelligeError ZL0502 if the kernel takes no such call."""
         positional = self.signature.positional
         if len(args) > len(positional):
             raise ZelligeError(
@@ -141,17 +204,15 @@ class Binder:
                 help="outputs and static parameters are given by name",
             )
         given = dict(zip(positional, args, strict=False))
-        if keywords:
-            for parameter in keywords:
-                if parameter in given:
-                    raise ZelligeError("ZL0502", f"{self.name} got '{parameter}' twice")
-                if parameter not in self._known:
-                    raise ZelligeError(
-                        "ZL0502", f"{self.name} has no parameter '{parameter}'",
-                        help=f"it has {', '.join(sorted(self._known - set(self._dims)))}",
-                    )  # fmt: skip
-            given.update(keywords)
-        return given
+        for parameter in keywords:
+            if parameter in given:
+                raise ZelligeError("ZL0502", f"{self.name} got '{parameter}' twice")
+            if parameter not in self._known:
+                raise ZelligeError(
+                    "ZL0502", f"{self.name} has no parameter '{parameter}'",
+                    help=f"it has {', '.join(sorted(self._known - set(self._dims)))}",
+                )  # fmt: skip
+        return given | dict(keywords)
 
     def _tensor(self, executor: Any, name: str, value: Any, *, shared: bool) -> Tensor:
         """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later or is done elsewhere."""
@@ -168,14 +229,8 @@ class Binder:
             value = np.asarray(value)
         return borrow(value)
 
-    def _plan(
-        self,
-        executor: Any,
-        key: Any,
-        held: Sequence[Tensor | None],
-        given: Mapping[str, Any],
-        keywords: Mapping[str, Any],
-    ) -> Plan:
+    def _plan(self, executor: Any, held: Sequence[Tensor | None], given: Mapping[str, Any]) -> Plan:
+        """A new plan. Only those static parameters that the call leaves out may be chosen by the executor."""
         for (name, _), argument in zip(self._arrays, held, strict=True):
             if argument is not None and argument.place != executor.place:
                 raise ZelligeError(
@@ -190,10 +245,6 @@ class Binder:
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
             preferred = executor.statics(self.name, dims)
-            return {k: v for k, v in preferred.items() if k in statics and k not in keywords}
+            return {k: v for k, v in preferred.items() if k in statics and k not in given}
 
-        made = make_plan(self.name, self.signature, held, statics, told, prefer, self._instance)
-        with self._lock:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            return self._plans.setdefault(key, made)
+        return make_plan(self.name, self.signature, held, statics, told, prefer, self._instance)

@@ -142,7 +142,7 @@ class CompiledLaunch:
 
 def _strides(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Strides, in elements, of the arrays that are not row-major without gaps."""
-    return {name: held.layout[2] for name, held in tensors.items() if held.layout[2] is not None}
+    return {name: held.layout.strides for name, held in tensors.items() if held.layout.strides is not None}
 
 
 class CpuExecutor(HostArrays):

@@ -18,7 +18,7 @@ from zellige.frontend.source import read_source
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
 from zellige.runtime.admission import check_contents
-from zellige.runtime.binding import Binder
+from zellige.runtime.binding import Binder, Binding
 from zellige.runtime.execution import current_executor
 from zellige.runtime.instances import Instance
 
@@ -92,21 +92,34 @@ class Kernel:
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Runs the kernel. Returns the outputs that the call left out (one, or a tuple)."""
+        # The first call: the next ones find a ``__call__`` that is written out for this kernel's parameters.
+        with self._lock:
+            if self._binder is None:
+                self._binder = Binder(self.name, self.signature, self.instance)
+                call = self._binder.written_out(current_executor, _launch, Kernel._bind_and_launch)
+                self.__class__ = type(type(self).__name__, (type(self),), {"__call__": call, "__doc__": self.__doc__})
+        return self._bind_and_launch(args, keywords)
+
+    def _bind_and_launch(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        assert self._binder is not None
         executor = current_executor()
-        binder = self._binder
-        if binder is None:
-            binder = self._binder = Binder(self.name, self.signature, self.instance)
-        binding = binder.bind(executor, args, keywords)
-        plan = binding.plan
-        if not executor.borrows:
-            check_contents(plan, binding.held)
-        executor.launch(plan.instance, binding)
-        if len(plan.outputs) == 1:
-            return binding.held[plan.outputs[0][0]]
-        return tuple([binding.held[i] for i, _, _ in plan.outputs]) or None
+        return _launch(executor, self._binder.bind(executor, args, keywords))
 
     def __repr__(self) -> str:
         return f"<zl.kernel {self.name}>"
+
+
+def _launch(executor: Any, binding: Binding) -> Any:
+    """Launches; returns the outputs that the call left out."""
+    plan = binding.plan
+    if not executor.borrows:
+        check_contents(plan, binding.held)
+    executor.launch(plan.instance, binding)
+    if not plan.outputs:
+        return None
+    if len(plan.outputs) == 1:
+        return binding.held[plan.outputs[0][0]]
+    return tuple([binding.held[i] for i, _, _ in plan.outputs])
 
 
 @overload

@@ -37,6 +37,8 @@ class Plan:
     outputs: tuple[tuple[int, tuple[int, ...], DType], ...]
     """Outputs that the call left out: allocated for each call, and returned."""
     exclusive: tuple[bool, ...]
+    writes: tuple[int, ...]
+    """Arrays that are used exclusively."""
     pairs: tuple[tuple[int, int], ...]
     """Arrays that must not share memory (fresh outputs share it with nobody)."""
     reads: tuple[int, ...]
@@ -56,10 +58,9 @@ class Plan:
     def check_overlap(self, held: Sequence[Tensor]) -> None:
         """AliasError if an array that is written shares memory with another argument."""
         for i, j in self.pairs:
-            a, b = held[i], held[j]
-            low, high = a.span
-            start, end = b.span
-            if low < end and start < high and _share(a, b):
+            low, high = held[i].span
+            start, end = held[j].span
+            if low < end and start < high and _share(held[i], held[j]):
                 role = self.instance.function.arrays[i].role.value
                 raise AliasError(
                     "ZL0503", f"{self.kernel}: '{self.names[i]}' is {role}, exclusive, but shares memory with '{self.names[j]}'",
@@ -106,7 +107,7 @@ def make_plan(
             raise ZelligeError("ZL0502", f"{name}: dim {dim} = {size} is outside [0, 2**31)")
     outputs = []
     for i, (parameter, array) in enumerate(signature.arrays.items()):
-        shape = tuple(e.evaluate(dims) for e in array.shape)
+        shape = tuple(preconditions.value_of(e, dims, name) for e in array.shape)
         tensor = held[i]
         if tensor is None:
             outputs.append((i, shape, _dtype_of_output(name, parameter, array, variables)))
@@ -128,6 +129,7 @@ def plan_of(
     parts: tuple[str, ...] = (),
 ) -> Plan:
     """What launches of an instance at these sizes check: it follows from the ownership and the contracts of its arrays."""
+    preconditions.check_extents(instance.function, dims)
     arrays = instance.function.arrays
     exclusive = tuple(a.role is not Role.IN for a in arrays)
     fresh = {i for i, _, _ in outputs}
@@ -141,6 +143,7 @@ def plan_of(
         bindings=bindings,
         outputs=outputs,
         exclusive=exclusive,
+        writes=tuple(i for i, written in enumerate(exclusive) if written),
         pairs=tuple(
             (i, j)
             for i in range(len(arrays))

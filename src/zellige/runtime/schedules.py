@@ -1,7 +1,8 @@
 """Schedules: static parameters (and a backend's options) by kernel and size, for a device. Both backends look them up here.
 
 A file holds one device's: ``{"device": name, "entries": [{"kernel", "dims", "statics", "options"}, …]}``. Of a kernel's
-entries the nearest counts, by the logarithm of the sizes that it names. Schedules change nothing but
+entries the nearest counts, by the logarithm of the sizes that it names. An entry that does not suit all sizes says which it does:
+``least`` sizes, and ``multiples`` that sizes are of; of two that are equally near the first counts. Schedules change nothing but
 the order of sums, and with it their last bits.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,20 @@ class Schedules:
             found.setdefault(entry["kernel"], []).append(entry)
         return cls(held["device"], found)
 
-    def nearest(self, kernel: str, dims: Mapping[str, int]) -> Entry | None:
-        """The entry measured nearest to these sizes; None if the kernel has none."""
+    def nearest(
+        self, kernel: str, dims: Mapping[str, int], usable: Callable[[Entry], bool] = lambda entry: True
+    ) -> Entry | None:
+        """Of the entries that suit these sizes and are ``usable`` the one measured nearest to them; None if the kernel has none."""
 
         def distance(entry: Entry) -> float:
             return sum(abs(math.log(max(dims.get(name, 1), 1) / size)) for name, size in entry["dims"].items())
 
-        return min(self.entries.get(kernel, ()), key=distance, default=None)
+        found = self.entries.get(kernel, ())
+        return min((entry for entry in found if suits(entry, dims) and usable(entry)), key=distance, default=None)
+
+
+def suits(entry: Entry, dims: Mapping[str, int]) -> bool:
+    """Whether sizes are among those that an entry serves."""
+    return all(dims.get(name, 0) >= least for name, least in entry.get("least", {}).items()) and all(
+        dims.get(name, 1) % multiple == 0 for name, multiple in entry.get("multiples", {}).items()
+    )

@@ -26,6 +26,36 @@ HOST = "host memory"
 """Where a NumPy array is; a device's array names its GPU."""
 
 
+_LAYOUTS: dict[tuple[Any, ...], Layout] = {}
+_MOST_LAYOUTS = 1 << 16  # beyond it they are made anew, and plans for them
+
+
+class Layout:
+    """How a tensor lies in memory. Tensors that lie alike share one, so that layouts are compared by identity."""
+
+    __slots__ = ("dtype", "place", "shape", "strides", "writeable")
+
+    def __init__(
+        self, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None, writeable: bool, place: str
+    ) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.strides = strides
+        """In elements; None: row-major without gaps."""
+        self.writeable = writeable
+        self.place = place
+
+
+def _layout_named(*parts: Any) -> Layout:
+    """The layout of these parts."""
+    found = _LAYOUTS.get(parts)
+    if found is None:
+        if len(_LAYOUTS) >= _MOST_LAYOUTS:
+            _LAYOUTS.clear()
+        found = _LAYOUTS.setdefault(parts, Layout(*parts))
+    return found
+
+
 class Tensor:
     """An array that kernels use: storage, dtype, shape, and what is known of its contents.
 
@@ -73,7 +103,7 @@ class Tensor:
         else:
             self.address = address_of(storage)
             self.span = _byte_bounds(storage)
-        self._layout: tuple[Any, ...] | None = None
+        self._layout: Layout | None = None
         self._parent: Tensor | None = None
         self._facts: tuple[Fact, ...] = ()
         self._stamp = 0
@@ -141,10 +171,8 @@ class Tensor:
         self.memory.version = next(CLOCK)
 
     @property
-    def layout(self) -> tuple[Any, ...]:
-        """Dtype, shape, strides in elements (None: row-major without gaps), whether it may be written, and where it is.
-
-        ZelligeError ZL0501 if elements are not where a kernel can address them."""
+    def layout(self) -> Layout:
+        """How it lies in memory. ZelligeError ZL0501 if elements are not where a kernel can address them."""
         if self._layout is None:
             storage = self.storage
             strides = None if storage.flags.c_contiguous else self._element_strides()
@@ -152,7 +180,7 @@ class Tensor:
                 raise ZelligeError(
                     "ZL0501", f"this {self.dtype} array is not aligned to its elements", help="pass a copy"
                 )
-            self._layout = (self.dtype.name, self.shape, strides, storage.flags.writeable, self.place)
+            self._layout = _layout_named(self.dtype.name, self.shape, strides, storage.flags.writeable, self.place)
         return self._layout
 
     @property
@@ -326,6 +354,8 @@ class Tensor:
             raise ZelligeError("ZL0503", "this tensor's memory is read-only")
         with HostUse(self, exclusive=True, name="write"):
             facts = self.facts
+            if facts:
+                new = new.copy()  # what is checked is what is written, whoever has the values
             for fact in facts:
                 problem = broken(fact, new)
                 if problem:

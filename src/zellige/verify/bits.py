@@ -1,7 +1,8 @@
 """What is known of ``&``, ``|`` and ``^``: functions of their operands, bounded where those are not negative.
 
 For x, y ≥ 0: max(x, y) ≤ x | y ≤ x + y; 0 ≤ x ^ y ≤ x + y; and where both are below 2ᵏ, so are both results. For x ≥ 0, whatever y
-is: 0 ≤ x & y ≤ x. x ^ y = x′ ^ y only if x = x′.
+is: 0 ≤ x & y ≤ x. x ^ y = x′ ^ y only if x = x′. All of it of operands that the type holds: a term that stands for nothing that is
+computed may be larger, and would have bits beyond the type's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def combined(symbols: Symbols, op: BinaryOp, dtype: DType, x: Int, y: Int) -> In
             most = max(symbols.ranges.interval(a)[1], symbols.ranges.interval(b)[1])
             below = [] if most == inf or most < 0 else [terms.le(of_atom(app), (1 << int(most).bit_length()) - 1)]
             both = terms.conjunction((terms.le(0, a), terms.le(0, b)))
-            return [*facts(a, b, of_atom(app)), *(terms.implies(both, fact) for fact in below)]
+            of_all = [*facts(a, b, of_atom(app)), *(terms.implies(both, fact) for fact in below)]
+            fit = terms.conjunction((terms.le(a, high), terms.le(b, high)))  # where nothing runs, they may not
+            return [terms.implies(fit, fact) for fact in of_all]
 
         function = symbols.bitwise[op, dtype] = Function(
             f"{op.value}_{dtype}", lambda app: (const(low), const(high)), known, _invertible if op is BinaryOp.XOR else None,

@@ -7,7 +7,7 @@ range, active and hits the element is then proved like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd
 
@@ -16,7 +16,7 @@ from zellige.ir.types import ArrayParam
 from zellige.verify import segments, terms
 from zellige.verify.obligations import Access
 from zellige.verify.ranges import linear_in
-from zellige.verify.substitution import Substitution, atoms_of, replacing, variables_of
+from zellige.verify.substitution import Placed, Substitution, atoms_of, replacing, variables_of
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Atom, Bool, Div, Function, Int, Var, const, of_atom
 
@@ -57,11 +57,15 @@ def witness(symbols: Symbols, access: Access, coordinates: tuple[Int, ...]) -> W
     unknown = _unknowns(symbols, access)
     solver = _Solver(symbols, unknown)
     solver.solve(list(zip(access.coordinates, coordinates, strict=True)))
-    ranges = [b for v in unknown for b in _range_of(of_atom(v), v.low, v.high)]
-    for split in solver.splits:
-        # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d
-        ranges += [terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1)]
-    in_range = terms.conjunction(map(_Moved(solver, terms.true()).bool, ranges))
+    nowhere = _Moved(solver, terms.false())  # what an application is here may rest on what is to be shown
+    in_range = terms.conjunction(
+        nowhere.bool(b)  # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d
+        for split in solver.splits
+        for b in (terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1))
+    )
+    for v in unknown:  # programs, iterations from the outermost one, lanes: each exists only if those before it do
+        moved = _Moved(solver, in_range)
+        in_range = terms.conjunction((in_range, *map(moved.bool, _range_of(of_atom(v), v.low, v.high))))
     move = _Moved(solver, in_range)
     hits = [terms.equal(move.int(a), c) for a, c in zip(access.coordinates, coordinates, strict=True)]
     return Witness(access, (*terms.conjuncts(in_range), *hits, *terms.conjuncts(move.bool(access.active))))
@@ -95,7 +99,7 @@ class _Moved:
 
     def __init__(self, solver: _Solver, in_range: Bool) -> None:
         self._splits = [split.replace for split in solver.splits]
-        self._last = _Guarded(solver.solved, in_range)
+        self._last = Placed(solver.solved, in_range)
 
     def int(self, t: Int) -> Int:
         """A term of the witnesses."""
@@ -108,16 +112,6 @@ class _Moved:
         for replace in self._splits:
             b = replace.bool(b)
         return self._last.bool(b)
-
-
-class _Guarded(Substitution):
-    def __init__(self, values: Mapping[Var, Int], in_range: Bool) -> None:
-        super().__init__(lambda a: values.get(a) if isinstance(a, Var) else None)
-        self._in_range = in_range
-
-    def call(self, a: App) -> App:
-        moved = super().call(a)
-        return terms.make_app(moved.function, moved.args, terms.conjunction((moved.guard, self._in_range)))
 
 
 class _Solver:

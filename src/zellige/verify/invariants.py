@@ -17,7 +17,7 @@ from zellige.ir.walk import blocks, walk
 from zellige.verify import terms
 from zellige.verify.lanes import Lanes
 from zellige.verify.solver import Outcome, Solver
-from zellige.verify.substitution import replacing
+from zellige.verify.substitution import Placed
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import App, Bool, Int, Var, const, of_atom
 
@@ -128,7 +128,7 @@ class Invariants:
             for j in scalars:
                 values[names[j]] = terms.apply(self.symbols.carried_function(loop, j), place, app.guard)
             values[names[i]] = of_atom(app)
-            return [terms.implies(app.guard, b) for b in terms.conjuncts(replacing(values).bool(known))]
+            return [terms.implies(app.guard, b) for b in terms.conjuncts(Placed(values, app.guard).bool(known))]
 
         return facts
 

@@ -20,7 +20,7 @@ from zellige.verify.terms import Bool, Int, const
 ELEMENTS = 1 << 62
 """Arrays have fewer elements than this: a launch condition."""
 
-_GROWS = (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL, BinaryOp.SHL)
+_GROWS = (BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL, BinaryOp.SHL, BinaryOp.FLOORDIV)
 
 
 def width_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[Claim]:
@@ -31,6 +31,8 @@ def width_claims(symbols: Symbols, op: Op, block: Block, tag: str) -> Iterator[C
         yield _claim(symbols, op, block, past, bits, (), "the loop counter's last step")
     for value in index_values(op):
         if isinstance(op, ops.For | ops.While | ops.If) or (bits == 64 and not _can_grow(op)):
+            continue
+        if bits == 64 and isinstance(op, ops.Binary) and op.op is BinaryOp.FLOORDIV and not _may_be_least(symbols, op):
             continue
         lanes = symbols.lanes(value.type.shape, tag)
         if not _followed(op):
@@ -89,6 +91,13 @@ def _can_grow(op: Op) -> bool:
         case ops.Reduce() | ops.Scan():
             return op.op in (ReduceOp.SUM, ReduceOp.PROD)
     return False
+
+
+def _may_be_least(symbols: Symbols, op: ops.Binary) -> bool:
+    """Whether a quotient may be of the least number by −1, as far as bounds say: the only one that does not fit."""
+    lanes = symbols.lanes(op.result.type.shape, ".quotient")
+    x, y = (symbols.ranges.interval(symbols.int_at(value, lanes)) for value in (op.x, op.y))
+    return x[0] <= -(1 << 63) and y[0] <= -1 <= y[1]
 
 
 def _followed(op: Op) -> bool:

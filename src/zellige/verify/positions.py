@@ -5,13 +5,14 @@ Which element it is is not followed: its position is an unknown function of the 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from zellige.ir import ops
 from zellige.ir.ops import ReduceOp, Value
 from zellige.verify import terms
 from zellige.verify.lanes import Lanes, replaced
-from zellige.verify.substitution import replacing
+from zellige.verify.substitution import Placed, replacing
 from zellige.verify.terms import App, Bool, Function, Int, Var, const
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def sorted_at(symbols: Symbols, op: ops.Sort, value: Value, lanes: Lanes) -> Int
     size = symbols.extent(op.x.type.shape[axis])
     source = _position(symbols, op.order, lanes, const(0), size - 1, "order")
     function = symbols.functions[(op.order, "order")]
-    function.pair_facts = permutes
+    function.pair_facts = partial(permutes, size)
     function.permutes = lambda app: size
     return source if value is op.order else symbols.int_at(op.x, replaced(lanes, axis, source))
 
@@ -62,7 +63,8 @@ def _extreme(symbols: Symbols, op: ops.Reduce) -> None:
 
     def facts(app: App) -> list[Bool]:
         place = {v: a for v, a in zip((t.atom for t in scope), app.args, strict=True) if isinstance(v, Var)}
-        return [terms.implies(app.guard, replacing({**place, position: terms.of_atom(app)}).bool(known))]
+        there = Placed({**place, position: terms.of_atom(app)}, app.guard).bool(known)
+        return [terms.implies(app.guard, there)]
 
     function.facts = facts
 
@@ -86,7 +88,10 @@ def _position(symbols: Symbols, value: Value, lanes: Lanes, low: Int, high: Int,
     return terms.apply(symbols.functions[key], (*symbols.scope(symbols.block_of(value)), *lanes), terms.le(low, high))
 
 
-def permutes(a: App, b: App) -> list[Bool]:
-    """Two positions of one permutation along the last axis: equal only at the same place."""
-    return [] if a.args[:-1] != b.args[:-1] else [terms.implies(terms.equal(terms.of_atom(a), terms.of_atom(b)),
-                                                                terms.equal(a.args[-1], b.args[-1]))]  # fmt: skip
+def permutes(size: Int, a: App, b: App) -> list[Bool]:
+    """Two positions of one permutation along the last axis: equal only at the same place of its ``size`` places."""
+    if a.args[:-1] != b.args[:-1]:
+        return []
+    places = (terms.between(0, app.args[-1], size - 1) for app in (a, b))
+    same = terms.equal(terms.of_atom(a), terms.of_atom(b))
+    return [terms.implies(terms.conjunction((*places, same)), terms.equal(a.args[-1], b.args[-1]))]

@@ -13,8 +13,8 @@ from zellige.ir import ops
 from zellige.ir.types import ArrayParam, ContractKind
 from zellige.verify import terms
 from zellige.verify.contracts import array_function
-from zellige.verify.substitution import atoms_of, variables_of
-from zellige.verify.terms import App, Bool, Function, Int, const, of_atom
+from zellige.verify.substitution import Placed, atoms_of
+from zellige.verify.terms import App, Bool, Function, Int, Var, const, of_atom
 
 if TYPE_CHECKING:
     from zellige.verify.lanes import Lanes
@@ -30,7 +30,8 @@ def segment_at(symbols: Symbols, op: ops.Segment, position: Int) -> Int:
     if symbols.ranges.nonneg(position) and symbols.ranges.nonneg(last - position):
         inside = terms.true()
     somewhere = terms.apply(_anywhere(symbols, function, param), (position,))
-    return terms.ite(inside, terms.apply(function, (position,), inside), somewhere)
+    reached = symbols.path(symbols.block_of(op.result))
+    return terms.ite(inside, terms.apply(function, (position,), terms.conjunction((reached, inside))), somewhere)
 
 
 def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:
@@ -43,20 +44,16 @@ def offset_at(symbols: Symbols, op: ops.Offsets, lanes: Lanes) -> Int:
 
         def facts(app: App) -> list[Bool]:
             place, value = app.args[-1], of_atom(app)
-            here = terms.true()
-            if any(v.kind in ("pid", "iteration") for v in variables_of(total)):
-                here = terms.conjunction(terms.equal(a, b) for a, b in zip(app.args[:-1], scope, strict=True))
-            known = [
-                terms.implies(
-                    terms.equal(place, 0), terms.equal(value, terms.ite(terms.equal(last, 0), total, const(0)))
-                )
-            ]
-            known += [
+            here = {v: a for v, a in zip((t.atom for t in scope), app.args, strict=False) if isinstance(v, Var)}
+            sum_ = Placed(here, app.guard).int(total)
+            first = terms.ite(terms.equal(last, 0), sum_, const(0))
+            known = (
+                terms.implies(terms.equal(place, 0), terms.equal(value, first)),
                 terms.le(0, value),
-                terms.le(value, total),
-                terms.implies(terms.equal(place, last), terms.equal(value, total)),
-            ]
-            return [terms.implies(here, fact) for fact in known]
+                terms.le(value, sum_),
+                terms.implies(terms.equal(place, last), terms.equal(value, sum_)),
+            )
+            return [terms.implies(app.guard, fact) for fact in known]
 
         def ordered(a: App, b: App) -> list[Bool]:
             same = terms.conjunction(terms.equal(x, y) for x, y in zip(a.args[:-1], b.args[:-1], strict=True))

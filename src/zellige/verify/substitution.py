@@ -111,6 +111,19 @@ def replacing(values: Mapping[Var, Int]) -> Substitution:
     return Substitution(lambda a: values.get(a) if isinstance(a, Var) else None)
 
 
+class Placed(Substitution):
+    """Substitution of variables by a place that may not exist: what is known of an application there, holds under ``guard``."""
+
+    def __init__(self, values: Mapping[Var, Int], guard: Bool) -> None:
+        super().__init__(lambda a: values.get(a) if isinstance(a, Var) else None)
+        self._guard = guard
+
+    def call(self, a: App) -> App:
+        """The application with arguments and guard rewritten, and ``guard`` added."""
+        moved = super().call(a)
+        return make_app(moved.function, moved.args, conjunction((moved.guard, self._guard)))
+
+
 def atoms_of(*roots: Int | Bool, guards: bool = True) -> Iterator[Atom]:
     """All atoms in terms, each once, however deep (bounds of variables and facts of applications are not entered)."""
     seen: set[Node] = set()

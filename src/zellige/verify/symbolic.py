@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from zellige.diagnostics.errors import InternalError
 from zellige.ir import ops
@@ -26,7 +27,7 @@ from zellige.verify import bits, positions, segments, terms
 from zellige.verify.contracts import array_function, storage_range
 from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
-from zellige.verify.substitution import Substitution, replacing
+from zellige.verify.substitution import Placed, Substitution, replacing
 from zellige.verify.terms import App, Atom, Bool, Function, Int, Var, const, of_atom
 
 DIM_LIMIT = 1 << 31
@@ -59,6 +60,9 @@ class Symbols:
         self.carried: dict[tuple[Op, int], Function] = {}
         self.closed_forms: dict[tuple[Op, int], Int | None] = {}
         self._solving: set[Op] = set()
+        self._trials = count(1)
+        self._suffix = ""
+        """Of the names of iterations: trials have theirs, since they have their own unknown functions."""
         self._names: dict[Op, str] = {}
         self._ints: dict[tuple[Value, Lanes], Int] = {}
         self._bools: dict[tuple[Value, Lanes], Bool] = {}
@@ -165,7 +169,7 @@ class Symbols:
         known = self._iterations.get(key)
         if known is None:
             suffix = "c" if isinstance(op, While) and which == 0 else ""
-            name = f"iteration{self._names[op]}{suffix}"
+            name = f"iteration{self._names[op]}{suffix}{self._suffix}"
             # a while loop's condition is asked once more than its body runs, and at least once
             last = self.trips(op) - 1 if isinstance(op, For) or which == 1 else terms.maximum(self.trips(op), const(0))
             known = self._iterations[key] = terms.variable(name, "iteration", 0, last)
@@ -409,7 +413,7 @@ class Symbols:
     def _load(self, op: ops.Load, block: Block, lanes: Lanes) -> Int:
         param = self.function.array(op.array)
         active = self.masks_at(op.masks, lanes)
-        guard = terms.conjunction((self.path(block), active))
+        guard = terms.conjunction((self.path(block), active, self._exist(lanes, op.result.type.shape)))
         stable = param.role is Role.IN or op.array not in self.written
         if stable:
             if op.array not in self.arrays:
@@ -421,6 +425,14 @@ class Symbols:
                 self.functions[key] = array_function(param, self.extent, changes=True)
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
+
+    def _exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
+        """That lanes are lanes of a tile: a position that is looked up need not be one where nothing looks it up."""
+        return terms.conjunction(
+            terms.between(0, lane, self.extent(extent) - 1)
+            for lane, extent in zip(lanes, shape, strict=True)
+            if not (isinstance(v := lane.atom, Var) and v.kind == "lane" and v.high is self.extent(extent) - 1)
+        )
 
     # --- loops
     def _parameter(self, value: Value, lanes: Lanes) -> Int:
@@ -452,19 +464,19 @@ class Symbols:
             return {v: a for t, a in zip(scope, app.args, strict=True) if isinstance(v := t.atom, Var)}
 
         def bounds(app: App) -> tuple[Int, Int]:
-            return const(0), replacing(there(app)).int(terms.maximum(self.trips(op), const(0)))
+            return const(0), Placed(there(app), app.guard).int(terms.maximum(self.trips(op), const(0)))
 
         def facts(app: App) -> list[Bool]:
-            place, n = there(app), of_atom(app)
+            place, n, guard = there(app), of_atom(app), app.guard
             asked, truth = _variable(self.iteration(op, 0)), self.bool_at(op.condition.yields[0], ())
             # of 0 iterations none is the last: the condition is then looked at where it was asked, and nothing follows
-            last = replacing({**place, asked: terms.maximum(n - 1, const(0))}).bool(truth)
-            first_false = terms.negate(replacing({**place, asked: n}).bool(truth))
+            last = Placed({**place, asked: terms.maximum(n - 1, const(0))}, guard).bool(truth)
+            first_false = terms.negate(Placed({**place, asked: n}, guard).bool(truth))
             known = (
                 terms.implies(terms.lt(0, n), last),
-                terms.implies(terms.lt(n, replacing(place).int(self.trips(op))), first_false),
+                terms.implies(terms.lt(n, Placed(place, guard).int(self.trips(op))), first_false),
             )
-            return [terms.implies(app.guard, fact) for fact in known]
+            return [terms.implies(guard, fact) for fact in known]
 
         return Function(f"iterations_{self._names[op]}", bounds, facts, approximate=True)
 
@@ -498,6 +510,7 @@ class Symbols:
             return None
         trial = Symbols(self.function, self.ranges)
         trial._solving = {*self._solving, op}
+        trial._trials, trial._suffix = self._trials, f"~{next(self._trials)}"
         lanes = trial.lanes(op.init[i].type.shape, "~")
         params = op.body.params[1:] if isinstance(op, For) else op.body.params
         step = trial.int_at(op.body.yields[i], lanes) - trial.int_at(params[i], lanes)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from zellige.diagnostics.findings import Finding
 from zellige.diagnostics.span import Span
 from zellige.ir import ops, spec
-from zellige.ir.ops import Function
+from zellige.ir.ops import BinaryOp, Function, Value
 from zellige.ir.types import ArrayParam, Role
+from zellige.ir.walk import operands
 from zellige.verify import coverage, findings, obligations, overflow, races, relations, terms
 from zellige.verify.invariants import Invariants
 from zellige.verify.obligations import Access, Claim, Kind
@@ -51,9 +52,24 @@ class _Run:
         self._overflows: dict[tuple[str, int], tuple[int, int]] = {}
         """Of lines with an overflow: the number of its finding, and the sum of the sizes that it shows."""
 
-    def _requirements(self) -> list[Bool]:
+    def _requirements(self) -> Iterator[Bool]:
         """What the launch has checked: ``ir.spec`` sees to it that it is about dims and scalars only."""
-        return [self.symbols.bool_at(op.condition, ()) for op in self.function.body.ops if isinstance(op, ops.Require)]
+        for op in self.function.body.ops:
+            if isinstance(op, ops.Require):
+                yield from self._required(op.condition)
+
+    def _required(self, condition: Value) -> Iterator[Bool]:
+        """The parts of a condition that rest on integers: floats may round otherwise where a launch checks them."""
+        op, _ = self.symbols.definitions[condition]
+        if isinstance(op, ops.Binary) and op.op is BinaryOp.AND:
+            yield from self._required(op.x)
+            yield from self._required(op.y)
+        elif not self._rests_on_floats(condition):
+            yield self.symbols.bool_at(condition, ())
+
+    def _rests_on_floats(self, value: Value) -> bool:
+        op, _ = self.symbols.definitions[value]
+        return value.type.dtype.is_float or any(map(self._rests_on_floats, operands(op)))
 
     def everything(self) -> None:
         Invariants(self.symbols, self.solver).everywhere()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.walk import specialise
 from zellige.kernels import batch, gpu_linear, gpu_quantised
+from zellige.runtime.cuda import tuned
+from zellige.runtime.kernel import Kernel
 
 M, N, K = zl.dims("M N K")
 SQUARE = {"M": 4096, "N": 4096, "K": 4096}
-GROUPS = Options(num_stages=4, descriptors=frozenset("abxw"), persistent=1, consumers=2)
+GROUPS = Options(num_stages=4, descriptors=frozenset(("a", "b", "x", "w", "gate", "up")), persistent=1, consumers=2)
 
 
 def text(kernel: Any, dims: dict[str, int], options: Options = GROUPS, **statics: int) -> str:
@@ -43,6 +46,17 @@ def from_ones(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N
     for depth in K.tiles(64):
         acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
     y[rows, cols] = acc
+
+
+@zl.kernel
+def rows_beside(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], s: zl.In[f32, M], *, y: zl.Out[f32, M, N]):
+    """It carries a vector beside its sums."""
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc, most = zl.zeros((64, 64), f32), zl.zeros((64,), f32)
+    for depth in K.tiles(64):
+        acc = acc + zl.dot(x[rows, depth], w[cols, depth].T)
+        most = most + s[rows]
+    y[rows, cols] = acc * most[:, None]
 
 
 @zl.kernel
@@ -70,6 +84,7 @@ def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]
     [
         (rows_summed, SQUARE, GROUPS, "Reduce outside of its loop"),
         (from_ones, SQUARE, GROUPS, "do not start at 0"),
+        (rows_beside, SQUARE, GROUPS, "tiles made of products"),
         (doubled, SQUARE, GROUPS, "inside its loop"),
         (triangle, SQUARE, GROUPS, "no axis of the grid|how often they loop"),
         (batch.linear_rows_add, {"T": 256, "N": 4096, "K": 4096}, GROUPS, "Load outside of its loop"),
@@ -91,10 +106,29 @@ def test_other_kernels_are_refused(kernel: Any, dims: dict[str, int], options: O
 
 def test_sums_of_fp8_products_leave_the_units_in_every_turn() -> None:
     source = text(gpu_quantised.scaled_linear, SQUARE, BM=64)
-    assert source.count("use_acc=False, max_num_imprecise_acc=128") == 1
+    assert source.count("use_acc=False, max_num_imprecise_acc=128") == 2, "in both halves of a tile"
     assert re.search(r"(\w+) = \1 \+ part", source)
     with pytest.raises(ZelligeError, match="depth of 256"):
         text(gpu_quantised.scaled_linear, SQUARE, BM=64, BK=256)
+
+
+def test_scales_by_blocks_are_applied_beside_the_units() -> None:
+    source = text(gpu_quantised.block_scaled_linear, SQUARE, replace(GROUPS, consumers=3), BM=64)
+    multiply = source[: source.index("def _copy")]
+    turn = multiply[multiply.index("for k in") : multiply.index("if pid")]
+    steps = re.findall(r"tl\.load|mbarrier\.wait|warpgroup_mma\(|warpgroup_mma_wait|mbarrier\.arrive|part_2 \* ", turn)
+    assert steps == [
+        "tl.load", "tl.load", "mbarrier.wait", "warpgroup_mma(", "warpgroup_mma_wait", "mbarrier.arrive", "part_2 * ",
+    ]  # fmt: skip
+    assert "tl.load" not in source[source.index("def _copy") :]
+
+
+def test_a_group_without_a_program_loads_no_scales_of_its_own() -> None:
+    """64 tiles of rows for blocks of 3 groups: the last block has one program, and rows end where they end."""
+    multiply = text(gpu_quantised.block_scaled_linear, SQUARE, replace(GROUPS, consumers=3), BM=64)
+    assert re.search(r"(pid_\w+) = tl\.minimum\(\w+, 64 - 1\)\n\s+v = \1 \* 64", multiply)
+    even = text(gpu_quantised.block_scaled_linear, SQUARE, BM=64)
+    assert "tl.minimum(pid_0_2" not in even
 
 
 def test_what_programs_share_is_copied_once() -> None:
@@ -127,8 +161,11 @@ def test_groups_without_a_program_store_nothing() -> None:
     [
         (gpu_linear.matmul, {"BM": 64, "BN": 256}, SQUARE, 2, "m64n256k16"),
         (batch.linear_rows, {"BM": 64, "BN": 128}, {"N": 4096, "K": 4096}, 3, "m64n128k16"),
-        (gpu_quantised.scaled_linear_halves, {"BM": 64}, SQUARE, 2, "m64n128k32"),
+        (gpu_quantised.scaled_linear, {"BM": 64}, SQUARE, 2, "m64n128k32"),
         (gpu_quantised.scaled_linear_int8, {"BM": 64, "BN": 256}, SQUARE, 2, "m64n128k32"),
+        (gpu_quantised.block_scaled_linear, {"BM": 64}, SQUARE, 3, "m64n128k32"),
+        (gpu_linear.linear_two_widths, {"BM": 64, "BN": 64, "BX": 16}, {**SQUARE, "M": 4001}, 2, "m64n16k16"),
+        (batch.swiglu_rows, {"BM": 64}, {"T": 4001, "F": 4096, "K": 4096}, 2, "m64n128k16"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip
@@ -149,3 +186,43 @@ def test_other_targets_are_refused() -> None:
     with pytest.raises(ZelligeError, match="sm_90") as caught:
         compile(function, SQUARE, "sm_100", GROUPS)
     assert caught.value.code == "ZL0909"
+
+
+SHIPPED = [
+    (device, entry) for device in tuned.devices() for entries in tuned._tables()[device].entries.values()
+    for entry in entries if entry["options"].get("consumers")
+]  # fmt: skip
+KERNELS = {k.name: k for m in (batch, gpu_linear, gpu_quantised) for k in vars(m).values() if isinstance(k, Kernel)}
+
+
+def test_schedules_for_groups_are_shipped() -> None:
+    assert {entry["kernel"] for _, entry in SHIPPED} >= {"scaled_linear", "scaled_linear_int8", "linear_rows"}
+
+
+@pytest.mark.parametrize(("device", "kernel"), sorted({(device, entry["kernel"]) for device, entry in SHIPPED}))
+def test_every_size_gets_a_schedule_that_suits_it(device: str, kernel: str) -> None:
+    """As the executor chooses: where groups are refused, another entry serves; never ZL0909."""
+    chosen, divided = KERNELS[kernel], 0
+    rows = "T" if "T" in chosen.signature.dims else "M"
+    for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (8, 24, 100, 128, 4096)):
+        dims = {rows: m, "F" if "F" in chosen.signature.dims else "N": n, "K": k}
+        statics = tuned.statics(kernel, dims, device, groups=True)
+        options = tuned.options(kernel, dims, device, groups=statics)
+        function = chosen.lower({**chosen.signature.statics, **statics}, {"Y": bf16} if kernel == "linear_rows" else {})
+        lower(specialise(function, dims), options)
+        divided += bool(options.consumers)
+    assert divided, "none of these sizes was large enough"
+
+
+def test_groups_are_not_chosen_where_they_cannot_run() -> None:
+    size = dict(M=4096, N=4096, K=4096)
+    assert tuned.options("scaled_linear", size, groups=tuned.statics("scaled_linear", size, groups=True)).consumers == 2
+    for found in (
+        tuned.options("scaled_linear", size),  # another target than sm_90
+        tuned.options("scaled_linear", size, groups={"BM": 128, "BH": 64}),  # the caller's own tiles
+        tuned.options(
+            "fused", size, parts=("scaled_linear",), groups=tuned.statics("scaled_linear", size, groups=True)
+        ),
+    ):
+        assert not found.consumers
+    assert tuned.statics("scaled_linear", size) == {"BM": 128, "BH": 64}

@@ -57,17 +57,18 @@ def test_a_repeated_launch_runs_with_the_arguments_of_each_call() -> None:
     def call(stream: int) -> None:
         seen.append((stream, *(a.value for a in arguments)))
 
-    launch: Any = Some(kernel=Some(compiled=Some(name="k", parameters=parameters)), arguments=arguments, call=call)
+    loaded = Some(compiled=Some(name="k", parameters=parameters))
+    launch: Any = Some(kernel=loaded, arguments=arguments, call=Some(run=call))
     repeated = RepeatedLaunch(launch, Some(handle=7), ("y", "x"))
 
     def held(*addresses: int) -> Any:
-        return [Some(storage=Some(address=a)) for a in addresses]
+        return [Some(address=a) for a in addresses]
 
-    repeated(held(8, 32), {"eps": 0.5})
-    repeated(held(24, 64), {"eps": 2.0})
+    repeated.run(held(8, 32), {"eps": 0.5})
+    repeated.run(held(24, 64), {"eps": 2.0})
     assert seen == [(7, 32, 8, 0.5), (7, 64, 24, 2.0)]
     with pytest.raises(ZelligeError) as caught:
-        repeated(held(8, 40), {"eps": 0.5})
+        repeated.run(held(8, 40), {"eps": 0.5})
     assert caught.value.code == "ZL0515"
     assert len(seen) == 2, "nothing runs with an address that the code cannot use"
 

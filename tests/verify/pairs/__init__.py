@@ -5,8 +5,30 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, contracts, facts, loops, relations, values
+from tests.verify.pairs import (
+    arithmetic,
+    bounds,
+    contracts,
+    facts,
+    loops,
+    opted_out,
+    partition,
+    relations,
+    sums,
+    unreached,
+    values,
+)
 
 PAIRS: dict[str, tuple[str, str]] = (
-    arithmetic.PAIRS | loops.PAIRS | contracts.PAIRS | facts.PAIRS | relations.PAIRS | values.PAIRS
+    arithmetic.PAIRS
+    | bounds.PAIRS
+    | contracts.PAIRS
+    | facts.PAIRS
+    | loops.PAIRS
+    | opted_out.PAIRS
+    | partition.PAIRS
+    | relations.PAIRS
+    | sums.PAIRS
+    | unreached.PAIRS
+    | values.PAIRS
 )

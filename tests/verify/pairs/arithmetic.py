@@ -321,4 +321,14 @@ def k(x: zl.In[f32, M], slot: zl.In[zl.Index[N * K⟨|, zl.optional⟩], M], pag
     y[t] = zl.where(t // K > 3, 1.0, 0.0)
 """,
     ),
+    "the least number by minus one": (
+        "ZL0401",
+        """
+def k(x: zl.In[zl.i64, N], d: zl.i64, *, y: zl.Mut[f32, N]):
+    zl.requires(d ⟨== -2|== -1|!= 0⟩)
+    t = zl.grid(N)
+    there = zl.arange(1) + x[t]
+    y[zl.only(zl.where(there // d < 0, t, t), there < 0)] = 1.0
+""",
+    ),
 }

@@ -237,4 +237,14 @@ def k(x: zl.In[f32, K], w: zl.In[f32, N], *, ids: zl.Mut[zl.Index[N], M], y: zl.
     y[t] = x[zl.minimum(zl.minimum(v, t) + N - 1, t)]
 """,
     ),
+    "a condition on floats is the launch's": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], f: f32, *, y: zl.Out[f32, 8]):
+    c = f * 3.0 > 1.0
+    zl.requires(c & (M >= 8))
+    t = zl.grid(8)
+    y[t] = x[⟨t|zl.where(c, t, M)⟩]
+""",
+    ),
 }

@@ -16,10 +16,10 @@ from functools import cached_property
 from zellige.backends.cpu.context import Buffer, Context, lane_at, pieces
 from zellige.backends.cpu.convert import widen
 from zellige.backends.cpu.emit import Int, Reg, float_literal
-from zellige.backends.cpu.memory import gather, mask_at, prefetch_bytes
+from zellige.backends.cpu.memory import mask_at, prefetch_ahead
 from zellige.backends.cpu.microkernels import sum_each
 from zellige.backends.cpu.plan import product_with_vector, shape_of
-from zellige.backends.cpu.quantised import LONG_ROW, Block, block_start
+from zellige.backends.cpu.quantised import LONG_ROW, Block, block_start, scale_words
 from zellige.backends.cpu.target import ByteDot
 from zellige.diagnostics.errors import InternalError
 from zellige.ir import dtypes, ops
@@ -85,6 +85,10 @@ class Arrangement:
                 found.append(Region(chunk, first, count, offset, record))
                 first, offset = first + count * chunk.elements, offset + count * record
         return tuple(found)
+
+    def region_of(self, block: int) -> Region:
+        """The region that a block belongs to."""
+        return next(r for r in reversed(self.regions) if r.first <= block * self.layout.elements)
 
     def _chunks(self) -> list[Chunk]:
         """Kinds of chunks, the best first. Codes in nibbles 16 bytes apart: 16 bytes of four blocks are two registers."""
@@ -287,48 +291,49 @@ def _row(ctx: Context, pattern: Pattern, vector: Buffer, n: Int) -> Reg:
     outer = [ctx.index(v, tuple(0 if s == 1 else c for s, c in zip(shape_of(v), place, strict=True)) if v.type.rank else ())
              for v in pattern.load.index[:-1]]  # fmt: skip
     start = block_start(ctx, array, [p.base if not isinstance(p, Reg) else p for p in outer], 0, mask)
-    scales, low = _scales(ctx, parts, start, vector.pointer, array.load_metadata)
-    sums = [low, *[Reg("zeroinitializer", "float", _LANES)] * (_ACCUMULATORS - 1)]
-    for region in parts.regions:
-        period = max(1, parts.layout.elements // region.chunk.elements)
-        together = period if period > 1 else min(_ACCUMULATORS, region.count)
+    zero = Reg("zeroinitializer", "float", _LANES)
+    sums = [zero] * (_ACCUMULATORS + 1)
+    for lower_, upper, blocks in pieces(parts.extent // parts.layout.elements, 1 if parts.layout.group else _LANES):
 
-        def some(c: Int, carried: list[Reg], region: Region = region, together: int = together) -> list[Reg]:
-            found = list(carried)
-            for i in range(together):
-                element = e.add(region.first, e.mul(c, region.chunk.elements))
-                which = i % _ACCUMULATORS
-                found[which] = _chunk(
-                    ctx, parts, region, (start, element, i * region.chunk.elements),
-                    e.offset(vector.pointer, e.add(region.offset, e.mul(e.add(c, i), region.record))),
-                    scales, found[which], array.load_metadata,
-                )  # fmt: skip
-            return found
+        def some(
+            b: Int, carried: list[Reg], region: Region = parts.region_of(lower_), blocks: int = blocks
+        ) -> list[Reg]:
+            return _section(ctx, parts, region, start, vector.pointer, b, blocks, carried, array.load_metadata)
 
-        whole = region.count // together * together
-        sums = e.loop(0, whole, together, sums, some)
-        for c in range(whole, region.count):
-            sums = some(c, sums, together=1)
-    return e.fop("fadd", sums[0], sums[1])
+        sums = e.loop(lower_, upper, blocks, sums, some)
+    return e.fop("fadd", e.fop("fadd", sums[0], sums[1]), sums[_ACCUMULATORS])
 
 
-def _scales(ctx: Context, parts: Arrangement, start: Reg, vector: Reg, metadata: str) -> tuple[Reg, Reg]:
-    """The address of each group's scale times x's step, `pitch` numbers apart, and partial sums of what is added to each code."""
-    e, layout = ctx.emitter, parts.layout
-    count = parts.extent // layout.elements
-    scales = ctx.scratch(4 * parts.pitch * parts.extent // parts.group)
-    low = Reg("zeroinitializer", "float", _LANES)
-    for lower_, upper, lanes in pieces(count, 1 if layout.group else _LANES):
+def _section(
+    ctx: Context, parts: Arrangement, region: Region, start: Reg, vector: Reg, b: Int, blocks: int, carried: list[Reg],
+    metadata: str,
+) -> list[Reg]:  # fmt: skip
+    """`carried` (sums of products, and of what is added to codes) with `blocks` blocks of the row from block `b` on: their scales
+    together, then their chunks.
 
-        def some(b: Int, carried: list[Reg], lanes: int = lanes) -> list[Reg]:
-            at = e.offset(scales, e.mul(b, 4 * parts.pitch * max(1, layout.groups)))
-            if layout.group:
-                return [_by_group(ctx, parts, start, vector, b, at, carried[0], metadata)]
-            return [_by_block(ctx, parts, start, vector, b, lanes, at, carried[0], metadata)]
-
-        (low,) = e.loop(lower_, upper, lanes, [low], some)
+    Scales of a whole row at once were slower: they touch every line of it, and meanwhile nobody asked for the next ones."""
+    e, layout, chunk = ctx.emitter, parts.layout, region.chunk
+    found = list(carried)
+    scales = ctx.scratch(4 * parts.pitch * blocks * layout.elements // parts.group)
+    if layout.group:
+        found[-1] = _by_group(ctx, parts, start, vector, b, scales, found[-1], metadata)
+    else:
+        found[-1] = _by_block(ctx, parts, start, vector, b, blocks, scales, found[-1], metadata)
     # through an assembler statement that does nothing, so that LLVM keeps the way through memory: a broadcast is then a load
-    return e.inst(f'call ptr asm "", "=r,0"({scales})', "ptr"), low
+    scales = e.inst(f'call ptr asm "", "=r,0"({scales})', "ptr")
+    place = e.offset(start, e.mul(b, layout.bytes))
+    done = e.udiv(
+        e.sub(e.mul(b, layout.elements), region.first), chunk.elements
+    )  # chunks of the region before this section
+    count = blocks * layout.elements // chunk.elements
+    lines = -(-blocks * layout.bytes // 64)
+    for i in range(count):
+        for line in range(i * lines // count, (i + 1) * lines // count):
+            prefetch_ahead(ctx, place, line, packed=True)
+        record = e.offset(vector, e.add(region.offset, e.mul(e.add(done, i), region.record)))
+        which = i % _ACCUMULATORS
+        found[which] = _chunk(ctx, parts, region, place, i * chunk.elements, record, scales, found[which], metadata)
+    return found
 
 
 def _by_group(
@@ -353,13 +358,7 @@ def _by_block(
 ) -> Reg:
     """The same for the scales of `lanes` blocks from block `b`; minima stay beside them, as they are in the blocks."""
     e, layout = ctx.emitter, parts.layout
-    at = e.offset(e.offset(start, layout.scale), e.mul(b, layout.bytes))
-    if lanes == 1:
-        found = e.from_lanes([e.load(at, "i32", 0, 2, metadata)])
-    else:
-        places = ", ".join(f"i64 {i * layout.bytes}" for i in range(lanes))
-        pad = Reg("poison", "i32", lanes)
-        found = gather(ctx, at, Reg(f"<{places}>", "i64", lanes), "i32", 1, Reg("true", "i1"), pad, metadata)
+    found = scale_words(ctx, layout, start, b, lanes, metadata)
     if layout.minimum is None:
         halves = e.convert("trunc", found, "i16")
     elif layout.minimum == layout.scale + 2:
@@ -389,17 +388,13 @@ def _sixteen(ctx: Context, x: Reg) -> Reg:
 
 
 def _chunk(
-    ctx: Context, parts: Arrangement, region: Region, place: tuple[Reg, Int, int], record: Reg, scales: Reg, acc: Reg,
+    ctx: Context, parts: Arrangement, region: Region, start: Reg, behind: int, record: Reg, scales: Reg, acc: Reg,
     metadata: str,
 ) -> Reg:  # fmt: skip
-    """acc + the products of one chunk, at `place`: the row's start, an element that starts a block, and how far behind it."""
+    """acc + the products of one chunk, `behind` elements after the block at `start`, whose first scale is at `scales`."""
     e, layout, chunk = ctx.emitter, parts.layout, region.chunk
-    start, base, behind = place
-    block = e.udiv(e.add(base, behind // layout.elements * layout.elements), layout.elements)
     inside = behind % layout.elements
-    first = e.offset(start, e.mul(block, layout.bytes))
-    size = max(1, chunk.elements // layout.elements) * layout.bytes if inside == 0 else 0
-    prefetch_bytes(ctx, first, size, packed=True)
+    first = e.offset(start, behind // layout.elements * layout.bytes)
     lanes = len(chunk.vectors[0])
     codes = [
         _codes(ctx, layout, first, [divmod(inside + i, layout.elements) for i in vector], metadata)
@@ -416,7 +411,7 @@ def _chunk(
         total = e.op("add", total, taken)
     groups = [parts.pitch * (chunk.vectors[0][4 * i] // parts.group) for i in range(total.lanes)]
     number = max(groups) // parts.pitch * parts.pitch + parts.pitch
-    at = e.offset(scales, e.udiv(e.mul(e.add(base, behind), 4 * parts.pitch), parts.group))
+    at = e.offset(scales, 4 * parts.pitch * behind // parts.group)
     scale = e.load(at, "float", number if max(groups) else 0, 4, ctx.scratch_metadata)
     scale = e.shuffle(scale, None, groups) if scale.lanes else e.splat(scale, total.lanes)
     product = e.fop("fmul", e.convert("sitofp", total, "float"), scale)

@@ -13,6 +13,7 @@ from math import prod
 
 from zellige.backends.cuda import operators, quantised
 from zellige.backends.cuda.access import Memory, stride_name
+from zellige.backends.cuda.carried import carry
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
@@ -28,7 +29,7 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent
-from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
 from zellige.passes.intervals import Interval, of_extent
@@ -300,8 +301,6 @@ class Lowering:
         narrow = dtype.is_float and dtype.bits < 32 and op.op not in operators.EXACT_IN_ANY_FLOAT
         table = operators.UNARY_F64 if dtype is dtypes.f64 and op.op in operators.UNARY_F64 else operators.UNARY
         text = table[op.op].format(x=f"{x}.to(tl.float32)" if narrow else x)
-        if op.op is UnaryOp.SIGMOID and dtype is dtypes.f64:
-            text = f"1.0 / (1.0 + tl.exp(-{x}))"
         self.x.bind(op.result, f"({text}).to({TRITON_DTYPE[dtype]})" if narrow else text)
 
     def _binary(self, op: ops.Binary) -> None:
@@ -547,6 +546,7 @@ class Lowering:
         steps = [self.x.widened(op.lower, wide), self.x.widened(op.upper, wide)]
         if op.step != 1:
             steps.append(str(op.step))
+        pointers = carry(self, op) if self.options.carried else []
         flags = []
         if self.options.loop_stages is not None:
             flags.append(f"num_stages={self.options.loop_stages}")
@@ -555,6 +555,8 @@ class Lowering:
         with self.source.nest(f"for {index} in tl.range({', '.join(steps + flags)}):"):
             self.block(op.body)
             self._next(names, op.body.yields, params[1:])
+            for pointer, step in pointers:
+                self.source.assign(pointer, f"{pointer} + {step}")
 
     def _while(self, op: ops.While) -> None:
         params = op.body.params

@@ -33,7 +33,7 @@ UNARY: dict[UnaryOp, str] = {
     UnaryOp.NEG: "-{x}", UnaryOp.NOT: "~{x}", UnaryOp.ABS: "tl.abs({x})",
     UnaryOp.EXP: "tl.exp({x})", UnaryOp.EXP2: "tl.exp2({x})", UnaryOp.LOG: "tl.log({x})", UnaryOp.LOG2: "tl.log2({x})",
     UnaryOp.SQRT: "tl.sqrt_rn({x})", UnaryOp.RSQRT: "tl.rsqrt({x})", UnaryOp.SIN: "tl.sin({x})", UnaryOp.COS: "tl.cos({x})",
-    UnaryOp.TANH: "libdevice.tanh({x})", UnaryOp.ERF: "tl.erf({x})", UnaryOp.SIGMOID: "tl.sigmoid({x})",
+    UnaryOp.TANH: "libdevice.tanh({x})", UnaryOp.ERF: "tl.erf({x})", UnaryOp.SIGMOID: "1.0 / (1.0 + tl.exp(-{x}))",
     UnaryOp.FLOOR: "tl.floor({x})", UnaryOp.CEIL: "tl.ceil({x})", UnaryOp.ROUND: "libdevice.rint({x})",
 }  # fmt: skip
 

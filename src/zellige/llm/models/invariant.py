@@ -43,6 +43,11 @@ class InvariantProducts(Products):
         return False
 
     @property
+    def experts_alone(self) -> bool:
+        """Never: pairs sorted by expert, as for many tokens. Each is a row of a product, wherever among its expert's rows it comes."""
+        return False
+
+    @property
     def by_head(self) -> bool:
         """Never."""
         return False

@@ -155,6 +155,11 @@ class Products:
         return self.rows <= FEW
 
     @property
+    def experts_alone(self) -> bool:
+        """Whether each token streams the weights of its experts by itself."""
+        return self.rows <= FEW_EXPERTS
+
+    @property
     def by_head(self) -> bool:
         """Whether each head of each token has a program to itself."""
         return self.rows <= SOME
@@ -284,7 +289,7 @@ class Products:
         use = _EXPERTS[all(isinstance(w, Scaled) for w in weights)]
         gate, up, down = map(_arrays, weights)
         (count, width, depth), choices = weights[0].shape, expert.shape[1]
-        if self.rows <= FEW_EXPERTS:
+        if self.experts_alone:
             y = self.buffer("gated", (self.rows, choices, width), bf16)
             use.norm_swiglu(h, g, *gate, *up, expert, self.eps, y=y)
             use.residual(y, *down, expert, share, h=h)

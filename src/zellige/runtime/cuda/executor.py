@@ -1,12 +1,14 @@
 """Launches on a GPU: compiled for their sizes, given to a stream, or recorded into a CUDA graph.
 
-With no device the executor only compiles (for an explicit target): memory has made-up addresses and nothing runs. That is
-how every kernel of a model is proved and compiled on a machine without a GPU.
+With no device the executor only compiles (for an explicit target): memory has made-up addresses, nothing runs, and what is
+read back is zeros. A program that does the same whatever it reads meets every kernel that it needs on a machine without a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType
+from zellige.ir.ops import Function
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
@@ -28,6 +31,7 @@ from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_input
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
+from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
 
@@ -59,7 +63,7 @@ class CudaExecutor:
         self.plan_key = f"cuda {self.schedules}"
         self.place = f"GPU {device.ordinal}" if device else "a GPU that is not there"
         self.target = target or (device.target if device else "sm_90")
-        self.compiled: dict[str, CompiledKernel] = {}
+        self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
         self._next_address = 1 << 20
         if device is not None:
@@ -78,14 +82,16 @@ class CudaExecutor:
         """An uninitialised tensor on the GPU."""
         shape, stored_as = tuple(shape), numpy_dtype(dtype)
         stored = (*shape[:-1], dtype.bytes_for(shape[-1])) if dtype.is_block else shape
-        size = int(np.prod(stored, dtype=np.int64)) * stored_as.itemsize
-        memory: Block | None = None
+        size = math.prod(stored) * stored_as.itemsize
+        block: Block | None = None
         if self.device is None:
             address, self._next_address = self._next_address, self._next_address + -(-max(size, 1) // 512) * 512
         else:
-            memory = self._allocator.allocate(max(size, 1))
-            address = memory.address
-        return Tensor(DeviceArray(self, memory, address, stored, stored_as), dtype, shape, initialised=False)
+            block = self._allocator.allocate(max(size, 1))
+            address = block.address
+        storage = DeviceArray(self, block, address, stored, stored_as)
+        memory = Memory(storage, address, size, initialised=False, borrowed=False)
+        return Tensor.over(memory, storage, dtype, shape, address=address)
 
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor on the GPU with a copy of a host array."""
@@ -114,8 +120,10 @@ class CudaExecutor:
         return made
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
-        """Starts a download; the function given back waits for it (and for nothing given to the stream later)."""
-        made = np.empty(source.storage.shape, source.storage.dtype)
+        """Starts a download; the function given back waits for it (and for nothing given to the stream later).
+
+        Zeros where there is no device."""
+        made = np.zeros(source.storage.shape, source.storage.dtype)
         if self.device is None:
             return lambda: made
         return self._staging.fetch(source.storage.memory, made)
@@ -123,7 +131,7 @@ class CudaExecutor:
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """Static parameters that suit these sizes, from the tuned table."""
-        return tuned.statics(kernel, dims, self.schedules)
+        return tuned.statics(kernel, dims, self.schedules, groups=self._has_groups)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
         """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
@@ -138,24 +146,27 @@ class CudaExecutor:
         if self not in plan.prepared:
             ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
             plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
-        plan.check_preconditions(binding.scalars)
+        if plan.has_preconditions:
+            plan.check_preconditions(binding.scalars)
         repeated = plan.prepared[self]
         if repeated is not None:
-            repeated(binding.held, binding.scalars)
-        note_writes(binding)
+            repeated.run(binding.held, binding.scalars)
+        note_writes(plan, binding.held)
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
         function, binding = launch.instance.function, launch.binding
-        options = tuned.options(function.name, binding.dims, self.schedules, binding.plan.parts)
+        options = tuned.options(
+            function.name, binding.dims, self.schedules, binding.plan.parts,
+            groups=binding.statics if self._has_groups else None,
+        )  # fmt: skip
         if pdl:
             constant = constant_inputs(function, binding.tensors, ranges)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
         if compiled is None:
-            compiled = compile(function, binding.dims, self.target, options, cache_dir("cuda"))
-            launch.instance.compiled[key] = compiled
+            compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
         if self.device is None:
             return None
         loaded = self._loaded.get(id(compiled))
@@ -163,6 +174,17 @@ class CudaExecutor:
             loaded = self._loaded[id(compiled)] = LoadedKernel(compiled, self.device)
         addresses = {name: held.storage.address for name, held in binding.tensors.items()}
         return loaded.prepare(self.stream, addresses, binding.scalars)
+
+    def _compiled(self, function: Function, dims: dict[str, int], options: Options) -> CompiledKernel:
+        """The compiled kernel. A schedule that was measured at other sizes or with other types may want more shared memory than a
+        block has: then with as many stages as fit."""
+        while True:
+            try:
+                return compile(function, dims, self.target, options, cache_dir("cuda"))
+            except ZelligeError as error:
+                if "shared bytes" not in error.facts or options.num_stages == 1:
+                    raise
+            options = replace(options, num_stages=options.num_stages - 1)
 
     # --- recordings (used by ``Graph``)
     def persistent(self) -> SequenceExecutor:
@@ -181,7 +203,9 @@ class CudaExecutor:
             recording.graph = LaunchGraph(self.device, ready)
 
     def replay(self, recording: CudaRecording) -> None:
-        """Gives the graph to the stream and returns at once."""
+        """Gives the graph to the stream and returns at once; without a device there is nothing to do."""
+        if self.device is None:
+            return
         if recording.graph is None:
             raise InternalError("a CUDA recording is replayed that was not captured")
         recording.graph(self.stream)
@@ -190,8 +214,3 @@ class CudaExecutor:
         """Waits for all work given to the stream."""
         if self.device is not None:
             self.stream.sync()
-
-
-def total_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of device memory that tensors take."""
-    return sum(int(t.storage.nbytes) for t in tensors)

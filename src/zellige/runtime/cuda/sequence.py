@@ -184,7 +184,7 @@ class SequenceRecording:
 class SequenceLaunch:
     """The kernel of a sequence with its arguments: run any number of times, in the order of one stream."""
 
-    def __init__(self, call: Callable[[int], None], replay: ctypes.c_int32, held: Any) -> None:
+    def __init__(self, call: PreparedCall, replay: ctypes.c_int32, held: Any) -> None:
         """``replay``: the argument that says how often it has been run, this time included; ``held``: what the kernel reads."""
         self._call, self._replay, self._held = call, replay, held
 
@@ -192,7 +192,7 @@ class SequenceLaunch:
         """Runs it and returns at once."""
         self._replay.value += 1
         try:
-            self._call(int(stream.handle))
+            self._call.on(stream)
         except BaseException:
             self._replay.value -= 1  # nobody has reported
             raise
@@ -285,7 +285,9 @@ class SequenceExecutor:
         return SequenceLaunch(call, replay, (loaded, table, counters))
 
     def replay(self, recording: SequenceRecording) -> None:
-        """Gives the kernel to the stream and returns at once."""
+        """Gives the kernel to the stream and returns at once; without a device there is nothing to do."""
+        if self._executor.device is None:
+            return
         if recording.run is None:
             raise InternalError("a sequence is replayed that was not prepared for a device")
         recording.run(self._executor.stream)

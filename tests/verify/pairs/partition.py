@@ -1,0 +1,58 @@
+"""What the rule *partition* must not take for apart: accesses of two programs that look as if they had one form."""
+
+from __future__ import annotations
+
+PAIRS: dict[str, tuple[str, str]] = {
+    "quotient and remainder by one number": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], n: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, M + 1, K + 1]):
+    t = zl.grid(M)
+    d = ⟨K|n[t]⟩ + 1
+    y[t // d, t % d] = x[t]
+""",
+    ),
+    "a quotient without its remainder": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M, 3]):
+    t = zl.grid(M)
+    y[t // 3, ⟨t % 3|t % 2|1|x.shape[0] % 3⟩] = x[t]
+""",
+    ),
+    "strides of two stores": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, 3 * M]):
+    t = zl.grid(M)
+    y[2 * t] = x[t]
+    y[⟨2|3|1⟩ * t] = x[t]
+""",
+    ),
+    "a square and a number": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M * M + M]):
+    t = zl.grid(M)
+    y[t * t] = x[t]
+    y[⟨M * M + t|t⟩] = x[t]
+""",
+    ),
+    "a number and a square": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M * M + M]):
+    t = zl.grid(M)
+    y[⟨M * M + t|t⟩] = x[t]
+    y[t * t] = x[t]
+""",
+    ),
+    "a stride that each program has for itself": (
+        "ZL0301",
+        """
+def k(x: zl.In[f32, M], n: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, M * (K + 1)]):
+    t = zl.grid(M)
+    y[t * (⟨K|n[t]⟩ + 1)] = x[t]
+""",
+    ),
+}
