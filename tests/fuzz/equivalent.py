@@ -148,6 +148,9 @@ EQUIVALENT: dict[str, str] = {
     # segments
     "segments.segment_at:": SAME + "the language asks it of programs' numbers at the top of a kernel, which lie in a segment",
     "segments.end:": SAME + "programs' numbers lie below the end, and below a smaller one less is known",
+    "segments.segment_function.start: without the guard": SAME + "there are offsets at any place, so that nothing follows from that",
+    "segments.segment_function.facts: without condition":
+        SAME + "a position in no segment may have one beyond the last, where nothing is known of the array",
     "segments._anywhere:": SAME + "programs' numbers lie in a segment",
     "segments.cut:": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
     "segments.offset_at: always": LESS + "a function of its own each time loses that equal places give equal values",

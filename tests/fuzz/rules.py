@@ -4,7 +4,8 @@
 of the ``battery`` that run a line of it, quick ones first, up to the first whose verdict changes. It prints the table of
 ``docs/evidence.md``, and which switches nobody notices; it exits 1 if there is one that ``equivalent.py`` does not explain.
 ``FILE`` keeps the results, so that a run goes on where another stopped (several may share it: ``--share 1/2``, ``--share 2/2``); take
-lines out of it to have their switches done again. After a change of the verifier begin with a new one: ``--hints OLD`` tries the kernel first that noticed a switch then.
+lines out of it to have their switches done again. After a change of the verifier begin with a new one: ``--hints OLD`` tries the kernel first
+that noticed a switch then.
 """
 
 from __future__ import annotations
@@ -244,9 +245,10 @@ def main() -> int:
     known = costs(battery(), options.log.with_suffix(".costs"))
     started = monotonic()
     number, shares = map(int, options.share.split("/"))
-    done = logged(options.log)
+    done, hints = logged(options.log), logged(options.hints)
     todo = [s for m in options.module or DECIDING for s in switches(m, options.only) if s.key not in done]
-    for result in results(todo[number - 1 :: shares], known, logged(options.hints) | done, options.budget):
+    todo.sort(key=lambda s: s.key in hints)  # first those that nobody noticed then
+    for result in results(todo[number - 1 :: shares], known, hints | done, options.budget):
         print(result.line(), flush=True)
         with options.log.open("a") as log:
             log.write(result.line() + "\n")

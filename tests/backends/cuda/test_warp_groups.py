@@ -23,9 +23,7 @@ from zellige.runtime.kernel import Kernel
 
 M, N, K = zl.dims("M N K")
 SQUARE = {"M": 4096, "N": 4096, "K": 4096}
-GROUPS = Options(
-    num_stages=4, descriptors=frozenset(("a", "b", "x", "w", "gate", "up")), persistent=1, consumers=2
-)
+GROUPS = Options(num_stages=4, descriptors=frozenset(("a", "b", "x", "w", "gate", "up")), persistent=1, consumers=2)
 
 
 def text(kernel: Any, dims: dict[str, int], options: Options = GROUPS, **statics: int) -> str:
