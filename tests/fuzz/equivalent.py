@@ -61,6 +61,9 @@ EQUIVALENT: dict[str, str] = {
         SAME + "the witness for a coverage is below the bound, and is asked to be below the extent",
     # overflow
     "overflow.width_claims: without or `isinstance(op, ops.For": MORE + "of what loops and branches carry, whose parts are asked anyway",
+    "overflow.width_claims: never `bits": MORE + "that other quotients fit, which they do",
+    "overflow._may_be_least: returns True": MORE + "that other quotients fit, which they do",
+    "overflow._may_be_least: without and": MORE + "that other quotients fit, which they do",
     "overflow.offset_claim: without": LESS + "which lanes are active, or that they exist",
     "overflow._claim: always": SAME + "the sizes of arrays are assumed also where they are not needed",
     "overflow._claim: without what exists": LESS + "that the program, iteration and lane exist",

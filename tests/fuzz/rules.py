@@ -174,7 +174,8 @@ def logged(path: Path | None) -> dict[str, Result]:
 def results(
     todo: Iterable[Switch], known: dict[str, Cost], hints: dict[str, Result], budget: float
 ) -> Iterator[Result]:
-    """What becomes of each switch, in order, with kernels that take ``budget`` seconds together. One that noticed it once goes first,
+    """What becomes of each switch, in order, with kernels that take ``budget`` seconds together (a quarter of it if
+    the switch is explained). One that noticed it once goes first,
     then those that noticed others of its function."""
     by_speed = sorted(battery(), key=lambda case: known[case.name].seconds)
     telling: dict[str, Counter[str]] = defaultdict(Counter)
@@ -186,7 +187,8 @@ def results(
         order = [case for case in by_speed if known[case.name].runs(switch.module, switch.lines)]
         order.sort(key=lambda case: (case.name != first, -here[case.name]))
         sums = accumulate(known[case.name].seconds for case in order)
-        what, kernel = examined(switch, [c for c, spent in zip(order, sums, strict=True) if spent <= budget], known)
+        limit = budget if explained(switch.key) is None else budget / 4
+        what, kernel = examined(switch, [c for c, spent in zip(order, sums, strict=True) if spent <= limit], known)
         here[kernel] += 1
         yield Result(what, switch.module, switch.key, f"{kernel} of {len(order)}" if what is Fate.UNSEEN else kernel)
 

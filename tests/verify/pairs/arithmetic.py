@@ -331,4 +331,15 @@ def k(x: zl.In[zl.i64, N], d: zl.i64, *, y: zl.Mut[f32, N]):
     y[zl.only(zl.where(there // d < 0, t, t), there < 0)] = 1.0
 """,
     ),
+    "the least number by minus one in 32 bits": (
+        "ZL0401",
+        """
+@zl.kernel(index_bits=32)
+def k(x: zl.In[i32, N], d: i32, *, y: zl.Mut[f32, N]):
+    zl.requires(d ⟨== -2|== -1|!= 0⟩)
+    t = zl.grid(N)
+    there = zl.arange(1) + x[t]
+    y[zl.only(zl.where(there // d < 0, t, t), there < 0)] = 1.0
+""",
+    ),
 }
