@@ -74,4 +74,39 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, 1]):
     y[t] = x[M // 2 + zl.ceildiv(M, -2)⟨| - 1⟩]
 """,
     ),
+    "a condition that does not hold here": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    if n[t] > 0:
+        y[t] = 1.0
+    else:
+        y[t] = x[zl.where(n[t] ⟨>|<⟩ 0, t + M, t)]
+""",
+    ),
+    "seven sizes multiplied": (
+        "ZL0401",
+        """
+def k(x: zl.In[f32, M], z: zl.In[f32, N, 0], w: zl.In[f32, K, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[zl.minimum(t, M * N⟨| * K * M * N * K * M⟩)]
+""",
+    ),
+    "seven sizes multiplied, below 0": (
+        "ZL0401",
+        """
+def k(x: zl.In[f32, M], z: zl.In[f32, N, 0], w: zl.In[f32, K, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[zl.maximum(t - M * N⟨| * K * M * N * K * M⟩, 0)]
+""",
+    ),
+    "a quotient by what has no bound": (
+        "ZL0201",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, M + 1], z: zl.In[f32, N, 0], *, y: zl.Out[f32, M + 1]):
+    zl.grid(1)
+    y[:] = x[zl.arange(M + 1) // (zl.offsets(n[:], total=N) + 1)⟨| - 1⟩]
+""",
+    ),
 }
