@@ -234,6 +234,7 @@ EQUIVALENT: dict[str, str] = {
     "ranges._quotient_of: never `c is": LESS + "the solver finds it",
     "ranges._quotient_of: never `t is": LESS + "the solver finds it",
     "ranges._clamped: always `-_HUGE": SAME + "numbers of any size, with which infinities are compared as well",
+    "ranges._clamped: never `n > 0`": SAME + "a product so large has more factors than the rule replaces",
     "ranges._floor: never `n >= 0`": LESS + "a wider interval",
     "ranges._floor: always `n >= 0`": LESS + "a wider interval",
     "ranges.Simplifier._truth: never `negate(b)": LESS + "the solver decides it",

@@ -116,7 +116,11 @@ def k(n: zl.In[i32, M], x: zl.In[f32, M + 1], z: zl.In[f32, N, 0], *, y: zl.Out[
     "a product of sizes may be 0": (
         "ZL0201",
         """
-def k(x: zl.In[f32, ⟨8|M * N * K * M * N * K * M * N⟩], v: zl.In[f32, M, 0], z: zl.In[f32, N, 0], w: zl.In[f32, K, 0], *, y: zl.Out[f32, 8]):
+A, B, C, D, E, F, G, H = zl.dims("A B C D E F G H")
+
+@zl.kernel
+def k(x: zl.In[f32, ⟨8|A * B * C * D * E * F * G * H⟩], *, a: zl.Mut[f32, A, 0], b: zl.Mut[f32, B, 0], c: zl.Mut[f32, C, 0],
+      d: zl.Mut[f32, D, 0], e: zl.Mut[f32, E, 0], f: zl.Mut[f32, F, 0], g: zl.Mut[f32, G, 0], h: zl.Mut[f32, H, 0], y: zl.Out[f32, 8]):
     t = zl.grid(8)
     y[t] = x[t]
 """,
