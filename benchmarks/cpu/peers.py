@@ -48,7 +48,9 @@ def _gemm(m: int, n: int, k: int) -> float:
     return 2e-9 * m * n * k
 
 
-ROWS, WIDTH = 4096, 4096
+WIDTH = 4096
+ROWS = BIG // (4 * WIDTH)
+"""So that each array of rows, too, is larger than caches."""
 CASES = (
     Case("gemm_bf16_1024", _gemm(1024, 1024, 1024), "GFLOP/s", "torch", 0.9),
     Case("gemm_bf16_4096x4096x512", _gemm(4096, 4096, 512), "GFLOP/s", "torch", 0.9),

@@ -47,6 +47,7 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    yield from _gated()
     from case_models import model_cases
     from case_products import product_cases
 
@@ -62,6 +63,8 @@ def _gemm() -> Iterator[Case]:
         schedules = {
             "pointers-s3": Options(num_warps=8, num_stages=3),
             "pointers-s4": Options(num_warps=8, num_stages=4),
+            "pointers-s3-carried": Options(num_warps=8, num_stages=3, carried=True),
+            "pointers-s4-carried": Options(num_warps=8, num_stages=4, carried=True),
             "tma-s3": Options(num_warps=8, num_stages=3, descriptors=boxes),
             "tma-s4": Options(num_warps=8, num_stages=4, descriptors=frozenset("ab")),
             "tma-s3-ab": Options(num_warps=8, num_stages=3, descriptors=frozenset("ab")),
@@ -311,6 +314,26 @@ def _step() -> Iterator[Case]:
         yield Case("step", "argmax2", f"{block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True))
 
 
+def _gated() -> Iterator[Case]:
+    """Gate and up by bulk copies, work divided by warp groups or not; dependent launches."""
+    from zellige.kernels import batch
+
+    weights = frozenset(("gate", "up"))
+    boxed = Options(num_warps=8, num_stages=3, descriptors=weights | {"x"}, pdl=True, constant=weights)
+    schedules = {
+        "128-128-64-w8-s3": ((128, 128, 64), replace(boxed, descriptors=frozenset())),
+        "128-128-64-w8-s3-boxes": ((128, 128, 64), boxed),
+        "groups2-64-128-64-s4": ((64, 128, 64), replace(boxed, num_warps=4, num_stages=4, persistent=1, consumers=2)),
+        "groups2-64-64-64-s6": ((64, 64, 64), replace(boxed, num_warps=4, num_stages=6, persistent=1, consumers=2)),
+    }
+    for model, (d, _, f) in MODELS.items():
+        for tokens in (256, 512, 2048, 8192):
+            for variant, (tile, options) in schedules.items():
+                statics = dict(zip(("BM", "BN", "BK"), tile, strict=True))
+                row, sizes = f"{model} T{tokens} up", dict(T=tokens, F=f, K=d)
+                yield Case("batch", row, variant, batch.swiglu_rows, statics, sizes, options)
+
+
 def _batch() -> Iterator[Case]:
     """Products of batched decode and prefill, by model, tokens and schedule."""
     from zellige.ir.dtypes import bf16, f32
@@ -363,14 +386,6 @@ def _batch() -> Iterator[Case]:
                     yield Case(
                         "batch", row, f"{bm}-{bn}-{bk}-w{warps}-s{stages}", kernel, statics, sized, options, dtypes
                     )
-                if name == "up" and tokens >= 256:
-                    for bn, bk, stages in ((128, 64, 4), (64, 64, 6)):
-                        options = Options(
-                            num_stages=stages, descriptors=frozenset(("x", *weights)), persistent=1, consumers=2,
-                            pdl=True, constant=frozenset(weights),
-                        )  # fmt: skip
-                        statics, variant = dict(BM=64, BN=bn, BK=bk), f"groups2-64-{bn}-{bk}-s{stages}"
-                        yield Case("batch", row, variant, kernel, statics, sized, options, dtypes)
                 if name in ("qkv", "head") and tokens <= 64:
                     for bn, bk, warps, stages in (
                         (64, 256, 4, 3),

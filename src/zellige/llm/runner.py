@@ -49,6 +49,18 @@ class _Pass:
     hidden: Tensor
     rows: int
     placed: tuple[int, int] = (0, 0)
+    tabled: tuple[Int32Array, bytes] | None = None
+    """The block table of which `inputs.table` holds rows, and which rows."""
+
+    def set_table(self, source: Int32Array, which: np.ndarray) -> None:
+        """Writes rows ``which`` of a block table, unless they were written last; a step's table is the last one's if nothing changed."""
+        rows = which.tobytes()
+        if self.tabled is not None and self.tabled[0] is source and self.tabled[1] == rows:
+            return
+        table = np.zeros(self.inputs.table.shape, np.int32)
+        table[: len(which), : source.shape[1]] = source[which]
+        self.inputs.table.write(table)
+        self.tabled = source, rows
 
     def place(self, tokens: int, start: int) -> None:
         """Makes a pass over a chunk work on ``tokens`` tokens, the first at position ``start``."""
@@ -63,11 +75,12 @@ class _Pass:
 
 @dataclass(slots=True)
 class _Head:
-    """Recorded logits of some rows of a hidden state."""
+    """Recorded logits of some rows of a hidden state, and the likeliest token of each."""
 
     graph: Graph
     picked: Tensor
     logits: Tensor
+    likeliest: Tensor
 
 
 class KernelRunner:
@@ -145,7 +158,8 @@ class KernelRunner:
             with record() as graph:
                 chosen = take_rows(source.hidden, picked)
                 logits = self._model.logits(chosen, schedule)
-            self._heads[key] = _Head(graph, picked, logits)
+                likeliest = argmax(logits)
+            self._heads[key] = _Head(graph, picked, logits, likeliest)
         return self._heads[key]
 
     # --- one step
@@ -186,9 +200,7 @@ class KernelRunner:
         _fill(inputs.slot, batch.slots[rows], rest=-1)
         assert inputs.length is not None
         _fill(inputs.length, batch.context_lengths[which])
-        table = np.zeros(inputs.table.shape, np.int32)
-        table[:count, : batch.block_table.shape[1]] = batch.block_table[which]
-        inputs.table.write(table)
+        todo.set_table(batch.block_table, which)
         todo.graph.replay()
         wanted = [int(b) for b in which if batch.sample[b] is not None]
         if wanted:
@@ -227,12 +239,12 @@ class KernelRunner:
             self._draw(todo, np.asarray([count - 1], np.int32), batch, [b], tokens, logprobs)
 
     # --- from hidden state to tokens
-    def _logits(self, source: _Pass, places: Int32Array) -> Tensor:
+    def _run_head(self, source: _Pass, places: Int32Array) -> _Head:
         head = self._head(source, len(places))
         head.graph.resize(T=len(places), B=len(places))
         _fill(head.picked, places)
         head.graph.replay()
-        return head.logits
+        return head
 
     def _draw(
         self,
@@ -244,15 +256,16 @@ class KernelRunner:
         logprobs: Float32Array,
     ) -> None:
         """One token for each row of ``places``, which belong to ``sequences`` of the batch."""
-        values = self._logits(source, places).numpy()[: len(places)]
+        rows = len(places)
+        head = self._run_head(source, places)
+        values = head.logits.numpy()[:rows]
         if np.isnan(values.max(axis=1)).any():
             raise not_finite(self._file)
-        logits = borrow(values)
         specs = [batch.sample[b] for b in sequences]
         if all(spec is None or spec.greedy for spec in specs):
-            tokens[sequences] = argmax(logits).numpy()
+            tokens[sequences] = head.likeliest.numpy()[:rows]
             return
-        rows = len(places)
+        logits = borrow(values)
         if rows not in self._draws:
             self._draws[rows] = Draws(self._sampler, rows, recorded=False)
         drawn = zeros((rows,), i32)
@@ -277,7 +290,7 @@ class KernelRunner:
         """Log-probabilities of the given next tokens after each row."""
         for first in range(0, count, SCORE_ROWS):
             places = np.arange(first, min(first + SCORE_ROWS, count), dtype=np.int32)
-            logits = borrow(self._logits(source, places).numpy()[: len(places)])
+            logits = borrow(self._run_head(source, places).logits.numpy()[: len(places)])
             wanted = targets[rows[places]]
             found, best = log_probability(logits, wanted)
             row_logprobs[rows[places]] = np.where(wanted >= 0, found.numpy(), np.nan)

@@ -11,7 +11,7 @@ from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.extent import Extent
-from zellige.ir.types import ArrayParam, Role
+from zellige.ir.types import ArrayParam
 from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, fact_of
 from zellige.runtime.completion import LOCK
@@ -196,8 +196,3 @@ def _check_at_capture(kernel: str, name: str, held: Tensor, fact: Fact) -> None:
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] < b[1] and b[0] < a[1]
-
-
-def is_read(array: ArrayParam) -> bool:
-    """Whether a launch depends on what an array held before."""
-    return array.role is not Role.OUT and array.init is None

@@ -205,7 +205,7 @@ def test_every_size_gets_a_schedule_that_suits_it(device: str, kernel: str) -> N
     chosen, divided = KERNELS[kernel], 0
     rows = "T" if "T" in chosen.signature.dims else "M"
     for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (8, 24, 100, 128, 4096)):
-        dims = {rows: m, "N": n, "K": k}
+        dims = {rows: m, "F" if "F" in chosen.signature.dims else "N": n, "K": k}
         statics = tuned.statics(kernel, dims, device, groups=True)
         options = tuned.options(kernel, dims, device, groups=statics)
         function = chosen.lower({**chosen.signature.statics, **statics}, {"Y": bf16} if kernel == "linear_rows" else {})

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.backends.cpu.context import Buffer, Context
+from zellige.backends.cpu.context import Buffer, Context, row_blocks
 from zellige.backends.cpu.emit import Int, Reg
-from zellige.backends.cpu.microkernels import Product, element, k_step, put, row_blocks, sum_each
+from zellige.backends.cpu.microkernels import Product, each_block, element, k_step, put, sum_each
 from zellige.backends.cpu.target import ByteDot
 from zellige.ir import dtypes, ops
 
@@ -47,19 +47,7 @@ def bytes_inner(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, off
             for c in range(nr):
                 put(ctx, p, made[r][c], e.offset(out.pointer, e.mul(e.add(place, c), 4)))
 
-    for n_lower, n_upper, nr in row_blocks(p.n, columns):
-
-        def over_n(n0: Int, _: list[Reg], nr: int = nr) -> tuple[()]:
-            for m_lower, m_upper, mr in row_blocks(p.m, rows):
-
-                def over_m(m0: Int, _: list[Reg], mr: int = mr) -> tuple[()]:
-                    block(m0, n0, mr, nr)
-                    return ()
-
-                e.loop(m_lower, m_upper, mr, (), over_m)
-            return ()
-
-        e.loop(n_lower, n_upper, nr, (), over_n)
+    each_block(ctx, row_blocks(p.n, columns), row_blocks(p.m, rows), block)
 
 
 def _vectors(ctx: Context, p: Product, a: Buffer, b: Buffer, block: _Block) -> list[list[Reg]]:

@@ -20,8 +20,9 @@ from zellige.backends.cpu.convert import register_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
 from zellige.backends.cpu.expression import evaluate, extent_int
 from zellige.backends.cpu.lower import Lowering
-from zellige.backends.cpu.objects import assembly, load, object_code, optimise
+from zellige.backends.cpu.objects import assembly, load, object_code
 from zellige.backends.cpu.plan import materialised_values, shares_operands
+from zellige.backends.cpu.streaming import fence
 from zellige.backends.cpu.target import Target
 from zellige.backends.cpu.target import target as named_target
 from zellige.diagnostics.errors import ZelligeError
@@ -127,11 +128,6 @@ class Listing:
     def llvm_text(self) -> str:
         """The generated LLVM module, before LLVM's own passes."""
         return _generate(self.function, self.target, self.strided)
-
-    @property
-    def optimised_text(self) -> str:
-        """The module after LLVM's passes."""
-        return str(optimise(self.llvm_text, self.target))
 
     @property
     def asm_text(self) -> str:
@@ -301,6 +297,7 @@ def _bind(ctx: Context, function: Function, slots: tuple[Slot, ...], words: list
     ctx.scratch_metadata = (
         f", !alias.scope !{_scope_list(count, scratch_scope)}, !noalias !{_others_list(count, scratch_scope)}"
     )
+    ctx.past_caches = f", !nontemporal !{_past_caches(count)}"
     for i, array in enumerate(function.arrays):
         steps = strides.get(array.name) or _contiguous_strides(ctx, array.shape)
         metadata = f", !alias.scope !{_scope_list(count, i)}, !noalias !{_others_list(count, i)}"
@@ -356,6 +353,10 @@ def _others_list(count: int, i: int) -> int:
     return _scope_list(count, i) + 1
 
 
+def _past_caches(count: int) -> int:
+    return _scope_list(count, count + 1)
+
+
 def _metadata(count: int) -> list[str]:
     """Alias scopes: every array's memory, and scratch memory, overlaps no other's that is written."""
     scopes = range(count + 1)
@@ -364,12 +365,14 @@ def _metadata(count: int) -> list[str]:
     for i in scopes:
         lines.append(f"!{_scope_list(count, i)} = !{{!{2 + i}}}")
         lines.append(f"!{_others_list(count, i)} = !{{{', '.join(f'!{2 + j}' for j in scopes if j != i)}}}")
+    lines.append(f"!{_past_caches(count)} = !{{i32 1}}")
     return lines
 
 
 def _module(e: Emitter, ctx: Context, symbol: str) -> str:
     entry, leave = _scratch(e, ctx.scratch_bytes)
     tiles_begin, tiles_end = (tiles.begin(e), tiles.end(e)) if ctx.uses_tiles else ([], [])
+    fences = fence(ctx) if ctx.fences else []
     width = ctx.target.vector_bits
     lines = [
         *e.globals,
@@ -382,6 +385,7 @@ def _module(e: Emitter, ctx: Context, symbol: str) -> str:
         *e.entry,
         *e.body,
         *tiles_end,
+        *fences,
         *leave,
         "  ret void",
         "}",

@@ -139,6 +139,10 @@ class Context:
     """Programs on each grid axis."""
     uses_tiles: bool = False
     """Whether matrix registers must be configured."""
+    fences: bool = False
+    """Whether stores go past the caches (streaming.py)."""
+    past_caches: str = ""
+    """The metadata of such a store."""
     flag: Reg | None = None
     scalars: dict[Value, Reg | Index] = field(default_factory=dict)
     buffers: dict[Value, Buffer] = field(default_factory=dict)
@@ -147,6 +151,8 @@ class Context:
     memo: list[dict[tuple[Value, Position], Reg | Index]] = field(default_factory=lambda: [{}])
     packed: dict[tuple[Value, DType, tuple[str | int, ...], bool], Buffer] = field(default_factory=dict)
     """Operands of products that are in scratch memory already; forgotten at the end of the block that packed them."""
+    ahead: dict[Value, Value] = field(default_factory=dict)
+    """Of a reduction's result: a tile computed later in its block, for the next program's rows of which memory is asked already."""
     scales: dict[tuple[Value, Position], Reg] = field(default_factory=dict)
     """Scales of the current row's blocks that have been converted: by load and the row's position (quantised.py)."""
     evaluate: Callable[[Value, Position], Reg | Index] = field(init=False)
@@ -300,6 +306,13 @@ def pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:
             found.append((lower, upper, width))
         lower, width = upper, width // 2
     return found
+
+
+def row_blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
+    """[0, extent) as (lower, upper, step): blocks of `size`, then one of what is left."""
+    whole = extent // size * size
+    found = [(0, whole, size)] if whole else []
+    return found + ([(whole, extent, extent - whole)] if extent > whole else [])
 
 
 def vector_axis(shape: tuple[int, ...]) -> int:

@@ -16,10 +16,10 @@ from functools import cached_property
 from zellige.backends.cpu.context import Buffer, Context, lane_at, pieces
 from zellige.backends.cpu.convert import widen
 from zellige.backends.cpu.emit import Int, Reg, float_literal
-from zellige.backends.cpu.memory import gather, mask_at, prefetch_ahead
+from zellige.backends.cpu.memory import mask_at, prefetch_ahead
 from zellige.backends.cpu.microkernels import sum_each
 from zellige.backends.cpu.plan import product_with_vector, shape_of
-from zellige.backends.cpu.quantised import LONG_ROW, Block, block_start
+from zellige.backends.cpu.quantised import LONG_ROW, Block, block_start, scale_words
 from zellige.backends.cpu.target import ByteDot
 from zellige.diagnostics.errors import InternalError
 from zellige.ir import dtypes, ops
@@ -358,13 +358,7 @@ def _by_block(
 ) -> Reg:
     """The same for the scales of `lanes` blocks from block `b`; minima stay beside them, as they are in the blocks."""
     e, layout = ctx.emitter, parts.layout
-    at = e.offset(e.offset(start, layout.scale), e.mul(b, layout.bytes))
-    if lanes == 1:
-        found = e.from_lanes([e.load(at, "i32", 0, 2, metadata)])
-    else:
-        places = ", ".join(f"i64 {i * layout.bytes}" for i in range(lanes))
-        pad = Reg("poison", "i32", lanes)
-        found = gather(ctx, at, Reg(f"<{places}>", "i64", lanes), "i32", 1, Reg("true", "i1"), pad, metadata)
+    found = scale_words(ctx, layout, start, b, lanes, metadata)
     if layout.minimum is None:
         halves = e.convert("trunc", found, "i16")
     elif layout.minimum == layout.scale + 2:

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 from zellige.backends.cpu.context import Buffer, Context, Index, Position, index_of, nest, vector_axis
 from zellige.backends.cpu.dot import lower_dot
-from zellige.backends.cpu.emit import TRUE, Int, Reg
+from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
 from zellige.backends.cpu.memory import prefetch_following, prefetch_store, read_buffer, store, update, write_buffer
 from zellige.backends.cpu.operands import contiguous_axis
-from zellige.backends.cpu.plan import LONG_STORE, shape_of, size_of, stores_to_come
+from zellige.backends.cpu.plan import KEPT, LONG_STORE, STORED, reads, reduced_before, shape_of, size_of, stores_to_come
 from zellige.backends.cpu.reduction import lower_reduce, lower_scan
 from zellige.backends.cpu.segment import lower_offsets, lower_segment
 from zellige.backends.cpu.sort import lower_sort
+from zellige.backends.cpu.streaming import streams
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import ops
 from zellige.ir.dtypes import Kind
 from zellige.ir.ops import Block, Op, Value
-from zellige.ir.walk import blocks, operands, walk
+from zellige.ir.walk import operands, walk
 
 _LANEWISE = (ops.Unary, ops.Binary, ops.Fma, ops.Select, ops.Cast, ops.Bitcast)
 
@@ -38,7 +39,12 @@ class Lowering:
     def block(self, block: Block) -> None:
         """Emits the operations of a block, in order."""
         outside = dict(self.ctx.packed)
-        self.stores |= stores_to_come(self.ctx.definitions, block, self.kept)
+        found = stores_to_come(self.ctx.definitions, block, self.kept)
+        self.stores |= found
+        for value in found:
+            first = reduced_before(block, value)
+            if first is not None:
+                self.ctx.ahead[first] = value
         for op in block.ops:
             self.operation(op)
         self.ctx.packed = outside
@@ -92,13 +98,14 @@ class Lowering:
         ctx = self.ctx
         shape = shape_of(value)
         to_come = self.stores.get(value)
+        past = FALSE if to_come is None else streams(ctx, to_come, self._store_axis(to_come, shape))
 
         def loops() -> list[Reg]:
             def step(position: Position) -> None:
                 write_buffer(ctx, buffer, position, ctx.evaluate(value, position))
                 if to_come is not None:
-                    prefetch_store(ctx, to_come, position)
-                    prefetch_following(ctx, value, position)
+                    prefetch_store(ctx, to_come, position, past, buffer.pointer)
+                    prefetch_following(ctx, value, position, KEPT)
 
             nest(ctx, shape, contiguous_axis(ctx, value), step, *step_lanes(ctx, [value]))
             return []
@@ -127,18 +134,28 @@ class Lowering:
 
         computed = not isinstance(ctx.definitions.get(op.value), ops.Load)
         ahead = computed and math.prod(shape) >= LONG_STORE
+        kept = next((value for value, to_come in self.stores.items() if to_come is op), None)
 
-        def step(position: Position) -> None:
-            store(ctx, op, position)
-            if ahead:
-                prefetch_following(ctx, op.value, position)
+        axis = self._store_axis(op, shape)
 
-        def loops() -> list[Reg]:
-            nest(ctx, shape, self._store_axis(op, shape), step, *step_lanes(ctx, [op.value]))
+        def loops(past_caches: bool) -> list[Reg]:
+            def step(position: Position) -> None:
+                store(ctx, op, position, past_caches=past_caches)
+                if kept is not None:
+                    prefetch_following(ctx, kept, position, STORED)
+                elif ahead:
+                    prefetch_following(ctx, op.value, position)
+
+            nest(ctx, shape, axis, step, *step_lanes(ctx, [op.value]))
             return []
 
+        def both() -> list[Reg]:
+            past = streams(ctx, op, axis)
+            ctx.fences |= past != FALSE
+            return ctx.emitter.if_else(past, lambda: loops(True), lambda: loops(False))
+
         with ctx.region():
-            versioned(ctx, [op.value, *op.index], op.masks, loops)
+            versioned(ctx, [op.value, *op.index], op.masks, both)
 
     def _store_axis(self, op: ops.Store, shape: tuple[int, ...]) -> int:
         """The axis whose lanes are neighbours in the array."""
@@ -332,7 +349,7 @@ class Lowering:
             if not isinstance(op, ops.Dot) or op not in body.ops or op.acc in self.kept or result in params:
                 continue
             place = body.ops.index(op)
-            later = [v for after in body.ops[place + 1 :] for v in _all_operands(after)]
+            later = [v for after in body.ops[place + 1 :] for v in reads(after)]
             later += [v for i, v in enumerate(body.yields) if i != k]
             if param in self._reach(later, stop=result):
                 continue
@@ -367,13 +384,3 @@ class Lowering:
             lanewise = same and isinstance(op, _LANEWISE)
             todo.extend((operand, lanewise) for operand in operands(op))
         return True
-
-
-def _all_operands(op: Op) -> list[Value]:
-    """Values that an operation or anything nested in it reads."""
-    found = list(operands(op))
-    for block in blocks(op):
-        found.extend(block.yields)
-        for inner in block.ops:
-            found.extend(_all_operands(inner))
-    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zellige.backends.cpu.context import Array, Buffer, Context, Index, Lane, Position, lanes_of, project
 from zellige.backends.cpu.convert import cast, from_memory, literal, memory_type, register_type, to_memory
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
-from zellige.backends.cpu.plan import shape_of
+from zellige.backends.cpu.plan import WHOLE, Share, shape_of
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.ops import UpdateOp, Value
@@ -192,9 +192,13 @@ def _mangled(type_: str) -> str:
     return {"float": "f32", "double": "f64", "ptr": "p0"}.get(type_, type_)
 
 
-def loads_at(ctx: Context, value: Value, position: Position) -> list[tuple[ops.Load, Position]]:
-    """The loads that evaluating a tile at a position reads through lanewise operations and views, each with its position."""
-    if value in ctx.scalars or value in ctx.buffers or value.type.rank == 0:
+def loads_at(
+    ctx: Context, value: Value, position: Position, kept: Value | None = None
+) -> list[tuple[ops.Load, Position]]:
+    """The loads that evaluating a tile at a position reads through lanewise operations and views, each with its position.
+
+    Not those behind tiles in buffers, except behind `kept`."""
+    if value in ctx.scalars or (value in ctx.buffers and value is not kept) or value.type.rank == 0:
         return []
     match ctx.definitions.get(value):
         case ops.Load() as op:
@@ -252,23 +256,33 @@ def prefetch_line(ctx: Context, place: Reg) -> None:
     ctx.emitter.line(f"call void @llvm.prefetch.p0({place}, i32 0, i32 2, i32 1)")
 
 
-def prefetch_following(ctx: Context, value: Value, position: Position) -> None:
-    """Asks for what the next program will read where this one reads at a position, if that comes next in memory: whole rows."""
+def prefetch_following(ctx: Context, value: Value, position: Position, share: Share = WHOLE) -> None:
+    """Asks for what the next program will read where this one computes `value`, if that comes next in memory: whole rows.
+
+    Of each row only a share, spread over the positions of all of it."""
     e = ctx.emitter
-    for load_, where in loads_at(ctx, value, position):
-        array, (*_, along) = ctx.arrays[load_.array], (0, *where)
-        if array.dtype.is_block or len(array.strides) < 2 or not isinstance(along, Lane):
+    extent = shape_of(value)[-1]
+    *outer, along = position or (0,)
+    if not isinstance(along, Lane) or (share != WHOLE and extent % 8):
+        return
+    base = (
+        along.base if share == WHOLE else e.add(share.first * extent // 8, e.mul(e.udiv(along.base, 8), share.eighths))
+    )
+    spread = (*outer, Lane(base, along.lanes, 1))
+    for load_, where in loads_at(ctx, value, spread, kept=value):
+        array, (*_, last) = ctx.arrays[load_.array], (0, *where)
+        if array.dtype.is_block or len(array.strides) < 2 or not isinstance(last, Lane):
             continue
         place = address(ctx, array, load_.index, where)
         if place.scattered is None and place.stride == 1:
             size = max(1, array.dtype.bits // 8)
             start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
-            for line in range(0, along.lanes * size, _LINE):
+            for line in range(0, max(1, along.lanes * size * share.eighths // 8), _LINE):
                 prefetch_line(ctx, e.offset(start, size * shape_of(load_.result)[-1] + line, inbounds=False))
 
 
-def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:
-    """Asks for the memory that a store will write at a position, to be written.
+def prefetch_store(ctx: Context, op: ops.Store, position: Position, past_caches: Reg, instead: Reg) -> None:
+    """Asks for the memory that a store will write at a position, to be written; if it will go `past_caches`, for `instead`.
 
     A store waits for its line to come from memory; where values are computed into scratch first, the lines can come meanwhile."""
     e, array = ctx.emitter, ctx.arrays[op.array]
@@ -279,18 +293,22 @@ def prefetch_store(ctx: Context, op: ops.Store, position: Position) -> None:
     start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
     e.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     for line in range(0, lanes * size, _LINE):
-        e.line(f"call void @llvm.prefetch.p0({e.offset(start, line, inbounds=False)}, i32 1, i32 3, i32 1)")
+        at = e.select(past_caches, instead, e.offset(start, line, inbounds=False))
+        e.line(f"call void @llvm.prefetch.p0({at}, i32 1, i32 3, i32 1)")
 
 
-def store(ctx: Context, op: ops.Store, position: Position) -> None:
-    """Writes the elements of a store at a position."""
+def store(ctx: Context, op: ops.Store, position: Position, *, past_caches: bool = False) -> None:
+    """Writes the elements of a store at a position; `past_caches`: whole vectors lie on lines and are to go to memory at once."""
     array = ctx.arrays[op.array]
     mask = mask_at(ctx, op.masks, position)
     if mask == FALSE:
         return
     value = _stored(ctx, op.value, array, position)
     place = address(ctx, array, op.index, position)
-    write(ctx, array.pointer, array.dtype, place, mask, value, lanes_of(position), array.store_metadata)
+    lanes, align, metadata = lanes_of(position), 0, array.store_metadata
+    if past_caches and mask == TRUE and place.stride == 1 and lanes * array.dtype.bits >= ctx.target.vector_bits:
+        align, metadata = ctx.target.vector_bits // 8, metadata + ctx.past_caches
+    write(ctx, array.pointer, array.dtype, place, mask, value, lanes, metadata, align)
 
 
 def _stored(ctx: Context, value: Value, array: Array, position: Position) -> Reg:
@@ -299,9 +317,10 @@ def _stored(ctx: Context, value: Value, array: Array, position: Position) -> Reg
 
 
 def write(
-    ctx: Context, pointer: Reg, dtype: DType, place: Address, mask: Reg, value: Reg, lanes: int, metadata: str
-) -> None:
-    """Stores a register value of `dtype` at `place` where `mask` holds."""
+    ctx: Context, pointer: Reg, dtype: DType, place: Address, mask: Reg, value: Reg, lanes: int, metadata: str,
+    align: int = 0,
+) -> None:  # fmt: skip
+    """Stores a register value of `dtype` at `place` where `mask` holds; `align`: of the address, if more than an element's."""
     e = ctx.emitter
     width = max(1, dtype.bits // 8)
     value = to_memory(e, value, dtype)
@@ -317,7 +336,7 @@ def write(
     if place.scattered is None and place.stride == 1:
         target = e.offset(pointer, e.mul(place.base, width), inbounds=mask == TRUE)
         if mask == TRUE:
-            e.store(value, target, width, metadata)
+            e.store(value, target, align or width, metadata)
         else:
             _masked_store(ctx, value, target, mask, width, metadata)
         return
@@ -378,8 +397,8 @@ def _compare_and_swap(ctx: Context, op: UpdateOp, dtype: DType, pointer: Reg, va
     e.while_loop([first, TRUE], lambda carried: carried[1], attempt)
 
 
-def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index:
-    """Elements of a materialised tile."""
+def _place_in(ctx: Context, buffer: Buffer, position: Position) -> tuple[Int, int]:
+    """The offset of a position's first element in a buffer, and how far apart its lanes are."""
     e = ctx.emitter
     base: Int = 0
     stride = 0
@@ -389,6 +408,13 @@ def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index
             stride = step
         else:
             base = e.add(base, e.mul(coordinate, step))
+    return base, stride
+
+
+def read_buffer(ctx: Context, buffer: Buffer, position: Position) -> Reg | Index:
+    """Elements of a materialised tile."""
+    e = ctx.emitter
+    base, stride = _place_in(ctx, buffer, position)
     lanes = lanes_of(position)
     type_, width = memory_type(buffer.dtype), max(1, buffer.dtype.bits // 8)
     if lanes and stride != 1:
@@ -410,14 +436,7 @@ def write_buffer(ctx: Context, buffer: Buffer, position: Position, value: Reg | 
     lanes = lanes_of(position)
     if isinstance(value, Index):
         value = ctx.index_register(value, lanes) if lanes else e.i64(value.base)
-    base: Int = 0
-    stride: Int = 0
-    for coordinate, step in zip(position, buffer.strides, strict=True):
-        if isinstance(coordinate, Lane):
-            base = e.add(base, e.mul(coordinate.base, step))
-            stride = step
-        else:
-            base = e.add(base, e.mul(coordinate, step))
+    base, stride = _place_in(ctx, buffer, position)
     write(ctx, buffer.pointer, buffer.dtype, Address(base, stride, None), TRUE, value, lanes, ctx.scratch_metadata)
 
 

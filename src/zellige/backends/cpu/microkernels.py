@@ -7,11 +7,11 @@ with b in panels of 16 columns. Matrix registers are in tiles.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from zellige.backends.cpu.context import Buffer, Context, pieces
+from zellige.backends.cpu.context import Buffer, Context, pieces, row_blocks
 from zellige.backends.cpu.convert import memory_type
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.ir.dtypes import DType
@@ -81,11 +81,25 @@ def _multiply_add(ctx: Context, product: Product, acc: Reg, x: Reg, y: Reg) -> R
     return e.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", "float", acc.lanes, acc, x, y)
 
 
-def row_blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
-    """[0, extent) as (lower, upper, step): blocks of ``size``, then one of what is left."""
-    whole = extent // size * size
-    found = [(0, whole, size)] if whole else []
-    return found + ([(whole, extent, extent - whole)] if extent > whole else [])
+def each_block(
+    ctx: Context, across: Sequence[tuple[int, int, int]], down: Sequence[tuple[int, int, int]],
+    block: Callable[[Int, Int, int, int], None],
+) -> None:  # fmt: skip
+    """Runs ``block(m0, n0, rows, columns)`` over all blocks of an output, given as ranges of columns and of rows; rows vary fastest."""
+    e = ctx.emitter
+    for n_lower, n_upper, columns in across:
+
+        def over_n(n0: Int, _: list[Reg], columns: int = columns) -> tuple[()]:
+            for m_lower, m_upper, rows in down:
+
+                def over_m(m0: Int, _: list[Reg], rows: int = rows) -> tuple[()]:
+                    block(m0, n0, rows, columns)
+                    return ()
+
+                e.loop(m_lower, m_upper, rows, (), over_m)
+            return ()
+
+        e.loop(n_lower, n_upper, columns, (), over_n)
 
 
 def put(ctx: Context, product: Product, total: Reg, pointer: Reg) -> None:
@@ -145,19 +159,7 @@ def inner(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
             for c in range(nr):
                 put(ctx, p, e.extract(totals, r * nr + c), e.offset(pointer, 4 * c))
 
-    for n_lower, n_upper, nr in row_blocks(p.n, columns):
-
-        def over_n(n0: Int, _: list[Reg], nr: int = nr) -> tuple[()]:
-            for m_lower, m_upper, mr in row_blocks(p.m, rows):
-
-                def over_m(m0: Int, _: list[Reg], mr: int = mr) -> tuple[()]:
-                    block(m0, n0, mr, nr)
-                    return ()
-
-                e.loop(m_lower, m_upper, mr, (), over_m)
-            return ()
-
-        e.loop(n_lower, n_upper, nr, (), over_n)
+    each_block(ctx, row_blocks(p.n, columns), row_blocks(p.m, rows), block)
 
 
 def sum_each(ctx: Context, vectors: list[Reg]) -> Reg:
@@ -230,19 +232,8 @@ def outer(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets: 
     for n_lower, n_upper, w in pieces(p.n, lanes):
         registers = max(1, w * p.out.bits // ctx.target.vector_bits)  # of one row of accumulators, and of b
         rows = max(1, min(8, (ctx.target.vectors - registers - 1) // registers))
-        for m_lower, m_upper, mr in row_blocks(p.m, min(p.m, rows) or 1):
-
-            def over_n(
-                n0: Int, _: list[Reg], w: int = w, mr: int = mr, m: tuple[int, int] = (m_lower, m_upper)
-            ) -> tuple[()]:
-                def over_m(m0: Int, _: list[Reg]) -> tuple[()]:
-                    block(m0, n0, mr, w)
-                    return ()
-
-                e.loop(m[0], m[1], mr, (), over_m)
-                return ()
-
-            e.loop(n_lower, n_upper, w, (), over_n)
+        for some in row_blocks(p.m, min(p.m, rows) or 1):
+            each_block(ctx, [(n_lower, n_upper, w)], [some], block)
 
 
 _ROWS_OF_PANELS = 12
@@ -280,17 +271,10 @@ def panels(ctx: Context, p: Product, a: Buffer, b: Buffer, out: Buffer, offsets:
 
     for lower, upper, columns in panel_blocks(p.n):
 
-        def over_n(c0: Int, _: list[Reg], columns: list[int] = columns) -> tuple[()]:
-            for m_lower, m_upper, mr in row_blocks(p.m, rows):
+        def those(m0: Int, c0: Int, mr: int, _: int, columns: list[int] = columns) -> None:
+            block(m0, c0, mr, columns)
 
-                def over_m(m0: Int, _: list[Reg], mr: int = mr) -> tuple[()]:
-                    block(m0, c0, mr, columns)
-                    return ()
-
-                e.loop(m_lower, m_upper, mr, (), over_m)
-            return ()
-
-        e.loop(lower, upper, len(columns), (), over_n)
+        each_block(ctx, [(lower, upper, len(columns))], row_blocks(p.m, rows), those)
 
 
 def panel_blocks(columns: int) -> list[tuple[int, int, list[int]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import Kind
@@ -93,13 +94,13 @@ def _writes(op: Op) -> set[str]:
     return found
 
 
-def _reads(op: Op) -> set[Value]:
+def reads(op: Op) -> set[Value]:
     """Values that an operation or anything inside it reads."""
     found = set(operands(op))
     for block in blocks(op):
         found.update(block.yields)
         for inner in block.ops:
-            found |= _reads(inner)
+            found |= reads(inner)
     return found
 
 
@@ -113,7 +114,7 @@ def _hazardous_loads(block: Block, function: Function) -> set[Value]:
         lanewise, derived = {load.result}, {load.result}  # values that would re-read the array when evaluated
         dirty = False
         for op in block.ops[start + 1 :]:
-            read = _reads(op) & derived
+            read = reads(op) & derived
             if read and dirty:
                 hazards.add(load.result)
                 break
@@ -242,6 +243,22 @@ LONG_STORE = 1024
 """Elements from which on asking for memory beforehand is worth an instruction a line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Eighths of a row, from the first on."""
+
+    first: int
+    eighths: int
+
+
+WHOLE = Share(0, 8)
+REDUCED, KEPT, STORED = Share(0, 1), Share(1, 4), Share(5, 3)
+"""What is asked for of the next program's row while this one's is reduced, computed into scratch, and stored from there.
+
+Reducing a row that is in the second cache must not wait behind requests to memory, and there is room for 48; stores past the
+caches leave little. Soft-max on two threads: all while computing 0.87 of a copy, half and half while storing 0.90, so 0.93."""
+
+
 def stores_to_come(defined: Mapping[Value, Op], block: Block, kept: frozenset[Value]) -> dict[Value, ops.Store]:
     """For kept values of a block, a later store of the same shape whose place is known by then: made of grid and extents."""
     found: dict[Value, ops.Store] = {}
@@ -253,6 +270,16 @@ def stores_to_come(defined: Mapping[Value, Op], block: Block, kept: frozenset[Va
             if value in kept and value is not None and shape_of(value) == shape_of(op.value):
                 found.setdefault(value, op)
     return found
+
+
+def reduced_before(block: Block, value: Value) -> Value | None:
+    """The first reduction of a tile of the same shape before a value of a block: it reads the same rows for the first time."""
+    for op in block.ops:
+        if value in results(op):
+            return None
+        if isinstance(op, ops.Reduce) and shape_of(op.x) == shape_of(value):
+            return op.result
+    return None
 
 
 def _placed(defined: Mapping[Value, Op], index: tuple[Value, ...]) -> bool:

@@ -39,7 +39,7 @@ class Recording:
 
     def __init__(self) -> None:
         self._launches: list[tuple[int, npt.NDArray[np.int64], int, int, bool]] = []
-        self._built: npt.NDArray[np.int64] | None = None
+        self._built: tuple[npt.NDArray[np.int64], int] | None = None
 
     def __len__(self) -> int:
         return len(self._launches)
@@ -67,22 +67,14 @@ class Recording:
         """Argument words of launch `position`; writes to it count from the next replay on."""
         return self._launches[position][1]
 
-    def set_slots(self, position: int, slots: Sequence[int]) -> None:
-        """Changes the argument words of launch `position` from the next replay on."""
-        self._launches[position][1][:] = slots
-
     def set_programs(self, position: int, programs: int) -> None:
         """Changes how many programs launch `position` has from the next replay on."""
         entry_address, slots, _, claims, independent = self._launches[position]
         self._launches[position] = (entry_address, slots, programs, claims, independent)
         self._built = None
 
-    @property
-    def total_programs(self) -> int:
-        return sum(launch[2] for launch in self._launches)
-
-    def native(self, threads: int) -> npt.NDArray[np.int64]:
-        """The launch array that `pool.ll` reads, int64 of shape (launches, 8)."""
+    def native(self, threads: int) -> tuple[npt.NDArray[np.int64], int]:
+        """The launch array that `pool.ll` reads, int64 of shape (launches, 8), and the programs of all launches."""
         if self._built is None:
             built = _aligned_words([0] * (_LAUNCH_WORDS * max(1, len(self._launches)))).reshape(-1, _LAUNCH_WORDS)
             after = done = 0
@@ -92,7 +84,7 @@ class Recording:
                 done += programs
                 smallest = max(1, programs // (threads * claims))
                 row[:6] = entry_address, slots.ctypes.data, programs, smallest, after, done
-            self._built = built
+            self._built = built, done
         return self._built
 
 
@@ -127,8 +119,8 @@ class Pool:
     def replay(self, recording: Recording) -> None:
         """Runs the launches of `recording` and returns when all of them have completed."""
         with self._in_use:
-            launches = recording.native(self.threads)
-            self._code.replay(self._address, launches.ctypes.data, len(recording), int(recording.total_programs))
+            launches, programs = recording.native(self.threads)
+            self._code.replay(self._address, launches.ctypes.data, len(recording), programs)
             self._last = launches
 
     def launch(self, entry_address: int, slots: Sequence[int], programs: int, claims: int = CLAIMS) -> None:

@@ -163,16 +163,20 @@ def _converted(ctx: Context, layout: BlockLayout, start: Reg, count: int, metada
     return e.inst(f'call ptr asm "", "=r,0"({room})', "ptr")
 
 
-def _convert(ctx: Context, layout: BlockLayout, start: Reg, room: Reg, first: Int, lanes: int, metadata: str) -> None:
-    """Scales (and minima) of blocks first … first + lanes − 1."""
+def scale_words(ctx: Context, layout: BlockLayout, start: Reg, first: Int, lanes: int, metadata: str) -> Reg:
+    """Of blocks first … first + lanes − 1: 32 bits from the scale on, in which it is followed by the minimum, if there is one."""
     e = ctx.emitter
     at = e.offset(e.offset(start, layout.scale), e.mul(first, layout.bytes))
     if lanes == 1:
-        found = e.from_lanes([e.load(at, "i32", 0, 2, metadata)])
-    else:
-        places = ", ".join(f"i64 {i * layout.bytes}" for i in range(lanes))
-        pad = Reg("poison", "i32", lanes)
-        found = gather(ctx, at, Reg(f"<{places}>", "i64", lanes), "i32", 1, TRUE, pad, metadata)
+        return e.from_lanes([e.load(at, "i32", 0, 2, metadata)])
+    places = ", ".join(f"i64 {i * layout.bytes}" for i in range(lanes))
+    return gather(ctx, at, Reg(f"<{places}>", "i64", lanes), "i32", 1, TRUE, Reg("poison", "i32", lanes), metadata)
+
+
+def _convert(ctx: Context, layout: BlockLayout, start: Reg, room: Reg, first: Int, lanes: int, metadata: str) -> None:
+    """Scales (and minima) of blocks first … first + lanes − 1."""
+    e = ctx.emitter
+    found = scale_words(ctx, layout, start, first, lanes, metadata)
     halves = e.inst(f"bitcast {found} to <{2 * lanes} x i16>", "i16", 2 * lanes)
     wide = widen(e, halves, dtypes.f16, ctx.target)
     e.store(wide, e.offset(room, e.mul(first, 8)), 4, ctx.scratch_metadata)

@@ -22,14 +22,15 @@ from zellige.backends.cpu.context import (
     lanes_of,
     nest,
     pieces,
+    row_blocks,
     vector_axis,
 )
 from zellige.backends.cpu.convert import COMPUTED_IN_F32, cast, literal
 from zellige.backends.cpu.emit import Int, Reg
 from zellige.backends.cpu.expression import binary_value
-from zellige.backends.cpu.memory import address, loads_at, prefetch, read_buffer, write_buffer
+from zellige.backends.cpu.memory import address, loads_at, prefetch, prefetch_following, read_buffer, write_buffer
 from zellige.backends.cpu.operands import once
-from zellige.backends.cpu.plan import shape_of, size_of
+from zellige.backends.cpu.plan import REDUCED, shape_of, size_of
 from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import step_lanes, versioned
 from zellige.ir import dtypes, ops
@@ -219,7 +220,7 @@ def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int,
 
     def loops(axes: list[int], place: list[Coordinate]) -> None:
         axis, *rest = axes
-        steps = [(0, shape[axis], 1)] if rest else _blocks(shape[axis], jam)
+        steps = [(0, shape[axis], 1)] if rest else row_blocks(shape[axis], jam)
         for lower, upper, step in steps:
 
             def body(i: Int, _: list[Reg], step: int = step) -> tuple[()]:
@@ -239,13 +240,6 @@ def _all_rows(ctx: Context, reducer: _Reducer, op: ops.Reduce, shape: tuple[int,
 def _int(coordinate: Coordinate) -> Int:
     assert not isinstance(coordinate, Lane)
     return coordinate
-
-
-def _blocks(extent: int, size: int) -> list[tuple[int, int, int]]:
-    """[0, extent) as (lower, upper, step): blocks of `size`, then one of what is left."""
-    whole = extent // size * size
-    found = [(0, whole, size)] if whole else []
-    return found + ([(whole, extent, extent - whole)] if extent > whole else [])
 
 
 def rows_in_flight(ctx: Context, x: Value, shape: tuple[int, ...], axis: int, available: int) -> int:
@@ -300,6 +294,9 @@ def _rows(
 
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
         fetch(i)
+        if op.result in ctx.ahead and count == 1:
+            place = tuple(lane_at(i, stride, stride) if axis == op.axis else c for axis, c in enumerate(rows[0]))
+            prefetch_following(ctx, ctx.ahead[op.result], place, REDUCED)
         result = list(carried)
         for u in range(stride // lanes):
             coordinate = lane_at(e.add(i, u * lanes), lanes, stride, u * lanes)

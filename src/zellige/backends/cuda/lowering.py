@@ -13,6 +13,7 @@ from math import prod
 
 from zellige.backends.cuda import operators, quantised
 from zellige.backends.cuda.access import Memory, stride_name
+from zellige.backends.cuda.carried import carry
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
@@ -22,8 +23,8 @@ from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
 from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.sorting import lower_sort
-from zellige.backends.cuda.updates import lower_update
 from zellige.backends.cuda.source import Source
+from zellige.backends.cuda.updates import lower_update
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
@@ -545,6 +546,7 @@ class Lowering:
         steps = [self.x.widened(op.lower, wide), self.x.widened(op.upper, wide)]
         if op.step != 1:
             steps.append(str(op.step))
+        pointers = carry(self, op) if self.options.carried else []
         flags = []
         if self.options.loop_stages is not None:
             flags.append(f"num_stages={self.options.loop_stages}")
@@ -553,6 +555,8 @@ class Lowering:
         with self.source.nest(f"for {index} in tl.range({', '.join(steps + flags)}):"):
             self.block(op.body)
             self._next(names, op.body.yields, params[1:])
+            for pointer, step in pointers:
+                self.source.assign(pointer, f"{pointer} + {step}")
 
     def _while(self, op: ops.While) -> None:
         params = op.body.params

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zellige.backends.cuda import operators
-from zellige.backends.cuda.expressions import TRITON_DTYPE
+from zellige.backends.cuda.operators import TRITON_DTYPE
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
 
@@ -42,7 +42,9 @@ def _exchange(lowering: Lowering, op: ops.Update, change: str) -> None:
     pointer, mask = lowering.memory.pointer(array, op.index, op.value), lowering.memory.mask(op.masks, op.value)
     shape = x.shape(op.value) if op.value.type.rank else "[1]"
     pointer = source.load(f"({pointer} + tl.zeros({shape}, tl.int32)).to({word}, bitcast=True)", "word")
-    value = source.load(f"tl.broadcast_to({change}, {shape})" if op.value.type.rank else f"tl.full({shape}, {change}, {dtype})", "value")
+    value = source.load(
+        f"tl.broadcast_to({change}, {shape})" if op.value.type.rank else f"tl.full({shape}, {change}, {dtype})", "value"
+    )
     pending, going = source.name("pending"), source.name("going")
     everywhere = f"tl.full({shape}, 1, tl.int1)"
     source.assign(pending, everywhere if mask is None else f"{everywhere} & ({mask})")
