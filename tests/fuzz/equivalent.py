@@ -279,9 +279,12 @@ EQUIVALENT: dict[str, str] = {
     "solver._shared: without filter": SAME + "two products that differ do not share all of both",
     "solver._rest: dropped": LESS + "s·x < s·y gives s·x + s ≤ s·y, if s ≥ 0: of the products in place of their factors",
     # terms
+    "terms.Int.atom: without and `self.terms[0][1]": SAME + "who asks for an atom looks at lanes and ids, or checks what is made of it",
+    "terms._product: never `len(atoms)": LESS + "a product with a choice stays one",
     "terms.make_var: without or": SAME + "it would be a mistake of the verifier's",
     "terms.div: never `c < 0`": SAME + "the identity holds of divisors below 0, too",
     "terms.div: never `c == 1`": SAME + "all of it is a multiple of 1",
+    "terms.div: never `m`": SAME + "whole multiples are taken out, whichever",
     "terms._towards_zero: always": SAME + "whole multiples are taken out, whichever",
     "terms.ite: never": LESS + "a choice that is decided stays one",
     "terms.ite: without or": LESS + "a choice that is decided stays one",
