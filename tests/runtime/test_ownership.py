@@ -296,3 +296,10 @@ def test_memory_exported_and_dropped_unused_is_given_back():
     assert len(dlpack._exported) == before + 1
     del capsule
     assert len(dlpack._exported) == before and not t.memory.exports
+
+
+@pytest.mark.parametrize(("megabytes", "boundary"), [(1, 64), (4, 2 << 20), (9, 2 << 20)])
+def test_tensors_begin_on_a_line_and_large_ones_where_a_large_page_may(megabytes, boundary) -> None:
+    for make in (zl.empty, zl.zeros):
+        kept = [make((megabytes << 18,), f32) for _ in range(4)]
+        assert all(t.address % boundary == 0 for t in kept)
