@@ -39,6 +39,11 @@ STREAMED = (
     (16, 512, 2),
     (4, 2048, 2),
     (2, 1024, 1),
+    (1, 1024, 1),
+    (1, 2048, 2),
+    (2, 2048, 2),
+    (2, 512, 2),
+    (3, 1024, 2),
 )
 """Rows, columns and warps of schedules that stream the weights."""
 SHARED = {
@@ -176,6 +181,13 @@ def _experts() -> Iterator[Case]:
             (2, 2048, 8),
             (4, 512, 4),
             (4, 1024, 8),
+            (1, 1024, 2),
+            (1, 2048, 2),
+            (1, 512, 1),
+            (2, 512, 2),
+            (2, 1024, 2),
+            (4, 512, 2),
+            (4, 1024, 4),
         ):
             for suffix, streamed in (("", frozenset()), ("-first", frozenset(("gate", "up")))):
                 options = Options(num_warps=warps, pdl=True, constant=frozenset(("gate", "up", "g")), streamed=streamed)
@@ -213,6 +225,10 @@ def _experts() -> Iterator[Case]:
             (4, 1024, 2),
             (4, 512, 1),
             (2, 2048, 2),
+            (1, 2048, 2),
+            (1, 2048, 1),
+            (2, 1024, 1),
+            (2, 2048, 1),
         ):
             weights = frozenset(("gate", "up"))
             options = Options(

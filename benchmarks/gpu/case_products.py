@@ -78,7 +78,7 @@ def _eight_bits() -> Iterator[Case]:
         yield Case(
             "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
         )
-        for groups, stages in ((2, 7), (3, 5)):
+        for groups, stages in ((2, 6), (3, 5)):
             options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
             kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}"
             yield Case("fp8_blocks", f"{n}", name, kernel, dict(BM=64), dims, options)
@@ -142,12 +142,18 @@ def _prefill() -> Iterator[Case]:
             statics, name = dict(BM=bm, BN=bn, BX=bx, BK=64), f"{bm}-{bn}+{bx}-w{warps}"
             made = options(warps, stages, "tma", "M")
             yield Case("prefill", row, name, gpu_linear.linear_two_widths, statics, dict(N=n, K=k), made)
-        for bx, stages in ((32, 5), (64, 5)):
-            statics, name = dict(BM=64, BN=128, BX=bx, BK=64), f"groups2-64-128+{bx}"
+        for bm, bn, bx, stages in (
+            (64, 128, 32, 5),
+            (64, 128, 64, 5),
+            (128, 128, 32, 3),
+            (64, 64, 16, 8),
+            (64, 64, 32, 7),
+        ):
+            statics, name = dict(BM=bm, BN=bn, BX=bx, BK=64), f"groups2-{bm}-{bn}+{bx}"
             made = replace(options(4, stages, "tma", "M"), persistent=1, consumers=2)
             yield Case("prefill", row, name, gpu_linear.linear_two_widths, statics, dict(N=n, K=k), made)
             for parts in (2, 4):
-                if n == 2560 and k % (parts * 64) == 0:
+                if n == 2560 and k % (parts * 64) == 0 and (bm, bn) == (64, 128):
                     cut, dims = {**statics, "DEPTH": k // parts}, dict(N=n, K=k, PARTS=parts)
                     yield Case(
                         "prefill", row, f"parts{parts}-{name}", gpu_linear.linear_split_two_widths, cut, dims, made

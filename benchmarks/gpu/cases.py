@@ -47,6 +47,7 @@ def cases() -> Iterator[Case]:
     yield from _decode()
     yield from _step()
     yield from _batch()
+    yield from _gated()
     from case_models import model_cases
     from case_products import product_cases
 
@@ -62,6 +63,8 @@ def _gemm() -> Iterator[Case]:
         schedules = {
             "pointers-s3": Options(num_warps=8, num_stages=3),
             "pointers-s4": Options(num_warps=8, num_stages=4),
+            "pointers-s3-carried": Options(num_warps=8, num_stages=3, carried=True),
+            "pointers-s4-carried": Options(num_warps=8, num_stages=4, carried=True),
             "tma-s3": Options(num_warps=8, num_stages=3, descriptors=boxes),
             "tma-s4": Options(num_warps=8, num_stages=4, descriptors=frozenset("ab")),
             "tma-s3-ab": Options(num_warps=8, num_stages=3, descriptors=frozenset("ab")),
@@ -117,9 +120,9 @@ def _copy() -> Any:
 
 def _thin() -> Iterator[Case]:
     from zellige.ir.dtypes import bf16
-    from zellige.kernels import batch
+    from zellige.kernels import batch, gpu_linear
 
-    chained = dict(pdl=True, constant=frozenset("w"))
+    chained: dict[str, Any] = dict(pdl=True, constant=frozenset("w"))
     tiles = (
         (64, 128, 4, 4), (64, 128, 4, 5), (64, 128, 4, 6), (64, 256, 4, 3), (32, 128, 4, 5), (128, 64, 4, 4), (128, 64, 4, 6),
         (128, 128, 4, 3), (128, 128, 8, 3),
@@ -133,6 +136,12 @@ def _thin() -> Iterator[Case]:
                 yield Case("thin", row, name, batch.linear_few, statics, dims, options, {"Y": bf16})
                 options = Options(num_warps=warps, num_stages=stages, **chained)
                 yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
+            if n > 8192 and m == 64:  # 192 columns: 128 tiles of 24576, all at once
+                for extra in ({}, chained):
+                    options = Options(num_stages=6, descriptors=frozenset("xw"), persistent=1, consumers=1, **extra)
+                    statics, dims = dict(BM=64, BN=128, BX=64, BK=64), dict(M=m, N=n, K=k)
+                    name = f"group-64-128+64-s6{'-pdl' if extra else ''}"
+                    yield Case("thin", row, name, gpu_linear.linear_two_widths, statics, dims, options)
             if n > 8192:
                 continue
             for parts in (2, 4):
@@ -303,6 +312,26 @@ def _step() -> Iterator[Case]:
             Options(num_warps=warps, pdl=True),
         )
         yield Case("step", "argmax2", f"{block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True))
+
+
+def _gated() -> Iterator[Case]:
+    """Gate and up by bulk copies, work divided by warp groups or not; dependent launches."""
+    from zellige.kernels import batch
+
+    weights = frozenset(("gate", "up"))
+    boxed = Options(num_warps=8, num_stages=3, descriptors=weights | {"x"}, pdl=True, constant=weights)
+    schedules = {
+        "128-128-64-w8-s3": ((128, 128, 64), replace(boxed, descriptors=frozenset())),
+        "128-128-64-w8-s3-boxes": ((128, 128, 64), boxed),
+        "groups2-64-128-64-s4": ((64, 128, 64), replace(boxed, num_warps=4, num_stages=4, persistent=1, consumers=2)),
+        "groups2-64-64-64-s6": ((64, 64, 64), replace(boxed, num_warps=4, num_stages=6, persistent=1, consumers=2)),
+    }
+    for model, (d, _, f) in MODELS.items():
+        for tokens in (256, 512, 2048, 8192):
+            for variant, (tile, options) in schedules.items():
+                statics = dict(zip(("BM", "BN", "BK"), tile, strict=True))
+                row, sizes = f"{model} T{tokens} up", dict(T=tokens, F=f, K=d)
+                yield Case("batch", row, variant, batch.swiglu_rows, statics, sizes, options)
 
 
 def _batch() -> Iterator[Case]:

@@ -32,7 +32,7 @@ def _served(entry: dict[str, Any]) -> dict[str, Any]:
     """What ``least`` and ``multiples`` say of an entry for warp groups: a program for each group, rows that boxes can have."""
     rows = "T" if "T" in entry["dims"] else "M"
     least = entry["statics"]["BM"] * (entry["options"]["consumers"] - 1) + 1
-    return {"least": {rows: least}, "multiples": {name: 16 for name in ("N", "K")}}
+    return {"least": {rows: least}, "multiples": {name: 16 for name in ("N", "K", "F") if name in entry["dims"]}}
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def _known(kernel: str) -> frozenset[str]:
     rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T",
             "paged_decode_partial": "B", "paged_decode_combine": "B", "head_norm_rope_append": "T",
             "argmax_parts": "B", "argmax_combine": "B", "begin_segments": "PAIRS", "place_pairs": "PAIRS"}  # fmt: skip
-    return frozenset(rows.get(kernel, "T N K D F PAIRS").split())
+    return frozenset(rows.get(kernel, "T M N K D F PAIRS").split())
 
 
 if __name__ == "__main__":

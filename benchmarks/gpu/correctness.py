@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -228,6 +228,8 @@ def group_checks() -> Iterator[Check]:
                 options,
                 dtypes={"Y": f32},
             )
+            boxed = replace(options, descriptors=frozenset(("x", "gate", "up")))
+            yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), dict(BM=64, BN=64, BK=64), options=boxed)
             if k % 16 == 0:
                 yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=64, BK=128), options=options)
                 yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)
@@ -463,16 +465,18 @@ def main() -> None:
     parser.add_argument(
         "--no-demonstrations", action="store_true", help="none of what fails on purpose, or needs much memory"
     )
+    parser.add_argument("--only", default="", help="checks of these kernels, by name")
     parser.add_argument("--compile-only", action="store_true")
     options = parser.parse_args()
+    only = set(filter(None, options.only.split(",")))
+    every = [c for c in checks() if not only or c.function.name in only][:: options.every]
     if options.compile_only:
-        for c in checks():
+        for c in every:
             compiled(c.function, c.known, c.options)
         return
     machine = Machine(options.seed)
     print(f"{machine.device.name}, seed {options.seed}")
     problems: list[str] = []
-    every = list(checks())[:: options.every]
     for c in every:
         problem = check(machine, c)
         if problem:

@@ -79,10 +79,10 @@ TWINS: dict[str, Callable[[Variant, str], Made]] = {
     "attention": lambda v, _: _attention(v),
 }  # fmt: skip
 CHOSEN = {
-    ("gemm", "4096", "pointers-s3"), ("gemm", "8192", "pointers-s4"), ("gemv", "19456x2560", "1-2048-w8"),
+    ("gemm", "4096", "pointers-s3-carried"), ("gemm", "8192", "pointers-s4-carried"), ("gemv", "19456x2560", "1-2048-w8"),
     ("gemv", "2560x9728", "1-1024-w4"), ("gemv", "151936x2560", "2-1024-w8"), ("thin", "64x19456x2560", "64-128-w4-s4"),
     ("thin", "8x19456x2560", "64-128-w4-s4"), ("rows", "rms_norm", "w8"), ("rows", "softmax", "w8"), ("rows", "swiglu", "2048-w8-last"),
-    ("gemm", "8192", "pointers-s3"),
+    ("gemm", "8192", "pointers-s3-carried"),
     ("attention", "2048", "128-64-w8-s3-band1"), ("attention", "8192", "128-64-w8-s3-band1"),
     ("attention", "8192", "64-64-w4-s3-band1"), ("attention", "8192", "64-64-w4-s3-band16"),
 }  # fmt: skip

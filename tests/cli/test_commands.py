@@ -74,6 +74,8 @@ def test_score_agrees_with_generate(zellige, tiny_path: Path, tmp_path: Path) ->
     assert list(value) == ["logprobs", "argmax"] and len(value["logprobs"]) == len(value["argmax"]) == 7
     assert value["argmax"][1:] == made["token_ids"]
     assert value["logprobs"][1:] == pytest.approx(made["logprobs"], abs=1e-4)
+    one = zellige("score", tiny_path, "--ids-file", "-", input="[5]")
+    assert one.exit_code == 1 and "ZL0707" in one.stderr and "nothing to score" in one.stderr
     text = zellige("score", tiny_path, "--ids-file", ids).stdout
     assert f"{math.exp(-sum(value['logprobs']) / 7):.4f}" in text
 

@@ -45,10 +45,11 @@ def battery() -> tuple[Case, ...]:
 def _refused() -> Iterator[Case]:
     from tests.frontend import test_activity, test_ragged, test_relations
     from tests.rejected.test_rejected import FILES, header, kernel_in
-    from tests.verify import test_refused
+    from tests.verify import test_refused, test_unsafe
 
     for name, kernel in test_refused.KERNELS.items():
         yield _case(kernel, test_refused.EXPECTED[name])
+    yield _case(_kernel(test_unsafe.through_another_file), "ZL0201")
     for path in FILES:
         if header(path).code >= "ZL02":
             yield _case(kernel_in(path), header(path).code)

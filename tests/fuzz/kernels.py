@@ -33,13 +33,18 @@ class Drawn:
         return lowered(self.source, f"<drawn kernel {self.seed}>")
 
 
-def lowered(source: str, name: str) -> Function:
-    """The IR of the kernel called ``k`` that this source defines, given the dims M, N and K."""
+def kernel_of(source: str, name: str) -> zl.Kernel:
+    """The kernel called ``k`` that this source defines, given the dims M, N and K."""
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     names: dict[str, Any] = {"zl": zl, "f32": zl.f32, "i32": zl.i32, **{d: zl.dims(d) for d in DIMS}}
     exec(compile(source, name, "exec"), names)
-    function: Function = names["k"].lower({}, {})
-    return function
+    kernel: zl.Kernel = names["k"]
+    return kernel
+
+
+def lowered(source: str, name: str) -> Function:
+    """Its IR."""
+    return kernel_of(source, name).lower({}, {})
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 ``python -m tests.fuzz.rules --log FILE`` goes through all switches (``switches.py``), each in a process of its own, with those kernels
 of the ``battery`` that run a line of it, quick ones first, up to the first whose verdict changes. It prints the table of
 ``docs/evidence.md``, and which switches nobody notices; it exits 1 if there is one that ``equivalent.py`` does not explain.
-``FILE`` keeps the results, so that a run goes on where another stopped (several may share it: ``--share 1/2``, ``--share 2/2``).
-After a change of the verifier begin with a new one: ``--hints OLD`` tries the kernel first that noticed a switch then.
+``FILE`` keeps the results, so that a run goes on where another stopped (several may share it: ``--share 1/2``, ``--share 2/2``); take
+lines out of it to have their switches done again. After a change of the verifier begin with a new one: ``--hints OLD`` tries the kernel first that noticed a switch then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -34,8 +35,6 @@ MEMORY = 6 << 30
 """Bytes of addresses for a process with a changed verifier."""
 FEW = 60
 """Kernels that a switch is put to before the tests of terms."""
-QUICK = 0.03
-"""Seconds; kernels that take longer are for switches that nothing else notices and nobody has explained."""
 
 
 class Fate(Enum):
@@ -130,22 +129,17 @@ def apart(work: Callable[[], Any]) -> Any:
 
 def examined(switch: Switch, order: list[Case], known: dict[str, Cost]) -> tuple[Fate, str]:
     """What becomes of a switch that is put to kernels in this order, and the kernel that shows it, or how many do not."""
-    quick = [case for case in order if known[case.name].seconds <= QUICK]
-    slow = [case for case in order if known[case.name].seconds > QUICK]
     slower = ""
-    tried = 0
-    for part in (quick[:FEW], quick[FEW:], slow):
-        if tried and part is slow and (slower or explained(switch.key) is not None):
-            break
+    first, rest = order[:FEW], order[FEW:]
+    for part in (first, rest):
         what, kernel = apart(partial(fate, switch, part, known)) or (Fate.FAILS, "the process ended")
         if what is Fate.SLOWER:
             slower = slower or kernel
         elif what is not Fate.UNSEEN:
             return what, kernel
-        if not tried and switch.module in TERMS and apart(partial(terms_notice, switch)) is not False:
+        if part is first and switch.module in TERMS and apart(partial(terms_notice, switch)) is not False:
             return Fate.TERMS, "tests/verify/test_terms.py"
-        tried += len(part)
-    return (Fate.SLOWER, slower) if slower else (Fate.UNSEEN, f"{tried} of the {len(order)} kernels that run it")
+    return (Fate.SLOWER, slower) if slower else (Fate.UNSEEN, f"{len(order)}")
 
 
 # --- all of them
@@ -153,7 +147,7 @@ def examined(switch: Switch, order: list[Case], known: dict[str, Cost]) -> tuple
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a switch, and the kernel that shows it (or how many do not)."""
+    """What became of a switch, and the kernel that shows it (or how many of how many that run it do not)."""
 
     fate: Fate
     module: str
@@ -176,9 +170,11 @@ def logged(path: Path | None) -> dict[str, Result]:
     return {result.key: result for result in found}
 
 
-def results(todo: Iterable[Switch], log: Path, hints: dict[str, Result]) -> Iterator[Result]:
-    """What becomes of each switch, in order. A kernel that noticed it once goes first, then those that noticed others of its function."""
-    known = costs(battery(), log.with_suffix(".costs"))
+def results(
+    todo: Iterable[Switch], known: dict[str, Cost], hints: dict[str, Result], budget: float
+) -> Iterator[Result]:
+    """What becomes of each switch, in order, with kernels that take ``budget`` seconds together. One that noticed it once goes first,
+    then those that noticed others of its function."""
     by_speed = sorted(battery(), key=lambda case: known[case.name].seconds)
     telling: dict[str, Counter[str]] = defaultdict(Counter)
     for result in hints.values():
@@ -188,9 +184,10 @@ def results(todo: Iterable[Switch], log: Path, hints: dict[str, Result]) -> Iter
         here = telling[_function(switch.key)]
         order = [case for case in by_speed if known[case.name].runs(switch.module, switch.lines)]
         order.sort(key=lambda case: (case.name != first, -here[case.name]))
-        what, kernel = examined(switch, order, known)
+        sums = accumulate(known[case.name].seconds for case in order)
+        what, kernel = examined(switch, [c for c, spent in zip(order, sums, strict=True) if spent <= budget], known)
         here[kernel] += 1
-        yield Result(what, switch.module, switch.key, kernel)
+        yield Result(what, switch.module, switch.key, f"{kernel} of {len(order)}" if what is Fate.UNSEEN else kernel)
 
 
 def _function(key: str) -> str:
@@ -235,14 +232,21 @@ def main() -> int:
     parser.add_argument("--hints", type=Path, help="the log of an earlier run: which kernel noticed a switch then")
     parser.add_argument("--module", action="append", choices=DECIDING, help="only this one")
     parser.add_argument("--only", default="", help="only switches whose key has this in it")
+    parser.add_argument(
+        "--budget", type=float, default=1e9, help="only with kernels that together take so many seconds"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="those again that nobody noticed and that are not explained"
+    )
     parser.add_argument("--share", default="1/1", help="K/N: the Kth of N shares of the switches")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     options = parser.parse_args()
+    known = costs(battery(), options.log.with_suffix(".costs"))
     started = monotonic()
     number, shares = map(int, options.share.split("/"))
     done = logged(options.log)
     todo = [s for m in options.module or DECIDING for s in switches(m, options.only) if s.key not in done]
-    for result in results(todo[number - 1 :: shares], options.log, logged(options.hints) | done):
+    for result in results(todo[number - 1 :: shares], known, logged(options.hints) | done, options.budget):
         print(result.line(), flush=True)
         with options.log.open("a") as log:
             log.write(result.line() + "\n")

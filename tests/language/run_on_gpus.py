@@ -1,9 +1,9 @@
 """Runs every cell of docs/operations.md that is said to run on GPUs on a GPU, and compares it with NumPy.
 
-    python -m tests.language.run_on_gpus --compile-only [TYPE…]    anywhere with Triton (fills the cache)
-    python -m tests.language.run_on_gpus [TYPE…]                   on the GPU
+    python -m tests.language.run_on_gpus --compile-only [WORD…]    anywhere with Triton (fills the cache)
+    python -m tests.language.run_on_gpus [WORD…]                   on the GPU
 
-Prints the cells that differ, and how many agree.
+A word is an element type, or stands in the names of the operations to run. Prints the cells that differ, and how many agree.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ def run(operation: Operation, dtype: str, folder: Path, executor: CudaExecutor) 
 def main(words: list[str]) -> int:
     """The number of cells that differ."""
     executor = CudaExecutor(None, "sm_90") if "--compile-only" in words else CudaExecutor.open()
+    named = [word for word in words if word not in TYPES and not word.startswith("-")]
     same, wrong = 0, 0
     with tempfile.TemporaryDirectory() as folder, zl.using(executor):
         for dtype in [word for word in words if word in TYPES] or TYPES:
             cells = column(dtype)
             for operation in (o for operations in OPERATIONS.values() for o in operations):
-                if cells[operation.name] == EVERYWHERE:
+                wanted = not named or any(word in operation.name for word in named)
+                if wanted and cells[operation.name] == EVERYWHERE:
                     good = run(operation, dtype, Path(folder), executor)
                     same, wrong = same + good, wrong + (not good)
                     if not good:

@@ -137,6 +137,15 @@ def test_a_truncated_file_says_how_much_is_missing(tiny_path: Path, tmp_path: Pa
     assert caught.value.facts["bytes present"] == cut.stat().st_size < caught.value.facts["bytes needed"]
 
 
+@pytest.mark.parametrize("content", [b"hello\n", b"<html>" * 100])
+def test_a_file_that_is_something_else_is_not_called_truncated(tmp_path: Path, content: bytes, refused) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(content)
+    with refused("ZL0602") as caught:
+        open_model(path)
+    assert repr(content[:4]) in caught.value.message
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_header_gives_an_error_or_a_model_but_never_a_crash(tiny_path: Path, tmp_path: Path, data) -> None:

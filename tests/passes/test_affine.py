@@ -103,7 +103,7 @@ def test_strides_contiguity_and_alignment_of_accesses() -> None:
     store = next(op for op in walk(function.body) if isinstance(op, ops.Store))
     load = next(op for op in walk(function.body) if isinstance(op, ops.Load))
     rows, cols = (forms[v] for v in store.index)
-    assert [s.value for s in rows.strides] == [1, 0] and rows.alignment == 8 and not rows.is_contiguous
-    assert cols.is_contiguous and cols.base.value == 0
-    assert forms[load.index[1]].is_contiguous
+    assert [s.value for s in rows.strides] == [1, 0] and rows.alignment == 8
+    assert [s.value for s in cols.strides] == [0, 1] and cols.base.value == 0
+    assert [s.value for s in forms[load.index[1]].strides] == [0, 1]
     assert all(v.type.dtype is dtypes.index for v in forms)

@@ -191,3 +191,45 @@ def test_a_shape_that_divides_by_nothing_is_refused():
 def halved(x: zl.In[f32, M], n: zl.In[f32, N, 0], *, y: zl.Out[f32, M // N]):
     i = zl.grid(M // N)
     y[i] = 1.0
+
+
+@zl.kernel
+def taken(x: zl.In[f32, M], at: zl.In[zl.Index[M // N], K], n: zl.In[f32, N, 0], *, y: zl.Out[f32, K]):
+    zl.requires(N > 0)
+    i = zl.grid(K)
+    y[i] = x[at[i]]
+
+
+def test_a_contract_that_divides_by_nothing_is_refused():
+    text = refused(lambda: taken(floats(8), np.zeros(2, np.int32), np.zeros((0, 0), np.float32)), "ZL0502")
+    assert "divides by N = 0" in text
+
+
+@zl.kernel
+def inverted(x: zl.In[f32, M], s: zl.i32, *, y: zl.Out[f32, M]):
+    other = ~s
+    zl.requires(other >= 0)
+    i = zl.grid(M)
+    y[i] = x[zl.minimum(other, M - 1)]
+
+
+def test_a_precondition_inverts_bits_as_the_kernel_does():
+    with zl.using("cpu"):
+        np.testing.assert_array_equal(inverted(floats(3), -2).numpy(), [1, 1, 1])
+    refused(lambda: inverted(floats(3), 5), "ZL0507")
+
+
+@zl.kernel
+def logarithmic(x: zl.In[f32, M], s: f32, *, y: zl.Out[f32, M]):
+    zl.requires((zl.log(s) < 1.0) & (zl.floor(1.0 / s) >= 0.0))
+    i = zl.grid(M)
+    y[i] = x[i]
+
+
+@pytest.mark.parametrize(("s", "holds"), [(1.0, True), (0.0, True), (-1.0, False), (3.0, False)])
+def test_a_precondition_may_be_about_any_float(s: float, holds: bool):
+    with zl.using("cpu"):
+        if holds:
+            logarithmic(floats(2), s)
+        else:
+            refused(lambda: logarithmic(floats(2), s), "ZL0507")

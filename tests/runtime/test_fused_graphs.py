@@ -339,6 +339,48 @@ def test_it_is_resized_by_the_same_dims():
     np.testing.assert_array_equal(want[2:], start[2:])
 
 
+P, Q = zl.dims("P Q")
+
+
+@zl.kernel
+def halved(a: zl.In[f32, P, Q], *, b: zl.Out[f32, P, Q], BQ: zl.Static = 16):
+    p, q = zl.grid(P, Q.tiles(BQ))
+    b[p, q] = a[p, q] * 0.5
+
+
+def test_a_dim_that_two_kernels_call_differently_is_resized_under_both_names():
+    x = tensor(4, 20)
+    with zl.record() as graph:
+        y = double(x)
+        z = halved(y)
+    fused = graph.fused()
+    assert len(fused) == 1
+    for todo in (graph, fused):
+        todo.resize(M=2, P=2)
+    for dims in ({"P": 3}, {"M": 3}, {"M": 3, "P": 4}):
+        with pytest.raises(ZelligeError) as caught:
+            fused.resize(**dims)
+        assert caught.value.code == "ZL0521"
+    y_, z_ = after(fused, y, z)
+    np.testing.assert_array_equal(z_[:2], x.numpy()[:2])
+    np.testing.assert_array_equal(y_, np.where(np.arange(4)[:, None] < 2, 2 * x.numpy(), 0))
+
+
+def test_a_value_is_not_dropped_for_what_is_written_over_it_and_may_be_resized_alone():
+    x, buffer = tensor(4, 20), tensor(4, 20)
+    with zl.record() as graph:
+        double(x, y=buffer)
+        z = double(buffer)
+        halved(z, b=buffer)
+    apart = lambda p: "halved" not in p.consumers
+    fused = graph.fused((), apart)
+    assert graph.fusions((), apart)[0].dropped == ()
+    for todo in (graph, fused):
+        todo.resize(P=2)
+        (buffer_,) = after(todo, buffer)
+        np.testing.assert_array_equal(buffer_[2:], 2 * x.numpy()[2:])
+
+
 def test_only_a_complete_graph_at_its_own_size_can_be_fused():
     graph, _, _, temporaries = step()
     graph.resize(T=1)

@@ -169,6 +169,28 @@ def test_a_plain_array_where_a_tensor_was(executor: Any) -> None:
         np.testing.assert_array_equal(y.numpy(), np.full(16, 6.0))
 
 
+@zl.kernel
+def add_one(*, y: zl.Mut[f32, M], B: zl.Static = 8):
+    i = zl.grid(M.tiles(B))
+    y[i] = y[i] + 1.0
+
+
+@zl.kernel
+def underscored(_x: zl.In[f32, M], __plan: zl.In[f32, M], *, executor: zl.Out[f32, M]):
+    i = zl.grid(M)
+    executor[i] = _x[i] + __plan[i]
+
+
+def test_kernels_without_inputs_and_with_any_names(executor: Any) -> None:
+    x, y = floats(executor), floats(executor)
+    for _ in range(2):
+        add_one(y=y)
+        underscored(x, x, executor=executor.empty((16,), f32))
+        refused(lambda: add_one(y, y=y), "ZL0502")
+    if executor.place.startswith("host"):
+        np.testing.assert_array_equal(y.numpy(), np.arange(16) + 2.0)
+
+
 def test_many_layouts_make_plans_anew(executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zellige.runtime.binding._MOST_PLANS", 2)
     monkeypatch.setattr("zellige.runtime.tensor_type._MOST_LAYOUTS", 3)

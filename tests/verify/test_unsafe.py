@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
+from typing import Any
+
 import zellige as zl
 from zellige import f32, i32
 from zellige.verify import Verdict, verify
@@ -68,3 +71,29 @@ def quotient_used_twice(x: zl.In[i32, M], n: i32, *, y: zl.Out[i32, M], z: zl.Ou
 def test_an_operation_of_the_block_does_not_stand_for_its_equal_outside():
     found = verdict(quotient_used_twice)
     assert [f.code for f in found.findings] == ["ZL0402"]
+
+
+def through_another_file(x: zl.In[f32, M], *, y: zl.Out[f32, M], B: zl.Static = 8):
+    i = zl.grid(M.tiles(B))
+    with zl.unsafe("the function is fine"):
+        value = elsewhere(x, i)
+        value = value * 1.0
+        value = value + 0.0
+    y[i] = value
+
+
+def _placed(source: str, line: int) -> Any:
+    """The function ``f`` of a file of its own that has its body's last line at ``line``."""
+    text = "\n" * (line - len(source.splitlines())) + source
+    linecache.cache["<elsewhere>"] = (len(text), None, text.splitlines(keepends=True), "<elsewhere>")
+    names: dict[str, Any] = {"zl": zl}
+    exec(compile(text, "<elsewhere>", "exec"), names)
+    return names["f"]
+
+
+elsewhere = _placed("@zl.inline\ndef f(x, i):\n    return x[i + 1]\n", through_another_file.__code__.co_firstlineno + 4)
+
+
+def test_a_block_has_no_lines_of_other_files():
+    found = verdict(through_another_file)
+    assert [f.code for f in found.findings] == ["ZL0201"]

@@ -109,10 +109,10 @@ def _loaded(model: str | None, device: str, dummy: bool, context: int, kv_tokens
 
 
 def counts(option: str, text: str) -> list[int]:
-    """Whole numbers with commas between. ZelligeError ZL0134 if they are not."""
+    """Whole numbers from 1 on with commas between. ZelligeError ZL0134 if they are not."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ZelligeError("ZL0134", f"{option} {text} is not a list of whole numbers", help=f"{option} 1,8")
+        raise ZelligeError("ZL0134", f"{option} {text} is not a list of whole numbers from 1 on", help=f"{option} 1,8")
     return [int(part) for part in parts]
 
 

@@ -26,7 +26,7 @@ def model_options(function: _F) -> _F:
     """Adds MODEL, --device and --context."""
     for option in (
         click.option("--context", type=int, metavar="N", help="Most tokens of prompt and answer together."),
-        click.option("--device", default="cpu", show_default=True, help="Where to compute."),
+        click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where to compute."),
         click.argument("model", required=False),
     ):
         function = option(function)
@@ -39,8 +39,18 @@ def sampling_options(function: _F) -> _F:
         click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."),
         click.option("--seed", type=int, help="Makes sampling repeatable.  [default: a new one each time]"),
         click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less."),
-        click.option("--presence-penalty", type=float, default=0.0, help="Taken off ids that the answer has already."),
-        click.option("--frequency-penalty", type=float, default=0.0, help="The same, for each time that they occur."),
+        click.option(
+            "--frequency-penalty",
+            type=float,
+            default=0.0,
+            help="The same, once for each time that the answer has the id.",
+        ),
+        click.option(
+            "--presence-penalty",
+            type=float,
+            default=0.0,
+            help="Taken off the logits of ids that the answer has already.",
+        ),
         click.option("--min-p", type=float, default=0.0, help="Drop tokens below this fraction of the likeliest."),
         click.option(
             "--top-p", type=float, default=1.0, help="Keep the likeliest tokens up to this total probability."

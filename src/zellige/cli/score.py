@@ -9,6 +9,7 @@ import click
 
 from zellige.cli.model_options import MODEL_HELP, load, model_options
 from zellige.cli.token_ids import read_ids_file
+from zellige.diagnostics import ZelligeError
 
 
 @click.command(
@@ -30,12 +31,16 @@ from zellige.cli.token_ids import read_ids_file
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def score(model: str | None, device: str, context: int | None, ids_file: str, as_json: bool) -> None:
     ids = read_ids_file(ids_file)
+    if len(ids) == 1:
+        raise ZelligeError(
+            "ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two"
+        )
     scores = load(model, device=device, context=context).score(ids)
     if as_json:
         click.echo(json.dumps({"logprobs": list(scores.logprobs), "argmax": list(scores.argmax)}))
         return
     count = len(scores.logprobs)
-    mean = sum(scores.logprobs) / count if count else 0.0
+    mean = sum(scores.logprobs) / count
     hits = sum(guess == actual for guess, actual in zip(scores.argmax, ids[1:], strict=True))
     click.echo(f"tokens scored      {count}")
     click.echo(f"mean log-prob      {mean:.5f}")

@@ -107,7 +107,6 @@ CODES: dict[str, str] = {
     "ZL0807": "the hub has no such model",
     "ZL0901": "a GPU tile's extent is not known when the kernel is compiled",
     "ZL0902": "a reshape that GPU tiles cannot do",
-    "ZL0903": "a sort that GPUs do not do",
     "ZL0904": "compiling for a GPU needs Triton",
     "ZL0905": "Triton refuses a kernel",
     "ZL0906": "a running sum that might not fit in 64 bits",

@@ -149,19 +149,20 @@ class Context:
         """An elementwise operation with promotion of numbers and broadcasting."""
         left, right = self.promoted(x, y)
         self.check(op, SYMBOLS[op], left)
-        try:
-            broadcast_shape(left.shape, right.shape)
-        except ShapeError as error:
-            refuse(
-                "ZL0106",
-                f"operands of '{SYMBOLS[op]}' do not fit: {error}",
-                self.span,
-                BROADCAST,
-            )
+        self.fitting(f"'{SYMBOLS[op]}'", left, right)
         own = left.dtype
         left, right = self.computable(left), self.computable(right)
         result = self.combined(self.builder.binary(op, left.value, right.value), left, right)
         return result if op.is_comparison else self.cast(result, own)
+
+    def fitting(self, name: str, *tiles: Tile) -> None:
+        """LanguageError ZL0106 if the shapes of an operation's tiles do not broadcast."""
+        shape = tiles[0].shape
+        for tile in tiles[1:]:
+            try:
+                shape = broadcast_shape(shape, tile.shape)
+            except ShapeError as error:
+                refuse("ZL0106", f"operands of {name} do not fit: {error}", self.span, BROADCAST)
 
     def computable(self, tile: Tile) -> Tile:
         """``tile`` in a type that has arithmetic: fp8 is computed with in f32, and rounded after each operation."""

@@ -124,14 +124,6 @@ class ArrayRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """``zl.bounded(condition, limit)``, in the head of a ``while``: the condition is evaluated by the loop itself."""
-
-    condition: Tile
-    limit: Value
-
-
-@dataclass(frozen=True, slots=True)
 class Grouped:
     """``order=zl.grouped(rows)``."""
 

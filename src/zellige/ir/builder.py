@@ -175,6 +175,13 @@ class Builder:
     def lt(self, x: Value, y: Value) -> Value:
         return self.binary(BinaryOp.LT, x, y)
 
+    def fma(self, x: Value, y: Value, z: Value) -> Value:
+        """x·y + z of f32 or f64, rounded once."""
+        x, y = self.aligned(x, y)
+        x, z = self.aligned(x, z)
+        x, y = self.aligned(x, y)
+        return self._pure((x, y, z), ops.Fma, x.type, x=x, y=y, z=z)
+
     def select(self, condition: Value, x: Value, y: Value) -> Value:
         """x where condition, else y."""
         x, y = self.aligned(x, y)

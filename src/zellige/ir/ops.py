@@ -190,6 +190,16 @@ class Binary(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fma(Op):
+    """x·y + z of f32 or f64, rounded once."""
+
+    x: Value
+    y: Value
+    z: Value
+    result: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Select(Op):
     """x where ``condition``, else y."""
 
@@ -486,7 +496,7 @@ class Function:
 
 Operation = (
     Constant | ExtentValue | ScalarValue | ProgramId | Iota
-    | Unary | Binary | Select | Cast | Bitcast | Random
+    | Unary | Binary | Fma | Select | Cast | Bitcast | Random
     | Broadcast | ExpandDims | Reshape | Transpose
     | Reduce | Scan | Offsets | Sort | Gather | Dot
     | Segment | Load | Store | Update | Guard | Require

@@ -275,6 +275,10 @@ class _Parser(Reader):
         x, y = self.uses(2)
         return self.finish(ops.Binary, d, op=op, x=x, y=y)
 
+    def fma(self, d: list[Value]) -> Op:
+        x, y, z = self.uses(3)
+        return self.finish(ops.Fma, d, x=x, y=y, z=z)
+
     def select(self, d: list[Value]) -> Op:
         condition, x, y = self.uses(3)
         return self.finish(ops.Select, d, condition=condition, x=x, y=y)
@@ -334,6 +338,7 @@ _RULES: dict[str, Callable[[_Parser, list[Value]], Op]] = {
     "iota": lambda p, d: p.finish(ops.Iota, d),
     "unary": _Parser.unary,
     "binary": _Parser.binary,
+    "fma": _Parser.fma,
     "select": _Parser.select,
     "cast": lambda p, d: p.finish(ops.Cast, d, x=p.use()),
     "bitcast": lambda p, d: p.finish(ops.Bitcast, d, x=p.use()),

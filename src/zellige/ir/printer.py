@@ -179,6 +179,7 @@ _SHAPES: dict[type[Op], Callable[[_Printer, Any], str]] = {
     ops.Iota: lambda p, op: "iota",
     ops.Unary: lambda p, op: f"unary {op.op.value} {p.use(op.x)}",
     ops.Binary: lambda p, op: f"binary {op.op.value} {p.use(op.x)}, {p.use(op.y)}",
+    ops.Fma: lambda p, op: f"fma {p.use(op.x)}, {p.use(op.y)}, {p.use(op.z)}",
     ops.Select: lambda p, op: f"select {p.use(op.condition)}, {p.use(op.x)}, {p.use(op.y)}",
     ops.Cast: lambda p, op: f"cast {p.use(op.x)}",
     ops.Bitcast: lambda p, op: f"bitcast {p.use(op.x)}",

@@ -104,7 +104,7 @@ class _Checker:
             for result in results(op):
                 self.define(result)
             launch_time = isinstance(op, ops.Constant | ops.ExtentValue | ops.ScalarValue) or (
-                isinstance(op, ops.Unary | ops.Binary | ops.Select | ops.Cast | ops.Bitcast)
+                isinstance(op, ops.Unary | ops.Binary | ops.Fma | ops.Select | ops.Cast | ops.Bitcast)
                 and all(o in self.launch_time for o in operands(op))
             )
             if launch_time:
@@ -270,6 +270,12 @@ def _binary(c: _Checker, op: ops.Binary) -> None:
     dtype = dtypes.bool_ if op.op.is_comparison else op.x.type.dtype
     c.has_type("the result", op.result, TileType(dtype, op.x.type.shape))
     c.number(op.x, *domain(op.op))
+
+
+@_rule
+def _fma(c: _Checker, op: ops.Fma) -> None:
+    c.require(op.x.type.dtype in (dtypes.f32, dtypes.f64), "it is of f32 or f64")
+    c.types("the operands' and the result's types", [op.y.type, op.z.type, op.result.type], [op.x.type] * 3)
 
 
 @_rule

@@ -20,8 +20,8 @@ LARGEST = 448.0
 """The largest finite e4m3 number."""
 BLOCK = 128
 RUN = 16
-"""Numbers that one load of a thread brings. It adds their products at once, so that it keeps one sum a row, not sixteen, and
-more programs fit beside each other."""
+"""Numbers that one load of a thread brings. With two matrices it adds their products at once, so that it keeps one sum a row, not
+sixteen, and more programs fit beside each other; with one, where registers are not short, that was slower."""
 TURN = 64
 """Numbers that ``turned`` puts into another order."""
 SHRINK = 16.0
@@ -73,12 +73,11 @@ def norm_linear_by_rows(
 ):
     """y = rms_norm(h, g)·(w · scale)ᵀ. h f32 [T, D]; g bf16 [D]; w f8e4m3 [N, D]; y [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
-    acc, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN, RUN), f32)
-    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
-        d = columns(r, RUN, D)
+    acc, squares = zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
+    for d in D.tiles(BK):
         x = h[t, d]
         squares = squares + x * x
-        acc = acc + zl.sum(w[cols, d].to(f32) * (x * g[d].to(f32))[None, :, :], axis=2)
+        acc = acc + w[cols, d].to(f32) * (x * g[d].to(f32))[None, :]
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
     y[t, cols] = (zl.sum(acc, axis=1) * scale[cols, 0] * norm).to(y.dtype)
 
@@ -181,10 +180,9 @@ def residual_by_rows(
 ):
     """h += x·(w · scale)ᵀ. x bf16 [T, D]; w f8e4m3 [N, D]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
-    acc = zl.zeros((BN, BK // RUN), f32)
-    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
-        d = columns(r, RUN, D)
-        acc = acc + zl.sum(w[cols, d].to(f32) * x[t, d].to(f32)[None, :, :], axis=2)
+    acc = zl.zeros((BN, BK), f32)
+    for d in D.tiles(BK):
+        acc = acc + w[cols, d].to(f32) * x[t, d].to(f32)[None, :]
     h[t, cols] = h[t, cols] + zl.sum(acc, axis=1) * scale[cols, 0]
 
 

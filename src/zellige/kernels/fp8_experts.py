@@ -59,11 +59,10 @@ def expert_residual_fp8(
     """``moe.expert_residual``. x bf16 [T, C, F]; down f8e4m3 [E, N, F]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
     e, share = expert[t, :], weight[t, :]
-    acc = zl.zeros((C, BN, BK // RUN), f32)
-    for r in zl.ceildiv(F, RUN).tiles(BK // RUN):
-        d = columns(r, RUN, F)
-        scaled = x[t, :, d].to(f32) * share[:, None, None]
-        acc = acc + zl.sum(down[e, cols, d].to(f32) * scaled[:, None, :, :], axis=3)
+    acc = zl.zeros((C, BN, BK), f32)
+    for d in F.tiles(BK):
+        scaled = x[t, :, d].to(f32) * share[:, None]
+        acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
     h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2) * scale[e, cols, 0], axis=0)
 
 

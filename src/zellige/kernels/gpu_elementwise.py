@@ -47,18 +47,3 @@ def softmax(x: zl.In[bf16, T, D], *, y: zl.Out[bf16, T, D]):
     row = x[t, :].to(f32)
     weight = zl.exp(row - zl.max(row))
     y[t, :] = (weight / zl.sum(weight)).to(bf16)
-
-
-@zl.kernel
-def argmax_partial(
-    x: zl.In[f32, T, D], *, best: zl.Out[f32, T, N], place: zl.Out[zl.Index[D], T, N], BD: zl.Static = 4096
-):
-    """The maximum of each run of BD elements of a row and its position. x f32 [T, D]; best, place [T, N], N = ⌈D/BD⌉."""
-    zl.requires(N * BD >= D)
-    zl.requires((N - 1) * BD < D)
-    t, n = zl.grid(T, N)
-    lane = n * BD + zl.arange(BD)
-    lane = zl.only(lane, lane < D)
-    row = x[t, lane]
-    best[t, n] = zl.max(row, pad=-zl.inf)
-    place[t, n] = zl.minimum(zl.argmax(row, pad=-zl.inf) + n * BD, D - 1)

@@ -32,7 +32,9 @@ def route(
     at = rank[:, None] == choice[None, :]
     p = zl.exp(score - zl.max(score))
     share = zl.sum(zl.where(at, p[:, None], 0.0), axis=0)
-    expert[t, :] = zl.argmax(at.to(i32), axis=0)
+    expert[t, :] = zl.clamp(
+        zl.sum(zl.where(at, lane[:, None], 0), axis=0), 0, E - 1
+    )  # one lane has each of the first C ranks
     weight[t, :] = share / zl.sum(share if RENORMALISE else p)
 
 

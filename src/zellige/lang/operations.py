@@ -209,7 +209,7 @@ def clamp(x: Any, low: Any, high: Any) -> Any:
 
 @operation
 def fma(x: Any, y: Any, z: Any) -> Any:
-    """x·y + z (a backend may fuse it into one rounding)."""
+    """x·y + z of floats, rounded once (f16, bf16 and fp8: to f32, then to the type); of integers, as they wrap."""
 
 
 @operation

@@ -54,12 +54,6 @@ class Affine:
     strides: tuple[Linear, ...] = ()
 
     @property
-    def is_contiguous(self) -> bool:
-        """Whether the last axis runs in steps of 1 and the others do not move."""
-        steps = [s.value for s in self.strides]
-        return bool(steps) and steps[-1] == 1 and all(s == 0 for s in steps[:-1])
-
-    @property
     def alignment(self) -> int:
         """The greatest number that surely divides the value of lane 0; 0 stands for every number."""
         return self.base.divisor

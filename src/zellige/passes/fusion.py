@@ -83,12 +83,13 @@ class _Pair:
         fed = {
             a.name for a in second.arrays if a.role in (Role.IN, Role.MUT) and roles.get(a.name, Role.IN) is not Role.IN
         }
-        if any(isinstance(op, ops.Segment) and op.array in fed for op in walk(second.body)):
-            raise FusionError(
-                "ZL0532", f"'{second.name}' searches offsets that '{first.name}' computes", span=second.span,
-                help="run the two one after the other",
-            )  # fmt: skip
         written = {a.name for f in (first, second) for a in f.arrays if a.role is not Role.IN}
+        for one, other in ((first, second), (second, first)):
+            if any(isinstance(op, ops.Segment) and op.array in written for op in walk(one.body)):
+                raise FusionError(
+                    "ZL0532", f"'{one.name}' searches offsets that '{other.name}' writes", span=one.span,
+                    help="run the two one after the other",
+                )  # fmt: skip
         every = {a.name for f in (first, second) for a in f.arrays}
         return cls(first, second, frozenset(fed), shared, keep, frozenset(every - written))
 
@@ -322,11 +323,19 @@ def _only_store(pair: _Pair) -> ops.Store:
     )  # fmt: skip
 
 
-# --- 3. programs of the producer, computed again
+# --- 3. and 4. what the producer stored, computed again: by its programs, or element by element
 def _again(pair: _Pair) -> Function:
+    return _recomputed(pair, _Programs)
+
+
+def _by_element(pair: _Pair) -> Function:
+    return _recomputed(pair, _Elements)
+
+
+def _recomputed(pair: _Pair, way: type[_Recomputing]) -> Function:
     _check_repeatable(pair)
     page = pair.page()
-    second = _Recomputing(page, pair)
+    second = way(page, pair)
     body = page.open()
     second.requirements()
     for op in pair.second.body.ops:
@@ -366,21 +375,28 @@ def _check_repeatable(pair: _Pair) -> None:
 
 
 class _Recomputing(Copy):
-    """Copies the consumer; where it loads what the producer stored, the program that stored it is copied."""
+    """Copies the consumer; where it loads what the producer stored, that is computed."""
 
     def __init__(self, page: Page, pair: _Pair) -> None:
         super().__init__(page)
         self.pair = pair
-        self.made: list[dict[tuple[object, ...], Copy]] = [{}]
-        """By the open blocks: the copies of the producer that are there."""
-        self.loops = {op.body.params[0]: op for op in walk(pair.second.body) if isinstance(op, ops.For)}
-        self.defined = definitions(pair.second.body)
 
     def requirements(self) -> None:
         """Writes what the producer requires."""
         copy = Copy(self.page)
         for op in requirements(self.pair.first.body):
             copy.write(op)
+
+
+class _Programs(_Recomputing):
+    """Copies the consumer; where it loads what the producer stored, the program that stored it is copied."""
+
+    def __init__(self, page: Page, pair: _Pair) -> None:
+        super().__init__(page, pair)
+        self.made: list[dict[tuple[object, ...], Copy]] = [{}]
+        """By the open blocks: the copies of the producer that are there."""
+        self.loops = {op.body.params[0]: op for op in walk(pair.second.body) if isinstance(op, ops.For)}
+        self.defined = definitions(pair.second.body)
 
     def block(self, old: Block) -> Block:
         self.made.append({})
@@ -451,20 +467,7 @@ class _Recomputing(Copy):
         return copy
 
 
-# --- 4. elements of the producer, computed again
-def _by_element(pair: _Pair) -> Function:
-    _check_repeatable(pair)
-    page = pair.page()
-    second = _Pointwise(page, pair)
-    body = page.open()
-    second.requirements()
-    for op in pair.second.body.ops:
-        second.write(op)
-    page.close()
-    return _assembled(pair, Block((), body))
-
-
-class _Pointwise(_Recomputing):
+class _Elements(_Recomputing):
     """Copies the consumer; where it loads what the producer stored, its elements are computed."""
 
     def replaced(self, load: ops.Load) -> bool:

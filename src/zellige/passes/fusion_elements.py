@@ -133,6 +133,9 @@ class _Translation:
             case ops.Binary(op=kind, x=x, y=y):
                 (a, b), axes, shape = self._aligned(x, y)
                 return _Translated(self._make(ops.Binary, dtype, shape, op=kind, x=a, y=b), axes)
+            case ops.Fma(x=x, y=y, z=z):
+                (a, b, c), axes, shape = self._aligned(x, y, z)
+                return _Translated(self._make(ops.Fma, dtype, shape, x=a, y=b, z=c), axes)
             case ops.Select(condition=condition, x=x, y=y):
                 (c, a, b), axes, shape = self._aligned(condition, x, y)
                 return _Translated(self._make(ops.Select, dtype, shape, condition=c, x=a, y=b), axes)

@@ -15,7 +15,7 @@ from zellige.ir.types import INDEX
 from zellige.ir.walk import attributes, definitions, operands
 
 _BY_PARTS = (
-    ops.Constant, ops.ExtentValue, ops.Iota, ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast,
+    ops.Constant, ops.ExtentValue, ops.Iota, ops.Unary, ops.Binary, ops.Fma, ops.Select, ops.Cast, ops.Bitcast,
     ops.Broadcast, ops.ExpandDims, ops.Reshape, ops.Transpose,
 )  # fmt: skip
 

@@ -14,8 +14,8 @@ from zellige.ir.types import BOOL, TileType
 from zellige.ir.walk import Rewriter, attributes, blocks, operands, results
 
 _PURE = (
-    ops.Constant, ops.ExtentValue, ops.ScalarValue, ops.ProgramId, ops.Unary, ops.Binary, ops.Select, ops.Cast,
-    ops.Bitcast, ops.Random, ops.Broadcast, ops.ExpandDims, ops.Reshape, ops.Transpose, ops.Reduce, ops.Scan, ops.Offsets,
+    ops.Constant, ops.ExtentValue, ops.ScalarValue, ops.ProgramId, ops.Unary, ops.Binary, ops.Fma, ops.Select,
+    ops.Cast, ops.Bitcast, ops.Random, ops.Broadcast, ops.ExpandDims, ops.Reshape, ops.Transpose, ops.Reduce, ops.Scan, ops.Offsets,
     ops.Gather, ops.Dot,
 )  # fmt: skip
 """Not ``Iota``: two spans of one length have different lanes."""
@@ -151,8 +151,8 @@ def requirements(block: Block) -> list[Op]:
     launch_time: dict[Value, Op] = {}
     needed: set[Value] = set()
     for op in block.ops:
-        plain = isinstance(op, ops.Constant | ops.ExtentValue | ops.ScalarValue | ops.Unary | ops.Binary | ops.Select
-                           | ops.Cast | ops.Bitcast)  # fmt: skip
+        plain = isinstance(op, ops.Constant | ops.ExtentValue | ops.ScalarValue | ops.Unary | ops.Binary | ops.Fma
+                           | ops.Select | ops.Cast | ops.Bitcast)  # fmt: skip
         if plain and all(o in launch_time for o in operands(op)):
             launch_time.update((r, op) for r in results(op))
     kept: list[Op] = []

@@ -114,19 +114,24 @@ class Binder:
         for name in signature.statics:
             key += [name, f"{name}.__class__"]  # 1, 1.0 and True are equal, but not the same parameter
         key += self._dims
+        scalars = "".join(f"{name}, " for name in signature.scalars)
         missing = "".join(f" or {name} is {mark}LEFT_OUT" for name in signature.scalars)
-        given = "".join(f"{name}={mark}LEFT_OUT, " for name in signature.positional)
+        by_place = "".join(f"{name}, " for name in signature.positional)
+        by_name = "".join(f"{name!r}: {name}, " for name in named)
+        parameters = [f"{name}={mark}LEFT_OUT" for name in signature.positional]
+        parameters += ["/"] if parameters else []
+        parameters += [f"*{mark}more", *(f"{name}={mark}LEFT_OUT" for name in named), f"**{mark}others"]
         text = f"""
-def __call__({mark}kernel, {given}/, *{mark}more, {"".join(f"{name}={mark}LEFT_OUT, " for name in named)}**{mark}others):
+def __call__({mark}kernel, {", ".join(parameters)}):
     {mark}executor = {mark}current()
     try:
         {mark}plan = {mark}plans.get(({", ".join(key)},))
     except (AttributeError, TypeError):  # an array that is no tensor; a static parameter that is no key
         {mark}plan = None
     if {mark}plan is None or {mark}more or {mark}others{missing}:
-        return {mark}other({mark}kernel, ({"".join(f"{name}, " for name in signature.positional)}*{mark}more),
-                           {{{"".join(f"{name!r}: {name}, " for name in named)}**{mark}others}})
-    return {mark}launch({mark}executor, {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({"".join(f"{name}, " for name in signature.scalars)})))
+        return {mark}other({mark}kernel, ({by_place}*{mark}more,), {{{by_name}**{mark}others}})
+    {mark}binding = {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({scalars}))
+    return {mark}launch({mark}executor, {mark}binding)
 """
         names = {
             "current": executor, "launch": launch, "bound": self.bound, "other": other, "plans": self._plans, "LEFT_OUT": LEFT_OUT,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
-from zellige.ir.types import ArrayParam, Role
+from zellige.ir.extent import Extent
+from zellige.ir.types import ArrayParam
 from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, fact_of
 from zellige.runtime.completion import LOCK
@@ -18,6 +19,15 @@ from zellige.runtime.contracts import Fact
 from zellige.runtime.memory import HostUse, Memory, Unwritten
 from zellige.runtime.tensor import Tensor
 from zellige.runtime.tensor_type import fact_of_part
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A kernel that was recorded and is part of a fused launch, with what its names have become."""
+
+    kernel: str
+    scalars: dict[str, str]
+    dims: dict[str, Extent]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,13 +38,13 @@ class Step:
     """What the executor prepared: its ``instance``, ``dims`` and ``guards``."""
     binding: Binding
     position: int
-    parts: tuple[tuple[str, dict[str, str]], ...] = ()
-    """Of a fused launch: the kernels that it is made of, each with what its scalars are called now."""
+    parts: tuple[Part, ...] = ()
+    """Of a fused launch: the kernels that it is made of."""
 
     def scalars_of(self, kernel: str) -> list[dict[str, str]]:
         """For each time that this launch runs the kernel of that name: what its scalars are called here."""
         own = [{name: name for name in self.binding.scalars}] if self.binding.plan.kernel == kernel else []
-        return own + [names for part, names in self.parts if part == kernel]
+        return own + [part.scalars for part in self.parts if part.kernel == kernel]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +69,11 @@ class Capture:
         self._inputs: list[tuple[Step, ArrayParam]] = []
         self._written: dict[int, tuple[Memory, Unwritten]] = {}
         """By the ``id`` of memory that some launch writes: it, and what of it is still unwritten at this point."""
+        self._spans: list[tuple[int, int]] = []
+        """The ranges of addresses that launches write."""
         self._made: dict[int, Tensor] = {}
         self._known: dict[int, tuple[Tensor, Step, ArrayParam]] = {}
-        """By the ``id`` of a tensor: the launch that established its contract, if nothing wrote its memory since."""
+        """By the ``id`` of a tensor: the launch that established its contract, if nothing wrote to it or its memory since."""
 
     def add(self, launch: Any, binding: Binding, position: Callable[[], int]) -> Step:
         """Notes a launch. ZelligeError ZL0504 if it reads what nothing has written, ZL0505 if a contract does not hold.
@@ -78,7 +90,7 @@ class Capture:
         arrays = plan.instance.function.arrays
         links, inputs = [], []
         for i, fact in plan.needs:
-            if id(held[i].memory) in self._written:
+            if self._writes_to(held[i]):
                 links.append(self._link(step, arrays[i], held[i], fact))
             else:
                 _check_at_capture(plan.kernel, plan.names[i], held[i], fact)
@@ -94,6 +106,11 @@ class Capture:
                 self._write(step, arrays[i], held[i])
         return step
 
+    def _writes_to(self, held: Tensor) -> bool:
+        """Whether a launch before writes memory of a tensor, maybe through another that lends or borrows it."""
+        memory = held.memory
+        return id(memory) in self._written or (memory.shared and any(_overlap(held.span, s) for s in self._spans))
+
     def _is_written(self, held: Tensor) -> bool:
         entry = self._written.get(id(held.memory))
         return held.initialised if entry is None else held.memory.covers(entry[1], held)
@@ -105,8 +122,10 @@ class Capture:
             if memory.unwritten is not None:
                 self._made[id(memory)] = held
         self._written[id(memory)] = (memory, memory.without(self._written[id(memory)][1], held))
-        for key in [k for k, (tensor, _, _) in self._known.items() if tensor.memory is memory]:
-            del self._known[key]
+        self._spans.append(held.span)
+        for key, (tensor, _, _) in list(self._known.items()):
+            if tensor.memory is memory or _overlap(tensor.span, held.span):
+                del self._known[key]
         if array.contract is not None:
             self._known[id(held)] = (held, step, array)
 
@@ -175,6 +194,5 @@ def _check_at_capture(kernel: str, name: str, held: Tensor, fact: Fact) -> None:
             check_contract(kernel, name, fact, held, stamp)
 
 
-def is_read(array: ArrayParam) -> bool:
-    """Whether a launch depends on what an array held before."""
-    return array.role is not Role.OUT and array.init is None
+def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return a[0] < b[1] and b[0] < a[1]

@@ -72,6 +72,12 @@ class Completion:
         for callback in callbacks or ():
             callback(self)
 
+    def forsake(self, error: BaseException) -> None:
+        """Nobody is left to do the work (after a fork): whoever waits for it gets the error."""
+        if not self.done:
+            self.failure, self.done, self._callbacks = Failure(error), True, None
+            self._open.release()
+
     def abandon(self, before: Iterable[Completion]) -> None:
         """The work does not take place. It counts as ended when what it waited for has: later work waits only for this."""
         left = [earlier for earlier in before if not earlier.done]

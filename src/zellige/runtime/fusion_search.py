@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from zellige.diagnostics.findings import VerificationError
+from zellige.ir.extent import Dim, Extent
 from zellige.ir.ops import Function
-from zellige.ir.types import Role
+from zellige.ir.types import ArrayParam, Role
 from zellige.passes.fusion import FusionError, Names, Parameters, common_names, fuse
 from zellige.passes.traffic import accesses
 from zellige.runtime.binding import Binding
+from zellige.runtime.capture import Part
 from zellige.runtime.instances import Instance
 from zellige.runtime.plan import plan_of
 from zellige.runtime.tensor import Tensor
@@ -55,12 +57,22 @@ class Proposal:
         return LAUNCH_BYTES + self.bytes_saved - self.bytes_again
 
 
-Parts = tuple[tuple[str, dict[str, str]], ...]
-"""The kernels that a launch is made of, each with what its scalars are called now."""
+class Use(NamedTuple):
+    """An argument: the parameter, the tensor, and the first and the end address of its memory."""
 
+    array: ArrayParam
+    tensor: Tensor
+    low: int
+    high: int
 
-Use = tuple[Role, Tensor, int, int]
-"""An argument: ownership, tensor, and the first and the end address of its memory."""
+    @property
+    def role(self) -> Role:
+        """Its ownership."""
+        return self.array.role
+
+    def overlaps(self, other: Use) -> bool:
+        """Whether the two may have a byte in common."""
+        return self.low < other.high and other.low < self.high
 
 
 def _areas(bindings: Sequence[Binding]) -> dict[tuple[int, int], int]:
@@ -79,17 +91,17 @@ class Launch:
 
     __slots__ = ("areas", "binding", "instance", "parts", "places", "uses")
 
-    def __init__(self, instance: Instance, binding: Binding, places: tuple[int, ...], parts: Parts) -> None:
+    def __init__(self, instance: Instance, binding: Binding, places: tuple[int, ...], parts: tuple[Part, ...]) -> None:
         self.instance, self.binding, self.places, self.parts = instance, binding, places, parts
         arrays = zip(instance.function.arrays, binding.held, strict=True)
-        self.uses: list[Use] = [(array.role, held, *held.span) for array, held in arrays]
+        self.uses = [Use(array, held, *held.span) for array, held in arrays]
         self.areas: dict[int, list[Use]] = {}
         """The uses by area, once the search has numbered those."""
 
     def number(self, areas: Mapping[tuple[int, int], int]) -> None:
         """Notes which areas it uses."""
         for use in self.uses:
-            self.areas.setdefault(areas[use[2:]], []).append(use)
+            self.areas.setdefault(areas[use.low, use.high], []).append(use)
 
     @property
     def name(self) -> str:
@@ -133,7 +145,7 @@ class Search:
         """Fuses the launch at a place with its readers, if that is possible and accepted."""
         producer = self.launches[at]
         every = self._readers(at)
-        whole = all(self._dead(use, at, every) for use in producer.uses if use[0] is Role.OUT)
+        whole = all(self._dead(use, at, every) for use in producer.uses if use.role is Role.OUT)
         for chosen, keep in ((every, False), (every[:1], True)):
             if not chosen or (keep and whole and len(every) == 1) or (not keep and not whole):
                 continue
@@ -157,13 +169,12 @@ class Search:
     def _readers(self, at: int) -> list[int]:
         """Launches after a place that read what the launch there writes, until it is overwritten."""
         found: set[int] = set()
-        for role, _, low, high in self.launches[at].uses:
-            if role not in (Role.OUT, Role.MUT):
+        for use in self.launches[at].uses:
+            if use.role not in (Role.OUT, Role.MUT):
                 continue
-            area = self._areas[low, high]
+            area = self._areas[use.low, use.high]
             for j in range(at + 1, len(self.launches)):
-                uses = self.launches[j].areas.get(area, ())
-                roles = [r for r, _, start, end in uses if start < high and low < end]
+                roles = [other.role for other in self.launches[j].areas.get(area, ()) if use.overlaps(other)]
                 if any(r is not Role.OUT for r in roles):
                     found.add(j)
                 if any(r is not Role.IN for r in roles):
@@ -177,31 +188,31 @@ class Search:
             both = self.launches[j].areas.keys() & self.launches[at].areas.keys()
             for area in both:
                 uses, mine = self.launches[j].areas[area], self.launches[at].areas[area]
-                for (role, _, start, end), (own, _, low, high) in product(uses, mine):
-                    if not (start < high and low < end):
+                for use, own in product(uses, mine):
+                    if not use.overlaps(own):
                         continue
-                    if j not in chosen and (role is not Role.IN or own is not Role.IN):
+                    if j not in chosen and (use.role is not Role.IN or own.role is not Role.IN):
                         return False
-                    if j in chosen and j < last and role is not Role.IN:
+                    if j in chosen and j < last and use.role is not Role.IN:
                         return False  # the next reader's copy would see what this one writes
         return True
 
     def _dead(self, use: Use, at: int, readers: Sequence[int]) -> bool:
         """Whether nobody reads what a launch writes to a tensor, but these readers."""
-        _, tensor, low, high = use
-        temporary, area = any(_lies_in(tensor, t) for t in self.temporaries), self._areas[low, high]
+        temporary = any(_lies_in(use.tensor, t) for t in self.temporaries)
+        area = self._areas[use.low, use.high]
         for j in (*range(at + 1, len(self.launches)), *range(at + 1)):
             if j <= at and not temporary:
                 return False
-            for role, held, start, end in self.launches[j].areas.get(area, ()):
-                if not (start < high and low < end):
+            for other in self.launches[j].areas.get(area, ()):
+                if not use.overlaps(other):
                     continue
                 if j in readers:
-                    if role is not Role.IN:
+                    if other.role is not Role.IN:
                         return not any(k > j for k in readers)  # it goes on as that launch's result
-                elif role is not Role.OUT:
+                elif other.role is not Role.OUT:
                     return False
-                elif _lies_in(tensor, held):
+                elif _lies_in(use.tensor, other.tensor) and _as_many_rows(use.array, other.array):
                     return True
         return temporary
 
@@ -214,7 +225,7 @@ class Search:
             if launch is None:
                 return None
             made.append(launch)
-        written = [held for role, held, *_ in producer.uses if role is not Role.IN]
+        written = [use.tensor for use in producer.uses if use.role is not Role.IN]
         if len(chosen) > 1 and any(held is mine for launch in made for held in launch.binding.held for mine in written):
             return None  # each of them would write what one wrote
         return made
@@ -223,13 +234,12 @@ class Search:
         """The launch that does what two do; None if they cannot be one."""
         first, second = producer.instance.function, consumer.instance.function
         pairs: dict[str, str] = {}
-        for mine, (own, a, low, high) in zip(first.arrays, producer.uses, strict=True):
-            for theirs, (role, b, start, end) in zip(second.arrays, consumer.uses, strict=True):
-                if not (start < high and low < end):
-                    continue
-                if _same(a, b) and mine.name not in pairs and theirs.name not in pairs.values():
-                    pairs[mine.name] = theirs.name
-                elif own is not Role.IN or role is not Role.IN:
+        for mine, theirs in product(producer.uses, consumer.uses):
+            if mine.overlaps(theirs):
+                a, b = mine.array.name, theirs.array.name
+                if _same(mine.tensor, theirs.tensor) and a not in pairs and b not in pairs.values():
+                    pairs[a] = b
+                elif mine.role is not Role.IN or theirs.role is not Role.IN:
                     return None  # another view of memory that one of them writes
         kept = [a.name for a in first.arrays if a.name in pairs and a.role is Role.OUT] if keep else []
         dims = (producer.binding.dims, consumer.binding.dims)
@@ -246,14 +256,13 @@ class Search:
         old = [self.launches[j] for j in (at, *chosen)]
         before, after = self._traffic(old), self._traffic(made)
         changes = [before.get(key, 0) - after.get(key, 0) for key in before.keys() | after.keys()]
-        names = [array.name for array in old[0].instance.function.arrays]
         still = {id(held) for launch in made for held in launch.binding.held}
         return Proposal(
             old[0].name,
             tuple(launch.name for launch in old[1:]),
             tuple(launch.name for launch in made),
             tuple(p for launch in old for p in launch.places),
-            tuple(n for n, (_, held, *_) in zip(names, old[0].uses, strict=True) if id(held) not in still),
+            tuple(use.array.name for use in old[0].uses if id(use.tensor) not in still),
             sum(c for c in changes if c > 0),
             -sum(c for c in changes if c < 0),
         )
@@ -265,9 +274,9 @@ class Search:
             key = (launch.instance, *launch.binding.dims.values())
             if key not in self._accesses:
                 self._accesses[key] = accesses(launch.instance.function, launch.binding.dims)
-            for array, (_, held, low, _) in zip(launch.instance.function.arrays, launch.uses, strict=True):
-                place = (id(held.memory), low)
-                moved = array.dtype.bytes_for(self._accesses[key].get(array.name, 0))
+            for use in launch.uses:
+                place = (id(use.tensor.memory), use.low)
+                moved = use.array.dtype.bytes_for(self._accesses[key].get(use.array.name, 0))
                 found[place] = found.get(place, 0) + moved
         return found
 
@@ -298,17 +307,29 @@ def _launch(instance: Instance, producer: Launch, consumer: Launch, names: Names
     scalars = {names.producer[n]: v for n, v in producer.binding.scalars.items()} | consumer.binding.scalars
     function = instance.function
     needed = {*function.dims(), *(d for s in function.scalars if s.contract for d in s.contract.bound.dims())}
-    parts = tuple(
-        (kernel, {own: names.producer[new] for own, new in scalar.items()}) for kernel, scalar in producer.parts
+    parts = (
+        *(
+            Part(
+                p.kernel,
+                {own: names.producer[new] for own, new in p.scalars.items()},
+                _renamed(p.dims, names.producer_dims),
+            )
+            for p in producer.parts
+        ),
+        *(Part(p.kernel, p.scalars, _renamed(p.dims, names.consumer_dims)) for p in consumer.parts),
     )
-    kernels = tuple(kernel for kernel, _ in (*parts, *consumer.parts))
+    kernels = tuple(part.kernel for part in parts)
     plan = plan_of(instance, {d: size for d, size in dims.items() if d in needed}, {}, {}, parts=kernels)
     return Launch(
         instance,
         Binding(plan, [held[a.name] for a in function.arrays], scalars),
         (*producer.places, *consumer.places),
-        (*parts, *consumer.parts),
+        parts,
     )
+
+
+def _renamed(dims: Mapping[str, Extent], names: Mapping[str, Extent]) -> dict[str, Extent]:
+    return {own: extent.substitute(names) for own, extent in dims.items()}
 
 
 def _consistent(names: Names, producer: Mapping[str, int], consumer: Mapping[str, int]) -> bool:
@@ -332,6 +353,11 @@ def _lies_in(part: Tensor, whole: Tensor) -> bool:
     low, high = whole.span
     within = low <= part.span[0] and part.span[1] <= high
     return _same(part, whole) or (within and whole.storage.flags.c_contiguous)
+
+
+def _as_many_rows(a: ArrayParam, b: ArrayParam) -> bool:
+    """Whether ``b`` is not resized (``Graph.resize``) where ``a`` is not."""
+    return not b.shape or not isinstance(b.shape[0], Dim) or a.shape[:1] == b.shape[:1]
 
 
 def table(proposals: Sequence[Proposal]) -> str:

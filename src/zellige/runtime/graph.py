@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
+from zellige.ir.extent import Dim
 from zellige.runtime import resizing
 from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, check_scalar
-from zellige.runtime.capture import Capture, Step
+from zellige.runtime.capture import Capture, Part, Step
 from zellige.runtime.completion import LOCK, Completion
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.execution import current_executor, using
-from zellige.runtime.fusion_search import Accept, Launch, Parts, Proposal, Search, pays
+from zellige.runtime.fusion_search import Accept, Launch, Proposal, Search, pays
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import CLOCK, GraphUse, claim_graph_locked, wait_for
 from zellige.runtime.tensor import Tensor
@@ -119,7 +120,7 @@ class Graph:
                 self._record_fill(binding.held[i], start)
             self._append(launch, binding)
 
-    def _append(self, launch: Any, binding: Binding, parts: Parts = ()) -> None:
+    def _append(self, launch: Any, binding: Binding, parts: tuple[Part, ...] = ()) -> None:
         self._capture.add(launch, binding, lambda: self._recording.append(launch)).parts = parts
 
     def _record_fill(self, held: Tensor, start: float) -> None:
@@ -302,7 +303,7 @@ class Graph:
             for i, step in enumerate(self._steps):
                 bound = step.binding
                 binding = Binding(bound.plan, list(bound.held), dict(bound.scalars))
-                own = (bound.plan.kernel, {name: name for name in bound.scalars})
+                own = Part(bound.plan.kernel, {n: n for n in bound.scalars}, {d: Dim(d) for d in bound.dims})
                 launches.append(Launch(step.launch.instance, binding, (i,), step.parts or (own,)))
         search = Search(launches, list(temporaries), accept)
         search.run()

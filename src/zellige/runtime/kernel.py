@@ -97,7 +97,7 @@ class Kernel:
             if self._binder is None:
                 self._binder = Binder(self.name, self.signature, self.instance)
                 call = self._binder.written_out(current_executor, _launch, Kernel._bind_and_launch)
-                self.__class__ = type(Kernel.__name__, (Kernel,), {"__call__": call, "__doc__": self.__doc__})
+                self.__class__ = type(type(self).__name__, (type(self),), {"__call__": call, "__doc__": self.__doc__})
         return self._bind_and_launch(args, keywords)
 
     def _bind_and_launch(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

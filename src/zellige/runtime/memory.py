@@ -10,6 +10,7 @@ array, or from overlapping ones, find each other by address.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from itertools import count
@@ -74,12 +75,13 @@ class GraphUse:
         low, high = tensor.span
         if low == high:
             return
-        ledger = tensor.memory.ledger
-        ranges = (self.exclusive if exclusive else self.shared).setdefault(id(ledger), [])
-        if (low, high) not in ranges:
-            ranges.append((low, high))
-        if self not in ledger.graphs:
-            ledger.graphs[:] = [use for use in ledger.graphs if use.alive or use.stamp] + [self]
+        memory = tensor.memory
+        for ledger in dict.fromkeys((memory, memory.ledger)):  # shared memory has views and a stamp of its own, too
+            ranges = (self.exclusive if exclusive else self.shared).setdefault(id(ledger), [])
+            if (low, high) not in ranges:
+                ranges.append((low, high))
+            if self not in ledger.graphs:
+                ledger.graphs[:] = [use for use in ledger.graphs if use.alive or use.stamp] + [self]
 
     def conflicts_with(self, other: GraphUse) -> bool:
         """Whether replays of two graphs must not overlap in time."""
@@ -201,7 +203,11 @@ class HostView:
     def __del__(self) -> None:  # may run anywhere, so it takes no lock
         VIEWS.pop(id(self), None)
         self.memory.views.pop(id(self), None)
-        self.memory.exports.pop(id(self), None)
+        if id(self) in self.memory.exports:
+            self.memory.version = next(
+                CLOCK
+            )  # before the contents count as ours: what was known of them may not hold any more
+            del self.memory.exports[id(self)]
 
 
 def memory_of_view(array: NDArray[Any]) -> Memory | None:
@@ -242,6 +248,22 @@ def claim_graph_locked(name: str, use: GraphUse, completion: Completion, *, asyn
     use.stamp = next(CLOCK)
     RUNNING[use] = None
     return found
+
+
+def _forsake() -> None:
+    """After a fork, in the child: what other threads of the parent had yet to do does not happen here, and nobody waits for it."""
+    graphs = [use.running for use in RUNNING if use.running is not None]
+    for completion in dict.fromkeys((*IN_FLIGHT, *graphs)):
+        error = ZelligeError(
+            "ZL0523", f"'{completion.name}' was in flight when the process forked; the child does not have what it would have written",
+            help="synchronize before the fork",
+        )  # fmt: skip
+        completion.forsake(error)
+    IN_FLIGHT.clear()
+    RUNNING.clear()
+
+
+os.register_at_fork(after_in_child=_forsake)
 
 
 # --- borrowing. Functions that end in _locked are called with LOCK held.

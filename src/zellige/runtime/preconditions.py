@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from zellige.backends.reference import arithmetic
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.extent import Extent, Nary, Quotient
@@ -18,7 +20,7 @@ from zellige.passes.intervals import of_extent
 Number = int | float | bool
 
 _BINARY: dict[BinaryOp, Callable[[Any, Any], Any]] = {
-    BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub, BinaryOp.MUL: operator.mul, BinaryOp.DIV: operator.truediv,
+    BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub, BinaryOp.MUL: operator.mul,
     BinaryOp.FLOORDIV: operator.floordiv, BinaryOp.MOD: operator.mod, BinaryOp.MIN: min, BinaryOp.MAX: max,
     BinaryOp.SHL: lambda x, y: x << y if 0 <= y < 64 else 0, BinaryOp.SHR: lambda x, y: x >> (y if y >= 0 else 64),
     BinaryOp.AND: operator.and_, BinaryOp.OR: operator.or_, BinaryOp.XOR: operator.xor,
@@ -26,15 +28,15 @@ _BINARY: dict[BinaryOp, Callable[[Any, Any], Any]] = {
     BinaryOp.GT: operator.gt, BinaryOp.GE: operator.ge,
 }  # fmt: skip
 _UNARY: dict[UnaryOp, Callable[[Any], Any]] = {
-    UnaryOp.NEG: operator.neg, UnaryOp.NOT: operator.not_, UnaryOp.ABS: abs, UnaryOp.FLOOR: math.floor, UnaryOp.CEIL: math.ceil,
+    UnaryOp.NEG: operator.neg, UnaryOp.NOT: lambda x: not x if isinstance(x, bool) else ~x, UnaryOp.ABS: abs,
 }  # fmt: skip
+"""Of integers and truth values; floats are the interpreter's."""
 
 
 def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Number]) -> None:
     """Checks every ``zl.requires`` of a kernel. ZelligeError ZL0507 names the first that is false, with the sizes; ZL0502
     an extent that cannot be worked out."""
-    for extent in _delicate(function):
-        value_of(extent, dims, function.name)
+    check_extents(function, dims)
     known: dict[Value, Number] = {}
     for op in function.body.ops:
         if isinstance(op, ops.Require):
@@ -52,6 +54,12 @@ def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Num
             value = _evaluate(op, known, dims, scalars)
             if value is not None:
                 known[result] = value
+
+
+def check_extents(function: Function, dims: Mapping[str, int]) -> None:
+    """Checks that every extent of a kernel can be worked out. ZelligeError ZL0502 (see ``value_of``)."""
+    for extent in _delicate(function):
+        value_of(extent, dims, function.name)
 
 
 def has_preconditions(function: Function) -> bool:
@@ -130,19 +138,35 @@ def _evaluate(
                 return extent.evaluate(dims)
             case ops.ScalarValue(param=name):
                 return scalars[name]
-            case ops.Unary(op=function, x=x, result=result):
-                return _wrapped(_UNARY[function](known[x]), result)
-            case ops.Binary(op=function, x=x, y=y, result=result):
-                return _wrapped(_BINARY[function](known[x], known[y]), result)
+            case ops.Unary(op=unary, x=x, result=result):
+                if x.type.dtype.is_float:
+                    return _of_floats(lambda a: arithmetic.unary(unary, a, x.type.dtype), known, x)
+                return _wrapped(_UNARY[unary](known[x]), result)
+            case ops.Binary(op=binary, x=x, y=y, result=result):
+                if x.type.dtype.is_float:
+                    return _of_floats(lambda a, b: arithmetic.binary(binary, a, b, x.type.dtype), known, x, y)
+                return _wrapped(_BINARY[binary](known[x], known[y]), result)
             case ops.Select(condition=condition, x=x, y=y):
                 return known[x] if known[condition] else known[y]
             case ops.Cast(x=x, result=result):
-                return float(known[x]) if result.type.dtype.is_float else _wrapped(int(known[x]), result)
+                if x.type.dtype.is_float or result.type.dtype.is_float:
+                    return _of_floats(lambda a: arithmetic.convert(a, x.type.dtype, result.type.dtype), known, x)
+                return _wrapped(int(known[x]), result)
+            case ops.Bitcast(x=x, result=result):
+                return _of_floats(lambda a: arithmetic.bitcast(a, result.type.dtype), known, x)
     except KeyError:
         return None
     except ZeroDivisionError as error:
         raise InternalError(f"a precondition divides by zero at {op.span}") from error
     return None
+
+
+def _of_floats(function: Callable[..., Any], known: Mapping[Value, Number], *operands: Value) -> Number:
+    """What the reference interpreter makes of operands: rounded to their type, and of any number."""
+    with np.errstate(all="ignore"):
+        made = function(*(arithmetic.constant(known[x], x.type.dtype) for x in operands))
+    number: Number = made.item()
+    return number
 
 
 def _wrapped(number: Number, result: Value) -> Number:

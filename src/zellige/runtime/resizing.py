@@ -24,6 +24,7 @@ def check(capture: Capture, sizes: Mapping[str, int], changed: Mapping[str, int]
         full = step.binding.dims
         dims = {name: sizes.get(name, size) for name, size in full.items()}
         new[id(step)] = dims
+        _check_parts(step, full, dims, sizes)
         mine = [name for name in changed if name in full]
         if not mine:
             continue
@@ -49,6 +50,19 @@ def check(capture: Capture, sizes: Mapping[str, int], changed: Mapping[str, int]
                 f"'{link.wanted.name}' of {link.consumer.binding.plan.kernel} the contract {wanted}", facts=dict(changed),
             )  # fmt: skip
     return found
+
+
+def _check_parts(step: Step, full: Mapping[str, int], dims: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+    """ZelligeError ZL0521 unless each kernel of a fused launch gets the sizes that it would have got alone."""
+    for part in step.parts:
+        for name, extent in part.dims.items():
+            if extent.dims() <= full.keys() and extent.evaluate(dims) != (
+                size := sizes.get(name, extent.evaluate(full))
+            ):
+                raise ZelligeError(
+                    "ZL0521", f"{part.kernel} is part of a fused launch in which its dim {name} is {extent}",
+                    facts={name: size, str(extent): extent.evaluate(dims)}, help="resize both, or fuse after recording at these sizes",
+                )  # fmt: skip
 
 
 def check_preconditions(step: Step, dims: Mapping[str, int], scalars: Mapping[str, Any]) -> None:

@@ -354,6 +354,8 @@ class Tensor:
             raise ZelligeError("ZL0503", "this tensor's memory is read-only")
         with HostUse(self, exclusive=True, name="write"):
             facts = self.facts
+            if facts:
+                new = new.copy()  # what is checked is what is written, whoever has the values
             for fact in facts:
                 problem = broken(fact, new)
                 if problem:

@@ -31,7 +31,6 @@ class Kind(Enum):
     RACE = "race"
     LANES = "lanes"
     COVERAGE = "coverage"
-    INITIALISED = "initialised"
     OVERFLOW = "overflow"
     CAST = "cast"
     DIVISION = "division"

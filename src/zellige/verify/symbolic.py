@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from zellige.diagnostics.errors import InternalError
 from zellige.ir import ops
@@ -59,6 +60,9 @@ class Symbols:
         self.carried: dict[tuple[Op, int], Function] = {}
         self.closed_forms: dict[tuple[Op, int], Int | None] = {}
         self._solving: set[Op] = set()
+        self._trials = count(1)
+        self._suffix = ""
+        """Of the names of iterations: trials have theirs, since they have their own unknown functions."""
         self._names: dict[Op, str] = {}
         self._ints: dict[tuple[Value, Lanes], Int] = {}
         self._bools: dict[tuple[Value, Lanes], Bool] = {}
@@ -165,7 +169,7 @@ class Symbols:
         known = self._iterations.get(key)
         if known is None:
             suffix = "c" if isinstance(op, While) and which == 0 else ""
-            name = f"iteration{self._names[op]}{suffix}"
+            name = f"iteration{self._names[op]}{suffix}{self._suffix}"
             # a while loop's condition is asked once more than its body runs, and at least once
             last = self.trips(op) - 1 if isinstance(op, For) or which == 1 else terms.maximum(self.trips(op), const(0))
             known = self._iterations[key] = terms.variable(name, "iteration", 0, last)
@@ -506,6 +510,7 @@ class Symbols:
             return None
         trial = Symbols(self.function, self.ranges)
         trial._solving = {*self._solving, op}
+        trial._trials, trial._suffix = self._trials, f"~{next(self._trials)}"
         lanes = trial.lanes(op.init[i].type.shape, "~")
         params = op.body.params[1:] if isinstance(op, For) else op.body.params
         step = trial.int_at(op.body.yields[i], lanes) - trial.int_at(params[i], lanes)

@@ -166,6 +166,22 @@ def test_conversions_round_wrap_and_saturate(rng, to, target):
         check(function, {"M": x.size}, {"x": x, "y": np.zeros(x.size, NUMPY[to])}, rtol=0, atol=0, target=target)
 
 
+@zl.kernel
+def fused(x: zl.In[T, M], y: zl.In[T, M], z: zl.In[T, M], *, a: zl.Out[T, M], B: zl.Static = 40):
+    i = zl.grid(M.tiles(B))
+    a[i] = zl.fma(x[i], y[i], z[i])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["f32", "f64", "f16", "bf16", "i32"])
+def test_a_fused_product_and_sum_is_the_interpreters_to_the_last_bit(rng, name, target):
+    """Half of the sums are close to 0, where a rounded product would show. ``generic`` has no instruction for it."""
+    x, y, z = (values(rng, name, 200) for _ in range(3))
+    z[:100] = -(x * y)[:100]
+    arrays = {"x": x, "y": y, "z": z, "a": np.zeros(200, NUMPY[name])}
+    check(fused.lower({"B": 40}, {"T": getattr(zl, name)}), {"M": 200}, arrays, rtol=0, atol=0, target=target)
+
+
 @pytest.mark.parametrize("target", ["host", "generic"])
 @pytest.mark.parametrize("source", ["f16", "bf16", "f8e4m3", "f8e5m2"])
 def test_narrow_floats_widen_exactly_for_every_bit_pattern(source, target):

@@ -132,7 +132,7 @@ def test_slots_and_sizes_may_change_between_replays(code, pool):
     recording = Recording()
     position = recording.add(code["step"], [array.ctypes.data, 1], 10)
     pool.replay(recording)
-    recording.set_slots(position, [array.ctypes.data, 0])
+    recording.slots(position)[1] = 0
     recording.set_programs(position, 5)
     pool.replay(recording)
     np.testing.assert_array_equal(array, np.arange(10))

@@ -42,7 +42,6 @@ GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     (gpu_elementwise.add_rms_norm, {}, {"D": 2560}, Options()),
     (gpu_elementwise.swiglu, {}, {}, Options(multiples={"N": 16})),
     (gpu_elementwise.softmax, {}, {"D": 4096}, Options()),
-    (gpu_elementwise.argmax_partial, {}, {"D": 151936, "N": 38}, Options()),
     (
         gpu_attention.attention_causal,
         {},

@@ -157,3 +157,25 @@ def test_a_persistent_dependent_launch_waits_before_its_first_tile() -> None:
     options = Options(num_warps=8, pdl=True, persistent=1, flatten=True, descriptors=frozenset("abc"))
     source = lower(specialise(function_of(gpu_linear.matmul), SQUARE), options).text
     assert source.index("gdc_wait()", source.rindex("@triton.jit")) < source.index("for tile")
+
+
+T = zl.dtypes("T", zl.f16, zl.bf16, zl.f32, zl.f64)
+
+
+@zl.kernel
+def fused(x: zl.In[T, N], y: zl.In[T, N], z: zl.In[T, N], *, a: zl.Out[T, N], B: zl.Static = 256) -> None:
+    i = zl.grid(N.tiles(B))
+    a[i] = zl.fma(x[i], y[i], z[i])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "instruction"),
+    [(zl.f32, "fma.rn.f32"), (zl.f64, "fma.rn.f64"), (zl.f16, "fma.rn.f32"), (zl.bf16, "fma.rn.f32")],
+    ids=str,
+)
+def test_a_fused_product_and_sum_is_one_instruction(dtype: Any, instruction: str) -> None:
+    """And no other; narrow floats are computed with in f32."""
+    made = compile(function_of(fused, {"T": dtype}), {"N": 4096}, "sm_90")
+    assert "tl.fma(" in lower(specialise(function_of(fused, {"T": dtype}), {"N": 4096}), Options()).text
+    assert instruction in made.ptx
+    assert not re.search(r"mul(\.rn)?\.f(32|64)|add(\.rn)?\.f(32|64)", made.ptx)

@@ -23,7 +23,7 @@ from zellige.runtime.kernel import Kernel
 
 M, N, K = zl.dims("M N K")
 SQUARE = {"M": 4096, "N": 4096, "K": 4096}
-GROUPS = Options(num_stages=4, descriptors=frozenset("abxw"), persistent=1, consumers=2)
+GROUPS = Options(num_stages=4, descriptors=frozenset(("a", "b", "x", "w", "gate", "up")), persistent=1, consumers=2)
 
 
 def text(kernel: Any, dims: dict[str, int], options: Options = GROUPS, **statics: int) -> str:
@@ -164,6 +164,8 @@ def test_groups_without_a_program_store_nothing() -> None:
         (gpu_quantised.scaled_linear, {"BM": 64}, SQUARE, 2, "m64n128k32"),
         (gpu_quantised.scaled_linear_int8, {"BM": 64, "BN": 256}, SQUARE, 2, "m64n128k32"),
         (gpu_quantised.block_scaled_linear, {"BM": 64}, SQUARE, 3, "m64n128k32"),
+        (gpu_linear.linear_two_widths, {"BM": 64, "BN": 64, "BX": 16}, {**SQUARE, "M": 4001}, 2, "m64n16k16"),
+        (batch.swiglu_rows, {"BM": 64}, {"T": 4001, "F": 4096, "K": 4096}, 2, "m64n128k16"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip
@@ -203,7 +205,7 @@ def test_every_size_gets_a_schedule_that_suits_it(device: str, kernel: str) -> N
     chosen, divided = KERNELS[kernel], 0
     rows = "T" if "T" in chosen.signature.dims else "M"
     for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (8, 24, 100, 128, 4096)):
-        dims = {rows: m, "N": n, "K": k}
+        dims = {rows: m, "F" if "F" in chosen.signature.dims else "N": n, "K": k}
         statics = tuned.statics(kernel, dims, device, groups=True)
         options = tuned.options(kernel, dims, device, groups=statics)
         function = chosen.lower({**chosen.signature.statics, **statics}, {"Y": bf16} if kernel == "linear_rows" else {})

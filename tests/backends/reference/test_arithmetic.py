@@ -55,6 +55,37 @@ def test_doubles_round_once_to_the_nearest_even(dtype: DType) -> None:
         np.testing.assert_array_equal(got, np.where(ties, even, nearer))
 
 
+def products_and_sums(dtype: type, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of all sizes, half of them with x·y close to −z, where a rounded product shows."""
+    rng = np.random.default_rng(1)
+    x, y, z = ((rng.standard_normal(count) * 2.0 ** rng.integers(-30, 30, count)).astype(dtype) for _ in range(3))
+    z[: count // 2] = -(x * y)[: count // 2]
+    return x, y, z
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fused_product_and_sum_is_rounded_once(dtype: type) -> None:
+    x, y, z = products_and_sums(dtype, 2000)
+    got = arithmetic.fma(x, y, z)
+    assert got.dtype == dtype
+    for a, b, c, result in zip(*(v.tolist() for v in (x, y, z, got)), strict=True):
+        exact = Fraction(a) * Fraction(b) + Fraction(c)
+        error = abs(Fraction(result) - exact)
+        for other in np.nextafter(dtype(result), np.array([-np.inf, np.inf], dtype)).tolist():
+            assert error <= abs(Fraction(other) - exact)
+    assert np.any(got != x * y + z)
+
+
+def test_a_fused_product_and_sum_of_what_is_not_finite() -> None:
+    for dtype, large in ((np.float32, 3e38), (np.float64, 1.7e308)):
+        x = np.array([large, large, np.inf, np.inf, 0.0, -0.0, 1.0], dtype)
+        y = np.array([large, -large, 0.0, 1.0, 1.0, 1.0, 1.0], dtype)
+        z = np.array([0.0, np.inf, 1.0, -np.inf, -0.0, -0.0, -1.0], dtype)
+        got = arithmetic.fma(x, y, z)
+        np.testing.assert_array_equal(got, np.array([np.inf, np.inf, np.nan, np.nan, 0.0, -0.0, 0.0], dtype))
+        assert np.signbit(got[4:]).tolist() == [False, True, False]
+
+
 def test_floats_to_integers_truncate_and_saturate() -> None:
     x = np.array([1.9, -1.9, 300.0, -300.0, np.inf, -np.inf, np.nan], np.float32)
     assert arithmetic.convert(x, dtypes.f32, dtypes.i8).tolist() == [1, -1, 127, -128, 127, -128, 0]

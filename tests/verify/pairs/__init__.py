@@ -5,7 +5,19 @@
 
 from __future__ import annotations
 
-from tests.verify.pairs import arithmetic, bounds, contracts, facts, loops, partition, relations, unreached, values
+from tests.verify.pairs import (
+    arithmetic,
+    bounds,
+    contracts,
+    facts,
+    loops,
+    opted_out,
+    partition,
+    relations,
+    sums,
+    unreached,
+    values,
+)
 
 PAIRS: dict[str, tuple[str, str]] = (
     arithmetic.PAIRS
@@ -13,8 +25,10 @@ PAIRS: dict[str, tuple[str, str]] = (
     | contracts.PAIRS
     | facts.PAIRS
     | loops.PAIRS
+    | opted_out.PAIRS
     | partition.PAIRS
     | relations.PAIRS
+    | sums.PAIRS
     | unreached.PAIRS
     | values.PAIRS
 )

@@ -56,4 +56,22 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         y[t] = x[t]
 """,
     ),
+    "a multiple of a quotient, of either sign": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], z: zl.In[f32, K, 0], q: zl.In[zl.UpTo[K], 7], *, y: zl.Out[f32, 7]):
+    zl.requires((M > 0) & (K < 100))
+    t = zl.grid(7)
+    y[t] = x[zl.minimum((1 - q[t]) * 2 * (t // 2) + q[t] * ⟨6|5⟩ + 1, M - 1)]
+""",
+    ),
+    "a number below 0 divides, and the quotient is rounded up": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Out[f32, 1]):
+    zl.requires(M > 0)
+    t = zl.grid(1)
+    y[t] = x[M // 2 + zl.ceildiv(M, -2)⟨| - 1⟩]
+""",
+    ),
 }

@@ -429,4 +429,61 @@ def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, 5], *, y: zl.Out[f32, M]):
     y[t] = x[zl.minimum(at + n - 1, N - 1)]
 """,
     ),
+    "the counter of a loop with a loaded bound is carried": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, K + ⟨1|0⟩], n: zl.In[zl.UpTo[K], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    s = 0
+    for i in range(n[t]):
+        for j in range(n[t]):
+            s = j
+    y[t] = x[s]
+""",
+    ),
+    "what holds if the loop runs": (
+        "ZL0201",
+        """
+def k(n: zl.UpTo[K], *, x: zl.Mut[f32, K], y: zl.Mut[f32, K + 1]):
+    zl.grid(1)
+    v = n - 1
+    for j in range(n):
+        v = v // 2
+    y[⟨zl.maximum(v, 0)|v⟩] = 1.0
+""",
+    ),
+    "what the first iteration breaks": (
+        "ZL0201",
+        """
+def k(n: zl.UpTo[K], *, x: zl.Mut[f32, K], y: zl.Mut[f32, M + 1]):
+    zl.grid(1)
+    v = 0
+    for j in range(n):
+        v = zl.where(j ⟨<|==⟩ 0, M + 1, v)
+    y[v] = 1.0
+""",
+    ),
+    "what the last iteration breaks": (
+        "ZL0201",
+        """
+def k(n: zl.UpTo[K], *, x: zl.Mut[f32, K], y: zl.Mut[f32, M + 1]):
+    zl.grid(1)
+    v = 0
+    for j in range(n):
+        v = zl.where(j ⟨==|+ 1 ==⟩ n, M + 1, v)
+    y[v] = 1.0
+""",
+    ),
+    "what the first program's loop breaks": (
+        "ZL0201",
+        """
+def k(n: zl.UpTo[K], *, x: zl.Mut[f32, K], y: zl.Mut[f32, M + 1]):
+    t = zl.grid(M)
+    v = t
+    for j in range(n):
+        v = zl.where(t ⟨<|==⟩ 0, M + 1, v)
+    if v == t + M + 1:
+        y[v] = 1.0
+""",
+    ),
 }

@@ -94,4 +94,12 @@ def k(x: zl.In[f32, N], p: zl.In[zl.Permutation[N], N], *, y: zl.Out[f32, ⟨N|N
     y[p[t]] = x[t]
 """,
     ),
+    "offsets beside old elements": (
+        "ZL0406",
+        """
+def k(*, x: zl.Mut[f32, N], o: zl.⟨Out|Mut⟩[zl.Offsets[N], 2]):
+    t = zl.grid(2)
+    o[t] = t * N
+""",
+    ),
 }

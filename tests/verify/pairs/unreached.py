@@ -126,4 +126,41 @@ def k(n: zl.In[zl.UpTo[K], M], *, y: zl.Out[f32, M]):
             v = v // 2
 """,
     ),
+    "the limit of a loop of a program that there is not": (
+        "ZL0303",
+        """
+def k(n: zl.In[zl.Index[N], N], *, y: zl.Out[f32, 8]):
+    zl.requires(N >= ⟨1|0⟩)
+    t = zl.grid(N)
+    i = 0
+    while zl.bounded(i < 3, n[t] + 1):
+        i = i + 1
+    if (t == 0) & ((i > 1) | (i <= 1)):
+        y[:] = 1.0
+""",
+    ),
+    "the condition of a loop of a program that there is not": (
+        "ZL0303",
+        """
+def k(n: zl.In[zl.Index[N], N], *, y: zl.Out[f32, 8]):
+    zl.requires(N >= ⟨1|0⟩)
+    t = zl.grid(N)
+    i = 0
+    while zl.bounded(i < n[t], 4):
+        i = i + 1
+    if (t == 0) & ((i > 1) | (i <= 1)):
+        y[:] = 1.0
+""",
+    ),
+    "a quotient by 0 that nobody takes": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 4], d: zl.UpTo[K], *, w: zl.Mut[f32, K], y: zl.Out[f32, 4]):
+    t = zl.grid(4)
+    place = ⟨t|t + 9⟩
+    if d > 0:
+        place = t // d
+    y[t] = x[place]
+""",
+    ),
 }

@@ -20,7 +20,7 @@ from zellige.backends.cpu.convert import register_type
 from zellige.backends.cpu.emit import Emitter, Int, Reg
 from zellige.backends.cpu.expression import evaluate, extent_int
 from zellige.backends.cpu.lower import Lowering
-from zellige.backends.cpu.objects import assembly, load, object_code, optimise
+from zellige.backends.cpu.objects import assembly, load, object_code
 from zellige.backends.cpu.plan import materialised_values, shares_operands
 from zellige.backends.cpu.streaming import fence
 from zellige.backends.cpu.target import Target
@@ -128,11 +128,6 @@ class Listing:
     def llvm_text(self) -> str:
         """The generated LLVM module, before LLVM's own passes."""
         return _generate(self.function, self.target, self.strided)
-
-    @property
-    def optimised_text(self) -> str:
-        """The module after LLVM's passes."""
-        return str(optimise(self.llvm_text, self.target))
 
     @property
     def asm_text(self) -> str:

@@ -10,8 +10,6 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-FLOATS = ("half", "bfloat", "float", "double")
-
 
 @dataclass(frozen=True, slots=True)
 class Reg:

@@ -72,6 +72,10 @@ def _compute(ctx: Context, value: Value, position: Position) -> Reg | Index:
             return unary_value(ctx, kind, ctx.value(x, position), x.type.dtype)
         case ops.Binary(op=kind, x=x, y=y):
             return _binary(ctx, kind, x, y, position)
+        case ops.Fma(x=x, y=y, z=z):
+            a, b = e.unify(ctx.value(x, position), ctx.value(y, position))
+            c, a = e.unify(ctx.value(z, position), a)
+            return e.intrinsic("fma", a, *e.unify(b, c))
         case ops.Select(condition=condition, x=x, y=y):
             return _select(ctx, condition, x, y, position)
         case ops.Cast(x=x, result=result):

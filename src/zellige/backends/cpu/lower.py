@@ -21,7 +21,7 @@ from zellige.ir.dtypes import Kind
 from zellige.ir.ops import Block, Op, Value
 from zellige.ir.walk import operands, walk
 
-_LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
+_LANEWISE = (ops.Unary, ops.Binary, ops.Fma, ops.Select, ops.Cast, ops.Bitcast)
 
 
 class Lowering:

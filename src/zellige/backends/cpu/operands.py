@@ -61,7 +61,7 @@ def _contiguous(ctx: Context, value: Value) -> int | None:
             return None
         case ops.Unary(x=x) | ops.Cast(x=x) | ops.Bitcast(x=x):
             return _contiguous(ctx, x)
-        case ops.Binary(x=x, y=y) | ops.Select(x=x, y=y):
+        case ops.Binary(x=x, y=y) | ops.Select(x=x, y=y) | ops.Fma(x=x, y=y):
             first = _contiguous(ctx, x)
             return first if first is not None else _contiguous(ctx, y)
     return None

@@ -32,7 +32,7 @@ _SINKS = (
     ops.While,
     ops.If,
 )
-_LANEWISE = (ops.Unary, ops.Binary, ops.Select, ops.Cast, ops.Bitcast)
+_LANEWISE = (ops.Unary, ops.Binary, ops.Fma, ops.Select, ops.Cast, ops.Bitcast)
 _VIEWS = (ops.Broadcast, ops.ExpandDims, ops.Transpose, ops.Iota, ops.Constant)
 
 
@@ -218,6 +218,8 @@ def _cost(op: Op | None, cost: Callable[[Value], float]) -> float:
             if x.type.dtype.kind is Kind.INDEX:
                 own = 4.0 if kind in (BinaryOp.FLOORDIV, BinaryOp.MOD) else 0.25
             return float(own + cost(x) + cost(y))
+        case ops.Fma(x=x, y=y, z=z):
+            return float(1.0 + cost(x) + cost(y) + cost(z))
         case ops.Select(condition=condition, x=x, y=y):
             return float(1.0 + cost(condition) + cost(x) + cost(y))
         case ops.Cast(x=x, result=result):
@@ -315,7 +317,7 @@ def shared_axes(function: Function, defined: Mapping[Value, Op], value: Value) -
                 todo.extend(operands(op))
             case (
                 ops.Constant() | ops.ExtentValue() | ops.ScalarValue() | ops.Iota() | ops.Unary() | ops.Binary()
-                | ops.Select() | ops.Cast() | ops.Bitcast() | ops.Broadcast() | ops.ExpandDims() | ops.Transpose()
+                | ops.Fma() | ops.Select() | ops.Cast() | ops.Bitcast() | ops.Broadcast() | ops.ExpandDims() | ops.Transpose()
                 | ops.Reshape()
             ) as op:  # fmt: skip
                 todo.extend(operands(op))

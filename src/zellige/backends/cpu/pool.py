@@ -67,10 +67,6 @@ class Recording:
         """Argument words of launch `position`; writes to it count from the next replay on."""
         return self._launches[position][1]
 
-    def set_slots(self, position: int, slots: Sequence[int]) -> None:
-        """Changes the argument words of launch `position` from the next replay on."""
-        self._launches[position][1][:] = slots
-
     def set_programs(self, position: int, programs: int) -> None:
         """Changes how many programs launch `position` has from the next replay on."""
         entry_address, slots, _, claims, independent = self._launches[position]

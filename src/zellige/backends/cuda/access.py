@@ -36,6 +36,8 @@ class Memory:
         self.function = function
         self.x = expressions
         self.options = options
+        self.carried: dict[ops.Load, str] = {}
+        """Pointers of loads that the loop around them carries (``carried.py``)."""
 
     # --- layout
     def strides(self, array: ArrayParam) -> list[Stride]:
@@ -134,7 +136,7 @@ class Memory:
     def load_text(self, op: ops.Load, pad: str) -> str:
         """The expression that loads."""
         array = self.function.array(op.array)
-        arguments = [self.pointer(array, op.index, op.result)]
+        arguments = [self.carried.get(op) or self.pointer(array, op.index, op.result)]
         mask = self.mask(op.masks, op.result)
         if mask is not None:
             arguments += [f"mask={mask}", f"other={pad}"]

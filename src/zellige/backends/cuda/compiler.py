@@ -111,7 +111,7 @@ def compile(
 
     ``cache``: a folder of compiled kernels, by content; looked at first, added to. None: compile anew.
 
-    Raises ZelligeError ZL0901 (a tile extent is not fixed), ZL0902 and ZL0903 (an operation that GPU tiles lack), ZL0904 (no
+    Raises ZelligeError ZL0901 (a tile extent is not fixed), ZL0902 (an operation that GPU tiles lack), ZL0904 (no
     Triton), ZL0905 (Triton refuses the kernel, such as for too much shared memory), ZL0909 (``consumers`` do not suit it).
     """
     options = options or Options()

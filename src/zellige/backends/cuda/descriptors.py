@@ -17,7 +17,7 @@ from zellige.backends.cuda.expressions import Expressions, tuple_text
 from zellige.backends.cuda.options import Options
 from zellige.ir import ops
 from zellige.ir.extent import Const, Extent
-from zellige.ir.ops import BinaryOp, Function, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Value
 from zellige.ir.types import ArrayParam
 from zellige.ir.walk import walk
 
@@ -43,12 +43,13 @@ class Descriptors:
         self.x: Expressions = memory.x
         self.made: dict[tuple[object, ...], tuple[str, str]] = {}
         """Key to (name, expression that makes it)."""
-        stored = {op.array for op in walk(function.body) if isinstance(op, ops.Store)}
+        stored = [op.array for op in walk(function.body) if isinstance(op, ops.Store)]
         loaded = {op.array for op in walk(function.body) if isinstance(op, ops.Load)}
-        self._allowed = {
-            name for name in options.descriptors
-            if name not in stored & loaded and name not in options.layouts and name not in options.unaligned
-        }  # fmt: skip
+        loops = [op for op in walk(function.body) if isinstance(op, ops.For | ops.While)]
+        repeated = {op.array for loop in loops for op in walk(Block((), [loop])) if isinstance(op, ops.Store)}
+        # no order is kept between a box on its way to memory and another access: an array that is stored is stored once
+        ordered = {name for name in stored if name in loaded or name in repeated or stored.count(name) > 1}
+        self._allowed = options.descriptors - ordered - options.layouts.keys() - options.unaligned
 
     def load(self, op: ops.Load) -> str | None:
         """The expression that loads a box; None if the access is none."""

@@ -13,6 +13,7 @@ from math import prod
 
 from zellige.backends.cuda import operators, quantised
 from zellige.backends.cuda.access import Memory, stride_name
+from zellige.backends.cuda.carried import carry
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
@@ -21,12 +22,14 @@ from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
 from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
+from zellige.backends.cuda.sorting import lower_sort
 from zellige.backends.cuda.source import Source
+from zellige.backends.cuda.updates import lower_update
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent
-from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
 from zellige.passes.intervals import Interval, of_extent
@@ -214,6 +217,8 @@ class Lowering:
                 self._unary(op)
             case ops.Binary():
                 self._binary(op)
+            case ops.Fma(x=a, y=b, z=c, result=result):
+                bind(result, f"tl.fma({x.typed(a)}, {x.typed(b)}, {x.typed(c)})")
             case ops.Select(condition=condition, x=a, result=result) if self.bounds.always(condition):
                 x.define(result, x.term(a))
             case ops.Select(condition=condition, x=a, y=b, result=result):
@@ -252,7 +257,7 @@ class Lowering:
             case ops.Scan(op=operator, x=a, axis=axis, result=result):
                 bind(result, f"{operators.SCAN[operator].format(x=x.typed(a), axis=axis)}.to({x.dtype(result)})")
             case ops.Sort():
-                self._sort(op)
+                lower_sort(self, op)
             case ops.Gather(x=a, positions=positions, axis=axis, result=result):
                 last = self.padding.extent(a, axis) - 1
                 index = x.text(positions)
@@ -265,10 +270,8 @@ class Lowering:
                 self._load(op)
             case ops.Store():
                 self._store(op)
-            case ops.Update(op=operator):
-                self._check_update(op)
-                change = f"{x.typed(op.value)}{self._storage(op.array)}"
-                self.source.effect(self.memory.store_text(op, operators.UPDATE[operator], change))
+            case ops.Update():
+                lower_update(self, op)
             case ops.Guard(condition=condition, message=message):
                 self._guard(condition, message)
             case ops.Require():
@@ -298,8 +301,6 @@ class Lowering:
         narrow = dtype.is_float and dtype.bits < 32 and op.op not in operators.EXACT_IN_ANY_FLOAT
         table = operators.UNARY_F64 if dtype is dtypes.f64 and op.op in operators.UNARY_F64 else operators.UNARY
         text = table[op.op].format(x=f"{x}.to(tl.float32)" if narrow else x)
-        if op.op is UnaryOp.SIGMOID and dtype is dtypes.f64:
-            text = f"1.0 / (1.0 + tl.exp(-{x}))"
         self.x.bind(op.result, f"({text}).to({TRITON_DTYPE[dtype]})" if narrow else text)
 
     def _binary(self, op: ops.Binary) -> None:
@@ -442,37 +443,6 @@ class Lowering:
         else:
             self.x.bind(op.result, f"{text}.to({self.x.dtype(op.result)})")
 
-    def _sort(self, op: ops.Sort) -> None:
-        """Sorts keys that hold the order of values in their high bits and the position in their low ones, so it is stable."""
-        dtype, axis = op.x.type.dtype, op.x.type.rank - 1
-        if dtype.bits > 32 and not (is_index(op.x) and not self.x.is_wide(op.x)):
-            raise ZelligeError(
-                "ZL0903", f"sorting {dtype} on a GPU is not supported", facts={"tile": str(op.x.type)}, span=op.span,
-                help="sort values of 32 bits or fewer",
-            )  # fmt: skip
-        bind, text = self.source.bind, self.x.typed(op.x)
-        if dtype.is_float:
-            bits = bind(f"{text}.to(tl.float32).to(tl.int32, bitcast=True)", "bits")
-            ordered = bind(f"{bits} ^ (({bits} >> 31) & 2147483647)", "ordered")
-        else:
-            ordered = bind(f"{text}.to(tl.int64)", "ordered")
-        if op.descending:
-            ordered = bind(f"-1 - {ordered}" if not dtype.is_float else f"~{ordered}", "ordered")
-        extent = self.padding.extent(op.x, axis)
-        lanes = bind(f"tl.arange(0, {extent})", "lanes")
-        place = lanes if op.x.type.rank == 1 else f"{lanes}[{', '.join(['None'] * axis + [':'])}]"
-        key = bind(f"({ordered}.to(tl.int64) << 24) | {place}", "key")
-        if self.padding.is_padded(op.x, axis):
-            key = self.x.where_true(op.x, key, (axis,), str(1 << 62))
-        key = bind(f"tl.sort({key})", "sorted")
-        order = bind(f"({key} & 16777215).to(tl.int32)", "order")
-        if any(self.padding.is_padded(op.x, a) for a in range(op.x.type.rank)):
-            order_in = bind(f"{order} & {extent - 1}", "order")
-        else:
-            order_in = order
-        self.x.define(op.order, Term(order))
-        self.x.bind(op.result, f"tl.gather({text}, {order_in}, {axis})")
-
     def _dot(self, op: ops.Dot) -> None:
         rank = op.acc.type.rank
         a = self.x.where_true(op.a, self.x.typed(op.a), (rank - 1,), _zero(op.a))
@@ -518,16 +488,7 @@ class Lowering:
             text = f"{text}.to({self.x.dtype(op.result)})"
         self.x.define(op.result, Term(self.source.load(text, op.result.name or op.array)))
 
-    def _check_update(self, op: ops.Update) -> None:
-        """ZelligeError ZL0907 if the GPU has no such atomic operation."""
-        dtype = self.function.array(op.array).dtype
-        if dtype.name not in operators.ATOMIC[op.op]:
-            raise ZelligeError(
-                "ZL0907", f"GPUs have no atomic '{op.op.value}' of {dtype}", facts={"they have": ", ".join(operators.ATOMIC[op.op])},
-                help="declare the Acc array with one of these types", span=op.span,
-            )  # fmt: skip
-
-    def _storage(self, array: str) -> str:
+    def storage(self, array: str) -> str:
         """The conversion from an index to the integers that a contract array holds."""
         param = self.function.array(array)
         return f".to({TRITON_DTYPE[param.dtype]})" if param.contract else ""
@@ -535,7 +496,7 @@ class Lowering:
     def _store(self, op: ops.Store) -> None:
         if op in self.barriers:
             self.source.effect("tl.debug_barrier()")
-        value = f"{self.x.typed(op.value)}{self._storage(op.array)}"
+        value = f"{self.x.typed(op.value)}{self.storage(op.array)}"
         self.source.effect(self.descriptors.store(op, value) or self.memory.store_text(op, "tl.store", value))
 
     def _guard(self, condition: Value, message: str) -> None:
@@ -585,6 +546,7 @@ class Lowering:
         steps = [self.x.widened(op.lower, wide), self.x.widened(op.upper, wide)]
         if op.step != 1:
             steps.append(str(op.step))
+        pointers = carry(self, op) if self.options.carried else []
         flags = []
         if self.options.loop_stages is not None:
             flags.append(f"num_stages={self.options.loop_stages}")
@@ -593,6 +555,8 @@ class Lowering:
         with self.source.nest(f"for {index} in tl.range({', '.join(steps + flags)}):"):
             self.block(op.body)
             self._next(names, op.body.yields, params[1:])
+            for pointer, step in pointers:
+                self.source.assign(pointer, f"{pointer} + {step}")
 
     def _while(self, op: ops.While) -> None:
         params = op.body.params

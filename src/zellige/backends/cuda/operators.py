@@ -33,7 +33,7 @@ UNARY: dict[UnaryOp, str] = {
     UnaryOp.NEG: "-{x}", UnaryOp.NOT: "~{x}", UnaryOp.ABS: "tl.abs({x})",
     UnaryOp.EXP: "tl.exp({x})", UnaryOp.EXP2: "tl.exp2({x})", UnaryOp.LOG: "tl.log({x})", UnaryOp.LOG2: "tl.log2({x})",
     UnaryOp.SQRT: "tl.sqrt_rn({x})", UnaryOp.RSQRT: "tl.rsqrt({x})", UnaryOp.SIN: "tl.sin({x})", UnaryOp.COS: "tl.cos({x})",
-    UnaryOp.TANH: "libdevice.tanh({x})", UnaryOp.ERF: "tl.erf({x})", UnaryOp.SIGMOID: "tl.sigmoid({x})",
+    UnaryOp.TANH: "libdevice.tanh({x})", UnaryOp.ERF: "tl.erf({x})", UnaryOp.SIGMOID: "1.0 / (1.0 + tl.exp(-{x}))",
     UnaryOp.FLOOR: "tl.floor({x})", UnaryOp.CEIL: "tl.ceil({x})", UnaryOp.ROUND: "libdevice.rint({x})",
 }  # fmt: skip
 
@@ -76,6 +76,17 @@ ATOMIC: dict[UpdateOp, tuple[str, ...]] = {
     UpdateOp.MIN: (*_ATOMIC_INTEGERS, "f32", "f64"), UpdateOp.AND: _ATOMIC_INTEGERS, UpdateOp.OR: _ATOMIC_INTEGERS,
 }  # fmt: skip
 """The types that each update exists for: what Triton compiles."""
+
+EXCHANGED: dict[UpdateOp, tuple[str, ...]] = {
+    UpdateOp.ADD: ("i16", "u16"), UpdateOp.MAX: ("i16", "u16", "f16", "bf16"), UpdateOp.MIN: ("i16", "u16", "f16", "bf16"),
+    UpdateOp.AND: ("i16", "u16"), UpdateOp.OR: ("i16", "u16"),
+}  # fmt: skip
+"""The types of 16 bits that it is made of compare-and-swap for."""
+
+COMBINE: dict[UpdateOp, str] = {
+    UpdateOp.ADD: "{x} + {y}", UpdateOp.MAX: "tl.maximum({x}, {y})", UpdateOp.MIN: "tl.minimum({x}, {y})",
+    UpdateOp.AND: "{x} & {y}", UpdateOp.OR: "{x} | {y}",
+}  # fmt: skip
 
 SUMMED_BY_THE_UNITS = 128
 """Products of fp8 numbers that the matrix units may add up before the sum goes to f32: on sm_90 they keep about 14 bits

@@ -29,6 +29,8 @@ class Options:
     """Arrays to access by bulk tensor copy (TMA) wherever an access is a box of them."""
     streamed: frozenset[str] = frozenset()
     """Arrays touched once: their lines leave the cache first."""
+    carried: bool = False
+    """Loops carry the pointers of their loads instead of computing them in each turn."""
     group: int | None = None
     """Rows of tiles that run together, instead of the kernel's own hint."""
     last_first: bool = False

@@ -169,6 +169,9 @@ class _Role(Lowering):
         sums = (*plan.loop.body.params[1:], *(dot.result for dot in plan.dots))
         self.late = frozenset(plan.dots) | _following(plan.loop, sums)
         """The loop's products, and what follows from them or from what the loop carries."""
+        others = [op for op in plan.loop.body.ops if isinstance(op, ops.Load) and op not in plan.loads]
+        self.scales = _following(plan.loop, [load.result for load in others])
+        """What follows from loads that are no operands of the products."""
 
     def counts(self) -> list[Extent]:
         """Blocks along each axis of the grid."""
@@ -371,11 +374,11 @@ class _Multiplier(_Role):
         return done
 
     def early(self) -> None:
-        """What a turn does beside its products that does not wait for them: loads are under way while the buffers are filled."""
+        """Loads of a turn beside its products: under way while the buffers are filled, and not waited for before the products are."""
         operands_of = {load.result for load in self.plan.loads}
         for op in self.plan.loop.body.ops:
             taken = op in self.plan.loads or (isinstance(op, ops.Transpose) and op.x in operands_of)
-            if not taken and op not in self.late:
+            if not taken and op not in self.late and op not in self.scales:
                 self.op(op)
 
     def fresh_products(self, names: list[str], stage: str) -> None:
@@ -385,7 +388,7 @@ class _Multiplier(_Role):
             if isinstance(op, ops.Dot):
                 zero = f"tl.zeros({self.x.shape(op.acc)}, {self.x.dtype(op.result)}, {self.layout(op.result)})"
                 self.x.define(op.result, Term(self.product(op, self.source.bind(zero, "zero"), stage)))
-            elif op in self.late:
+            elif op in self.late or op in self.scales:
                 self.op(op)
         self.source.assign_all(names, [self.x.typed(value) for value in body.yields])
 
@@ -424,9 +427,18 @@ class _Multiplier(_Role):
         if op in self.barriers:
             self.source.effect("tl.thread_barrier()")
 
+    def lanes_of(self, values: Iterable[Value]) -> list[Op]:
+        """What has to be written again for these values to have lanes of their own, in order: their arithmetic over lanes."""
+        needed, found = set(values), []
+        for op in reversed(self.function.body.ops):
+            if isinstance(op, _BEFORE) and needed & set(results(op)) and any(v.type.rank for v in results(op)):
+                needed |= set(operands(op))
+                found.append(op)
+        return found[::-1]
+
     def _store(self, op: ops.Store) -> None:
         self._settle(op)
-        value = f"{self.x.typed(op.value)}{self._storage(op.array)}"
+        value = f"{self.x.typed(op.value)}{self.storage(op.array)}"
         array = self.function.array(op.array)
         if op.value.type.rank != 2:
             raise refused(self.function, "it stores something else than tiles of sums")
@@ -441,7 +453,10 @@ class _Multiplier(_Role):
             return text if sums == held else f"tl.convert_layout({text}, {held})"
 
         arguments = [f"tl.set_auto_layout({pointer}, {held})", moved(value)]
-        mask = self.memory.mask(op.masks, op.value)
+        with self.x.trial():  # and of the mask's own: stores may be of tiles of several widths
+            for other in self.lanes_of(op.masks):
+                self.op(other)
+            mask = self.memory.mask(op.masks, op.value)
         if mask is not None:
             arguments.append(f"mask={moved(f'{mask} & tl.full({self.x.shape(op.value)}, True, tl.int1, {sums})')}")
         self.source.effect(f"tl.store({', '.join(arguments)})")

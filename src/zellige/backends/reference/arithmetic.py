@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -69,6 +70,38 @@ def _to_odd(x: Array) -> Array:
     bits[inexact & away] -= 1
     bits[inexact] |= 1
     return bits.view(np.float32).reshape(near.shape)
+
+
+def fma(x: Array, y: Array, z: Array) -> Array:
+    """x·y + z of floats or doubles, rounded once."""
+    if x.dtype == np.float64:
+        return np.asarray(_FMA(x, y, z)).astype(np.float64)
+    product, addend = x.astype(np.float64) * y.astype(np.float64), z.astype(np.float64)  # the product is exact
+    total = product + addend
+    part = total - product
+    lost = (product - (total - part)) + (addend - part)  # what rounding the sum to 53 bits left out (Knuth's two-sum)
+    # rounded to odd instead: 53 bits are more than 2·24 + 2, so that rounding this to 24 bits equals rounding the exact sum
+    bits = np.atleast_1d(total).view(np.int64).copy()
+    inexact = np.reshape(np.isfinite(total) & np.isfinite(lost) & (lost != 0), bits.shape) & (bits & 1 == 0)
+    bits[inexact] += np.where(np.reshape((lost > 0) == (total > 0), bits.shape), 1, -1)[inexact]
+    return np.reshape(bits.view(np.float64), total.shape).astype(np.float32)
+
+
+def _exact(x: float, y: float, z: float) -> float:
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return x * y + z
+    if not math.isfinite(z):
+        return z  # however large the product
+    total = Fraction(x) * Fraction(y) + Fraction(z)
+    if total == 0:
+        return x * y + z  # the sign of a zero
+    try:
+        return float(total)
+    except OverflowError:
+        return math.inf if total > 0 else -math.inf
+
+
+_FMA = np.frompyfunc(_exact, 3, 1)
 
 
 def convert(x: Array, source: DType, target: DType) -> Array:

@@ -7,6 +7,7 @@ from zellige.frontend.operations.registry import LOWERINGS, lowers
 from zellige.frontend.values import (
     Tile,
 )
+from zellige.ir import dtypes
 from zellige.ir.ops import BinaryOp, UnaryOp
 
 
@@ -44,7 +45,17 @@ def _clamp(context: Context, x: object, low: object, high: object) -> object:
 
 @lowers
 def _fma(context: Context, x: object, y: object, z: object) -> object:
-    return context.binary(BinaryOp.ADD, context.binary(BinaryOp.MUL, x, y), z)
+    tiles = [t for t in (x, y, z) if isinstance(t, Tile)] or [context.promoted(x, y)[0]]
+    like = tiles[0]
+    for tile in tiles[1:]:
+        like = context.promoted(like, tile)[0]
+    if not like.dtype.is_float:
+        return context.binary(BinaryOp.ADD, context.binary(BinaryOp.MUL, x, y), z)
+    a, b, c = (context.promoted(t, like)[0] for t in (x, y, z))
+    context.fitting("zl.fma", a, b, c)
+    if like.dtype.bits < 32:
+        a, b, c = (context.cast(t, dtypes.f32) for t in (a, b, c))
+    return context.cast(context.combined(context.builder.fma(a.value, b.value, c.value), a, b, c), like.dtype)
 
 
 def ceildiv(context: Context, x: object, y: object) -> Tile:

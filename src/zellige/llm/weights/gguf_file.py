@@ -164,9 +164,7 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     path = Path(path)
     mapped = _map_file(path)
     cursor = _Cursor(path, mapped, len(mapped))
-    if mapped[:4] != MAGIC:
-        raise corrupt(path, 0, f"it begins with {mapped[:4]!r} where b'GGUF' is expected")
-    cursor.at = 4
+    cursor.at = len(MAGIC)
     version = cursor.u32("the version")
     if version not in (2, 3):
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
@@ -188,8 +186,11 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUFFile:
 def _map_file(path: Path) -> mmap.mmap:
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < 24:
-                raise truncated(path, 24, os.fstat(file.fileno()).st_size, "the header")
+            first, size = file.read(len(MAGIC)), os.fstat(file.fileno()).st_size
+            if size and not MAGIC.startswith(first):
+                raise corrupt(path, 0, f"it begins with {first!r} where {MAGIC!r} is expected")
+            if size < 24:
+                raise truncated(path, 24, size, "the header")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 mapped.madvise(

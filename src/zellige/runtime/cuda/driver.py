@@ -82,8 +82,10 @@ class PreparedCall:
         "_call",
         "_config",
         "_config_address",
+        "_handle",
         "_keep",
         "_kernel",
+        "_last",
         "_parameters",
         "_parameters_address",
         "_stream",
@@ -105,6 +107,14 @@ class PreparedCall:
         self._parameters_address = ctypes.addressof(self._parameters)
         self._call = library().cuLaunchKernelEx
         self._stream: int | None = None
+        self._last: Any = None
+        self._handle = 0
+
+    def on(self, stream: Any) -> None:
+        """Launches on a stream of ``cuda.core``, whose handle takes longer to ask for than a launch should wait."""
+        if stream is not self._last:
+            self._handle, self._last = int(stream.handle), stream
+        self.run(self._handle)
 
     def run(self, stream: int) -> None:
         """Launches on a stream, by its handle; one thread at a time."""

@@ -7,7 +7,7 @@ read back is zeros. A program that does the same whatever it reads meets every k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,8 +202,3 @@ class CudaExecutor:
         """Waits for all work given to the stream."""
         if self.device is not None:
             self.stream.sync()
-
-
-def total_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of device memory that tensors take."""
-    return sum(int(t.storage.nbytes) for t in tensors)

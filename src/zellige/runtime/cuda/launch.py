@@ -127,7 +127,7 @@ class Launch:
 
     def __call__(self, stream: Any) -> None:
         """Runs it on a stream (``cuda.core``'s, or one being captured); returns at once."""
-        self.call.run(int(stream.handle))
+        self.call.on(stream)
 
 
 class RepeatedLaunch:

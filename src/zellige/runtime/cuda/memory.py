@@ -25,7 +25,8 @@ class Allocator:
     def __init__(self, device: Device, stream: Any) -> None:
         self.device = device
         self.stream = stream
-        self._free: dict[int, list[Any]] = defaultdict(list)
+        self._free: dict[int, list[tuple[Any, int]]] = defaultdict(list)
+        """By size: buffers with their addresses, which take long to ask for."""
         self.held_bytes = 0
         """Taken from the driver, in use or free."""
 
@@ -33,36 +34,36 @@ class Allocator:
         """At least ``size`` bytes, 512-byte aligned. ZelligeError ZL0506 if memory is short."""
         size = _rounded(size)
         if self._free[size]:
-            return Block(self, self._free[size].pop(), size)
+            return Block(self, *self._free[size].pop(), size)
         try:
-            return Block(self, self._take(size), size)
+            return Block(self, *self._take(size), size)
         except Exception as error:
             if "memory" not in str(error).lower():
                 raise
         self.trim()
         try:
-            return Block(self, self._take(size), size)
+            return Block(self, *self._take(size), size)
         except Exception as error:
             raise ZelligeError(
                 "ZL0506", f"no memory for {size} bytes on {self.device.name}", facts={"bytes": size, "already held": self.held_bytes},
                 help="use smaller batches or a shorter context",
             ) from error  # fmt: skip
 
-    def _take(self, size: int) -> Any:
+    def _take(self, size: int) -> tuple[Any, int]:
         buffer = self.device.handle.allocate(size, stream=self.stream)
         self.held_bytes += size
-        return buffer
+        return buffer, int(buffer.handle)
 
     def trim(self) -> None:
         """Gives free blocks back to the driver."""
         for size, buffers in self._free.items():
-            for buffer in buffers:
+            for buffer, _ in buffers:
                 buffer.close(self.stream)
                 self.held_bytes -= size
         self._free.clear()
 
-    def _release(self, buffer: Any, size: int) -> None:
-        self._free[size].append(buffer)
+    def _release(self, buffer: Any, address: int, size: int) -> None:
+        self._free[size].append((buffer, address))
 
 
 class Block:
@@ -70,10 +71,10 @@ class Block:
 
     __slots__ = ("_allocator", "_buffer", "address", "size")
 
-    def __init__(self, allocator: Allocator, buffer: Any, size: int) -> None:
+    def __init__(self, allocator: Allocator, buffer: Any, address: int, size: int) -> None:
         self._allocator = allocator
         self._buffer = buffer
-        self.address = int(buffer.handle)
+        self.address = address
         self.size = size
 
     @property
@@ -84,7 +85,7 @@ class Block:
     def close(self) -> None:
         """Frees the block; again does nothing."""
         if self._buffer is not None:
-            self._allocator._release(self._buffer, self.size)
+            self._allocator._release(self._buffer, self.address, self.size)
             self._buffer = None
 
     def __del__(self) -> None:

@@ -192,7 +192,7 @@ class SequenceLaunch:
         """Runs it and returns at once."""
         self._replay.value += 1
         try:
-            self._call.run(int(stream.handle))
+            self._call.on(stream)
         except BaseException:
             self._replay.value -= 1  # nobody has reported
             raise

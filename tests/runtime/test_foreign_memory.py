@@ -1,0 +1,187 @@
+"""Memory that others have, too: what kernels rely on is never what somebody else may have changed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zellige as zl
+from zellige import ZelligeError, f32, i32
+
+M, V = zl.dims("M V")
+
+
+@zl.kernel
+def far_away(*, i: zl.Mut[i32, M]):
+    m = zl.grid(M)
+    i[m] = i[m] + 5
+
+
+@zl.kernel
+def first_of(t: zl.In[f32, V], *, i: zl.Out[zl.Index[V], M]):
+    zl.requires(V >= 1)
+    m = zl.grid(M)
+    i[m] = 0
+
+
+@zl.kernel
+def looked_up(i: zl.In[zl.Index[V], M], t: zl.In[f32, V], *, y: zl.Out[f32, M]):
+    m = zl.grid(M)
+    y[m] = t[i[m]]
+
+
+TABLE = np.array([3.0, 1.0, 2.0], np.float32)
+
+
+def broken(call: Callable[[], Any]) -> None:
+    """The call is refused as the contents would break the contract."""
+    with pytest.raises(ZelligeError) as caught:
+        call()
+    assert caught.value.code == "ZL0505"
+
+
+# --- what was known before somebody else could write
+def test_what_was_written_through_an_export_is_checked_when_the_export_is_gone():
+    i = zl.index([0, 1, 2], below=3)
+    with zl.record() as graph:
+        looked_up(i, TABLE)
+    array = np.from_dlpack(i)
+    array[:] = 7
+    del array
+    broken(lambda: looked_up(i, TABLE))
+    broken(graph.replay)
+
+
+def test_what_a_graph_writes_is_not_believed_of_memory_that_was_exported_once():
+    i = zl.index([0, 1, 2], below=3)
+    del_export(i)
+    looked_up(i, TABLE)
+    with zl.record() as graph:
+        far_away(i=i)
+    graph.replay()
+    broken(lambda: looked_up(i, TABLE))
+
+
+def del_export(tensor: zl.Tensor) -> None:
+    array = np.from_dlpack(tensor)
+    del array
+
+
+@pytest.mark.parametrize("hold", [np.from_dlpack, lambda t: t.numpy()], ids=["export", "view"])
+def test_a_replay_on_a_stream_does_not_write_under_an_array_of_memory_that_was_exported_before(hold: Any):
+    i = zl.tensor(np.zeros(3, np.int32))
+    del_export(i)
+    with zl.record() as graph:
+        far_away(i=i)
+    array = hold(i)
+    with zl.stream() as stream, pytest.raises(ZelligeError) as caught:
+        graph.replay()
+    assert caught.value.code == "ZL0503"
+    stream.close()
+    np.testing.assert_array_equal(array, 0)
+
+
+# --- one memory under several names inside a graph
+@pytest.mark.parametrize("lend", [lambda a: (a, a), lambda a: (zl.borrow(a), zl.borrow(a))], ids=["arrays", "tensors"])
+def test_a_graph_knows_a_borrowed_array_by_its_address(lend: Any):
+    first, second = lend(np.array([0, 1, 2], np.int32))
+    with zl.record():
+        far_away(i=first)
+        broken(lambda: looked_up(second, TABLE))
+    with zl.record() as graph:
+        first_of(TABLE, i=first)
+        far_away(i=second)
+        broken(lambda: looked_up(first, TABLE))
+        first_of(TABLE, i=first)
+    graph.replay()
+    np.testing.assert_array_equal(np.asarray(second), 0)
+
+
+def test_a_graph_knows_a_tensor_that_comes_back_as_an_array():
+    i = zl.index([0, 1, 2], below=3)
+    array = np.from_dlpack(i)
+    with zl.record():
+        far_away(i=i)
+        broken(lambda: looked_up(array, TABLE))
+
+
+def test_values_that_change_after_they_were_checked_are_not_written(monkeypatch: pytest.MonkeyPatch):
+    i, values = zl.index([0, 1, 2], below=3), np.array([2, 1, 0], np.int32)
+    from zellige.runtime import tensor_type
+
+    check = tensor_type.broken
+
+    def checked_then_changed(*arguments: Any) -> Any:
+        found = check(*arguments)
+        values[:] = 99  # another thread
+        return found
+
+    monkeypatch.setattr(tensor_type, "broken", checked_then_changed)
+    i.write(values)
+    np.testing.assert_array_equal(looked_up(i, TABLE).numpy(), TABLE[::-1])
+
+
+# --- a child process
+def in_a_child(body: Callable[[], bool]) -> None:
+    """Runs the body in a forked child, which says within ten seconds that it was right."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(theirs, b"1" if body() else b"0")
+        finally:
+            os._exit(0)
+    try:
+        ready, _, _ = select.select([ours], [], [], 10)
+        assert ready, "the child hangs"
+        assert os.read(ours, 1) == b"1"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_child_computes_after_the_parent_did():
+    x = zl.tensor(np.zeros(5000, np.int32))
+    far_away(i=x)
+
+    def body() -> bool:
+        far_away(i=x)
+        return bool((x.numpy() == 10).all())
+
+    in_a_child(body)
+    np.testing.assert_array_equal(x.numpy(), 5)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_child_does_not_wait_for_work_that_only_its_parent_does(recorded: bool):
+    x = zl.tensor(np.zeros(3, np.int32))
+    with zl.record() as graph:
+        far_away(i=x)
+    gate = threading.Event()
+    stream = zl.stream()
+    stream.submit("gate", lambda _: (), gate.wait, lambda: None)  # keeps what follows in flight over the fork
+    with stream:
+        graph.replay() if recorded else far_away(i=x)
+
+    def body() -> bool:
+        try:
+            x.numpy()
+        except ZelligeError as error:
+            return error.code == "ZL0523" and "fork" in error.message
+        return False
+
+    try:
+        in_a_child(body)
+    finally:
+        gate.set()
+    stream.close()
+    np.testing.assert_array_equal(x.numpy(), 5)

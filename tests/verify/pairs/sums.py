@@ -1,0 +1,71 @@
+"""What is known of ``zl.offsets`` where it is made: from 0 to its total, never decreasing, for each program by itself."""
+
+from __future__ import annotations
+
+PAIRS: dict[str, tuple[str, str]] = {
+    "a running sum is not negative, but may be 0": (
+        "ZL0201",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M + 1]):
+    zl.grid(1)
+    o = zl.offsets(n[:], total=N)
+    y[:] = x[o⟨| - 1⟩]
+""",
+    ),
+    "not all of it is 0": (
+        "ZL0201",
+        """
+def k(n: zl.In[i32, M], z: zl.In[f32, N, 0], x: zl.In[f32, ⟨N + 1|1⟩], *, y: zl.Out[f32, M + 1]):
+    zl.grid(1)
+    y[:] = x[zl.offsets(n[:], total=N)]
+""",
+    ),
+    "not all of it is the total": (
+        "ZL0201",
+        """
+def k(n: zl.In[i32, M], z: zl.In[f32, N, 0], x: zl.In[f32, ⟨N + 1|1⟩], *, y: zl.Out[f32, M + 1]):
+    zl.grid(1)
+    y[:] = x[N - zl.offsets(n[:], total=N)]
+""",
+    ),
+    "the sum before and the sum after": (
+        "ZL0201",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]):
+    zl.grid(1)
+    o = zl.offsets(n[:], total=N)
+    before = zl.gather(o, zl.arange(M), 0)
+    after = zl.gather(o, zl.arange(M) + 1, 0)
+    y[:] = x[⟨after - before|before - after|after - before - 1⟩]
+""",
+    ),
+    "the sum after and the sum before": (
+        "ZL0201",
+        """
+def k(n: zl.In[i32, M], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]):
+    zl.grid(1)
+    o = zl.offsets(n[:], total=N)
+    after = zl.gather(o, zl.arange(M) + 1, 0)
+    before = zl.gather(o, zl.arange(M), 0)
+    y[:] = x[after - before - ⟨0|1|2 * (after - before)⟩]
+""",
+    ),
+    "sums of two programs": (
+        "ZL0301",
+        """
+def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, K + M]):
+    t = zl.grid(M)
+    o = zl.offsets(n[:], total=m[t])
+    y[zl.arange(1) + t + ⟨0|zl.gather(o, zl.arange(1) + t, 0)⟩] = 1.0
+""",
+    ),
+    "sums of two programs, the later one lower": (
+        "ZL0301",
+        """
+def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, K + M]):
+    t = zl.grid(M)
+    o = zl.offsets(n[:], total=m[t])
+    y[zl.arange(1) + t + ⟨0|zl.gather(o, zl.arange(1) + M - t, 0)⟩] = 1.0
+""",
+    ),
+}
