@@ -83,6 +83,7 @@ def checks() -> Iterator[Check]:
         sizes = dict(M=m, N=n, K=k)
         yield Check(gpu_linear.matmul, sizes, small)
         yield Check(gpu_linear.matmul, sizes, small, fixed=())
+        yield Check(gpu_linear.matmul, sizes, small, options=Options(carried=True))
         yield Check(batch.linear_rows, dict(T=m, N=n, K=k), small, options=Options(persistent=1), dtypes={"Y": bf16})
         yield Check(gpu_linear.linear_two_widths, sizes, dict(BM=32, BN=32, BX=16, BK=16))
         if k % 8 == 0 and n % 8 == 0:

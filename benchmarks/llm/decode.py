@@ -103,14 +103,14 @@ class Decoder:
         return found
 
 
-def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
-    """Logits after each token by plain torch in float32, from the same weights."""
+def reference_logits(decoder: Decoder, tokens: list[int], dtype: str = "float32") -> np.ndarray:
+    """Logits after each token by plain torch in float32 or bfloat16, from the same weights."""
     import torch
 
-    c = decoder.config
+    c, wide = decoder.config, getattr(torch, dtype)
 
     def t(x: zl.Tensor | Scaled, part: int | None = None) -> torch.Tensor:
-        """In float32, of a stack only one part; read where it is."""
+        """In the dtype of the pass, of a stack only one part; read where it is."""
         if isinstance(x, Scaled):
             return t(x.values, part) * t(x.scale, part)
         integer, kind = {
@@ -118,12 +118,13 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
         }[x.dtype.name]  # fmt: skip
         description = {"shape": x.shape, "typestr": integer, "data": (x.storage.address, False), "version": 3}
         held = torch.as_tensor(type("View", (), {"__cuda_array_interface__": description})(), device="cuda").view(kind)
-        return (held if part is None else held[part]).float()
+        return (held if part is None else held[part]).to(wide)
 
     decoder.executor.synchronise()
 
     def norm(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c.rms_eps) * g
+        x32 = x.float()  # as in every implementation
+        return (x32 * torch.rsqrt((x32 * x32).mean(-1, keepdim=True) + c.rms_eps)).to(wide) * g
 
     n, half = len(tokens), c.head_dim // 2
     cos, sin = t(decoder.cache.cosine)[:n, None, :], t(decoder.cache.sine)[:n, None, :]
@@ -136,7 +137,7 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
         return (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ down.T
 
     h = t(decoder.weights.embedding)[torch.tensor(tokens)]
-    mask = torch.full((n, n), float("-inf"), device="cuda").triu(1)
+    mask = torch.full((n, n), float("-inf"), device="cuda", dtype=wide).triu(1)
     for layer in decoder.weights.layers:
         x = (norm(h, t(layer.attention_norm)) @ t(layer.qkv).T).view(n, -1, c.head_dim)
         if layer.qkv_bias is not None:
@@ -147,25 +148,25 @@ def reference_logits(decoder: Decoder, tokens: list[int]) -> np.ndarray:
         q, k = rope(q), rope(k)
         k, v = (y.repeat_interleave(c.heads // c.kv_heads, 1) for y in (k, v))
         score = torch.einsum("qhd,khd->hqk", q, k) * c.head_dim**-0.5 + mask
-        a = torch.einsum("hqk,khd->qhd", score.softmax(-1), v).reshape(n, -1)
+        a = torch.einsum("hqk,khd->qhd", score.softmax(-1, torch.float32).to(wide), v).reshape(n, -1)
         h = h + a @ t(layer.output).T
         x = norm(h, t(layer.ffn_norm))
         if layer.router is None:
             h = h + swiglu(x, t(layer.gate), t(layer.up), t(layer.down))
             continue
-        share = (x @ t(layer.router).T).softmax(-1)
+        share = (x @ t(layer.router).T).softmax(-1, torch.float32)
         share, expert = share.topk(c.experts_used, -1)
         if c.renormalise:
             share = share / share.sum(-1, keepdim=True)
         for e in expert.unique().tolist():
             row, choice = (expert == e).nonzero(as_tuple=True)
             out = swiglu(x[row], *(t(w, e) for w in (layer.gate, layer.up, layer.down)))
-            h = h.index_add(0, row, share[row, choice][:, None] * out)
-    return (norm(h, t(decoder.weights.norm)) @ t(decoder.weights.head).T).cpu().numpy()
+            h = h.index_add(0, row, (share[row, choice][:, None] * out).to(wide))
+    return (norm(h, t(decoder.weights.norm)) @ t(decoder.weights.head).T).float().cpu().numpy()
 
 
 def check(decoder: Decoder, count: int = 12) -> str:
-    """Greedy decoding against the reference: relative error of the logits, and whether the argmax agrees."""
+    """Greedy decoding against the reference: relative error of the logits, beside that of torch in bf16, and whether the argmax agrees."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -179,10 +180,11 @@ def check(decoder: Decoder, count: int = 12) -> str:
     want = reference_logits(decoder, tokens[:-1])
     every = np.stack(ours, 1)
     error = max(float(np.linalg.norm(row - want) / np.linalg.norm(want)) for row in every)
+    theirs = float(np.linalg.norm(reference_logits(decoder, tokens[:-1], "bfloat16") - want) / np.linalg.norm(want))
     got = every[0]
     agree = int((got.argmax(1) == want.argmax(1)).sum())
     right = all(tokens[i + 1] == got[i].argmax() for i in range(count))
-    return f"relative error {error:.4f}, argmax agrees {agree}/{count}, token is the argmax: {right}"
+    return f"relative error {error:.4f} (torch in bf16 {theirs:.4f}), argmax agrees {agree}/{count}, token is the argmax: {right}"
 
 
 def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:

@@ -31,8 +31,17 @@ from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.execution import using
 
 CONTEXT, PAGE = 1024, 16
+LONG = 32768
 ROWS = (1, 2, 8, 16, 32, 64, 128, 512, 2048)
 Answers = list[list[tuple[int, float | None]]]
+
+
+def long_requests() -> list[GenerateRequest]:
+    """One long prompt among short ones."""
+    rng = np.random.default_rng(7)
+    params = SamplingParams(max_tokens=8, ignore_eos=True, logprobs=True)
+    lengths = (LONG - 100, 20, 3000)
+    return [GenerateRequest(tuple(rng.integers(1000, 100_000, n).tolist()), params) for n in lengths]
 
 
 def requests() -> list[GenerateRequest]:
@@ -92,6 +101,7 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
             products.add(made["swiglu"], down, h, g, factor)
             made["down"], made["norm"] = h, products.norm(h, g, qkv)
             if c.experts:
+                products = InvariantProducts(count, c.rms_eps, executor)  # which knows of no norm that is ready
                 made["experts"] = executor.tensor(rows[:count], f32)
                 expert = contracted(executor, chosen[:count], ContractKind.INDEX, c.experts)
                 products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32))
@@ -151,6 +161,16 @@ def main() -> None:
             )  # fmt: skip
             engine = Engine(few, max_sequences=16, max_step_tokens=512, prefix_cache=False)
             say(f"  preempted: {differing(answers(engine, requests()), wanted)}; {engine.stats.preemptions} times")
+            del few, engine
+            far = FusedRunner(
+                None, config, num_pages=3 * LONG // PAGE, page_size=PAGE, max_context=LONG, executor=executor,
+                invariant=True, dtype=options.dtype,
+            )  # fmt: skip
+            wanted = [answers(Engine(far, prefix_cache=False), [request])[0] for request in long_requests()]
+            for budget in (8192, 1500):
+                engine = Engine(far, max_sequences=4, max_step_tokens=budget)
+                again = differing(answers(engine, long_requests()), wanted)
+                say(f"  a prompt of {LONG - 100} tokens among others, {budget} tokens a step: {again}")
     if options.compile_only:
         print(f"{options.model}: all that this run needs proved and compiled")
 

@@ -73,7 +73,9 @@ def test_a_sequence_is_split_only_if_no_pass_holds_it() -> None:
 def test_small_tiles_only_where_large_ones_need_a_larger_pass() -> None:
     assert packing.shape_of(*whole([20] * 40)).tile == 16
     assert packing.shape_of(*whole([128] * 64)) == packing.Shape(8192, 64, 64, 64, fresh=True)
-    assert packing.shape_of(*whole([8192])) == packing.Shape(8192, 64, 1, 1, fresh=True)
+    assert packing.shape_of(*whole([8192])) == packing.Shape(8192, 128, 1, 1, fresh=True)
+    assert packing.shape_of(*whole([3000])).tile == 128
+    assert packing.shape_of(*whole([5000, 10])).tile == 128 and packing.shape_of(*whole([3000, 10])).tile == 64
 
 
 def whole(counts: list[int]) -> tuple[StepBatch, list[packing.Piece]]:

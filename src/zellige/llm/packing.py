@@ -13,8 +13,11 @@ ROWS = tuple(n for k in range(4, 14) for n in ((1 << k), 3 << (k - 1)) if n % 16
 """Rows of recorded prefill passes: 16, 32, 48, 64, 96, 128, 192 … 8192."""
 SEQUENCES = (1, 8, 64, 256)
 """Numbers of sequences that recorded prefill passes hold."""
-TILES = (64, 16)
-"""Rows of a tile, which belong to one sequence. The larger is faster; the smaller wastes less on short prompts."""
+TILES = (128, 64, 16)
+"""Rows of a tile, which belong to one sequence. Larger ones are faster; smaller ones waste less on short prompts."""
+LONG = 2048
+"""Tokens of each sequence of a pass, on average, from which on the largest tiles are used: each row of a smaller one reads all the
+keys and values that it sees from the second cache, at the rate of which that is bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,10 @@ def padded(count: int, tile: int) -> int:
 
 def shape_of(batch: StepBatch, pieces: list[Piece]) -> Shape:
     """The recorded pass that holds these pieces. Small tiles only where large ones would need a larger pass."""
-    small, large = (sum(padded(p.count, tile) for p in pieces) for tile in (TILES[-1], TILES[0]))
-    rows = at_least(ROWS, small)
-    tile = TILES[0] if rows % TILES[0] == 0 and large <= rows else TILES[-1]
+    needed = {tile: sum(padded(p.count, tile) for p in pieces) for tile in TILES}
+    rows = at_least(ROWS, needed[TILES[-1]])
+    allowed = TILES if sum(p.count for p in pieces) >= LONG * len(pieces) else TILES[1:]
+    tile = next(tile for tile in allowed if rows % tile == 0 and needed[tile] <= rows)
     count = at_least(SEQUENCES, len(pieces))
     return Shape(rows, tile, count, count, all(batch.positions[p.first] == 0 for p in pieces))
 

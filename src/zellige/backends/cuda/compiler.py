@@ -190,7 +190,7 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
     if limit is not None and metadata.shared > limit:
         raise ZelligeError(
             "ZL0905", f"'{lowered.name}' needs {metadata.shared} bytes of shared memory; a block of {target} has {limit}",
-            facts={"options": options.as_json()}, help="use smaller tiles or fewer stages",
+            facts={"shared bytes": metadata.shared, "options": options.as_json()}, help="use smaller tiles or fewer stages",
         )  # fmt: skip
     return CompiledKernel(
         name=lowered.name, target=target, cubin=cubin, source=lowered.text, ptx=made.asm["ptx"],

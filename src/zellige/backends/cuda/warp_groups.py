@@ -429,7 +429,8 @@ class _Multiplier(_Role):
 
     def lanes_of(self, values: Iterable[Value]) -> list[Op]:
         """What has to be written again for these values to have lanes of their own, in order: their arithmetic over lanes."""
-        needed, found = set(values), []
+        needed = set(values)
+        found: list[Op] = []
         for op in reversed(self.function.body.ops):
             if isinstance(op, _BEFORE) and needed & set(results(op)) and any(v.type.rank for v in results(op)):
                 needed |= set(operands(op))

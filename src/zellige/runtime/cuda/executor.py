@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zellige.backends.cuda.compiler import compile
+from zellige.backends.cuda.compiler import CompiledKernel, compile
 from zellige.backends.cuda.options import Options
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType
+from zellige.ir.ops import Function
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
@@ -164,8 +166,7 @@ class CudaExecutor:
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
         if compiled is None:
-            compiled = compile(function, binding.dims, self.target, options, cache_dir("cuda"))
-            launch.instance.compiled[key] = compiled
+            compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
         if self.device is None:
             return None
         loaded = self._loaded.get(id(compiled))
@@ -173,6 +174,17 @@ class CudaExecutor:
             loaded = self._loaded[id(compiled)] = LoadedKernel(compiled, self.device)
         addresses = {name: held.storage.address for name, held in binding.tensors.items()}
         return loaded.prepare(self.stream, addresses, binding.scalars)
+
+    def _compiled(self, function: Function, dims: dict[str, int], options: Options) -> CompiledKernel:
+        """The compiled kernel. A schedule that was measured at other sizes or with other types may want more shared memory than a
+        block has: then with as many stages as fit."""
+        while True:
+            try:
+                return compile(function, dims, self.target, options, cache_dir("cuda"))
+            except ZelligeError as error:
+                if "shared bytes" not in error.facts or options.num_stages == 1:
+                    raise
+            options = replace(options, num_stages=options.num_stages - 1)
 
     # --- recordings (used by ``Graph``)
     def persistent(self) -> SequenceExecutor:
