@@ -15,6 +15,7 @@ from tests.runtime.kernels import Gate, add_one, best, double, ints, scale_add, 
 from zellige import ZelligeError, bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.runtime.contracts import Fact
+from zellige.runtime.tensor import empty, zeros
 
 
 def refused(call, code: str) -> str:
@@ -319,3 +320,10 @@ def test_a_copy_of_packed_weights_is_packed():
     made = pickle.loads(pickle.dumps(packed))
     assert made.dtype is zl.Q4_0 and made.shape == (2, 32)
     np.testing.assert_array_equal(made.numpy(), packed.numpy())
+
+
+@pytest.mark.parametrize(("megabytes", "boundary"), [(1, 64), (4, 2 << 20), (9, 2 << 20)])
+def test_tensors_begin_on_a_line_and_large_ones_where_a_large_page_may(megabytes, boundary) -> None:
+    for make in (empty, zeros):
+        kept = [make((megabytes << 18,), f32) for _ in range(4)]
+        assert all(t.address % boundary == 0 for t in kept)
