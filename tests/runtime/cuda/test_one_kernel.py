@@ -395,7 +395,7 @@ def test_a_launch_that_fails_does_not_count_as_a_replay() -> None:
             raise ZelligeError("ZL0517", "no")
 
     launch, stream = (
-        SequenceLaunch(SimpleNamespace(on=lambda stream: call(stream.handle)), replay, None),
+        SequenceLaunch(SimpleNamespace(on=lambda s: call(s.handle)), replay, None),
         SimpleNamespace(handle=7),
     )
     launch(stream)
