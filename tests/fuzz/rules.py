@@ -4,7 +4,8 @@
 of the ``battery`` that run a line of it, quick ones first, up to the first whose verdict changes. It prints the table of
 ``docs/evidence.md``, and which switches nobody notices; it exits 1 if there is one that ``equivalent.py`` does not explain.
 ``FILE`` keeps the results, so that a run goes on where another stopped (several may share it: ``--share 1/2``, ``--share 2/2``); take
-lines out of it to have their switches done again. After a change of the verifier begin with a new one: ``--hints OLD`` tries the kernel first that noticed a switch then.
+lines out of it to have their switches done again. After a change of the verifier begin with a new one: ``--hints OLD`` tries the kernel first
+that noticed a switch then.
 """
 
 from __future__ import annotations
@@ -173,7 +174,8 @@ def logged(path: Path | None) -> dict[str, Result]:
 def results(
     todo: Iterable[Switch], known: dict[str, Cost], hints: dict[str, Result], budget: float
 ) -> Iterator[Result]:
-    """What becomes of each switch, in order, with kernels that take ``budget`` seconds together. One that noticed it once goes first,
+    """What becomes of each switch, in order, with kernels that take ``budget`` seconds together (a quarter of it if
+    the switch is explained). One that noticed it once goes first,
     then those that noticed others of its function."""
     by_speed = sorted(battery(), key=lambda case: known[case.name].seconds)
     telling: dict[str, Counter[str]] = defaultdict(Counter)
@@ -185,7 +187,8 @@ def results(
         order = [case for case in by_speed if known[case.name].runs(switch.module, switch.lines)]
         order.sort(key=lambda case: (case.name != first, -here[case.name]))
         sums = accumulate(known[case.name].seconds for case in order)
-        what, kernel = examined(switch, [c for c, spent in zip(order, sums, strict=True) if spent <= budget], known)
+        limit = budget if explained(switch.key) is None else budget / 4
+        what, kernel = examined(switch, [c for c, spent in zip(order, sums, strict=True) if spent <= limit], known)
         here[kernel] += 1
         yield Result(what, switch.module, switch.key, f"{kernel} of {len(order)}" if what is Fate.UNSEEN else kernel)
 
@@ -244,9 +247,10 @@ def main() -> int:
     known = costs(battery(), options.log.with_suffix(".costs"))
     started = monotonic()
     number, shares = map(int, options.share.split("/"))
-    done = logged(options.log)
+    done, hints = logged(options.log), logged(options.hints)
     todo = [s for m in options.module or DECIDING for s in switches(m, options.only) if s.key not in done]
-    for result in results(todo[number - 1 :: shares], known, logged(options.hints) | done, options.budget):
+    todo.sort(key=lambda s: s.key in hints)  # first those that nobody noticed then
+    for result in results(todo[number - 1 :: shares], known, hints | done, options.budget):
         print(result.line(), flush=True)
         with options.log.open("a") as log:
             log.write(result.line() + "\n")

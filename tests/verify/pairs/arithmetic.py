@@ -331,4 +331,48 @@ def k(x: zl.In[zl.i64, N], d: zl.i64, *, y: zl.Mut[f32, N]):
     y[zl.only(zl.where(there // d < 0, t, t), there < 0)] = 1.0
 """,
     ),
+    "the least number by minus one in 32 bits": (
+        "ZL0401",
+        """
+@zl.kernel(index_bits=32)
+def k(x: zl.In[i32, N], d: i32, *, y: zl.Mut[f32, N]):
+    zl.requires(d ⟨== -2|== -1|!= 0⟩)
+    t = zl.grid(N)
+    there = zl.arange(1) + x[t]
+    y[zl.only(zl.where(there // d < 0, t, t), there < 0)] = 1.0
+""",
+    ),
+    "two choices times a number": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, ⟨2 * M|M⟩], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[t * (zl.where(n[t] > 0, 1, 0) + zl.where(n[t] > 5, 1, 0))]
+""",
+    ),
+    "half of less than nothing": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 8], *, y: zl.Out[f32, 1]):
+    zl.grid(1)
+    y[:] = x[(zl.arange(1) - 5) // 2 + ⟨3|2⟩]
+""",
+    ),
+    "divided by twice a size": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, ⟨M|1⟩], z: zl.In[f32, N, 0], *, y: zl.Out[f32, M]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    y[t] = x[t - (t * N) // (2 * N)]
+""",
+    ),
+    "divided by nothing": (
+        "ZL0402",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = x[t // ⟨1|(t - t)⟩]
+""",
+    ),
 }

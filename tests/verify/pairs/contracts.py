@@ -247,4 +247,13 @@ def k(x: zl.In[f32, M], f: f32, *, y: zl.Out[f32, 8]):
     y[t] = x[⟨t|zl.where(c, t, M)⟩]
 """,
     ),
+    "a condition that is given": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], f: zl.bool_, *, y: zl.Out[f32, M]):
+    zl.requires(f)
+    t = zl.grid(M)
+    y[t] = x[t⟨| + 1⟩]
+""",
+    ),
 }

@@ -486,4 +486,18 @@ def k(n: zl.UpTo[K], *, x: zl.Mut[f32, K], y: zl.Mut[f32, M + 1]):
         y[v] = 1.0
 """,
     ),
+    "a tile and numbers are carried": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M + 1], *, y: zl.Out[f32, 8]):
+    zl.grid(1)
+    places = zl.arange(8) * 0
+    v = 0
+    w = M
+    for j in range(5):
+        places = zl.minimum(places + 2 * places + j, M⟨| + 1⟩)
+        v = zl.minimum(v + 2 * v, w)
+    y[:] = x[places]
+""",
+    ),
 }

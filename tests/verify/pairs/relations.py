@@ -102,4 +102,12 @@ def k(*, x: zl.Mut[f32, N], o: zl.⟨Out|Mut⟩[zl.Offsets[N], 2]):
     o[t] = t * N
 """,
     ),
+    "no numbers are distinct, but no offsets": (
+        "ZL0406",
+        """
+def k(*, x: zl.Mut[f32, N], o: zl.Out[zl.⟨Index[N, zl.distinct]|Offsets[N]⟩, 0]):
+    t = zl.grid(N)
+    x[t] = 1.0
+""",
+    ),
 }

@@ -50,22 +50,34 @@ def k(n: zl.In[i32, M], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]):
     y[:] = x[after - before - ⟨0|1|2 * (after - before)⟩]
 """,
     ),
-    "sums of two programs": (
-        "ZL0301",
+    "the sum before, looked at first": (
+        "ZL0201",
         """
-def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, K + M]):
-    t = zl.grid(M)
-    o = zl.offsets(n[:], total=m[t])
-    y[zl.arange(1) + t + ⟨0|zl.gather(o, zl.arange(1) + t, 0)⟩] = 1.0
+def k(n: zl.In[i32, M], x: zl.In[f32, N + 1], *, y: zl.Out[f32, M]):
+    zl.grid(1)
+    o = zl.offsets(n[:], total=N)
+    left = N - zl.gather(o, zl.arange(M), 0)
+    y[:] = x[left - N + zl.gather(o, zl.arange(M) + 1, 0) - ⟨0|1⟩]
 """,
     ),
-    "sums of two programs, the later one lower": (
+    "a sum's first, and all of another program's": (
         "ZL0301",
         """
-def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, K + M]):
+def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, M, K + 2], z: zl.Out[f32, M]):
     t = zl.grid(M)
     o = zl.offsets(n[:], total=m[t])
-    y[zl.arange(1) + t + ⟨0|zl.gather(o, zl.arange(1) + M - t, 0)⟩] = 1.0
+    y[t, zl.gather(o, zl.arange(1) + 1, 0)] = 1.0
+    z[zl.arange(1) + t] = y[⟨t|0⟩, zl.gather(o, zl.arange(1) + M, 0) + 1]
+""",
+    ),
+    "all of a sum, and another program's first": (
+        "ZL0301",
+        """
+def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, M, K + 2], z: zl.Out[f32, M]):
+    t = zl.grid(M)
+    o = zl.offsets(n[:], total=m[t])
+    y[t, zl.gather(o, zl.arange(1) + M, 0) + 1] = 1.0
+    z[zl.arange(1) + t] = y[⟨t|0⟩, zl.gather(o, zl.arange(1) + 1, 0)]
 """,
     ),
 }

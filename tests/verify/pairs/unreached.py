@@ -163,4 +163,20 @@ def k(x: zl.In[f32, 4], d: zl.UpTo[K], *, w: zl.Mut[f32, K], y: zl.Out[f32, 4]):
     y[t] = x[place]
 """,
     ),
+    "a carried value says nothing of another one's branch": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, K + 1], n: zl.In[zl.UpTo[K], M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    place = n[t] + ⟨0|K + 1⟩
+    if n[t] > 0:
+        v = n[t] - 1
+        w = n[t] - 1
+        for i in range(3):
+            v = v // 2
+            w = w // 2
+        place = v
+    y[t] = x[place]
+""",
+    ),
 }
