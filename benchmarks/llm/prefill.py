@@ -16,20 +16,22 @@ from decode import PAGE, Decoder, reference_logits
 
 import zellige as zl
 from zellige.ir.types import ContractKind
+from zellige.llm import packing
 from zellige.llm.models.fused import PrefillInputs, prefill_step
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.tuned import UNMEASURED, devices
 
-RATE, TILE = 700e12, 64
+RATE = 700e12
 
 
 def inputs_of(decoder: Decoder, tokens: np.ndarray) -> PrefillInputs:
-    """The inputs of a pass over all tokens of a prompt, from position 0, in tiles of 64 rows."""
+    """The inputs of a pass over all tokens of a prompt, from position 0, in such tiles as the engine takes."""
     c, asked = decoder.config, len(tokens)
-    tokens = np.pad(tokens, (0, -asked % TILE))
+    tile = packing.TILES[0] if asked >= packing.LONG else packing.TILES[1]
+    tokens = np.pad(tokens, (0, -asked % tile))
     count, positions = len(tokens), np.arange(len(tokens))
-    tiles = (count // TILE,)
+    tiles = (count // tile,)
     made = PrefillInputs(
         decoder._integers((count,), ContractKind.INDEX, c.vocab_size),
         decoder._integers((count,), ContractKind.INDEX, decoder.context),
@@ -50,7 +52,7 @@ def inputs_of(decoder: Decoder, tokens: np.ndarray) -> PrefillInputs:
     made.slot.write(np.where(positions < asked, slots, -1).astype(np.int32))
     made.table.write(decoder.table[:1])
     made.length.write(np.array([asked], np.int32))
-    made.start.write(np.arange(0, count, TILE, dtype=np.int32))
+    made.start.write(np.arange(0, count, tile, dtype=np.int32))
     made.last.write(np.array([asked - 1], np.int32))
     return made
 
