@@ -3,8 +3,8 @@
     PYTHONPATH=src python benchmarks/cpu/peers.py --peer PYTHON [--only NAME,NAME] [--turns 7] [--json]
 
 ``--peer`` names an interpreter that has PyTorch and a current NumPy. Both sides run in processes of their own, 2 threads each,
-and take turns; a ratio is the median of the turns' ratios (ours / peer's speed), with its range. Rows without a peer are
-measured against our own read or copy of the same run, which is the roofline. ``--busy``: one thread each and processor time,
+and take turns; a ratio is the median of the turns' ratios (ours / peer's speed), with its range. Rows without a peer take turns
+with our own read or copy, which is the roofline. ``--busy``: one thread each and processor time,
 for a machine that has other work. Cold compilation needs --model.
 """
 
@@ -82,7 +82,7 @@ def best(run: Callable[[], object], seconds: float = 0.15) -> float:
 
 
 class Side:
-    """A side makes each case's call once and keeps it."""
+    """A side makes each case's call once and keeps it, and that of the case before: arrays are large."""
 
     def __init__(self) -> None:
         self._calls: dict[str, tuple[Callable[[], object], int]] = {}
@@ -94,7 +94,7 @@ class Side:
     def measure(self, name: str) -> float:
         """Seconds of one call of a case."""
         if name not in self._calls:
-            self._calls = {name: self.make(name)}  # one at a time: arrays are large
+            self._calls = dict([*self._calls.items()][-1:]) | {name: self.make(name)}
         run, times = self._calls[name]
         return best(run) / times
 
@@ -167,9 +167,8 @@ def main() -> None:
     before, rows = machine(), []
     if not options.json:
         print(before, "\n\n| | ours | against | | ratio | its range | asked |\n|---|---|---|---|---|---|---|")
-    measured: dict[str, float] = {}
     for case in chosen:
-        rows.append(row(case, ours, peer, measured, options.turns))
+        rows.append(row(case, ours, peer, options.turns))
         if not options.json:
             print(shown(rows[-1]), flush=True)
     compiled = cold_compile(options.model) if options.model else None
@@ -180,25 +179,21 @@ def main() -> None:
     ours.end(), peer.end()
 
 
-def row(case: Case, ours: Worker, peer: Worker, measured: dict[str, float], turns: int) -> dict[str, Any]:
-    """Turns of both sides, or of ours alone."""
+def row(case: Case, ours: Worker, peer: Worker, turns: int) -> dict[str, Any]:
+    """Turns of a case and of what it is measured against, if anything: the peer's call, or our own read or copy."""
+    roof = next((c for c in CASES if c.name == case.against), None)
+    against = (ours, roof) if roof else (peer, case)
     mine, theirs = [], []
     for turn in range(turns):
         for side in (0, 1) if turn % 2 == 0 else (1, 0):
             if side == 0:
-                mine.append(ours.call("measure", case.name))
-            elif case.against in ("torch", "numpy"):
-                theirs.append(peer.call("measure", case.name))
-    speed = case.work / statistics.median(mine)
-    measured[case.name] = speed
-    if theirs:
-        ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
-        other: float | None = case.work / statistics.median(theirs)
-    else:
-        other = measured.get(case.against)
-        ratios = [case.work / t / other for t in mine] if other else []
+                mine.append(case.work / ours.call("measure", case.name))
+            elif case.against:
+                theirs.append(against[1].work / against[0].call("measure", against[1].name))
+    ratios = [a / b for a, b in zip(mine, theirs, strict=True)] if theirs else []
     return {
-        "name": case.name, "ours": speed, "unit": case.unit, "against": case.against, "other": other,
+        "name": case.name, "ours": statistics.median(mine), "unit": case.unit, "against": case.against,
+        "other": statistics.median(theirs) if theirs else None,
         "ratio": statistics.median(ratios) if ratios else None,
         "range": [min(ratios), max(ratios)] if ratios else None, "asked": case.asked,
     }  # fmt: skip

@@ -88,7 +88,9 @@ def numbers(name: str, shape: tuple[int, ...], rng: np.random.Generator, *, smal
         drawn = rng.integers(low, high, shape, dtype, endpoint=True)
         few = np.array([low, high, low + 1, 0, 1], dtype)
     else:
-        drawn = (rng.integers(-8, 9, shape) if small else rng.standard_normal(shape) * 2.0 ** rng.integers(-9, 9, shape)).astype(dtype)
+        drawn = (
+            rng.integers(-8, 9, shape) if small else rng.standard_normal(shape) * 2.0 ** rng.integers(-9, 9, shape)
+        ).astype(dtype)
         few = np.array([1.0, -1.0] if small else [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1.0, -1.0], dtype)
     return np.where(rng.random(shape) < 0.4, rng.choice(few, shape), drawn).astype(dtype)
 
@@ -117,11 +119,17 @@ def cases(rng: np.random.Generator) -> Iterator[tuple[str, Any, tuple[Array, ...
             one, top = np.zeros(bins), np.full(bins, most.min() if count == 0 else -16.0 if dtype.kind != "u" else 0.0)
             np.add.at(one, np.arange(count) % bins, x.astype(np.float64))
             np.maximum.at(top, np.arange(count) % bins, x.astype(np.float64))
-            first = {"total": np.zeros(bins, dtype), "most": np.full(bins, -16 if dtype.kind != "u" else 0).astype(dtype)}
+            first = {
+                "total": np.zeros(bins, dtype),
+                "most": np.full(bins, -16 if dtype.kind != "u" else 0).astype(dtype),
+            }
             yield f"scalars {name} {count} {bins}", one_by_one, (x,), first, (one if exact else None, top)  # type: ignore[misc]
             if dtype.kind in "iu":
                 y = numbers(name, (count,), rng)
-                both, any_ = np.full(bins, -1 if dtype.kind == "i" else np.iinfo(dtype).max, dtype), np.zeros(bins, dtype)
+                both, any_ = (
+                    np.full(bins, -1 if dtype.kind == "i" else np.iinfo(dtype).max, dtype),
+                    np.zeros(bins, dtype),
+                )
                 fresh = {"all": both.copy(), "some": any_.copy()}
                 np.bitwise_and.at(both, np.arange(count) % bins, y)
                 np.bitwise_or.at(any_, (np.arange(count) % bins)[y > 2], y[y > 2])
@@ -150,10 +158,15 @@ def main() -> int:
     rng, wrong, count = np.random.default_rng(0), 0, 0
     with zl.using(executor):
         for name, kernel, arguments, keywords, wanted in cases(rng):
-            given = {k: executor.tensor(v, getattr(dtypes, dtypes_of(v))) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
+            given = {
+                k: executor.tensor(v, getattr(dtypes, dtypes_of(v))) if isinstance(v, np.ndarray) else v
+                for k, v in keywords.items()
+            }
             try:
                 out = kernel(*arguments, **given)
-                tensors = [v for v in given.values() if isinstance(v, zl.Tensor)] or (list(out) if isinstance(out, tuple) else [out])
+                tensors = [v for v in given.values() if isinstance(v, zl.Tensor)] or (
+                    list(out) if isinstance(out, tuple) else [out]
+                )
                 count += 1
                 if not only and not all(same(t.numpy(), w) for t, w in zip(tensors, wanted, strict=True)):
                     wrong += 1

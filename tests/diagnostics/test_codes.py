@@ -23,7 +23,6 @@ WITHOUT_EXAMPLE = {
     "ZL0515": "needs machine code that was compiled by hand, and a GPU",
     "ZL0516": "needs a GPU, and more than 2**31 programs",
     "ZL0517": "needs a driver that fails",
-    "ZL0520": "needs a GPU",
     "ZL0526": "needs Triton, and depends on what the target's limits are",
     "ZL0710": "needs a device that dies, or a defect",
     "ZL0801": "needs an index without the package",

@@ -30,6 +30,7 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.diagnostics.findings import VerificationError
 from zellige.ir.types import Role
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.guards import GuardError
 from zellige.runtime.instances import Instance
 from zellige.runtime.kernel import Kernel
 
@@ -45,6 +46,8 @@ class Run:
     source: str
     given: Arguments
     expected: dict[str, Any]
+    guarded: bool
+    """Whether a guard fails."""
 
 
 def draw(count: int, seed: int) -> list[Run]:
@@ -64,15 +67,16 @@ def draw(count: int, seed: int) -> list[Run]:
         for given, order in list(campaign.launches(function, number, 4 * LAUNCHES, largest=5))[-LAUNCHES:]:
             after = given.copy()
             try:
-                run(function, after.dims, after.arrays, after.scalars, order_seed=order, check=False)
+                report = run(function, after.dims, after.arrays, after.scalars, order_seed=order, check=False)
             except LaunchRefused:
                 continue
-            found.append(Run(number, drawn.source, given, {a.name: after.arrays[a.name] for a in function.arrays}))
+            expected = {a.name: after.arrays[a.name] for a in function.arrays}
+            found.append(Run(number, drawn.source, given, expected, bool(report.guards)))
     return found
 
 
-def _called(kernel: Kernel, given: Arguments, executor: CudaExecutor) -> dict[str, Any]:
-    """The arrays after a launch."""
+def _called(kernel: Kernel, given: Arguments, executor: CudaExecutor) -> tuple[dict[str, Any], bool]:
+    """The arrays after a launch, and whether a guard failed."""
     signature = kernel.signature
     function = kernel.lower({}, {})
     told = {dim for array in function.arrays for extent in array.shape for dim in extent.dims() if str(extent) == dim}
@@ -87,13 +91,20 @@ def _called(kernel: Kernel, given: Arguments, executor: CudaExecutor) -> dict[st
         named = {n: v for n, v in values.items() if n not in signature.positional}
         named |= {dim: size for dim, size in given.dims.items() if dim not in told}
         kernel(*(values[name] for name in signature.positional), **named)
-        return {a.name: tensors[a.name].numpy() for a in function.arrays if a.role is not Role.IN}
+        guarded = False
+        try:
+            executor.synchronise()
+        except GuardError:
+            guarded = True
+        return {a.name: tensors[a.name].numpy() for a in function.arrays if a.role is not Role.IN}, guarded
 
 
 def compare(one: Run, executor: CudaExecutor) -> str:
     """What differs, or ''."""
     kernel = kernels.kernel_of(one.source, str(one.seed))
-    found = _called(kernel, one.given, executor)
+    found, guarded = _called(kernel, one.given, executor)
+    if guarded != one.guarded:
+        return f"a guard {'fails' if guarded else 'holds'} for dims {one.given.dims}"
     for name, array in found.items():
         want = one.expected[name]
         if not np.array_equal(array, want, equal_nan=want.dtype.kind not in "iub"):
@@ -169,6 +180,9 @@ def main() -> int:
     print(
         f"{counts['agrees']} launches agree with the interpreter, {counts['differs']} differ, {counts['faults']} fault"
     )
+    for what, times in counts.items():
+        if what.startswith("refused"):
+            print(f"{times} {what}")
     return 1 if counts["differs"] + counts["faults"] else 0
 
 

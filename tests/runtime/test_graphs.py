@@ -27,7 +27,7 @@ from tests.runtime.kernels import (
 from zellige import ZelligeError, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.runtime.contracts import Fact
-from zellige.runtime.cpu import GuardError
+from zellige.runtime.guards import GuardError
 
 
 def refused(call, code: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 
 import numpy as np
@@ -13,6 +15,7 @@ from tests.runtime.kernels import Gate, add_one, best, double, ints, scale_add, 
 from zellige import ZelligeError, bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.runtime.contracts import Fact
+from zellige.runtime.tensor import empty, zeros
 
 
 def refused(call, code: str) -> str:
@@ -296,3 +299,31 @@ def test_memory_exported_and_dropped_unused_is_given_back():
     assert len(dlpack._exported) == before + 1
     del capsule
     assert len(dlpack._exported) == before and not t.memory.exports
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+@pytest.mark.parametrize("dtype", [zl.f32, zl.bf16, zl.f8e4m3, zl.i32])
+def test_a_copied_tensor_has_memory_of_its_own(make, dtype):
+    original = zl.tensor(np.arange(12).reshape(3, 4), dtype)
+    made = make(original[:, 1:])
+    assert made.dtype is dtype and made.address == made.storage.__array_interface__["data"][0]
+    assert not np.shares_memory(made.storage, original.storage) and made.memory is not original.memory
+    want = made.numpy().copy()
+    original.write(np.zeros((3, 4)))
+    del original
+    np.testing.assert_array_equal(made.numpy(), want)
+    np.testing.assert_array_equal(want.astype(np.float32), np.arange(12).reshape(3, 4)[:, 1:])
+
+
+def test_a_copy_of_packed_weights_is_packed():
+    packed = zl.tensor(np.arange(36, dtype=np.uint8).reshape(2, 18), zl.Q4_0, (2, 32))
+    made = pickle.loads(pickle.dumps(packed))
+    assert made.dtype is zl.Q4_0 and made.shape == (2, 32)
+    np.testing.assert_array_equal(made.numpy(), packed.numpy())
+
+
+@pytest.mark.parametrize(("megabytes", "boundary"), [(1, 64), (4, 2 << 20), (9, 2 << 20)])
+def test_tensors_begin_on_a_line_and_large_ones_where_a_large_page_may(megabytes, boundary) -> None:
+    for make in (empty, zeros):
+        kept = [make((megabytes << 18,), f32) for _ in range(4)]
+        assert all(t.address % boundary == 0 for t in kept)

@@ -45,3 +45,20 @@ def test_the_same_call_on_its_own_device_is_not_mistaken_for_it() -> None:
     double(zl.tensor(ints(1, 2, 3)))
     with pytest.raises(ZelligeError, match="ZL0527"):
         double(GPU.tensor(ints(1, 2, 3), i32))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: np.from_dlpack(t),
+        lambda t: t[1:],
+        lambda t: t.T,
+        lambda t: zl.stream().copy(t, zl.empty((3,), i32)),
+        lambda t: zl.stream().copy(ints(4, 5, 6), t),
+    ],
+    ids=["export", "part", "transposed", "copied from", "copied to"],
+)
+def test_the_host_does_not_take_a_gpus_address_for_its_own(use: Callable[..., Any]) -> None:
+    with pytest.raises(ZelligeError) as caught:
+        use(GPU.tensor(ints(1, 2, 3), i32))
+    assert caught.value.code == "ZL0527"

@@ -14,7 +14,7 @@ import zellige as zl
 from tests.runtime.kernels import Gate, add_one, double, guarded, ints, scale_add, take, vector
 from zellige import ZelligeError, i32
 from zellige.runtime import admission
-from zellige.runtime.cpu import GuardError
+from zellige.runtime.guards import GuardError
 
 
 def in_thread(call) -> threading.Thread:
@@ -368,3 +368,12 @@ def test_a_part_of_a_tensor_is_not_written_under_its_reader():
     assert not b.event().wait(0.05)
     gate.open()
     np.testing.assert_array_equal(y.numpy(), [0, 2, 4, 6])
+
+
+def test_a_copy_to_memory_that_is_read_only_is_refused_at_once():
+    array = np.zeros(4, np.float32)
+    array.flags.writeable = False
+    with zl.stream() as s, pytest.raises(ZelligeError) as caught:
+        s.copy(np.ones(4, np.float32), zl.borrow(array))
+    assert caught.value.code == "ZL0503"
+    s.close()

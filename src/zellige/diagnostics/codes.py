@@ -69,7 +69,6 @@ CODES: dict[str, str] = {
     "ZL0517": "the GPU's driver refuses a request",
     "ZL0518": "no such CPU instruction set, or not on this machine",
     "ZL0519": "a CPU tile's extent is not known when the kernel is compiled",
-    "ZL0520": "Acc(init=…) does not run on GPUs yet",
     "ZL0521": "this cannot be recorded, or replayed",
     "ZL0522": "a guard found an index out of range",
     "ZL0523": "a stream cannot be used here",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zellige.diagnostics.span import Span
 from zellige.frontend import expressions, habits, indexing
-from zellige.frontend.context import Context, describe, plain
+from zellige.frontend.context import Context, describe
 from zellige.frontend.errors import refuse
+from zellige.frontend.joins import Carried, of_one_type, parts, rebuilt
 from zellige.frontend.operations import grids
 from zellige.frontend.signature import Signature
 from zellige.frontend.source import as_load, assigned, read_source
-from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled, expand_mask
+from zellige.frontend.values import ArrayRef, Missing, RuntimeRange, SpanRange, Tile, Unrolled
 from zellige.ir import dtypes, ops, spec
 from zellige.ir.builder import Builder
 from zellige.ir.dtypes import DType
@@ -303,10 +303,9 @@ class Frame:
                     help = f"loop over range({ast.unparse(iterable_node)})"
                 refuse("ZL0111", f"a loop over {describe(iterable)}", context.span, help)
         counter = Value(TileType(dtypes.index), name=target.id if isinstance(target, ast.Name) else "i")
-        carried = self._carried(body, exclude=target)
-        before = dict(self.names)
+        carried = Carried(self, body, target)
         while True:
-            params = self._enter_loop(carried)
+            params = carried.enter()
             with builder.block(counter, *params) as block:
                 context.depth += 1
                 match iterable:
@@ -318,14 +317,10 @@ class Frame:
                         self._assign(target, Tile(counter))
                 self.run(body)
                 context.depth -= 1
-                widened = self._masks_that_stay(carried)
-                block.yields = self._yields(widened, params)
-            if widened == carried:
+                done = carried.close(block, params)
+            if done:
                 break
-            carried, self.names = widened, dict(before)
-        init = tuple(tile.value for tile in carried.values())
-        results = tuple(Value(v.type, v.name) for v in init)
-        self._leave_loop(before, carried, results, "is assigned only inside the loop")
+        init, results = carried.init, carried.leave()
         builder.emit(
             ops.For(lower=lower, upper=upper, step=step, init=init, body=block, results=results, span=context.span)
         )
@@ -350,10 +345,9 @@ class Frame:
                 refuse("ZL0111", "a while loop without a bound", context.span,
                        f"while zl.bounded({ast.unparse(test)}, limit=1000): with a limit that suits")  # fmt: skip
         limit = context.as_index(self.evaluate(limit_node)).value
-        carried = self._carried(body, exclude=None)
-        before = dict(self.names)
+        carried = Carried(self, body)
         while True:
-            params = self._enter_loop(carried)
+            params = carried.enter()
             with builder.block(*params) as head:
                 condition = context.scalar_of(self.evaluate(condition_node))
                 if not condition.is_scalar or not condition.dtype.is_bool:
@@ -364,116 +358,17 @@ class Frame:
                         "the condition is a scalar bool",
                     )
                 head.yields = (condition.value,)
-            self.names = dict(before)
-            inner = self._enter_loop(carried)
+            carried.forget()
+            inner = carried.enter()
             with builder.block(*inner) as block:
                 context.depth += 1
                 self.run(body)
                 context.depth -= 1
-                widened = self._masks_that_stay(carried)
-                block.yields = self._yields(widened, inner)
-            if widened == carried:
+                done = carried.close(block, inner)
+            if done:
                 break
-            carried, self.names = widened, dict(before)
-        init = tuple(tile.value for tile in carried.values())
-        results = tuple(Value(v.type, v.name) for v in init)
-        self._leave_loop(before, carried, results, "is assigned only inside the loop")
+        init, results = carried.init, carried.leave()
         builder.emit(ops.While(limit=limit, init=init, condition=head, body=block, results=results, span=context.span))
-
-    def _carried(self, body: Sequence[ast.stmt], exclude: ast.expr | None) -> dict[str, Tile]:
-        """Names bound before a loop that its body rebinds, with their values on entry."""
-        hidden = {n.id for n in ast.walk(exclude) if isinstance(n, ast.Name)} if exclude is not None else set()
-        found: dict[str, Tile] = {}
-        for name in assigned(body):
-            value = self.names.get(name)
-            if name in hidden or value is None or isinstance(value, Missing):
-                continue
-            for key, part in _parts(name, value):
-                if isinstance(part, Tile):
-                    found[key] = plain(part)
-                elif isinstance(part, int | float | Extent):
-                    found[key] = self.context.scalar_of(part)
-                else:
-                    refuse("ZL0111", f"'{name}' is {describe(value)} before the loop and rebound inside", self.context.span,
-                           "loops carry tiles, numbers and tuples of them")  # fmt: skip
-        return found
-
-    def _now(self, carried: Mapping[str, Tile]) -> dict[str, object]:
-        """The present values of carried names, part by part. LanguageError ZL0119 if a tuple has other parts than before."""
-        found: dict[str, object] = {}
-        for name in dict.fromkeys(key.partition(".")[0] for key in carried):
-            parts = dict(_parts(name, self.names[name]))
-            if parts.keys() != {key for key in carried if key.partition(".")[0] == name}:
-                refuse("ZL0119", f"'{name}' is {describe(self.names[name])} after an iteration, and was another tuple before the loop",
-                       self.assigned_at.get(name, self.context.span), "keep as many parts")  # fmt: skip
-            found |= parts
-        return found
-
-    def _enter_loop(self, carried: Mapping[str, Tile]) -> tuple[Value, ...]:
-        """Fresh block parameters for the carried names, bound to them."""
-        params = tuple(Value(tile.value.type, name) for name, tile in carried.items())
-        self._bind_carried(carried, params)
-        return params
-
-    def _masks_that_stay(self, carried: Mapping[str, Tile]) -> dict[str, Tile]:
-        """``carried`` with the masks that an iteration adds and that exist outside the loop: the body is lowered with those."""
-        defined_here = self.context.builder.defined_in_innermost
-        widened = dict(carried)
-        now = self._now(carried)
-        for name, start in carried.items():
-            new = now[name]
-            if isinstance(new, Tile) and new.rank == start.rank:
-                added = [m for m in new.masks if m not in start.masks and not defined_here(m.value)]
-                if added:
-                    widened[name] = replace(start, masks=(*start.masks, *added))
-        return widened
-
-    def _bind_carried(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> None:
-        bound = {
-            key: Tile(param, tile.masks, tile.lanes) for (key, tile), param in zip(carried.items(), params, strict=True)
-        }
-        for name in dict.fromkeys(key.partition(".")[0] for key in carried):
-            self.names[name] = _rebuilt(name, self.names[name], bound)
-
-    def _yields(self, carried: Mapping[str, Tile], params: Sequence[Value]) -> tuple[Value, ...]:
-        """The values that the next iteration gets. A lane that was inactive in this iteration keeps its old value."""
-        builder = self.context.builder
-        yields = []
-        now = self._now(carried)
-        for (name, start), param in zip(carried.items(), params, strict=True):
-            new = now[name]
-            if isinstance(new, Missing):
-                refuse("ZL0115", f"'{name}' {new.reason}", self.context.span, "give it a value on every path")
-            tile = self.context.scalar_of(new, param.type.dtype if not isinstance(new, Tile) else None)
-            if tile.dtype is not param.type.dtype and tile.dtype.is_integer and param.type.dtype is dtypes.index:
-                tile = self.context.cast(tile, dtypes.index)
-            value = tile.value
-            if value.type != param.type and not (
-                tile.is_scalar and param.type.rank and value.type.dtype is param.type.dtype
-            ):
-                shape = ", ".join(map(str, value.type.shape))
-                refuse(
-                    "ZL0119", f"'{name}' is {param.type} before the loop and {value.type} after an iteration",
-                    self.assigned_at.get(name, self.context.span),
-                    "a name that a loop carries keeps its dtype and shape: "
-                    + (f"convert it with .to({param.type.dtype})" if value.type.shape == param.type.shape
-                       else f"start it with zl.zeros(({shape}{',' if value.type.rank == 1 else ''}), {param.type.dtype})"),
-                )  # fmt: skip
-            value = builder.broadcast(value, param.type.shape)
-            for mask in tile.masks:
-                if mask not in start.masks and value is not param:
-                    active = expand_mask(builder, mask, param.type.rank)
-                    value = builder.select(builder.broadcast(active, param.type.shape), value, param)
-            yields.append(value)
-        return tuple(yields)
-
-    def _leave_loop(
-        self, before: dict[str, object], carried: Mapping[str, Tile], results: Sequence[Value], reason: str
-    ) -> None:
-        for name in self.names.keys() - before.keys():
-            before[name] = Missing(reason)
-        self.names = before
-        self._bind_carried(carried, results)
 
     def _if(self, statement: ast.If, rest: Sequence[ast.stmt], *, top: bool) -> bool:
         """Executes an if; True if it also executed ``rest`` (because a branch returned)."""
@@ -542,16 +437,16 @@ class Frame:
             if any(isinstance(v, Missing) for v in values):
                 self.names[name] = Missing("is assigned on one path of an if only")
                 continue
-            parts = [dict(_parts(name, value)) for value in values]
-            if parts[0].keys() != parts[1].keys():
+            sides = [dict(parts(name, value)) for value in values]
+            if sides[0].keys() != sides[1].keys():
                 refuse("ZL0119", f"'{name}' is {describe(values[0])} on one path of an if and {describe(values[1])} on the other",
                        span, "give it as many parts on both")  # fmt: skip
             joined: dict[str, object] = {}
-            for key in parts[0]:
-                if parts[0][key] is parts[1][key]:
-                    joined[key] = parts[0][key]
+            for key in sides[0]:
+                if sides[0][key] is sides[1][key]:
+                    joined[key] = sides[0][key]
                     continue
-                tiles = self._merge(name, [parts[0][key], parts[1][key]], opened)
+                tiles = of_one_type(context, name, [sides[0][key], sides[1][key]], opened)
                 result = Value(tiles[0].value.type, name.strip("<>"))
                 for side, tile in zip(yields, tiles, strict=True):
                     side.append(tile.value)
@@ -562,52 +457,13 @@ class Frame:
                 lanes = tuple(a | b for a, b in zip(tiles[0].lanes, tiles[1].lanes, strict=True))
                 joined[key] = Tile(result, kept, lanes)
                 results.append(result)
-            self.names[name] = _rebuilt(name, values[0], joined)
+            self.names[name] = rebuilt(name, values[0], joined)
         opened[0].yields, opened[1].yields = tuple(yields[0]), tuple(yields[1])
         builder.emit(ops.If(condition=condition, then=opened[0], orelse=opened[1], results=tuple(results), span=span))
-
-    def _merge(self, name: str, values: Sequence[object], blocks: Sequence[Block]) -> tuple[Tile, Tile]:
-        """A name's two values brought to one type; constants are made inside their branch."""
-        builder, context = self.context.builder, self.context
-        dtype = next((v.dtype for v in values if isinstance(v, Tile)), None)
-        tiles = []
-        for value, block in zip(values, blocks, strict=True):
-            if isinstance(value, Tile):
-                tiles.append(plain(value))
-            elif isinstance(value, int | float | Extent):
-                with builder.reopened(block):
-                    tiles.append(context.scalar_of(value, dtype))
-            else:
-                refuse(
-                    "ZL0119",
-                    f"'{name}' is {describe(value)} on one path of an if on a run-time condition",
-                    context.span,
-                    "an if on a run-time condition chooses between tiles, numbers and tuples of them",
-                )
-        if tiles[0].value.type != tiles[1].value.type:
-            refuse("ZL0119", f"'{name}' is {tiles[0].value.type} on one path of an if and {tiles[1].value.type} on the other",
-                   context.span, "convert one with .to(dtype)")  # fmt: skip
-        return tiles[0], tiles[1]
 
 
 _RESULT = "<result>"
 """What a device function returns, among its names."""
-
-
-def _parts(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """A value, or the parts of a tuple with their paths: ``state.0``, ``state.1.0``."""
-    if isinstance(value, tuple):
-        for k, part in enumerate(value):
-            yield from _parts(f"{name}.{k}", part)
-    else:
-        yield name, value
-
-
-def _rebuilt(name: str, like: object, parts: Mapping[str, object]) -> object:
-    """``parts`` put together as ``like`` is."""
-    if isinstance(like, tuple):
-        return tuple(_rebuilt(f"{name}.{k}", part, parts) for k, part in enumerate(like))
-    return parts[name]
 
 
 def _similar(name: str, known: Sequence[str]) -> str | None:

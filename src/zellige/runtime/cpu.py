@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.types import Role
 from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
 from zellige.runtime.completion import Completion
+from zellige.runtime.guards import guard_error
 from zellige.runtime.host import HostArrays
 from zellige.runtime.instances import Instance
 from zellige.runtime.plan import Plan
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
 
 _GUARDS_PASSED = 0
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-
-
-class GuardError(ZelligeError):
-    """A ``zl.guard`` failed on the device: an index was out of bounds, and the lanes that used it were inactive."""
-
-
-GUARD_HELP = "correct the indices that the call was given"
-
-
-def _guard_error(kernel: CompiledKernel, failed: int) -> GuardError:
-    return GuardError("ZL0522", f"{kernel.name}: {kernel.guards[failed - 1]}", help=GUARD_HELP)
 
 
 class PreparedPlan:
@@ -137,7 +126,7 @@ class CompiledLaunch:
         failed = self.flag.value
         if failed != _GUARDS_PASSED:
             self.flag.value = _GUARDS_PASSED
-            raise _guard_error(self.kernel, failed)
+            raise guard_error(self.kernel.name, self.kernel.guards[failed - 1])
 
 
 def _strides(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -226,7 +215,7 @@ class CpuExecutor(HostArrays):
             raise
         admission.completion.finish()
         if failed:
-            raise _guard_error(ready.kernel, failed)
+            raise guard_error(ready.kernel.name, ready.kernel.guards[failed - 1])
 
     def run(self, ready: PreparedPlan, binding: Binding) -> int:
         """Runs a launch whose arguments have been borrowed; 0, or 1 + the number of a guard that failed."""
@@ -242,7 +231,7 @@ class CpuExecutor(HostArrays):
         """``run``; GuardError if a guard failed."""
         failed = self.run(ready, binding)
         if failed:
-            raise _guard_error(ready.kernel, failed)
+            raise guard_error(ready.kernel.name, ready.kernel.guards[failed - 1])
 
     # --- recordings (used by ``Graph``)
     def prepare(self, instance: Instance, binding: Binding) -> CompiledLaunch:

@@ -204,9 +204,8 @@ class HostView:
         VIEWS.pop(id(self), None)
         self.memory.views.pop(id(self), None)
         if id(self) in self.memory.exports:
-            self.memory.version = next(
-                CLOCK
-            )  # before the contents count as ours: what was known of them may not hold any more
+            # the contents count as ours again: first what was known of them is forgotten
+            self.memory.version = next(CLOCK)
             del self.memory.exports[id(self)]
 
 

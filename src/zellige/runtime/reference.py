@@ -7,7 +7,7 @@ from typing import Any
 from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
 from zellige.runtime.completion import Completion
-from zellige.runtime.cpu import GUARD_HELP, GuardError
+from zellige.runtime.guards import guard_error
 from zellige.runtime.host import HostArrays
 from zellige.runtime.instances import Instance
 
@@ -39,4 +39,4 @@ class ReferenceExecutor(HostArrays):
             raise
         admission.completion.finish()
         if report.guards:
-            raise GuardError("ZL0522", f"{plan.kernel}: {report.guards[0].message}", help=GUARD_HELP)
+            raise guard_error(plan.kernel, report.guards[0].message)

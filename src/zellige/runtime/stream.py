@@ -25,7 +25,7 @@ from zellige.runtime.cpu import CpuExecutor
 from zellige.runtime.execution import enter, leave
 from zellige.runtime.host import HostArrays
 from zellige.runtime.instances import Instance
-from zellige.runtime.memory import CLOCK, claim_locked
+from zellige.runtime.memory import CLOCK, AliasError, claim_locked
 from zellige.runtime.tensor import Tensor
 
 
@@ -141,7 +141,8 @@ class Stream(HostArrays):
         """Copies ``source`` (a tensor, or an array, which is copied at once) to ``target`` in stream order.
 
         Both belong to the copy until it has ended: writing the source, or using the target, waits. ZelligeError ZL0502 or
-        ZL0501 if shapes or dtypes differ, ZL0504 if the source was never written, AliasError ZL0503 if they overlap."""
+        ZL0501 if shapes or dtypes differ, ZL0504 if the source was never written, ZL0503 if they overlap or the target is
+        read-only."""
         origin = source if isinstance(source, Tensor) else self._executor.tensor(source, target.dtype)
         if origin.shape != target.shape or origin.dtype is not target.dtype:
             code = "ZL0502" if origin.shape != target.shape else "ZL0501"
@@ -149,11 +150,19 @@ class Stream(HostArrays):
                 code,
                 f"a {origin.dtype} tensor of shape {origin.shape} is copied to {target.dtype} of shape {target.shape}",
             )
+        if {origin.place, target.place} != {self.place}:
+            raise ZelligeError(
+                "ZL0527",
+                f"a stream of the CPU copies from {origin.place} to {target.place}",
+                help="read it with numpy(), or write()",
+            )
+        if not target.storage.flags.writeable:
+            raise ZelligeError(
+                "ZL0503", "a tensor is copied to memory that is read-only", help="copy to another tensor"
+            )
         low, high = origin.span
         start, end = target.span
         if low < end and start < high:
-            from zellige.runtime.memory import AliasError
-
             raise AliasError("ZL0503", "a tensor is copied to memory that it shares", help="copy to another tensor")
         with self._order:
             self._check()

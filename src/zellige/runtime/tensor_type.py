@@ -242,6 +242,7 @@ class Tensor:
         """A view by integers, slices and ``…``. IndexError beyond the ends; ZelligeError ZL0502 for other keys.
 
         The last axis of a block-quantised tensor is taken whole."""
+        self._check_on_host("views of parts")
         parts = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, int | np.integer | slice) or part is Ellipsis for part in parts):
             raise ZelligeError(
@@ -257,6 +258,7 @@ class Tensor:
 
     def transpose(self, *axes: int) -> Tensor:
         """A view with the axes in another order (reversed if none are given)."""
+        self._check_on_host("transposed views")
         if self.dtype.is_block and (not axes or axes[-1] not in (-1, len(self.shape) - 1)):
             raise ZelligeError("ZL0502", f"the last axis of a {self.dtype} tensor stays last")
         try:
@@ -270,6 +272,15 @@ class Tensor:
     def T(self) -> Tensor:
         """A view with the axes reversed."""
         return self.transpose()
+
+    def _check_on_host(self, what: str) -> None:
+        """ZelligeError ZL0527 of what tensors on a GPU do not have."""
+        if not isinstance(self.storage, np.ndarray):
+            raise ZelligeError(
+                "ZL0527",
+                f"a tensor on {self.place} has no {what}",
+                help="zl.tensor(t.numpy()) is a copy in host memory",
+            )
 
     def _view(self, storage: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
         view = Tensor.over(self.memory, storage, self.dtype, shape)
@@ -312,12 +323,20 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=True if copy is None else copy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and ``pickle``: a copy has memory of its own, as an address means nothing elsewhere."""
+        from zellige.runtime.tensor import copied
+
+        self._check_on_host("copies by copy or pickle")
+        return copied, (self.numpy(), self.dtype.name, self.shape)
+
     def __dlpack__(self, **options: Any) -> Any:
         """The memory for another library, which may write it: from now on contracts are checked at each use.
 
         Waits until nothing uses the tensor. While the other library holds it, streams may not write it (AliasError)."""
         from zellige.runtime.dlpack import capsule_of
 
+        self._check_on_host("exports")
         with HostUse(self, exclusive=True, name="__dlpack__"):
             if not self.initialised:
                 raise ZelligeError("ZL0504", "this tensor is exported before anything was written to it")
@@ -329,7 +348,10 @@ class Tensor:
             return capsule_of(array, self.dtype, **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)  # kDLCPU
+        if isinstance(self.storage, np.ndarray):
+            return (1, 0)  # kDLCPU
+        device = self.storage.executor.device
+        return (2, 0 if device is None else device.ordinal)  # kDLCUDA
 
     def __setitem__(self, key: Any, values: Any) -> None:
         raise ZelligeError("ZL0502", "elements of a tensor are not assigned", help="t[…].write(values) writes a part")

@@ -15,6 +15,14 @@ from zellige.ir.ops import Function
 from zellige.ir.types import Role
 from zellige.ir.walk import results, walk
 
+TARGETS = ["host", "avx512bf16", "avx512", "avx2", "generic"]
+SIZES = [1, 2, 3, 31, 33, 100]
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Normally distributed f32 numbers."""
+    return rng.standard_normal(shape).astype(np.float32)
+
 
 @cache
 def pool() -> Pool:

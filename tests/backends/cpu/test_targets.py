@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+import zellige as zl
 from zellige.backends.cpu import target as targets
 from zellige.backends.cpu.compile import listing
 from zellige.backends.cpu.target import NAMES, target
@@ -71,3 +72,27 @@ def test_without_permission_the_host_has_no_tiles(monkeypatch: pytest.MonkeyPatc
     host = target.__wrapped__("host")
     assert not host.tiles
     assert "amx-tile" not in host.needs and not re.search(r"\+amx", host.features)
+
+
+A, B, C, R = zl.dims("A B C R")
+
+
+@zl.kernel
+def two_products(
+    x: zl.In[zl.f32, A, C], keys: zl.In[zl.f16, R, C], values: zl.In[zl.f16, R, C], place: zl.In[zl.Index[R], B], *,
+    y: zl.Out[zl.f32, A, C], LOOKED_UP: zl.Static,
+):  # fmt: skip
+    """Products with rows of two arrays, at places that are looked up or are the first ones."""
+    zl.grid()
+    zl.requires(B <= R)
+    rows = place[:] if LOOKED_UP else zl.arange(B)
+    y[:, :] = zl.dot(zl.dot(x[:, :], keys[rows, :].to(zl.f32).T), values[rows, :].to(zl.f32))
+
+
+def test_rows_of_a_second_array_are_asked_for_only_if_the_processor_cannot_foresee_them() -> None:
+    sizes = {"A": 4, "B": 32, "C": 64, "R": 4096}
+    text = {
+        looked_up: listing(two_products.lower({"LOOKED_UP": looked_up}, {}), sizes, "avx512").asm_text
+        for looked_up in (0, 1)
+    }
+    assert "prefetch" in text[1] and "prefetch" not in text[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zellige.backends.cuda.lowering import lower
+from zellige.backends.cuda.lowering import Lowered, lower
 from zellige.backends.cuda.options import Options
 from zellige.backends.reference.launch import run
 from zellige.ir.dtypes import DType, bf16
@@ -32,6 +33,19 @@ def function_of(kernel: Kernel, dtypes: Mapping[str, DType] | None = None, **sta
     return kernel.lower({**kernel.signature.statics, **statics}, {**DEFAULTS, **(dtypes or {})})
 
 
+@dataclass(frozen=True)
+class Case:
+    """A launch to be run both ways."""
+
+    function: Function
+    dims: Mapping[str, int]
+    arrays: Mapping[str, np.ndarray[Any, Any]]
+    scalars: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, int] | None = None
+    """Dims fixed at compile time (default: all)."""
+    options: Options = field(default_factory=Options)
+
+
 def compare(
     function: Function,
     dims: Mapping[str, int],
@@ -43,54 +57,77 @@ def compare(
     rtol: float = 1e-5,
     atol: float = 1e-6,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Runs ``function`` both ways and checks that written arrays agree; returns those of the reference.
+    """Runs ``function`` both ways and checks that written arrays agree; returns those of the reference."""
+    case = Case(function, dims, arrays, scalars or {}, fixed, options or Options())
+    return compare_all([case], rtol=rtol, atol=atol)[0]
 
-    ``fixed``: dims fixed at compile time (default: all)."""
-    scalars = scalars or {}
-    options = options or Options()
-    expected = {name: a.copy() for name, a in arrays.items()}
-    run(function, dims, expected, scalars)
-    lowered = lower(specialise(function, dims if fixed is None else fixed), options)
-    programs = lowered.programs.evaluate(dims)
-    if options.persistent:
-        programs = min(programs, 3)
+
+def compare_all(
+    cases: Sequence[Case], *, rtol: float = 0.0, atol: float = 0.0
+) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """``compare`` of many launches in one process."""
+    lowered = [lower(specialise(c.function, c.dims if c.fixed is None else c.fixed), c.options) for c in cases]
+    arguments = [_arguments(one, case) for one, case in zip(lowered, cases, strict=True)]
+    jobs = [
+        (one.text, one.name, given, _programs(one, case))
+        for one, case, (given, _) in zip(lowered, cases, arguments, strict=True)
+    ]
+    worker = Path(__file__).with_name("run_interpreted.py")
+    done = subprocess.run([sys.executable, str(worker)], input=pickle.dumps(jobs), capture_output=True, check=False)
+    assert done.returncode == 0, f"{done.stderr.decode()}\n{lowered[0].text if len(cases) == 1 else ''}"
+    made = []
+    for one, case, (_, names), after in zip(lowered, cases, arguments, pickle.loads(done.stdout), strict=True):
+        made.append(_checked(case, dict(zip(names, after, strict=True)), one.text, rtol, atol))
+    return made
+
+
+def _programs(lowered: Lowered, case: Case) -> int:
+    programs = lowered.programs.evaluate(case.dims)
+    return min(programs, 3) if case.options.persistent else programs
+
+
+def _arguments(lowered: Lowered, case: Case) -> tuple[list[Any], list[str]]:
+    """Arguments as the other process takes them, and the names of the arrays among them."""
     arguments: list[Any] = []
     names: list[str] = []
     for parameter in lowered.parameters:
         match parameter.kind:
             case "array":
                 element = parameter.type.removeprefix("*")
-                arguments.append((_torch_name(element), np.ascontiguousarray(arrays[parameter.name]).tobytes()))
+                held, start = case.arrays[parameter.name], case.function.array(parameter.name).init
+                held = held if start is None else np.full_like(held, start)  # the launch clears it
+                arguments.append((_torch_name(element), np.ascontiguousarray(held).tobytes()))
                 names.append(parameter.name)
             case "scalar":
-                arguments.append(scalars[parameter.name])
+                arguments.append(case.scalars[parameter.name])
             case "dim":
-                arguments.append(dims[parameter.name])
+                arguments.append(case.dims[parameter.name])
             case "flag":
                 arguments.append(("int32", bytes(64)))
                 names.append("guard_flag")
-    job = (lowered.text, lowered.name, arguments, programs)
-    worker = Path(__file__).with_name("run_interpreted.py")
-    done = subprocess.run([sys.executable, str(worker)], input=pickle.dumps([job]), capture_output=True, check=False)
-    assert done.returncode == 0, f"{done.stderr.decode()}\n{lowered.text}"
-    found = dict(zip(names, pickle.loads(done.stdout)[0], strict=True))
-    for param in function.arrays:
-        got = np.frombuffer(found[param.name], arrays[param.name].dtype).reshape(arrays[param.name].shape)
+    return arguments, names
+
+
+def _checked(
+    case: Case, found: Mapping[str, bytes], text: str, rtol: float, atol: float
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of the reference. AssertionError if others were found."""
+    expected = {name: a.copy() for name, a in case.arrays.items()}
+    failed = run(case.function, case.dims, expected, case.scalars, check=False).guards
+    for param in case.function.arrays:
+        before = case.arrays[param.name]
+        got, want = np.frombuffer(found[param.name], before.dtype).reshape(before.shape), expected[param.name]
+        message = f"{param.name}, dims {dict(case.dims)}\n{case.function.source}\n{text}"
         if param.role is Role.IN:
-            assert got.tobytes() == arrays[param.name].tobytes(), f"{param.name} is an input but was changed"
-            continue
-        want = expected[param.name]
-        if np.issubdtype(got.dtype, np.integer):
-            np.testing.assert_array_equal(got, want, err_msg=f"{param.name}\n{lowered.text}")
+            assert got.tobytes() == before.tobytes(), f"an input was changed: {message}"
+        elif np.issubdtype(got.dtype, np.integer):
+            np.testing.assert_array_equal(got, want, err_msg=message)
         else:
             np.testing.assert_allclose(
-                got.astype(np.float64),
-                want.astype(np.float64),
-                rtol=rtol,
-                atol=atol,
-                err_msg=f"{param.name}\n{lowered.text}",
+                got.astype(np.float64), want.astype(np.float64), rtol=rtol, atol=atol, err_msg=message
             )
     expected["guard_flag"] = np.frombuffer(found.get("guard_flag", bytes(64)), np.int32)
+    assert bool(failed) == bool(expected["guard_flag"][0]), f"guards differ\n{case.function.source}\n{text}"
     return expected
 
 

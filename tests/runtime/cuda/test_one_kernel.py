@@ -394,7 +394,10 @@ def test_a_launch_that_fails_does_not_count_as_a_replay() -> None:
         if len(seen) == 2:
             raise ZelligeError("ZL0517", "no")
 
-    launch, stream = SequenceLaunch(SimpleNamespace(run=call), replay, None), SimpleNamespace(handle=7)
+    launch, stream = (
+        SequenceLaunch(SimpleNamespace(on=lambda s: call(s.handle)), replay, None),
+        SimpleNamespace(handle=7),
+    )
     launch(stream)
     with pytest.raises(ZelligeError):
         launch(stream)

@@ -256,6 +256,18 @@ def prefetch_line(ctx: Context, place: Reg) -> None:
     ctx.emitter.line(f"call void @llvm.prefetch.p0({place}, i32 0, i32 2, i32 1)")
 
 
+def prefetch_lanes(ctx: Context, load_: ops.Load, position: Position) -> None:
+    """Asks for what a load will read at a position, if its lanes are neighbours."""
+    e, array = ctx.emitter, ctx.arrays[load_.array]
+    place, lanes = address(ctx, array, load_.index, position), lanes_of(position)
+    if array.dtype.is_block or place.scattered is not None or place.stride != 1:
+        return
+    size = max(1, array.dtype.bits // 8)
+    start = e.offset(array.pointer, e.mul(place.base, size), inbounds=False)
+    for line in range(0, lanes * size, _LINE):
+        prefetch_line(ctx, e.offset(start, line, inbounds=False))
+
+
 def prefetch_following(ctx: Context, value: Value, position: Position, share: Share = WHOLE) -> None:
     """Asks for what the next program will read where this one computes `value`, if that comes next in memory: whole rows.
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from zellige.backends.cpu.context import Buffer, Context, Index, Lane, Position, lanes_of, nest, row_major, vector_axis
 from zellige.backends.cpu.convert import cast, memory_type
 from zellige.backends.cpu.emit import FALSE, TRUE, Int, Reg
-from zellige.backends.cpu.memory import address, loads_at, prefetch, write_buffer
+from zellige.backends.cpu.memory import address, loads_at, prefetch, prefetch_lanes, write_buffer
 from zellige.backends.cpu.microkernels import PANEL, Form, Product, k_step, transposed
-from zellige.backends.cpu.plan import is_unit_reshape, shape_of, shared_axes, size_of
+from zellige.backends.cpu.plan import is_unit_reshape, shape_of, shared_axes, size_of, twins
 from zellige.backends.cpu.quantised import LONG_ROW, prepare_scales
 from zellige.backends.cpu.versions import all_true, step_lanes, versioned
 from zellige.ir import ops
@@ -249,6 +249,8 @@ def _copy(ctx: Context, value: Value, target: Buffer) -> None:
                 place = address(ctx, ctx.arrays[load.array], load.index, where)
                 if place.scattered is None and place.stride == 1:
                     prefetch(ctx, ctx.arrays[load.array], place, lanes_of(position))
+            for twin in twins(ctx.definitions, load):
+                prefetch_lanes(ctx, twin, where)
 
     lanes, period = step_lanes(ctx, [value])
 

@@ -326,6 +326,46 @@ def shared_axes(function: Function, defined: Mapping[Value, Op], value: Value) -
     return first if first < len(function.grid) else None
 
 
+def twins(defined: Mapping[Value, Op], load: ops.Load) -> list[ops.Load]:
+    """Later loads of other arrays at the same places, if those were looked up in memory: the values that belong to keys.
+
+    The processor does not foresee such places, so they are asked for when the first array is read."""
+    if not any(_looked_up(defined, index) for index in load.index):
+        return []
+    found: list[ops.Load] = []
+    for op in defined.values():
+        if op is load:
+            found = []  # not those before
+        elif (
+            isinstance(op, ops.Load)
+            and op.array not in (load.array, *(other.array for other in found))
+            and len(op.index) == len(load.index)
+            and op.result.type == load.result.type
+            and all(_alike(defined, a, b) for a, b in zip(op.index, load.index, strict=True))
+        ):
+            found.append(op)
+    return found
+
+
+def _looked_up(defined: Mapping[Value, Op], index: Value) -> bool:
+    """Whether an index was read from memory, as it is."""
+    op = defined.get(_unspread(defined, index))
+    return isinstance(op, ops.Load)
+
+
+def _alike(defined: Mapping[Value, Op], a: Value, b: Value) -> bool:
+    """Whether two index values are the same one, or made alike from positions of a tile."""
+    if a is b:
+        return True
+    x, y = defined.get(a), defined.get(b)
+    match x, y:
+        case ops.Iota(), ops.Iota():
+            return a.type == b.type
+        case (ops.Broadcast(), ops.Broadcast()) | (ops.ExpandDims(), ops.ExpandDims()):
+            return a.type == b.type and _alike(defined, x.x, y.x)  # type: ignore[union-attr]
+    return False
+
+
 def product_with_vector(defined: Mapping[Value, Op], op: ops.Reduce) -> tuple[ops.Load, Value] | None:
     """Block-quantised rows and the f32 vector that each of them is multiplied with, where a reduction sums up such products.
 

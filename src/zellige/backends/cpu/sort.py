@@ -69,7 +69,7 @@ def lower_sort(ctx: Context, op: ops.Sort) -> None:
 
 
 def _key(ctx: Context, x: Reg, dtype: DType, key_type: str, descending: bool) -> Reg:
-    """Bits whose unsigned order is the order of `x`; −0 and 0 are equal."""
+    """Bits whose unsigned order is the order of `x`; −0 and 0 are equal, and so are NaNs, which are largest."""
     e = ctx.emitter
     if dtype in COMPUTED_IN_F32:
         x, dtype = cast(e, x, dtype, dtypes.f32, ctx.target), dtypes.f32
@@ -84,7 +84,8 @@ def _key(ctx: Context, x: Reg, dtype: DType, key_type: str, descending: bool) ->
     if dtype.is_float:
         zero = Reg("0.0", x.type)
         x = e.op("fadd", x, e.splat(zero, x.lanes) if x.lanes else zero)  # −0 + 0 = 0
-        bits = e.convert("bitcast", x, key_type)
+        nan = constant(0x7FF8 << 48 if width == 64 else 0x7FC0 << 16)
+        bits = e.select(e.compare("fcmp", "uno", x, x), nan, e.convert("bitcast", x, key_type))
         negative = e.compare("icmp", "slt", bits, constant(0))
         key = e.select(negative, e.op("xor", bits, constant((1 << width) - 1)), e.op("or", bits, top))
     else:

@@ -82,7 +82,8 @@ class Source:
         pairs = [(t, x) for t, x in zip(targets, texts, strict=True) if t != x]
         targets = [t for t, _ in pairs]
         if any(set(_NAME.findall(x)) & set(targets) for _, x in pairs) and len(pairs) > 1:
-            texts = [self.load(x, f"next_{t}") if x in targets else x for t, x in pairs]
+            among = set(targets)
+            texts = [self.load(x, f"next_{t}") if _names(x) & among else x for t, x in pairs]
             pairs = list(zip(targets, texts, strict=True))
         for target, text in pairs:
             self.assign(target, text)

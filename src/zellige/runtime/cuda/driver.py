@@ -40,6 +40,12 @@ def library() -> Any:
     made.cuOccupancyMaxActiveBlocksPerMultiprocessor.argtypes = (
         ctypes.POINTER(ctypes.c_int), ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t,
     )  # fmt: skip
+    for width in (8, 16, 32):
+        setting = getattr(made, f"cuMemsetD{width}Async")
+        setting.argtypes = (ctypes.c_uint64, getattr(ctypes, f"c_uint{width}"), ctypes.c_size_t, ctypes.c_void_p)
+    made.cuMemsetD2D32Async.argtypes = (
+        ctypes.c_uint64, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p,
+    )  # fmt: skip
     made.cuMemGetInfo_v2.argtypes = (ctypes.POINTER(ctypes.c_size_t),) * 2
     made.cuGetErrorString.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
     return made
@@ -52,6 +58,18 @@ def checked(code: int, what: str) -> None:
         library().cuGetErrorString(code, ctypes.byref(text))
         said = text.value.decode() if text.value else "an unknown error"
         raise ZelligeError("ZL0517", f"the driver refuses {what}: {said}", facts={"code": code})
+
+
+def fill(address: int, pattern: bytes, count: int, stream: Any) -> None:
+    """Writes a pattern of 1, 2, 4 or 8 bytes ``count`` times, in stream order (also of a stream that is being captured)."""
+    what, handle = "to fill memory", int(stream.handle)
+    if len(pattern) == 8:
+        for part in (0, 4):
+            word = int.from_bytes(pattern[part : part + 4], sys.byteorder)
+            checked(library().cuMemsetD2D32Async(address + part, 8, word, 1, count, handle), what)
+    else:
+        setting = getattr(library(), f"cuMemsetD{8 * len(pattern)}Async")
+        checked(setting(address, int.from_bytes(pattern, sys.byteorder), count, handle), what)
 
 
 def free_memory() -> int:

@@ -25,7 +25,8 @@ from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
-from zellige.runtime.cuda.launch import Launch, LoadedKernel, RepeatedLaunch
+from zellige.runtime.cuda.guards import Guards
+from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, RepeatedLaunch, cleared
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
 from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
@@ -71,6 +72,7 @@ class CudaExecutor:
             self.stream = device.stream()
             self._allocator = Allocator(device, self.stream)
             self._staging = Staging(device, self.stream)
+            self._guards = Guards()
 
     @classmethod
     def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
@@ -117,6 +119,7 @@ class CudaExecutor:
         made = np.zeros(source.shape, source.dtype)
         if self.device is not None:
             self._staging.download(source.memory, made)
+            self._guards.check()
         return made
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
@@ -126,7 +129,14 @@ class CudaExecutor:
         made = np.zeros(source.storage.shape, source.storage.dtype)
         if self.device is None:
             return lambda: made
-        return self._staging.fetch(source.storage.memory, made)
+        wait = self._staging.fetch(source.storage.memory, made)
+
+        def fetched() -> NDArray[Any]:
+            found = wait()
+            self._guards.check()
+            return found
+
+        return fetched
 
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
@@ -136,8 +146,6 @@ class CudaExecutor:
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
         """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
         preconditions.check(instance.function, binding.dims, binding.scalars)
-        if any(array.init is not None for array in instance.function.arrays):
-            raise ZelligeError("ZL0520", f"{instance.function.name}: Acc(init=…) arguments do not run on the GPU yet")
         return PreparedLaunch(instance, binding)
 
     def launch(self, instance: Instance, binding: Binding) -> None:
@@ -150,6 +158,8 @@ class CudaExecutor:
             plan.check_preconditions(binding.scalars)
         repeated = plan.prepared[self]
         if repeated is not None:
+            for clear in cleared(plan, binding.held):
+                clear(self.stream)
             repeated.run(binding.held, binding.scalars)
         note_writes(plan, binding.held)
 
@@ -173,7 +183,8 @@ class CudaExecutor:
         if loaded is None:
             loaded = self._loaded[id(compiled)] = LoadedKernel(compiled, self.device)
         addresses = {name: held.storage.address for name, held in binding.tensors.items()}
-        return loaded.prepare(self.stream, addresses, binding.scalars)
+        flag = self._guards.flag(compiled) if compiled.guards else 0
+        return loaded.prepare(self.stream, addresses, binding.scalars, flag=flag)
 
     def _compiled(self, function: Function, dims: dict[str, int], options: Options) -> CompiledKernel:
         """The compiled kernel. A schedule that was measured at other sizes or with other types may want more shared memory than a
@@ -198,7 +209,10 @@ class CudaExecutor:
     def finish(self, recording: CudaRecording) -> None:
         """Compiles the launches for running with programmatic dependent launch and captures them."""
         ranges = written(recording.launches)
-        ready = [self._ready(launch, pdl=True, ranges=ranges) for launch in recording.launches]
+        ready: list[Launch | Fill | None] = []
+        for launch in recording.launches:
+            clears = cleared(launch.binding.plan, launch.binding.held)
+            ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
 
@@ -214,3 +228,4 @@ class CudaExecutor:
         """Waits for all work given to the stream."""
         if self.device is not None:
             self.stream.sync()
+            self._guards.check()

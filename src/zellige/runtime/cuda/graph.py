@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zellige.runtime.cuda.device import Device
-from zellige.runtime.cuda.launch import Launch
+from zellige.runtime.cuda.launch import Fill, Launch
 
 
 class LaunchGraph:
@@ -14,7 +14,7 @@ class LaunchGraph:
 
     The graph keeps the launches (their arguments and scratch) alive; the caller keeps the arrays."""
 
-    def __init__(self, device: Device, launches: Sequence[Launch | None]) -> None:
+    def __init__(self, device: Device, launches: Sequence[Launch | Fill | None]) -> None:
         device.use()
         self._launches = tuple(launch for launch in launches if launch is not None)
         builder = device.handle.create_graph_builder().begin_building()

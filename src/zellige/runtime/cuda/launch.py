@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from zellige.backends.cuda.compiler import CompiledKernel
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.runtime.cuda.device import Device
-from zellige.runtime.cuda.driver import PreparedCall, allow_shared, resident_blocks
+from zellige.runtime.cuda.driver import PreparedCall, allow_shared, fill, resident_blocks
+from zellige.runtime.plan import Plan
 from zellige.runtime.tensor_type import Tensor
 
 _SCALARS: dict[str, Any] = {
@@ -112,6 +115,28 @@ class LoadedKernel:
             attribute="dependent" if compiled.options.pdl else None,
         )
         return Launch(self, blocks, tuple(arguments), scratch, call)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Writes one element, given as its bytes, to all of an array: how a launch clears what ``Acc(init=…)`` accumulates."""
+
+    address: int
+    element: bytes
+    count: int
+
+    def __call__(self, stream: Any) -> None:
+        """Runs it on a stream; returns at once."""
+        if self.count:
+            fill(self.address, self.element, self.count, stream)
+
+
+def cleared(plan: Plan, held: Sequence[Tensor]) -> list[Fill]:
+    """What a launch of a plan clears first."""
+    return [
+        Fill(a.address, np.full((), start, a.dtype).tobytes(), a.nbytes // a.dtype.itemsize)
+        for a, start in ((held[i].storage, start) for i, start in plan.fills)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

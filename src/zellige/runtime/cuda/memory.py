@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class Allocator:
 
     A freed block may be handed out again at once: work given to the stream later runs after all work given before, so it
     cannot disturb the block's last user. Work on other streams must be waited for by the caller before a block is freed.
+    Any thread may allocate and free.
     """
 
     def __init__(self, device: Device, stream: Any) -> None:
@@ -27,12 +29,16 @@ class Allocator:
         self.stream = stream
         self._free: dict[int, list[tuple[Any, int]]] = defaultdict(list)
         """By size: buffers with their addresses, which take long to ask for."""
+        self._lock = RLock()  # a garbage collection while it is held may free blocks
         self.held_bytes = 0
         """Taken from the driver, in use or free."""
 
     def allocate(self, size: int) -> Block:
         """At least ``size`` bytes, 512-byte aligned. ZelligeError ZL0506 if memory is short."""
-        size = _rounded(size)
+        with self._lock:
+            return self._allocated(_rounded(size))
+
+    def _allocated(self, size: int) -> Block:
         if self._free[size]:
             return Block(self, *self._free[size].pop(), size)
         try:
@@ -56,14 +62,16 @@ class Allocator:
 
     def trim(self) -> None:
         """Gives free blocks back to the driver."""
-        for size, buffers in self._free.items():
-            for buffer, _ in buffers:
-                buffer.close(self.stream)
-                self.held_bytes -= size
-        self._free.clear()
+        with self._lock:
+            free, self._free = self._free, defaultdict(list)
+            for size, buffers in free.items():
+                for buffer, _ in buffers:
+                    buffer.close(self.stream)
+                    self.held_bytes -= size
 
     def _release(self, buffer: Any, address: int, size: int) -> None:
-        self._free[size].append((buffer, address))
+        with self._lock:
+            self._free[size].append((buffer, address))
 
 
 class Block:
@@ -95,7 +103,7 @@ class Block:
 class Staging:
     """Copies between host arrays and device memory through pinned buffers.
 
-    A buffer belongs to its copy until the copy is done, which an event says; then another copy may use it."""
+    A buffer belongs to its copy until the copy is done, which an event says; then another copy may use it. Any thread may copy."""
 
     def __init__(self, device: Device, stream: Any) -> None:
         from cuda.core import LegacyPinnedMemoryResource
@@ -106,6 +114,7 @@ class Staging:
         self._resource = LegacyPinnedMemoryResource()
         self._free: dict[int, list[Any]] = defaultdict(list)
         self._busy: list[tuple[Any, int, Any]] = []
+        self._lock = Lock()
 
     def upload(self, source: NDArray[Any], target: Block) -> None:
         """Starts a copy of a C-contiguous array to the device; the array may change as soon as this returns."""
@@ -116,7 +125,8 @@ class Staging:
         pinned, size = self._buffer(data.nbytes)
         _host_view(pinned, size)[: data.nbytes] = data
         self._copy(_part(target, data.nbytes), _whole(pinned, data.nbytes))
-        self._busy.append((pinned, size, self.stream.record()))
+        with self._lock:
+            self._busy.append((pinned, size, self.stream.record()))
 
     def download(self, source: Block, target: NDArray[Any]) -> None:
         """Copies device memory to a C-contiguous array and waits for it."""
@@ -128,7 +138,7 @@ class Staging:
         self._copy(_whole(pinned, data.nbytes), _part(source, data.nbytes))
         self.stream.sync()
         data[:] = _host_view(pinned, size)[: data.nbytes]
-        self._free[size].append(pinned)
+        self._give_back(pinned, size)
 
     def fetch(self, source: Block, target: NDArray[Any]) -> Callable[[], NDArray[Any]]:
         """Starts a copy of device memory to a C-contiguous array; the function given back waits for it and gives the array.
@@ -143,7 +153,7 @@ class Staging:
         def wait() -> NDArray[Any]:
             event.sync()
             data[:] = _host_view(pinned, size)[: data.nbytes]
-            self._free[size].append(pinned)
+            self._give_back(pinned, size)
             return target
 
         return wait
@@ -152,17 +162,22 @@ class Staging:
         source.copy_to(target, stream=self.stream)
 
     def _buffer(self, size: int) -> tuple[Any, int]:
-        waiting = []
-        for pinned, length, event in self._busy:
-            if event.is_done:
-                self._free[length].append(pinned)
-            else:
-                waiting.append((pinned, length, event))
-        self._busy = waiting
         size = _rounded(size)
-        if self._free[size]:
-            return self._free[size].pop(), size
+        with self._lock:
+            waiting = []
+            for pinned, length, event in self._busy:
+                if event.is_done:
+                    self._free[length].append(pinned)
+                else:
+                    waiting.append((pinned, length, event))
+            self._busy = waiting
+            if self._free[size]:
+                return self._free[size].pop(), size
         return self._resource.allocate(size), size
+
+    def _give_back(self, pinned: Any, size: int) -> None:
+        with self._lock:
+            self._free[size].append(pinned)
 
 
 def _rounded(size: int) -> int:

@@ -28,7 +28,7 @@ class PreparedLaunch:
 
     @property
     def guards(self) -> tuple[str, ...]:
-        """Guards are not recorded on the GPU yet (the capture refuses such kernels)."""
+        """None that a replay asks for: whoever waits for the GPU is told which guards failed."""
         return ()
 
 

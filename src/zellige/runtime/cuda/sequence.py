@@ -231,7 +231,12 @@ class SequenceExecutor:
         return tuned.statics(kernel, dims, self.form.schedules)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
-        """A checked launch. ZelligeError ZL0507 if a precondition does not hold."""
+        """A checked launch. ZelligeError ZL0507 if a precondition does not hold, ZL0908 if it has an ``Acc(init=…)``."""
+        if binding.plan.fills:
+            raise ZelligeError(
+                "ZL0908", f"'{instance.function.name}' clears an array first, which no kernel does that runs before it",
+                help="record it as launches, or clear the array in a kernel of its own",
+            )  # fmt: skip
         return self._executor.prepare(instance, binding)
 
     def new_recording(self) -> SequenceRecording:
