@@ -124,6 +124,11 @@ def unknown_function(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     y[i] = zl.soft_max(x[i])
 
 
+def order_of_two_axes(p: zl.In[zl.Permutation[N], M, N], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = 0.0
+
+
 def bad_annotation(x: float, *, y: zl.Out[f32, M]):
     i = zl.grid(M)
     y[i] = x
@@ -165,6 +170,7 @@ def python_statement(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         (updating_an_out, "ZL0109", 2, "zl.Acc"),
         (unknown_function, "ZL0114", 2, "soft_max"),
         (bad_annotation, "ZL0102", 0, "zl.f32"),
+        (order_of_two_axes, "ZL0102", 0, "one axis"),
         (output_before_the_star, "ZL0103", 0, "'*'"),
         (python_statement, "ZL0114", 2, "try"),
     ],

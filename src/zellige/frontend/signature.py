@@ -11,7 +11,7 @@ from zellige.frontend.errors import refuse
 from zellige.frontend.source import SourceText
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
-from zellige.ir.types import ArrayParam, Role, ScalarParam
+from zellige.ir.types import ArrayParam, ContractKind, Role, ScalarParam
 from zellige.lang.dtype_names import DTYPES
 from zellige.lang.params import ArrayType, DTypeVar, Element, Static
 
@@ -130,6 +130,13 @@ def read_signature(function: Callable[..., Any], source: SourceText) -> Signatur
                 source.parameter(name),
                 "use zl.Index[extent]",
             )
+        contract = array.element.contract if isinstance(array.element, Element) else None
+        if contract is not None and contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION):
+            if len(array.shape) != 1:
+                refuse(
+                    "ZL0102", f"array '{name}' has {len(array.shape)} axes, but {contract} is of arrays with one",
+                    source.parameter(name), "give it one axis, or say less of its elements, such as zl.Index[extent]",
+                )  # fmt: skip
     return Signature(arrays, scalars, statics, tuple(positional))
 
 
