@@ -27,7 +27,7 @@ EDITS = [
     ("division_by_a_dim", "zl.requires(P > 0)", [("    i = zl.grid", "    zl.requires(P > 0)\n    i = zl.grid")]),
     ("division_by_loaded", "zl.maximum(length[b], 1)", [("// length[b]", "// zl.maximum(length[b], 1)")]),
     ("argmax_of_nothing", "zl.requires(V >= 1)", [("    b = zl.grid", "    zl.requires(V >= 1)\n    b = zl.grid")]),
-    ("stored_index_too_large", "clamp or guard", []),  # V stands in no shape, so that the kernel cannot name it
+    ("stored_index_too_large", "clamp the value", []),  # V stands in no shape, so that the kernel cannot name it
     ("reduction_without_acc", "y.add(0, zl.sum(x[k]))",
      [("zl.Mut[", "zl.Acc(init=0)["), ("y[0] = y[0] + zl.sum(x[k])", "y.add(0, zl.sum(x[k]))")]),
     ("scatter_with_duplicates", "zl.Index[N, zl.distinct]", [("zl.Index[N]", "zl.Index[N, zl.distinct]")]),

@@ -133,7 +133,7 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
             return (
                 f"a value stored to '{claim.array}' breaks its contract {claim.bound}", "this value can break the contract",
                 "whoever reads the array relies on the contract without checking",
-                "clamp or guard the value before it is stored",
+                "clamp the value, or leave out the lanes that break it: y[zl.only(index, condition)]",
             )  # fmt: skip
     return f"not proved: {claim.what}", "", "", ""
 
