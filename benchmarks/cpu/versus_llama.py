@@ -67,7 +67,7 @@ class Ours:
 
         self._greedy = SamplingParams(max_tokens=CONTEXT, ignore_eos=True)
         self._one = SamplingParams(max_tokens=1, ignore_eos=True)
-        self._llm = LLM(path, context=CONTEXT, kv_tokens=CONTEXT + 16)
+        self._llm = LLM(path, max_model_len=CONTEXT, kv_tokens=CONTEXT + 16)
         self._streams: list[Any] = []
 
     def prefill(self, tokens: int, seed: int) -> float:

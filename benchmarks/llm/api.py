@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     context, kv_tokens = sizes(options)
     schedules = SCHEDULES if options.invariant else options.schedules
-    llm = LLM(options.model, device="cuda", load_format="dummy", context=context, kv_tokens=kv_tokens, max_batch=256,
+    llm = LLM(options.model, device="cuda", load_format="dummy", max_model_len=context, kv_tokens=kv_tokens, max_batch=256,
               dtype=options.dtype, batch_invariant=options.invariant, step=options.step,
               executor=CudaExecutor(None, "sm_90", schedules=schedules) if options.compile_only else None)  # fmt: skip
     lines = run(llm, options, begun)

@@ -21,12 +21,12 @@ PARAMS = SamplingParams(max_tokens=9, ignore_eos=True)
 
 @pytest.fixture
 def llm(tiny_path: Path) -> LLM:
-    return LLM(tiny_path, context=128, kv_tokens=1024, runner=lambda model: NumpyLlama(model, lookahead=True))
+    return LLM(tiny_path, max_model_len=128, kv_tokens=1024, runner=lambda model: NumpyLlama(model, lookahead=True))
 
 
 @pytest.fixture(scope="module")
 def expected(tiny_path: Path) -> list[tuple[int, ...]]:
-    llm = LLM(tiny_path, context=128, kv_tokens=1024, runner=NumpyLlama)
+    llm = LLM(tiny_path, max_model_len=128, kv_tokens=1024, runner=NumpyLlama)
     return [llm.generate([prompt], PARAMS)[0].token_ids for prompt in PROMPTS]
 
 
@@ -127,7 +127,7 @@ def test_a_failing_step_reaches_whoever_awaits(llm: LLM, monkeypatch: pytest.Mon
 
 
 def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
-    llm = LLM(tiny_path, context=128, max_batch=2, runner=NumpyLlama)
+    llm = LLM(tiny_path, max_model_len=128, max_batch=2, runner=NumpyLlama)
     order = []
     streams = {name: llm.stream([i + 1], SamplingParams(max_tokens=4, ignore_eos=True), priority=p)
                for i, (name, p) in enumerate([("a", 0), ("b", 0), ("c", 0), ("urgent", 5)])}  # fmt: skip

@@ -158,12 +158,12 @@ def usable(name: str, folder: Path) -> Path:
 
 def test_the_api_runs_fp8_files_and_quantises_others_on_request(tmp_path: Path, refused: Any) -> None:
     stored, other = usable("qwen3-fp8", tmp_path / "fp8"), usable("qwen3", tmp_path / "bf16")
-    kept, plain = LLM(stored, context=64), LLM(stored, context=64, dtype="bf16")
+    kept, plain = LLM(stored, max_model_len=64), LLM(stored, max_model_len=64, dtype="bf16")
     assert isinstance(kept._engine._runner, FusedRunner)
     ids = list(range(3, 20))
     np.testing.assert_allclose(kept.score(ids).logprobs, plain.score(ids).logprobs, atol=0.2)
     assert kept.score(ids).logprobs != plain.score(ids).logprobs
-    made = LLM(other, context=64, dtype="fp8")._engine._runner
+    made = LLM(other, max_model_len=64, dtype="fp8")._engine._runner
     assert isinstance(made, FusedRunner)
     assert isinstance(made.weights.layers[0].down, Scaled)
     with refused("ZL0701"):
@@ -177,7 +177,7 @@ def in_bf16(w: Any) -> Any:
 
 def test_experts_in_fp8_mean_the_same_weights_in_bf16(tmp_path: Path) -> None:
     folder = usable("qwen3-moe", tmp_path / "moe")
-    plain, made = (LLM(folder, context=64, dtype=dtype) for dtype in ("bf16", "fp8"))
+    plain, made = (LLM(folder, max_model_len=64, dtype=dtype) for dtype in ("bf16", "fp8"))
     runner, other = made._engine._runner, plain._engine._runner
     assert isinstance(runner, FusedRunner) and isinstance(other, FusedRunner)
     gate = runner.weights.layers[0].gate
@@ -191,7 +191,7 @@ def test_experts_in_fp8_mean_the_same_weights_in_bf16(tmp_path: Path) -> None:
 
 def test_a_cache_in_fp8_is_half_as_large_and_nearly_as_good(tmp_path: Path, refused: Any) -> None:
     folder = usable("qwen3", tmp_path / "bf16")
-    exact, half = (LLM(folder, context=64, dtype="bf16", kv_dtype=kv) for kv in ("bf16", "fp8"))
+    exact, half = (LLM(folder, max_model_len=64, dtype="bf16", kv_dtype=kv) for kv in ("bf16", "fp8"))
     caches = [llm._engine._runner._cache for llm in (exact, half)]
     assert caches[0].keys[0].storage.nbytes == 2 * caches[1].keys[0].storage.nbytes
     prompt = list(range(3, 40))

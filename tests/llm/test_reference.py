@@ -58,7 +58,7 @@ def test_the_cpu_kernels_keep_to_the_log_probabilities_of_transformers(
     pool = Pool(threads)
     try:
         with using(CpuExecutor(pool)):
-            ours = LLM(smollm2.path, context=512)
+            ours = LLM(smollm2.path, max_model_len=512)
             differences = [
                 np.abs(
                     np.array(ours.score(case["ids"] + case["greedy"]).logprobs[len(case["ids"]) - 1 :])

@@ -102,9 +102,11 @@ def _loaded(model: str | None, device: str, dummy: bool, context: int, kv_tokens
     room = max(kv_tokens, 2 * context)
     if dummy:
         need = footprint_of(str(model), known_config(str(model)))
-        return LLM(model, device=device, load_format="dummy", context=context, kv_tokens=room, max_batch=256), need
+        return LLM(
+            model, device=device, load_format="dummy", max_model_len=context, kv_tokens=room, max_batch=256
+        ), need
     say = lambda text: click.echo(text, err=True)
-    loaded = LLM(model, device=device, context=context, kv_tokens=room, max_batch=256, say=say)
+    loaded = LLM(model, device=device, max_model_len=context, kv_tokens=room, max_batch=256, say=say)
     return loaded, footprint(loaded.path)
 
 

@@ -88,7 +88,7 @@ def load(model: str | None, *, device: str, context: int | None) -> LLM:
     from zellige.llm.api import LLM
 
     with _DownloadBar() as bar:
-        return LLM(model, device=device, context=context, say=bar.say, progress=bar.progress)
+        return LLM(model, device=device, max_model_len=context, say=bar.say, progress=bar.progress)
 
 
 class _DownloadBar:

@@ -70,9 +70,9 @@ class LLM:
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
     token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
     or "fp8" (quantised when loaded, unless they are fp8 in the file). `kv_dtype`: of the KV cache, "bf16" (f16 for packed
-    weights on the CPU) or "fp8". `context`: the most tokens of one conversation; None
+    weights on the CPU) or "fp8". `max_model_len`: the most tokens of one conversation; None
     is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
-    is twice the context. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
+    is twice that. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
     gets depends on nothing but itself, bit for bit: not on what runs beside it, how its prompt is cut, which prefix is
     cached, or whether it was preempted (somewhat slower; bf16 on the CPU, too). `step`: how a decode step runs on a GPU,
@@ -91,7 +91,7 @@ class LLM:
         load_format: str = "auto",
         dtype: str = "auto",
         kv_dtype: str = "bf16",
-        context: int | None = None,
+        max_model_len: int | None = None,
         kv_tokens: int | None = None,
         kv_share: float | None = None,
         max_batch: int = 64,
@@ -102,7 +102,7 @@ class LLM:
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        for name, value in (("context", context), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
+        for name, value in (("max_model_len", max_model_len), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
             if value is not None and (not isinstance(value, int) or value < 2):
                 raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
         if kv_share is not None and (kv_tokens is not None or not 0 < kv_share <= 1):
@@ -141,7 +141,7 @@ class LLM:
             raise ZelligeError(
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
             )
-        limit = min(context or _DEFAULT_CONTEXT, config.context_length)
+        limit = min(max_model_len or _DEFAULT_CONTEXT, config.context_length)
         room: int | Callable[[int], int] = -(-(kv_tokens or 2 * limit) // _PAGE_SIZE)
         if kv_share is not None:
             room = _share_of_free_memory(device, kv_share)
