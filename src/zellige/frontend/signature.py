@@ -130,14 +130,11 @@ def read_signature(function: Callable[..., Any], source: SourceText) -> Signatur
                 source.parameter(name),
                 "use zl.Index[extent]",
             )
-        contract = array.element.contract if isinstance(array.element, Element) else None
-        if (
-            contract is not None
-            and contract.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION)
-            and len(array.shape) != 1
-        ):
+        kept = array.element.contract if isinstance(array.element, Element) else None
+        in_order = kept is not None and kept.kind in (ContractKind.OFFSETS, ContractKind.PERMUTATION)
+        if in_order and len(array.shape) != 1:
             refuse(
-                "ZL0102", f"array '{name}' has {len(array.shape)} axes, but {contract} is of arrays with one",
+                "ZL0102", f"array '{name}' has {len(array.shape)} axes, but {kept} is of arrays with one",
                 source.parameter(name), "give it one axis, or say less of its elements, such as zl.Index[extent]",
             )  # fmt: skip
     return Signature(arrays, scalars, statics, tuple(positional))
