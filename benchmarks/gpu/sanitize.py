@@ -2,6 +2,9 @@
 
 python benchmarks/gpu/sanitize.py [--every 6] [TOOL…]
 
+racecheck names kernels by the files that they were compiled from, which are named by their keys in the cache: fill it with an empty
+TRITON_CACHE_DIR, for what Triton kept of an earlier version of ours has an earlier name.
+
 Where warps of a block have roles, Triton tells them theirs through a byte of shared memory, written in front of a barrier of the whole
 block and read behind one. racecheck takes that for a race, as the two sides wait at the same barrier in different places of the code.
 Reports of exactly that are counted apart, by the instructions they name; any other is an error.
