@@ -12,6 +12,17 @@ LESS, MORE, SAME = "assumes less: ", "asks more: ", "the same: "
 
 EQUIVALENT: dict[str, str] = {
     # bits
+    "bits.combined.known: lt for `terms.le(a, high)`": LESS + "of an operand that is its type's largest number",
+    "bits.combined.known: lt for `terms.le(b, high)`": LESS + "of an operand that is its type's largest number",
+    "symbolic.Symbols._exist: without filter": LESS + "that lanes exist is asked of those, too, whose bounds say it",
+    "symbolic.Symbols._exist: without the 1 of `self.extent(extent) - 1` (2)":
+        LESS + "that lanes exist is asked of those, too, whose bounds say it",
+    "symbolic.Symbols._exist: without and `v.kind == 'lane'`": SAME + "any variable with these bounds lies among the lanes",
+    "solver._Closure._add_monomial: dropped `self._fact(fact)`": LESS + "lemmas of signs, which are true of all products",
+    "solver._Closure._pair_lemmas: returns False": LESS + "lemmas of products that come with other lemmas",
+    "solver._shared: always `len(common) > 1`": SAME + "of one factor it is there already, and of none it says that x ≤ y if x ≤ y",
+    "substitution.Placed.__init__: always `isinstance(a, Var)`": SAME + "only variables are among the values",
+    "terms.negate: without case `'ge'`": SAME + "not t ≥ 0 is −t − 1 ≥ 0, for the solver, too; rules see less",
     "bits.combined: always `function is None`": LESS + "a function of its own each time loses that equal operands give equal results",
     "bits.combined.known: never `most ==": SAME + "intervals of 64-bit numbers are finite, and of negative ones nothing follows",
     "bits.combined.known: without or `most": SAME + "intervals of 64-bit numbers are finite, and of negative ones nothing follows",

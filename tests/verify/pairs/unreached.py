@@ -179,4 +179,43 @@ def k(x: zl.In[f32, K + 1], n: zl.In[zl.UpTo[K], M], *, y: zl.Out[f32, M]):
     y[t] = x[place]
 """,
     ),
+    "a sort's order has no place behind its last": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 2], n: zl.UpTo[N], *, z: zl.Mut[f32, N], y: zl.Mut[f32, 8]):
+    zl.requires(n <= 2)
+    t = zl.grid(1)
+    _, order = zl.sort(x[:])
+    w = zl.arange(2) * 0 + ⟨0|50⟩
+    if n < 2:
+        w = zl.gather(order, zl.arange(2) * 0 + n, 0)
+    y[zl.only(w + order + zl.flip(order, 0), zl.arange(2) == 0)] = 1.0
+""",
+    ),
+    "a sort's order has no place before its first": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, 2], n: zl.i32, *, y: zl.Mut[f32, 8]):
+    zl.requires((n >= -1) & (n <= 1))
+    t = zl.grid(1)
+    _, order = zl.sort(x[:])
+    w = zl.arange(2) * 0 + ⟨0|50⟩
+    if n >= 0:
+        w = zl.gather(order, zl.arange(2) * 0 + n, 0)
+    y[zl.only(w + order + zl.flip(order, 0), zl.arange(2) == 0)] = 1.0
+""",
+    ),
+    "a tile has no lane before its first": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Permutation[2], 2], n: zl.i32, *, y: zl.Mut[f32, 8]):
+    zl.requires((n >= -1) & (n <= 1))
+    t = zl.grid(1)
+    held = p[:]
+    w = zl.arange(2) * 0 + ⟨0|50⟩
+    if n >= 0:
+        w = zl.gather(held, zl.arange(2) * 0 + n, 0)
+    y[zl.only(w + held + zl.flip(held, 0), zl.arange(2) == 0)] = 1.0
+""",
+    ),
 }
