@@ -113,13 +113,15 @@ def terms_notice(switch: Switch) -> bool:
         )
 
 
-def apart(work: Callable[[], Any]) -> Any:
-    """What ``work`` gives, done in a process of its own, which may use much memory or die: then None."""
+def apart(work: Callable[[], Any], seconds: int = resource.RLIM_INFINITY) -> Any:
+    """What ``work`` gives, done in a process of its own, which may use much memory, or so many seconds of processor time,
+    or die: then None."""
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         answers.put(work())
 
     process = context.Process(target=limited)
@@ -138,7 +140,7 @@ def examined(switch: Switch, order: list[Case], known: dict[str, Cost]) -> tuple
             slower = slower or kernel
         elif what is not Fate.UNSEEN:
             return what, kernel
-        if part is first and switch.module in TERMS and apart(partial(terms_notice, switch)) is not False:
+        if part is first and switch.module in TERMS and apart(partial(terms_notice, switch), 3 * SECONDS) is not False:
             return Fate.TERMS, "tests/verify/test_terms.py"
     return (Fate.SLOWER, slower) if slower else (Fate.UNSEEN, f"{len(order)}")
 
