@@ -12,10 +12,12 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.frontend.signature import Signature
 from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
+from zellige.runtime.dlpack import is_on_gpu
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import AliasError
 from zellige.runtime.plan import Plan, check_scalar, fact_of, make_plan
 from zellige.runtime.tensor import Tensor, borrow, tensor
+from zellige.runtime.tensor_type import HOST
 
 __all__ = ["AliasError", "Binder", "Binding", "check_scalar", "fact_of"]
 
@@ -216,7 +218,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
 
     def _tensor(self, executor: Any, name: str, value: Any, *, shared: bool) -> Tensor:
         """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later or is done elsewhere."""
-        if executor.asynchronous or not executor.borrows:
+        if executor.copies and not (executor.place != HOST and is_on_gpu(value)):
             if not shared:
                 writer = "a stream" if executor.asynchronous else "a GPU"
                 raise AliasError(
@@ -224,7 +226,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
                     help="pass a zl.Tensor (zl.tensor copies, zl.borrow promises that nobody else touches the array)",
                 )  # fmt: skip
             copy = tensor(value)
-            return copy if executor.borrows else executor.tensor(copy.numpy(), copy.dtype)
+            return copy if executor.place == HOST else executor.tensor(copy.numpy(), copy.dtype)
         if not isinstance(value, np.ndarray) and not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
         return borrow(value)

@@ -34,7 +34,7 @@ class PreparedLaunch:
 
 def memory_range(held: Tensor) -> tuple[int, int]:
     """The bytes of a tensor."""
-    return held.storage.address, held.storage.address + held.storage.nbytes
+    return held.span
 
 
 def overlap(some: Ranges, others: Ranges) -> bool:

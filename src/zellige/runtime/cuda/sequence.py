@@ -202,13 +202,14 @@ class SequenceExecutor:
     """Records launches of a ``CudaExecutor`` into one kernel, in place of a CUDA graph."""
 
     asynchronous = False
-    borrows = False
+    copies = False
 
     def __init__(self, executor: CudaExecutor, form: Form | None = None) -> None:
         self._executor = executor
         self.form = form or Form()
         self.plan_key = f"cuda {self.form.schedules}"
         self.place = executor.place
+        self.turn = executor.turn
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor on the GPU."""
