@@ -19,7 +19,7 @@ from zellige.backends.cuda.expressions import Expressions, Term, literal_number,
 from zellige.backends.cuda.hazards import barriers
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
+from zellige.backends.cuda.padding import Padding, reshape_groups
 from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.sorting import lower_sort
