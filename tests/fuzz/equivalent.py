@@ -132,7 +132,7 @@ EQUIVALENT: dict[str, str] = {
     "symbolic.Symbols.stride: without or `op.init[i].type.dtype": SAME + "what an iteration adds to a number of fixed width is no constant, as it may wrap",
     "symbolic.Symbols._bool: without case": LESS + "an unknown truth value",
     "symbolic.Symbols._bool: without condition of a case": SAME + "a float as a truth value is unknown either way",
-    "symbolic.Symbols._ended.facts: without condition `terms.implies(app.guard": SAME + "a loop that is not reached could run, and then ends after some number",
+    "symbolic.Symbols._ended.facts: without condition `terms.implies(guard, fact)": SAME + "a loop that is not reached could run, and then ends after some number",
     "symbolic.Symbols.completed: without the guard": SAME + "a loop that is not reached could run, and then ends after some number",
     "symbolic.Symbols._carried_bool: always": LESS + "a function of its own each time loses that equal places give equal values",
     "symbolic.Symbols._comparison: without case": LESS + "an unknown truth value",
@@ -181,7 +181,7 @@ EQUIVALENT: dict[str, str] = {
     "coverage.covers: never": SAME + "an Out array is stored to, never updated",
     "coverage.covers: returns True for `False`": SAME + "an Out array is stored to, never updated",
     "coverage._range_of: always": SAME + "ids, iterations and lanes have both bounds",
-    "coverage._Guarded.__init__: always": SAME + "only variables are keys",
+    "coverage.inverse_of.facts: without condition": SAME + "a permutation can be continued as one of all numbers",
     # invariants
     "invariants.Invariants.__init__:": LESS + "other candidates, of which those stay that prove themselves",
     "invariants.Invariants._candidates:": LESS + "other candidates, of which those stay that prove themselves",

@@ -218,4 +218,31 @@ def k(p: zl.In[zl.Permutation[2], 2], n: zl.i32, *, y: zl.Mut[f32, 8]):
     y[zl.only(w + held + zl.flip(held, 0), zl.arange(2) == 0)] = 1.0
 """,
     ),
+    "a longer tile has lanes where a shorter one has none": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Permutation[2], 2], x: zl.In[f32, K], *, y: zl.Mut[f32, 8]):
+    t = zl.grid(1)
+    held, lanes = p[:], zl.arange(K)
+    w = lanes * 0 + ⟨0|50⟩
+    if K <= 2:
+        w = zl.gather(held, lanes, 0)
+    both = zl.gather(held, lanes * 0, 0) + zl.gather(held, lanes * 0 + 1, 0)
+    y[zl.only(w + both, lanes == 2)] = 1.0
+""",
+    ),
+    "more bits than a number of 64 has, in the second operand": (
+        "ZL0201",
+        """
+def k(n: zl.UpTo[N], *, x: zl.Mut[f32, N], v: zl.Mut[f32, M], y: zl.Mut[f32, 8]):
+    t = zl.grid(1)
+    w = 0
+    if n < 2:
+        w = zl.minimum(1 | (n * N * M), 7)
+    elif n * N > (1 << 60):
+        if M > (1 << 30):
+            w = ⟨7|8⟩
+    y[w] = 1.0
+""",
+    ),
 }
