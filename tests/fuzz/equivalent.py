@@ -67,7 +67,7 @@ EQUIVALENT: dict[str, str] = {
     "contracts.array_function.pair_facts: without condition": SAME + "what is monotone, or never repeats, can be continued so",
     "contracts.array_function.pair_facts: lt for": LESS + "of equal positions, whose elements are equal anyway",
     "contracts.array_function: unknown function without `facts`": LESS + "of arrays that the kernel writes",
-    "contracts.array_function: without and `contract.kind is ContractKind.INDEX`": SAME + "only an Index may be distinct",
+    "contracts.array_function: without and `contract.kind is ContractKind.INDEX`": SAME + "of N + 1 numbers up to N one is missing among N elements, and its witness would be the element behind the last",
     "contracts.array_function: without and `param.shape == (contract.bound,)`":
         SAME + "the witness for a coverage is below the bound, and is asked to be below the extent",
     # overflow
@@ -79,22 +79,17 @@ EQUIVALENT: dict[str, str] = {
     "overflow._claim: always": SAME + "the sizes of arrays are assumed also where they are not needed",
     "overflow._claim: without what exists": LESS + "that the program, iteration and lane exist",
     "overflow._claim: without the 1 of `limit - 1` (2)": SAME + "a number in the text",
-    "overflow._sizes: always": SAME + "two extents below 2³¹ have a product below 2⁶² anyway",
+    "overflow._sizes: always": SAME + "it is a launch condition of every array",
     "overflow._sizes: le for": LESS + "of arrays with exactly 2⁶² elements",
     "overflow._can_grow: returns True": MORE + "of operations whose results are no larger than their operands",
-    "overflow._sum_bound: always `low": SAME + "intervals of indices are finite",
-    "overflow._sum_bound: without and `low": SAME + "intervals of indices are finite",
-    "overflow._sum_bound: without and `high": SAME + "intervals of indices are finite",
     "overflow._sum_bound: without and `0 <= shift": SAME + "a number shifted by 63 or more does not fit either way",
-    "overflow.element_range:": SAME + "the language has no sums of bools",
+    "overflow.element_range: never": SAME + "the language has no sums of bools",
     # races
     "races._commute: without and": SAME + "an array is stored to or updated, never both",
     "races.lanes_claim: without or `all(": MORE + "of stores with one lane",
     "races.lanes_claim: without what exists": LESS + "that the programs, iterations and lanes exist",
     "races.tiles_apart: without and `not wanted <= agreed`": SAME + "goes on until nothing new is found",
     "races.tiles_apart: always `fresh not in agreed`": SAME + "what is agreed on is not derived again",
-    "races._joined: without and `isinstance": SAME + "another term is no remainder of it either",
-    "races._joined: without and `qa.denominator is": SAME + "x = d·⌊x/d⌋ + (x − d·⌊x/d⌋) whatever the other quotient is by",
     "races._joined: never": LESS + "the solver joins them",
     "races._joined: dropped": LESS + "the solver joins them",
     "races._consequences: without or `not free_": SAME + "of nothing there is no variable, and no factor is 0",
@@ -107,7 +102,6 @@ EQUIVALENT: dict[str, str] = {
     "races.differing: without filter": LESS + "dims count as different",
     "races.race_claim: without what exists": LESS + "that the programs, iterations and lanes exist",
     # symbolic
-    "symbolic.Symbols.path: without condition of a case": SAME + "a condition's own iteration has a variable of its own, which the body's condition does not mention",
     "symbolic.Symbols.iteration: without and": SAME + "a name",
     "symbolic.Symbols.iteration: without or": LESS + "of the last iteration of a bounded loop's body",
     "symbolic.Symbols.trips:": SAME + "the frontend makes positive steps only, and both formulas count alike",
@@ -161,12 +155,12 @@ EQUIVALENT: dict[str, str] = {
     "relations.relates: without or `param.role": SAME + "an input is not written, an Acc array with a contract is refused by itself",
     # segments
     "segments.segment_at:": SAME + "the language asks it of programs' numbers at the top of a kernel, which lie in a segment",
-    "segments.end:": SAME + "programs' numbers lie below the end, and below a smaller one less is known",
+    "segments.end: without the 1": SAME + "programs' numbers lie below either end",
     "segments.segment_function.start: without the guard": SAME + "there are offsets at any place, so that nothing follows from that",
     "segments.segment_function.facts: without condition":
         SAME + "a position in no segment may have one beyond the last, where nothing is known of the array",
     "segments._anywhere:": SAME + "programs' numbers lie in a segment",
-    "segments.cut:": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
+    "segments.cut: without and `len": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
     "segments.offset_at: always": LESS + "a function of its own each time loses that equal places give equal values",
     "segments.offset_at.facts: without filter": SAME + "a grid of one program has the id 0, which is no variable to replace",
     "segments.offset_at.facts: without condition `terms.implies(app.guard":
@@ -175,6 +169,8 @@ EQUIVALENT: dict[str, str] = {
     "segments.offset_at.ordered: lt for `terms.le(j, i)`": LESS + "of equal places, whose elements are equal anyway",
     "segments.offset_at: unknown function without `_unbounded`": LESS + "the facts say it, too",
     # coverage
+    "coverage._Solver._inverted: no low end": SAME + "a coordinate is not negative",
+    "coverage._Solver._segments_found: no low end": SAME + "a coordinate is not negative",
     "coverage._Solver.": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
     "coverage._quotient:": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
     "coverage._common_factor:": LESS + "another witness, or none: that it is in range, active and right is proved of whatever is found",
@@ -245,7 +241,6 @@ EQUIVALENT: dict[str, str] = {
     "ranges._quotient_of: never `c is": LESS + "the solver finds it",
     "ranges._quotient_of: never `t is": LESS + "the solver finds it",
     "ranges._clamped: always `-_HUGE": SAME + "numbers of any size, with which infinities are compared as well",
-    "ranges._clamped: never `n > 0`": SAME + "a product so large has more factors than the rule replaces",
     "ranges._floor: never `n >= 0`": LESS + "a wider interval",
     "ranges._floor: always `n >= 0`": LESS + "a wider interval",
     "ranges.Simplifier._truth: never `negate(b)": LESS + "the solver decides it",

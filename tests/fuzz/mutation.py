@@ -24,7 +24,7 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops, spec
 from zellige.ir.extent import Const
 from zellige.ir.ops import BinaryOp, Function, GridAxis, Op, Value
-from zellige.ir.types import INDEX, Contract, Role
+from zellige.ir.types import INDEX, ArrayParam, Contract, Role
 from zellige.ir.walk import Rewriter, walk
 
 Edit = Callable[[Op], "list[Op] | None"]
@@ -276,13 +276,25 @@ def _admitted(function: Function, rng: np.random.Generator) -> dict[str, int]:
         dims = {name: 0 if rng.random() < 0.06 else int(rng.integers(1, largest)) for name in sorted(function.dims())}
         for array in function.arrays:
             if array.dtype.is_block:
-                dims.update({d: 32 * int(rng.integers(1, 3)) for d in array.shape[-1].dims()})
+                dims |= _whole_blocks(array, dims, rng)
         try:
             run(gate, dims, {}, arguments.scalars(function, dims, rng))
         except (Impossible, LaunchRefused):
             continue
         break
     return dims
+
+
+def _whole_blocks(array: ArrayParam, dims: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+    """Sizes with which an array's last axis is a few whole blocks, if one of its dims can make it that."""
+    size, last = array.dtype.block, array.shape[-1]
+    for name in sorted(last.dims()):
+        fit = [
+            n for n in range(2 * size + 2) if 0 < (e := last.evaluate(dims | {name: n})) <= 2 * size and e % size == 0
+        ]
+        if fit:
+            return {name: int(rng.choice(fit))}
+    return {}
 
 
 def trial(function: Function, seed: int, count: int) -> Trial:

@@ -378,7 +378,7 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     "a size twice in one product and once in another": (
         "ZL0201",
         """
-def k(a: zl.In[f32, M, N, K, 0], *, y: zl.Mut[f32, ⟨M * M * K|M * K⟩]):
+def k(a: zl.In[f32, M, M, K], n: zl.In[f32, N, 0], *, y: zl.Mut[f32, ⟨M * M * K|M * K⟩]):
     zl.requires((M * M * K >= 8) & (K >= N) & (M >= N))
     t = zl.grid(M * N * N)
     y[t] = 1.0

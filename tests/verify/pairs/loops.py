@@ -514,4 +514,16 @@ def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M]):
         y[t + M] = 1.0
 """,
     ),
+    "a condition is asked also if its limit is 0": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M + 1]):
+    zl.requires(M >= ⟨1|0⟩)
+    t = zl.grid(1)
+    j = 0
+    while zl.bounded(x[0] > 0.0, M):
+        j = j + 1
+    y[j] = 1.0
+""",
+    ),
 }

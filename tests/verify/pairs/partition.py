@@ -71,4 +71,31 @@ def k(*, y: zl.Mut[f32, M]):
     y[⟨t|t // 2 * 2⟩] = 1.0
 """,
     ),
+    "quotients and remainders by two numbers": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M, 3]):
+    t, a = zl.grid(2 * M), ⟨2|3⟩
+    v = y[t // a, t % a]
+    y[t // 2, t % 2] = v + 1.0
+""",
+    ),
+    "a number and a quotient": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    v = y[⟨t|t // 2⟩]
+    y[t] = v + 1.0
+""",
+    ),
+    "a quotient and a number": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    v = y[t]
+    y[⟨t|t // 2⟩] = v + 1.0
+""",
+    ),
 }

@@ -245,4 +245,53 @@ def k(n: zl.UpTo[N], *, x: zl.Mut[f32, N], v: zl.Mut[f32, M], y: zl.Mut[f32, 8])
     y[w] = 1.0
 """,
     ),
+    "a carried tile has no element where it is empty": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Index[M], M], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(1)
+    held = p[:]
+    for i in range(3):
+        held = held // 2
+    w = zl.arange(1) * 0 + ⟨0|5⟩
+    if M > 0:
+        w = zl.gather(held, zl.arange(1) * 0, 0)
+    y[w] = 1.0
+""",
+    ),
+    "a tile that a bounded loop carries has no element where it is empty": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Index[M], M], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(1)
+    held, j = p[:], 0
+    while zl.bounded(j < 3, 5):
+        held = held // 2
+        j = j + 1
+    w = zl.arange(1) * 0 + ⟨0|5⟩
+    if M > 0:
+        w = zl.gather(held, zl.arange(1) * 0, 0)
+    y[w] = 1.0
+""",
+    ),
+    "nothing is the largest of a carried tile of nothing": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Index[M], M], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(1)
+    held = p[:]
+    for i in range(3):
+        held = held // 2
+    y[zl.where(M > 0, zl.max(held), ⟨0|5⟩)] = 1.0
+""",
+    ),
+    "a program whose half is asked for need not be there": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, 1]):
+    zl.requires((N <= 1) & (N >= ⟨1|0⟩))
+    p = zl.grid(N)
+    y[zl.where(p // 2 >= 5, zl.where(p < 10, 5, 0), 0)] = 1.0
+""",
+    ),
 }
