@@ -68,7 +68,7 @@ class Check:
 
     @property
     def function(self) -> Function:
-        return self.kernel.lower({**self.kernel.signature.statics, **self.statics}, {"KV": bf16, **self.dtypes})
+        return self.kernel.lower({**self.kernel.signature.statics, **self.statics}, {"KV": bf16, "X": bf16, **self.dtypes})
 
     @property
     def known(self) -> dict[str, int]:

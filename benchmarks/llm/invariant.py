@@ -79,7 +79,8 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
     c, rng = config, np.random.default_rng(6)
     found, wanted = [], {}
     with using(executor):
-        matrix = partial(random_matrix if dtype == "fp8" else random_weight, executor)
+        plain = f16 if dtype == "fp16" else bf16
+        matrix = partial(random_matrix, executor) if dtype == "fp8" else partial(random_weight, executor, dtype=plain)
         qkv = matrix("qkv", ((c.heads + 2 * c.kv_heads) * c.head_dim, c.width))
         gate, up = (matrix(name, (c.ffn_width, c.width)) for name in ("gate", "up"))
         down = matrix("down", (c.width, c.ffn_width))
@@ -90,18 +91,18 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
             )
             chosen = rng.random((ROWS[-1], c.experts)).argsort(1)[:, : c.experts_used].astype(np.int32)
             shares = rng.dirichlet(np.ones(c.experts_used), ROWS[-1]).astype(np.float32)
-        g = executor.tensor(rng.uniform(0.5, 1.5, c.width).astype(np.float32), bf16)
+        g = executor.tensor(rng.uniform(0.5, 1.5, c.width).astype(np.float32), plain)
         rows = rng.standard_normal((ROWS[-1], c.width)).astype(np.float32)
         for count in reversed(ROWS):
             h = executor.tensor(rows[:count], f32)
-            products = InvariantProducts(count, c.rms_eps, executor)
-            made = {"qkv": products.normed(h, g, qkv, bf16)}
+            products = InvariantProducts(count, c.rms_eps, executor, plain)
+            made = {"qkv": products.normed(h, g, qkv, plain)}
             made["swiglu"] = products.swiglu(h, g, gate, up, down)
-            factor = fp8.SHRINK if made["swiglu"].dtype is f16 else 1.0
+            factor = fp8.SHRINK if made["swiglu"].dtype is not plain else 1.0
             products.add(made["swiglu"], down, h, g, factor)
             made["down"], made["norm"] = h, products.norm(h, g, qkv)
             if c.experts:
-                products = InvariantProducts(count, c.rms_eps, executor)  # which knows of no norm that is ready
+                products = InvariantProducts(count, c.rms_eps, executor, plain)  # which knows of no norm that is ready
                 made["experts"] = executor.tensor(rows[:count], f32)
                 expert = contracted(executor, chosen[:count], ContractKind.INDEX, c.experts)
                 products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32))
@@ -120,7 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="Qwen3-0.6B")
     parser.add_argument("--compile-only", action="store_true")
-    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
+    parser.add_argument(
+        "--dtype",
+        default="bf16",
+        choices=["bf16", "fp16", "fp8"],
+        help="of weights and activations; fp8: of the matrices of layers",
+    )
     parser.add_argument("--mode-only", action="store_true", help="leave out the runs without the mode")
     options = parser.parse_args()
     config = known_config(options.model)

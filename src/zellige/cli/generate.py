@@ -39,6 +39,9 @@ def generate(
     model: str | None,
     device: str,
     context: int | None,
+    dtype: str,
+    kv_dtype: str,
+    kv_share: float | None,
     prompt: str | None,
     ids: str | None,
     max_tokens: int,
@@ -53,7 +56,7 @@ def generate(
     given: str | list[int] = parse_ids(ids, "--ids") if ids is not None else str(prompt)
     if given == "-":
         given = sys.stdin.read()
-    llm = load(model, device=device, context=context)
+    llm = load(model, device=device, context=context, dtype=dtype, kv_dtype=kv_dtype, kv_share=kv_share)
     with llm.stream(given, params) as stream:
         for piece in stream:
             if not as_json:
