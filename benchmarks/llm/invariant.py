@@ -1,4 +1,5 @@
-"""Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption?
+"""Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption,
+beside requests that are given up?
 
     python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
     python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere: the same on a device that is not there (fills the cache)
@@ -68,6 +69,25 @@ def answers(engine: Engine, batch: list[GenerateRequest]) -> Answers:
     return [found[number] for number in numbers]
 
 
+def with_cancellations(engine: Engine, batch: list[GenerateRequest]) -> Answers:
+    """The answers, of which every third request is given up: at once, while its prompt is read, or after some tokens."""
+    numbers = [engine.submit(request) for request in batch]
+    found: dict[int, list[tuple[int, float | None]]] = {number: [] for number in numbers}
+    going = {number: i for i, number in enumerate(numbers) if i % 3 == 0}
+    steps = 0
+    while engine.busy:
+        for number in [n for n, i in going.items() if steps >= i // 3]:
+            del going[number]
+            engine.cancel(number)
+        for event in engine.step():
+            if getattr(event, "error", None) is not None:
+                raise event.error
+            if isinstance(event, TokenEvent):
+                found[event.request].append((event.token_id, event.logprob))
+        steps += 1
+    return [found[number] for number in numbers]
+
+
 def differing(found: Answers, wanted: Answers) -> str:
     tokens = sum([t for t, _ in a] != [t for t, _ in b] for a, b in zip(found, wanted, strict=True))
     bits = sum(a != b for a, b in zip(found, wanted, strict=True))
@@ -105,7 +125,7 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
                 products = InvariantProducts(count, c.rms_eps, executor, plain)  # which knows of no norm that is ready
                 made["experts"] = executor.tensor(rows[:count], f32)
                 expert = contracted(executor, chosen[:count], ContractKind.INDEX, c.experts)
-                products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32))
+                products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32), g)
             if executor.device is None:
                 continue
             for name, result in made.items():
@@ -159,6 +179,14 @@ def main() -> None:
             if cache:
                 once_more = differing(answers(engine, requests()), wanted)
                 say(f"  and once more: {once_more}; {engine.stats.cached_tokens} tokens from the cache")
+        engine = Engine(runner, max_sequences=16, max_step_tokens=300)
+        left = with_cancellations(engine, requests())
+        kept = [i for i in range(len(left)) if i % 3]
+        same = differing([left[i] for i in kept], [wanted[i] for i in kept])
+        begun = sum(a == b[: len(a)] for i, (a, b) in enumerate(zip(left, wanted, strict=True)) if i % 3 == 0)
+        say(
+            f"  beside requests that are given up: {same}; of those {begun} of {len(left) - len(kept)} began with the same bits"
+        )
         if invariant:
             del runner
             few = FusedRunner(

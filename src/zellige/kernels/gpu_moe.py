@@ -2,7 +2,7 @@
 
 Which expert a row goes to is known on the device only; no launch waits for it. Pairs of a token and a choice are sorted by expert
 in three launches (a counting sort): ``start`` says where each expert's begin, ``order`` which pair is at a place, ``place`` where a
-pair is. The first product gathers rows of tokens through ``order``; ``combine_add`` gathers each pair's result through ``place``.
+pair is. The first product gathers rows of tokens through ``order``; ``combine_norm`` gathers each pair's result through ``place``.
 """
 
 from __future__ import annotations
@@ -81,20 +81,23 @@ def expert_down(
 
 
 @zl.kernel
-def combine_add(
+def combine_norm(
     y: zl.In[f32, PAIRS, N],
     place: zl.In[zl.Index[PAIRS], T, C],
     weight: zl.In[f32, T, C],
+    g: zl.In[X, N],
+    eps: f32,
     *,
     h: zl.Mut[f32, T, N],
-    BN: zl.Static = 512,
+    x: zl.Out[X, T, N],
 ):
-    """h[t] += Σ weight[t, c] · y[place[t, c]]. y f32 [PAIRS, N]; weight f32 [T, C]; h f32 [T, N]."""
-    t, cols = zl.grid(T, N.tiles(BN))
-    acc = h[t, cols]
-    for c in range(C):
-        acc = acc + weight[t, c] * y[place[t, c], cols]
-    h[t, cols] = acc
+    """h[t] += Σ weight[t, c] · y[place[t, c]], and x = rms_norm(h, g) of the new h. y f32 [PAIRS, N]; weight f32 [T, C]; h f32 [T, N].
+
+    A token's results are read side by side: one after the other, each would wait for memory."""
+    t = zl.grid(T)
+    row = h[t, :] + zl.sum(weight[t, :][:, None] * y[place[t, :], :], axis=0)
+    h[t, :] = row
+    x[t, :] = rounded(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32), x.dtype)
 
 
 @zl.kernel

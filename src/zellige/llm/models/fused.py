@@ -279,4 +279,4 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
     weight = products.buffer("share", choice, f32)
     route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
     experts = cast("tuple[Tensor, Tensor, Tensor]", (layer.gate, layer.up, layer.down))
-    products.experts(h, layer.ffn_norm, experts, expert, weight)
+    products.experts(h, layer.ffn_norm, experts, expert, weight, then)

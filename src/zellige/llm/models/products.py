@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
 
 from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import DType, bf16, f16, f32, i32
@@ -35,7 +37,7 @@ from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_par
 from zellige.kernels.gpu_moe import (
     BLOCK,
     begin_segments,
-    combine_add,
+    combine_norm,
     count_pairs,
     expert_down,
     expert_swiglu,
@@ -136,6 +138,8 @@ class Memory(Protocol):
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
 
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor: ...
 
 
 @dataclass(slots=True)
@@ -284,9 +288,15 @@ class Products:
         self._ready = then, after
 
     def experts(
-        self, h: Tensor, g: Tensor, weights: tuple[Matrix, Matrix, Matrix], expert: Tensor, share: Tensor
+        self,
+        h: Tensor,
+        g: Tensor,
+        weights: tuple[Matrix, Matrix, Matrix],
+        expert: Tensor,
+        share: Tensor,
+        then: Tensor,
     ) -> None:
-        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
+        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)). ``then``: as in ``add``.
 
         Weights: gate and up [E, F, D], down [E, D, F], all of one dtype, or all fp8 by rows; expert Index[E] [T, C]; share f32 [T, C]."""
         use = _EXPERTS[all(isinstance(w, Scaled) for w in weights)]
@@ -310,8 +320,13 @@ class Products:
         use.swiglu(self.norm(h, g), *gate, *up, order, start, y=gated, C=choices)
         y = self.buffer("chosen", (pairs, depth), f32)
         use.down(gated, *down, start, y=y)
-        combine_add(y, place.reshape(self.rows, choices), share, h=h)
-        self._ready = None
+        self.combine(y, place.reshape(self.rows, choices), share, h, then)
+
+    def combine(self, y: Tensor, place: Tensor, share: Tensor, h: Tensor, then: Tensor) -> None:
+        """h[t] += Σ share[t, c] · y[place[t, c]]; makes the norm that comes next."""
+        x = self.buffer("normed", h.shape, self.dtype)
+        combine_norm(y, place, share, then, self.eps, h=h, x=x)
+        self._ready = then, self.dtype
 
 
 def _by_turns(x: Tensor) -> Tensor:
