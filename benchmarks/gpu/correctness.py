@@ -22,6 +22,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
+import sorts_and_updates
+
 import zellige as zl
 from zellige import bf16, f32, u32
 from zellige.backends.cuda.compiler import CompiledKernel, compile
@@ -169,6 +171,7 @@ def checks() -> Iterator[Check]:
     yield from ragged_checks()
     yield from eight_bit_checks()
     yield from group_checks()
+    yield from update_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
     yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
     yield Check(head_rope_append, append)
@@ -214,6 +217,16 @@ def eight_bit_checks() -> Iterator[Check]:
         for options in (Options(), Options(num_warps=8, descriptors=frozenset("xw"), persistent=1)):
             yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=32, BK=64), options=options)
     yield Check(gpu_quantised.quantise_rows, dict(M=5, K=1000), bound=1e-2)
+
+
+def update_checks() -> Iterator[Check]:
+    """Updates of 8-bit numbers, whose words have two elements; the sums of integers wrap."""
+    for count, bins in ((1, 1), (1000, 7), (3001, 301)):
+        sizes = dict(M=count, K=bins)
+        for dtype in (zl.i8, zl.u8):
+            yield Check(sorts_and_updates.scattered, sizes, dtypes={"T": dtype}, bound=0.0)
+            yield Check(sorts_and_updates.bits, sizes, dtypes={"T": dtype}, bound=0.0)
+            yield Check(sorts_and_updates.beside, dict(M=count), dtypes={"T": dtype}, bound=0.0)
 
 
 def group_checks() -> Iterator[Check]:

@@ -21,7 +21,10 @@ from zellige.ir.types import Role
 from zellige.ir.walk import specialise
 from zellige.runtime.kernel import Kernel
 
-_TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64", "i1": "bool"}
+_TORCH_NAMES = {
+    "bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64", "i1": "bool",
+    "fp8e4nv": "float8_e4m3fn", "fp8e5": "float8_e5m2",
+}  # fmt: skip
 
 
 def function_of(kernel: Kernel, dtypes: Mapping[str, DType] | None = None, **statics: Any) -> Function:

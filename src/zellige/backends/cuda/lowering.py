@@ -373,7 +373,7 @@ class Lowering:
             self.x.bind(op.result, f"{text} != 0")
             return
         if target.is_float and target.bits == 8:
-            text = self._overflowing(self.source.bind(f"{text}.to(tl.float32)", "number"), target)
+            text = self.as_fp8(self.source.bind(f"{text}.to(tl.float32)", "number"), target)
         self.x.bind(op.result, f"{text}.to({self.x.dtype(op.result)})")
 
     def _saturated(self, text: str, target: DType) -> str:
@@ -384,7 +384,7 @@ class Lowering:
             return text  # the hardware's conversion saturates
         return f"tl.minimum(tl.maximum({text}, {float(low)}), {float(high)})"
 
-    def _overflowing(self, number: str, target: DType) -> str:
+    def as_fp8(self, number: str, target: DType) -> str:
         """An f32 as fp8. Numbers that round to more than the largest one are NaN (e4m3 has no infinities) or infinite, where the
         hardware's conversion gives the largest."""
         bits = self.source.bind(f"{number}.to({TRITON_DTYPE[target]}).to(tl.uint8, bitcast=True)", "bits")

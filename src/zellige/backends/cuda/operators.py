@@ -77,12 +77,6 @@ ATOMIC: dict[UpdateOp, tuple[str, ...]] = {
 }  # fmt: skip
 """The types that each update exists for: what Triton compiles."""
 
-EXCHANGED: dict[UpdateOp, tuple[str, ...]] = {
-    UpdateOp.ADD: ("i16", "u16"), UpdateOp.MAX: ("i16", "u16", "f16", "bf16"), UpdateOp.MIN: ("i16", "u16", "f16", "bf16"),
-    UpdateOp.AND: ("i16", "u16"), UpdateOp.OR: ("i16", "u16"),
-}  # fmt: skip
-"""The types of 16 bits that it is made of compare-and-swap for."""
-
 COMBINE: dict[UpdateOp, str] = {
     UpdateOp.ADD: "{x} + {y}", UpdateOp.MAX: "tl.maximum({x}, {y})", UpdateOp.MIN: "tl.minimum({x}, {y})",
     UpdateOp.AND: "{x} & {y}", UpdateOp.OR: "{x} | {y}",
