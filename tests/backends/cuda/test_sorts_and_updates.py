@@ -133,11 +133,6 @@ def test_a_narrow_update_is_a_swap_of_the_16_bits_around_it(kernel: Any, dtypes:
     assert swaps and all(s.endswith("cas.b16") for s in swaps)
 
 
-def test_updates_of_8_bits_are_refused() -> None:
-    with pytest.raises(ZelligeError, match="ZL0907"):
-        compile(function_of(updated, {"T": zl.i8}), {"M": 64, "K": 8}, "sm_90")
-
-
 F = zl.dtypes("F", zl.f16, zl.f32, zl.f64)
 
 
