@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +15,7 @@ import zellige as zl
 from tests.runtime.kernels import double, ints
 from zellige import i32
 from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime.cuda import executor
 from zellige.runtime.cuda.executor import CudaExecutor
 
 GPU = CudaExecutor(None, "sm_90")  # compiles only; its tensors have a GPU's addresses
@@ -82,3 +85,27 @@ def test_parts_that_share_no_element_may_go_together() -> None:
     whole = GPU.tensor(ints(*range(6)), i32)
     with pytest.raises(ZelligeError, match="ZL0503"), zl.using(GPU):
         double(whole[:3], y=whole[2:5])
+
+
+def test_blocks_that_say_cuda_have_one_stream_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default stream of a GPU is one, whoever asks first."""
+    started = threading.Barrier(4)
+
+    def slowly(cls: type[CudaExecutor], ordinal: int) -> CudaExecutor:
+        time.sleep(0.01)
+        return cls(None, "sm_90")
+
+    def block() -> None:
+        started.wait()
+        with zl.using("cuda") as chosen:
+            found.append(chosen)
+
+    monkeypatch.setattr(CudaExecutor, "open", classmethod(slowly))
+    monkeypatch.setattr(executor, "_defaults", {})
+    found: list[Any] = []
+    threads = [threading.Thread(target=block) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and len(set(map(id, found))) == 1

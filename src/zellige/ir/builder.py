@@ -30,6 +30,8 @@ class Builder:
         self._shared: list[dict[tuple[object, ...], Value]] = []
         self._constants: dict[Value, Number] = {}
         self._defined: list[set[Value]] = []
+        self.effects = 0
+        """How many operations were made that do more than give a value."""
 
     # --- blocks
     @contextmanager
@@ -78,6 +80,7 @@ class Builder:
 
     def emit(self, op: Op) -> None:
         """Appends an operation as it is."""
+        self.effects += isinstance(op, ops.Store | ops.Update | ops.Guard)
         self._blocks[-1].ops.append(op)
         self._defined[-1].update(results(op))
 

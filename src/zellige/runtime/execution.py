@@ -22,11 +22,14 @@ class Executor(Protocol):
     """Carries out launches of verified instances, on tensors that are at its ``place``.
 
     ``asynchronous``: launches may run after the call has returned. ``plan_key``: executors that bind calls alike have the
-    same. ``copies``: a plain array that is read is copied, since the work ends later or is done elsewhere. ``turn``: held while a launch or a replay is checked and given, where that is not ordered otherwise."""
+    same. ``copies``: a plain array that is read is copied, since the work ends later or is done elsewhere. ``turn``: held while
+    a launch or a replay is checked and given, where that is not ordered otherwise."""
 
     asynchronous: bool
     copies: bool
-    turn: AbstractContextManager[Any]
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]: ...
 
     @property
     def plan_key(self) -> str: ...

@@ -15,22 +15,22 @@ import numpy as np
 from zellige.backends.cuda.lowering import Lowered, lower
 from zellige.backends.cuda.options import Options
 from zellige.backends.reference.launch import run
-from zellige.ir.dtypes import DType, bf16
+from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
 from zellige.ir.types import Role
 from zellige.ir.walk import specialise
 from zellige.runtime.kernel import Kernel
 
-_TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64", "i1": "bool"}
-
-
-DEFAULTS = {"KV": bf16}
-"""Dtypes of dtype variables that a test does not name: keys and values of a cache."""
+_TORCH_NAMES = {
+    "bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64", "i1": "bool",
+    "fp8e4nv": "float8_e4m3fn", "fp8e5": "float8_e5m2",
+}  # fmt: skip
 
 
 def function_of(kernel: Kernel, dtypes: Mapping[str, DType] | None = None, **statics: Any) -> Function:
-    """A kernel's IR, unverified, with some static parameters changed."""
-    return kernel.lower({**kernel.signature.statics, **statics}, {**DEFAULTS, **(dtypes or {})})
+    """A kernel's IR, unverified, with some static parameters changed; dtype variables that are not named are the first they may be."""
+    first = {name: variable.allowed[0] for name, variable in kernel.signature.dtype_vars.items()}
+    return kernel.lower({**kernel.signature.statics, **statics}, {**first, **(dtypes or {})})
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import zellige as zl
 from tests.runtime.cuda.simulated import on_host, simulated
 from tests.runtime.kernels import add_one, double, ints, scale_add, take
+
+import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock

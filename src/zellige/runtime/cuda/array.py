@@ -71,7 +71,7 @@ class DeviceArray:
         return self._strides or _row_major(self.shape, self.itemsize)
 
     def outline(self) -> NDArray[Any]:
-        """A NumPy array that lies in memory like this one, of raw bytes: for its arithmetic of views and overlaps, never for its elements."""
+        """A NumPy array of raw bytes that lies in memory like this one: for arithmetic of views and overlaps, never for elements."""
         return np.asarray(_Outline(self))
 
     def _view(self, outline: NDArray[Any]) -> DeviceArray:

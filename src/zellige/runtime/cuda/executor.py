@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, RepeatedLaunch, cleared
-from zellige.runtime.cuda.memory import Allocator, Block, Staging
+from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
 from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
@@ -41,9 +41,12 @@ from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
 from zellige.runtime.tensor_type import byte_bounds
 
-
 if TYPE_CHECKING:
     from zellige.runtime.cuda.stream import CudaStream
+
+_OPENING = Lock()
+_defaults: dict[int, CudaExecutor] = {}
+"""By the GPU's number."""
 
 
 class CudaRecording:
@@ -94,10 +97,12 @@ class CudaExecutor:
         return cls(open_device(ordinal), schedules=schedules)
 
     @classmethod
-    @cache
     def default(cls, ordinal: int = 0) -> CudaExecutor:
         """The stream of a GPU that work goes to which names no other. ZelligeError ZL0510 to ZL0512 if there is none."""
-        return cls.open(ordinal)
+        with _OPENING:
+            if ordinal not in _defaults:
+                _defaults[ordinal] = CudaExecutor.open(ordinal)
+            return _defaults[ordinal]
 
     def beside(self) -> CudaStream:
         """Another stream of the same GPU (``stream.py``)."""
@@ -141,15 +146,16 @@ class CudaExecutor:
         """Copies a host array to the GPU, in stream order."""
         if self.device is None or not target.nbytes:
             return
-        with self._using((target.memory.users, True)):
+        block = _block(target)
+        with self._using((block.users, True)):
             if target.flags.c_contiguous:
-                self._staging.upload(values, target.memory, target.address - target.memory.address)
+                self._staging.upload(values, block, target.address - block.address)
                 return
             # elements in between keep what they hold
             low, held, part = self._around(target)
-            self._staging.download(target.memory, held, low)
+            self._staging.download(block, held, low)
             part[...] = values
-            self._staging.upload(held, target.memory, low)
+            self._staging.upload(held, block, low)
 
     def download(self, source: DeviceArray) -> NDArray[Any]:
         """Copies device memory to a new host array and waits for it; zeros where there is no device."""
@@ -165,8 +171,9 @@ class CudaExecutor:
         if self.device is None:
             return lambda: np.zeros(source.shape, source.dtype)
         low, held, part = self._around(source)
-        with self._using((source.memory.users, False)):
-            wait = self._staging.fetch(source.memory, held, low)
+        block = _block(source)
+        with self._using((block.users, False)):
+            wait = self._staging.fetch(block, held, low)
 
         def fetched() -> NDArray[Any]:
             wait()
@@ -181,7 +188,7 @@ class CudaExecutor:
         low, high = byte_bounds(array)
         held = np.empty(high - low, np.uint8)
         part: NDArray[Any] = np.ndarray(array.shape, array.dtype, held, array.address - low, array.strides)
-        return low - array.memory.address, held, part
+        return low - _block(array).address, held, part
 
     @contextmanager
     def _using(self, *uses: tuple[Users, bool]) -> Iterator[None]:
@@ -314,6 +321,11 @@ class CudaExecutor:
 def uses_of(binding: Binding) -> tuple[tuple[Users, bool], ...]:
     """The memory of a launch's arrays, each with whether it is used exclusively."""
     return tuple((held.storage.memory.users, exclusive) for held, exclusive in binding.borrowed_arguments())
+
+
+def _block(array: DeviceArray) -> Block | BorrowedBlock:
+    assert array.memory is not None
+    return array.memory
 
 
 def unaligned(binding: Binding) -> frozenset[str]:

@@ -148,9 +148,7 @@ class Staging:
         """Copies device memory, from ``offset`` bytes into a block, to a C-contiguous array and waits for it."""
         self.fetch(source, target, offset)()
 
-    def fetch(
-        self, source: Block | BorrowedBlock, target: NDArray[Any], offset: int = 0
-    ) -> Callable[[], NDArray[Any]]:
+    def fetch(self, source: Block | BorrowedBlock, target: NDArray[Any], offset: int = 0) -> Callable[[], NDArray[Any]]:
         """Starts a copy of device memory to a C-contiguous array; the function given back waits for it and gives the array.
 
         Work given to the stream afterwards does not hold it up."""

@@ -84,7 +84,9 @@ class CudaStream(CudaExecutor):
         if source.span[0] < target.span[1] and target.span[0] < source.span[1]:
             raise AliasError("ZL0503", "a tensor is copied to memory that it shares", help="copy to another tensor")
         if not target.storage.flags.writeable:
-            raise ZelligeError("ZL0503", "a tensor is copied to memory that is read-only", help="copy to another tensor")
+            raise ZelligeError(
+                "ZL0503", "a tensor is copied to memory that is read-only", help="copy to another tensor"
+            )
         with self.order.lock:
             if not source.initialised:
                 raise ZelligeError("ZL0504", "a tensor is copied before anything was written to it")
