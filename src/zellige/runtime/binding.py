@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,12 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)
 
+    def _dim(self, name: str, value: Any) -> int:
+        try:
+            return index(value)
+        except TypeError:
+            raise ZelligeError("ZL0502", f"{self.name}: the dim {name} is an integer, not {value!r}") from None
+
     def _call(self) -> str:
         """How it is called."""
         return f"{self.name}({', '.join(self.signature.positional)})"
@@ -251,7 +258,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
         for parameter, value in statics.items():
             if parameter not in given and not isinstance(value, int | float | str | bool | DType):
                 raise ZelligeError("ZL0502", f"{self.name} needs the static parameter '{parameter}'")
-        told = {name: int(given[name]) for name in self._dims if name in given}
+        told = {name: self._dim(name, given[name]) for name in self._dims if name in given}
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
             preferred = executor.statics(self.name, dims)

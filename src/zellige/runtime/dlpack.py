@@ -6,6 +6,7 @@ Layout of the structures: https://github.com/dmlc/dlpack, dlpack.h, version 1.0.
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 import numpy as np
@@ -58,19 +59,15 @@ class _Versioned(ctypes.Structure):
 
 _exported: dict[int, tuple[Any, ...]] = {}
 """What exported structures need to stay alive, by their address, until their consumer calls the deleter."""
+_untaken: dict[int, Any] = {}
+"""Capsules that may have no consumer yet, by the address of their structure."""
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _is_valid = ctypes.pythonapi.PyCapsule_IsValid
 _is_valid.restype, _is_valid.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
-_is_valid_at = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
-)
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-_pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
 _set_name = ctypes.pythonapi.PyCapsule_SetName
 _set_name.restype, _set_name.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
 
@@ -78,20 +75,26 @@ _OLD, _NEW, _USED_OLD, _USED_NEW = b"dltensor", b"dltensor_versioned", b"used_dl
 
 
 def _release(address: int) -> None:
+    _untaken.pop(address, None)
     _exported.pop(address, None)
 
 
 _delete = _Deleter(_release)
 
 
-def _release_capsule(capsule: int) -> None:
-    """A capsule that nobody consumed gives its memory back."""
-    for name in (_OLD, _NEW):
-        if _is_valid_at(capsule, name):
-            _exported.pop(_pointer_at(capsule, name), None)
+def reclaim() -> None:
+    """Takes back what was exported and will not be consumed: its capsule is held by nobody else.
 
-
-_drop_capsule = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_release_capsule)
+    A capsule could have a destructor instead. One that is written in Python loses the error with which a consumer turns the
+    capsule down, since it runs while that is raised."""
+    for place in list(_untaken):
+        capsule = _untaken.get(place)
+        if capsule is None:
+            continue
+        if not (_is_valid(capsule, _OLD) or _is_valid(capsule, _NEW)):
+            _untaken.pop(place, None)  # its consumer calls the deleter
+        elif sys.getrefcount(capsule) <= 3:  # this name, the table, the argument
+            _release(place)
 
 
 def capsule_of(
@@ -128,9 +131,11 @@ def capsule_over(
     held = _Array(address, *device, rank, code, bits, 1, shape, strides, 0)
     flags = 0 if array.flags.writeable else _READ_ONLY
     managed = _Versioned(1, 0, None, _delete, flags, held) if modern else _Managed(held, None, _delete)
+    reclaim()
     place = ctypes.addressof(managed)
     _exported[place] = (managed, shape, strides, keep)
-    return _new_capsule(place, _NEW if modern else _OLD, ctypes.cast(_drop_capsule, ctypes.c_void_p))
+    capsule = _untaken[place] = _new_capsule(place, _NEW if modern else _OLD, None)
+    return capsule
 
 
 class Imported:

@@ -121,14 +121,14 @@ class Staging:
         self.stream = stream
 
     def upload(self, source: Any, target: Block, offset: int = 0) -> None:
-        data = np.ascontiguousarray(source).tobytes()
+        data, there = np.ascontiguousarray(source).tobytes(), target.address + offset  # a copy keeps no block
         assert 0 <= offset <= offset + len(data) <= target.size
-        self.stream.give(lambda: ctypes.memmove(target.address + offset, data, len(data)))
+        self.stream.give(lambda: ctypes.memmove(there, data, len(data)))
 
     def fetch(self, source: Block, target: Any, offset: int = 0) -> Callable[[], Any]:
         assert 0 <= offset <= offset + target.nbytes <= source.size
-        there = target.__array_interface__["data"][0]
-        work = self.stream.give(lambda: ctypes.memmove(there, source.address + offset, target.nbytes))
+        there, here = target.__array_interface__["data"][0], source.address + offset
+        work = self.stream.give(lambda: ctypes.memmove(there, here, target.nbytes))
 
         def wait() -> Any:
             self.stream.gpu.until(lambda: work.is_done)
@@ -140,7 +140,8 @@ class Staging:
         self.fetch(source, target, offset)()
 
     def move(self, source: DeviceArray, target: DeviceArray) -> None:
-        self.stream.give(lambda: ctypes.memmove(target.address, source.address, source.nbytes))
+        there, here, size = target.address, source.address, source.nbytes
+        self.stream.give(lambda: ctypes.memmove(there, here, size))
 
 
 class Launch:

@@ -14,7 +14,7 @@ from tests.runtime.kernels import add_one, double, ints, scale_add, take
 import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.runtime.cuda.executor import CudaExecutor
-from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock
+from zellige.runtime.cuda.memory import Allocator, BorrowedBlock
 from zellige.runtime.cuda.order import Outside, Users
 
 SIZE = 6
@@ -124,15 +124,8 @@ def _read_elsewhere_and_freed(seed: int) -> bool:
 
 def test_freed_memory_is_given_out_again_after_its_users_on_other_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(map(_read_elsewhere_and_freed, range(20)))
-    monkeypatch.setattr("zellige.runtime.cuda.memory.Allocator._allocated", _without_waiting)
+    monkeypatch.setattr(Allocator, "_outlast", lambda self, users: None)
     assert not all(map(_read_elsewhere_and_freed, range(20)))
-
-
-def _without_waiting(self: Allocator, size: int) -> Block:
-    if self._free[size]:
-        buffer, address, _ = self._free[size].pop()
-        return Block(self, buffer, address, size)
-    return Block(self, *self._take(size), size)
 
 
 def test_one_stream_enters_nothing() -> None:

@@ -54,6 +54,8 @@ class Memory:
                 extent = extent * unit
                 made.append(Stride(self.x.extent(extent), of_extent(extent)))
             elif (stride := layout[axis]) is not None:
+                if axis + 1 < len(array.shape):
+                    stride //= array.dtype.block  # they count elements, of which blocks are whole
                 made.append(Stride(Term(str(stride * unit), literal=True), Interval(stride * unit, stride * unit)))
             else:
                 made.append(Stride(Term(stride_name(array.name, axis)), Interval(0, float("inf"))))

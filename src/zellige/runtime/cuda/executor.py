@@ -32,7 +32,7 @@ from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, RepeatedLaunch, cleared
 from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, written
+from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
@@ -63,6 +63,18 @@ class CudaRecording:
         return len(self.launches) - 1
 
 
+class MadeUpMemory:
+    """Addresses where there is no device, each given out once."""
+
+    def __init__(self) -> None:
+        self.next = 1 << 20
+
+    def take(self, size: int) -> int:
+        """Where that many bytes would be."""
+        address, self.next = self.next, self.next + -(-size // 512) * 512
+        return address
+
+
 class CudaExecutor:
     """One stream of one GPU: launches run in the order in which they were given, beside those of other streams unless they use what
     those use (``order.py``). Any thread may use it. With ``device=None`` it only compiles."""
@@ -80,7 +92,7 @@ class CudaExecutor:
         self.target = target or (device.target if device else "sm_90")
         self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
-        self._next_address = 1 << 20
+        self._made_up = MadeUpMemory()
         self.order = device.order if device else Order()
         self.turn = self.order.lock
         if device is not None:
@@ -108,7 +120,9 @@ class CudaExecutor:
         """Another stream of the same GPU (``stream.py``)."""
         from zellige.runtime.cuda.stream import CudaStream
 
-        return CudaStream(self.device, self.target, schedules=self.schedules)
+        made = CudaStream(self.device, self.target, schedules=self.schedules)
+        made._made_up = self._made_up
+        return made
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
@@ -118,7 +132,7 @@ class CudaExecutor:
         size = math.prod(stored) * stored_as.itemsize
         block: Block | None = None
         if self.device is None:
-            address, self._next_address = self._next_address, self._next_address + -(-max(size, 1) // 512) * 512
+            address = self._made_up.take(max(size, 1))
         else:
             block = self._allocator.allocate(max(size, 1))
             address = block.address
@@ -137,7 +151,7 @@ class CudaExecutor:
         made = self.empty(shape, dtype)
         if self.device is not None:
             block = made.storage.memory
-            with self._using((block.users, True)):
+            with self.ordered((block.users, True)):
                 block.buffer.fill(0, stream=self.stream)
         made.initialised = True
         return made
@@ -147,7 +161,7 @@ class CudaExecutor:
         if self.device is None or not target.nbytes:
             return
         block = _block(target)
-        with self._using((block.users, True)):
+        with self.ordered((block.users, True)):
             if target.flags.c_contiguous:
                 self._staging.upload(values, block, target.address - block.address)
                 return
@@ -172,7 +186,7 @@ class CudaExecutor:
             return lambda: np.zeros(source.shape, source.dtype)
         low, held, part = self._around(source)
         block = _block(source)
-        with self._using((block.users, False)):
+        with self.ordered((block.users, False)):
             wait = self._staging.fetch(block, held, low)
 
         def fetched() -> NDArray[Any]:
@@ -191,12 +205,14 @@ class CudaExecutor:
         return low - _block(array).address, held, part
 
     @contextmanager
-    def _using(self, *uses: tuple[Users, bool]) -> Iterator[None]:
+    def ordered(self, *uses: tuple[Users, bool]) -> Iterator[None]:
         """The work in the ``with`` uses memory: it is ordered with that of other streams."""
         with self.order.lock:
             self.order.before(self.queue, uses)
-            yield
-            self.order.after(self.queue, uses)
+            try:
+                yield
+            finally:  # some of it may have been given
+                self.order.after(self.queue, uses)
 
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
@@ -221,8 +237,12 @@ class CudaExecutor:
                 if order.alone:
                     self._give(repeated, binding)
                 else:
-                    with self._using(*uses_of(binding)):
+                    uses = uses_of(binding)
+                    order.before(self.queue, uses)
+                    try:
                         self._give(repeated, binding)
+                    finally:  # as ``ordered``, which takes long
+                        order.after(self.queue, uses)
             note_writes(plan, held)
         finally:
             order.lock.release()
@@ -308,7 +328,7 @@ class CudaExecutor:
             return
         if recording.graph is None:
             raise InternalError("a CUDA recording is replayed that was not captured")
-        with self._using(*recording.uses):
+        with self.ordered(*recording.uses):
             recording.graph(self.stream)
 
     def synchronise(self) -> None:
@@ -316,11 +336,6 @@ class CudaExecutor:
         if self.device is not None:
             self.stream.sync()
             self._guards.check()
-
-
-def uses_of(binding: Binding) -> tuple[tuple[Users, bool], ...]:
-    """The memory of a launch's arrays, each with whether it is used exclusively."""
-    return tuple((held.storage.memory.users, exclusive) for held, exclusive in binding.borrowed_arguments())
 
 
 def _block(array: DeviceArray) -> Block | BorrowedBlock:
@@ -335,6 +350,6 @@ def unaligned(binding: Binding) -> frozenset[str]:
 
 def _without_boxes(options: Options, layouts: Mapping[str, tuple[int, ...]], loose: frozenset[str]) -> Options:
     """A schedule for arrays with gaps, or that begin anywhere: the copy engine, and what rests on it, takes neither."""
-    others = options.descriptors - layouts.keys() - loose
+    others = options.descriptors.difference(layouts, loose)
     consumers = options.consumers if others == options.descriptors else 0
     return replace(options, layouts=layouts, unaligned=loose, descriptors=others, consumers=consumers)

@@ -35,41 +35,48 @@ class Allocator:
 
     def allocate(self, size: int) -> Block:
         """At least ``size`` bytes, 512-byte aligned. ZelligeError ZL0506 if memory is short."""
+        size = _rounded(size)
         with self._lock:
-            return self._allocated(_rounded(size))
-
-    def _allocated(self, size: int) -> Block:
-        if self._free[size]:
-            buffer, address, users = self._free[size].pop()
-            users.admit(self.queue, exclusive=True)
+            found = self._free[size].pop() if self._free[size] else None
+        if found is not None:
+            buffer, address, users = found
+            self._outlast(users)
             return Block(self, buffer, address, size)
         try:
-            return Block(self, *self._take(size), size)
+            return self._taken(size)
         except Exception as error:
             if "memory" not in str(error).lower():
                 raise
         self.trim()
         try:
-            return Block(self, *self._take(size), size)
+            return self._taken(size)
         except Exception as error:
             raise ZelligeError(
                 "ZL0506", f"no memory for {size} bytes on {self.device.name}", facts={"bytes": size, "already held": self.held_bytes},
                 help="use smaller batches or a shorter context",
             ) from error  # fmt: skip
 
-    def _take(self, size: int) -> tuple[Any, int]:
+    def _taken(self, size: int) -> Block:
         buffer = self.device.handle.allocate(size, stream=self.queue.stream)
-        self.held_bytes += size
-        return buffer, int(buffer.handle)
+        with self._lock:
+            self.held_bytes += size
+        return Block(self, buffer, int(buffer.handle), size)
+
+    def _outlast(self, users: Users) -> None:
+        """What is given to the stream from now on runs after the uses of a freed block."""
+        if users.entered:
+            with self.device.order.lock:  # taken before the allocator's own, if both are
+                users.admit(self.queue, exclusive=True)
 
     def trim(self) -> None:
         """Gives free blocks back to the driver."""
         with self._lock:
             free, self._free = self._free, defaultdict(list)
-            for size, buffers in free.items():
-                for buffer, _, users in buffers:
-                    users.admit(self.queue, exclusive=True)
-                    buffer.close(self.queue.stream)
+        for size, buffers in free.items():
+            for buffer, _, users in buffers:
+                self._outlast(users)
+                buffer.close(self.queue.stream)
+                with self._lock:
                     self.held_bytes -= size
 
     def _release(self, buffer: Any, address: int, size: int, users: Users) -> None:

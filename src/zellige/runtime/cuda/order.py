@@ -50,6 +50,11 @@ class Users:
         self.outside = outside
         """Others who have the memory, or had it."""
 
+    @property
+    def entered(self) -> bool:
+        """Whether there is anybody to wait for."""
+        return self.writer is not None or bool(self.readers) or self.outside is not None
+
     def admit(self, queue: Queue, *, exclusive: bool) -> None:
         """A use that is given to ``queue`` next runs after those that it conflicts with."""
         if self.writer is not None:

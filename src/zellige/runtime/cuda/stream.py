@@ -19,17 +19,17 @@ class CudaEvent:
     """A point in a stream's work: wait for it on the host, in another stream (``stream.wait``), or with ``await``."""
 
     def __init__(self, stream: CudaStream) -> None:
-        self.queue = stream.queue
-        self._event = stream.stream.record()
+        self._event = None if stream.device is None else stream.stream.record()
 
     @property
     def done(self) -> bool:
         """Whether all work before the point has ended."""
-        return bool(self._event.is_done)
+        return self._event is None or bool(self._event.is_done)
 
     def wait(self) -> None:
         """Waits for the work before the point."""
-        self._event.sync()
+        if self._event is not None:
+            self._event.sync()
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from asyncio.to_thread(self.wait).__await__()
@@ -50,8 +50,9 @@ class CudaStream(CudaExecutor):
 
     def wait(self, event: CudaEvent) -> None:
         """Work given from now on runs after ``event``. (Tensors in common need no such call.)"""
-        with self.order.lock:
-            self.queue.stream.wait(event._event)
+        if event._event is not None:
+            with self.order.lock:
+                self.stream.wait(event._event)
 
     @property
     def done(self) -> bool:
@@ -91,8 +92,9 @@ class CudaStream(CudaExecutor):
             if not source.initialised:
                 raise ZelligeError("ZL0504", "a tensor is copied before anything was written to it")
             facts = source.facts
-            with self._using((source.storage.memory.users, False), (target.storage.memory.users, True)):
-                self._staging.move(source.storage, target.storage)
+            if self.device is not None:
+                with self.ordered((source.storage.memory.users, False), (target.storage.memory.users, True)):
+                    self._staging.move(source.storage, target.storage)
             target.forget()
             target.memory.mark_written(target)
             for fact in facts:
