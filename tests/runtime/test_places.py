@@ -109,3 +109,21 @@ def test_blocks_that_say_cuda_have_one_stream_in_every_thread(monkeypatch: pytes
     for thread in threads:
         thread.join()
     assert len(found) == 4 and len(set(map(id, found))) == 1
+
+
+def test_tensors_are_made_where_launches_run() -> None:
+    with zl.using(GPU):
+        made = zl.tensor(ints(1, 2, 3)), zl.index([0, 2], below=3), zl.empty((4,), i32), zl.tensor(double(ints(1, 2)))
+        assert {t.place for t in made} == {GPU.place} and "Index[3]" in repr(made[1])
+        with zl.record():
+            assert zl.tensor(ints(1)).place == GPU.place
+        with pytest.raises(ZelligeError, match="ZL0502"):
+            zl.empty((-1,), i32)
+    assert zl.tensor(made[0]).place == "host memory"
+
+
+def test_a_stream_beside_makes_up_other_addresses() -> None:
+    x = GPU.tensor(ints(1, 2), i32)
+    with zl.using(GPU), zl.stream():
+        y = double(x)
+        assert y.span[0] >= x.span[1]

@@ -252,7 +252,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             if argument is not None and argument.place != executor.place:
                 raise ZelligeError(
                     "ZL0527", f"{self.name}: '{name}' is in {argument.place}, and the launch is on {executor.place}",
-                    help="launch inside 'with zl.using(…)' of the executor that made the tensor, or copy it: zl.tensor(x.numpy())",
+                    help="launch inside the 'with zl.using(…)' in which the tensor was made, or copy it: zl.tensor(x) inside this one",
                 )  # fmt: skip
         statics = {name: given.get(name, default) for name, default in self._statics}
         for parameter, value in statics.items():

@@ -37,8 +37,6 @@ def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[..., NDArray
     shape = tuple(shape)
     target = numpy_dtype(checked(dtype, "ZL0501"))
     stored = stored_shape(shape, dtype)
-    if min(stored, default=0) < 0:
-        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are 0 or more")
     count = math.prod(stored) * target.itemsize
     try:
         alignment = _LARGE_PAGE if count >= 2 * _LARGE_PAGE else _ALIGNMENT
@@ -54,7 +52,9 @@ def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[..., NDArray
 
 
 def stored_shape(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
-    """The shape of the storage of a tensor. ZelligeError ZL0502 if a block type's rows are not whole blocks."""
+    """The shape of the storage of a tensor. ZelligeError ZL0502 of negative extents, or if a block type's rows are not whole blocks."""
+    if min(shape, default=0) < 0:
+        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are 0 or more")
     if not dtype.is_block:
         return shape
     if not shape or shape[-1] % dtype.block:
@@ -90,6 +90,8 @@ def _as_array(values: Any) -> NDArray[Any]:
         return values
     if isinstance(values, Tensor):
         return values.numpy()
+    if is_on_gpu(values):
+        return borrow(values).numpy()
     if hasattr(values, "__dlpack__"):
         return array_from(values)
     try:

@@ -334,6 +334,13 @@ def test_a_kernel_with_a_guard_is_refused() -> None:
     assert "guard" in caught.value.message
 
 
+def test_an_array_with_gaps_is_refused() -> None:
+    with pytest.raises(ZelligeError) as caught:
+        planned(lambda tensor: twice(tensor(8)[::2]))
+    assert caught.value.code == "ZL0908" and "gaps" in caught.value.message
+    assert planned(lambda tensor: twice(tensor(8)[4:]))[0].launches
+
+
 def test_backends_without_this_form_say_so() -> None:
     with pytest.raises(ZelligeError) as caught, zl.using("cpu"), zl.record(form="persistent"):
         pass
