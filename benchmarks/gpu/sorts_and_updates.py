@@ -196,8 +196,7 @@ def main() -> int:
     with zl.using(executor):
         for name, kernel, arguments, keywords, wanted in cases(rng):
             given = {
-                k: executor.tensor(v, dtype_of(v)) if isinstance(v, np.ndarray) else v
-                for k, v in keywords.items()
+                k: executor.tensor(v, dtype_of(v)) if isinstance(v, np.ndarray) else v for k, v in keywords.items()
             }
             try:
                 out = kernel(*arguments, **given)

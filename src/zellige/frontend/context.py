@@ -60,6 +60,8 @@ class Context:
     """Where the value of the current assignment stands: what is wrong with a stored value is shown there."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
+    at_launch: bool = False
+    """Inside a precondition, which the launch evaluates: without branches."""
     unsafe: list[Unsafe] = field(default_factory=list)
     inline_stack: list[str] = field(default_factory=list)
 

@@ -87,13 +87,17 @@ def test_sums_of_8_bits_wrap(name: str) -> None:
 @pytest.mark.parametrize(("name", "largest"), [("f8e4m3", 448.0), ("f8e5m2", 57344.0)])
 def test_a_sum_beyond_the_largest_fp8_is_not_the_largest(name: str, largest: float) -> None:
     x = np.array([largest, largest, 1.0], NUMPY[name])
-    arrays = {"x": x, "at": np.array([0, 0, 1], np.int32)} | {k: np.zeros(2, x.dtype) for k in ("total", "most", "least")}
+    arrays = {"x": x, "at": np.array([0, 0, 1], np.int32)} | {
+        k: np.zeros(2, x.dtype) for k in ("total", "most", "least")
+    }
     done = compare(function_of(updated, {"T": getattr(zl, name)}), {"M": 3, "K": 2}, arrays, rtol=0, atol=0)
     assert not np.isfinite(done["total"].astype(np.float32)[0]) and done["total"].astype(np.float32)[1] == 1.0
 
 
 @zl.kernel
-def flagged(x: zl.In[B8, M], at: zl.In[zl.Index[K], M], *, all: zl.Acc[B8, K], some: zl.Acc[B8, K], B: zl.Static = 8) -> None:
+def flagged(
+    x: zl.In[B8, M], at: zl.In[zl.Index[K], M], *, all: zl.Acc[B8, K], some: zl.Acc[B8, K], B: zl.Static = 8
+) -> None:
     i = zl.grid(M.tiles(B))
     all.and_(at[i], x[i])
     some.or_(at[i], x[i])
@@ -112,8 +116,12 @@ def test_flags_are_combined_bit_by_bit(name: str) -> None:
     x = rng.integers(0, 2 if name == "bool_" else 256, 21).astype(dtype)
     at = rng.integers(0, 5, 21).astype(np.int32)
     both = {"all": np.full(5, 1 if name == "bool_" else 255, dtype), "some": np.zeros(5, dtype)}
-    compare(function_of(flagged, {"B8": getattr(zl, name)}), {"M": 21, "K": 5}, {"x": x, "at": at, **both}, rtol=0, atol=0)
-    compare(function_of(flag, {"B8": getattr(zl, name)}), {"M": 21}, {"x": x, "some": np.zeros(22, dtype)}, rtol=0, atol=0)
+    compare(
+        function_of(flagged, {"B8": getattr(zl, name)}), {"M": 21, "K": 5}, {"x": x, "at": at, **both}, rtol=0, atol=0
+    )
+    compare(
+        function_of(flag, {"B8": getattr(zl, name)}), {"M": 21}, {"x": x, "some": np.zeros(22, dtype)}, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize(("kernel", "dtypes"), [
