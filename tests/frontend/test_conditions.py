@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.backends.cuda.interpreted import compare, function_of
 
 import zellige as zl
+from tests.backends.cuda.interpreted import compare, function_of
 from zellige import ZelligeError, f32, i32
 from zellige.ir import ops
 from zellige.ir.walk import walk
@@ -144,7 +144,7 @@ def test_sides_that_cannot_go_wrong_are_computed_without_a_branch() -> None:
     def plain(x: zl.In[f32, M], n: i32, *, y: zl.Out[f32, M]):
         m = zl.grid(M)
         first, value = x[m], x[m] + 1.0
-        both = 0 <= n < M and first > 0.0 or not first < value
+        both = (0 <= n < M and first > 0.0) or not first < value
         y[m] = first if both and m < M else -value
 
     assert not any(isinstance(op, ops.If) for op in walk(plain.lower({}, {}).body))
