@@ -70,7 +70,9 @@ class Check:
 
     @property
     def function(self) -> Function:
-        return self.kernel.lower({**self.kernel.signature.statics, **self.statics}, {"KV": bf16, **self.dtypes})
+        return self.kernel.lower(
+            {**self.kernel.signature.statics, **self.statics}, {"KV": bf16, "X": bf16, **self.dtypes}
+        )
 
     @property
     def known(self) -> dict[str, int]:
@@ -203,7 +205,9 @@ def ragged_checks() -> Iterator[Check]:
         yield Check(gpu_moe.count_pairs, pairs, bound=0.0)
         yield Check(gpu_moe.begin_segments, dict(BLOCKS=1, **pairs), bound=0.0)
         yield Check(gpu_moe.place_pairs, pairs, bound=0.0)
-        yield Check(gpu_moe.combine_add, dict(T=tokens, C=3, N=40, PAIRS=tokens * 3), bound=1e-5)
+        yield Check(
+            gpu_moe.combine_norm, dict(T=tokens, C=3, N=40, PAIRS=tokens * 3), scalars={"eps": 1e-6}, bound=1e-5
+        )
 
 
 def eight_bit_checks() -> Iterator[Check]:

@@ -100,7 +100,12 @@ def main() -> None:
     parser.add_argument(
         "--prefill", type=int, default=0, help="a prefill pass of so many tokens instead of a decode step"
     )
-    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
+    parser.add_argument(
+        "--dtype",
+        default="bf16",
+        choices=["bf16", "fp16", "fp8"],
+        help="of weights and activations; fp8: of the matrices of layers",
+    )
     parser.add_argument("--position", type=int, default=512)
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")

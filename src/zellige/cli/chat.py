@@ -56,13 +56,16 @@ def chat(
     model: str | None,
     device: str,
     context: int | None,
+    dtype: str,
+    kv_dtype: str,
+    kv_share: float | None,
     prompt: str | None,
     system: str | None,
     max_tokens: int,
     **options: Any,
 ) -> None:
     params = sampling_params(options, max_tokens=max_tokens)
-    llm = load(model, device=device, context=context)
+    llm = load(model, device=device, context=context, dtype=dtype, kv_dtype=kv_dtype, kv_share=kv_share)
     session = ChatSession(llm, params, Conversation(system))
     if prompt is not None:
         session.answer(prompt)

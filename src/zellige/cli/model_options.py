@@ -23,8 +23,28 @@ MODEL_HELP = """\b
 
 
 def model_options(function: _F) -> _F:
-    """Adds MODEL, --device and --context."""
+    """Adds MODEL, --device, --context, --dtype, --kv-dtype and --kv-share; `load` takes them."""
     for option in (
+        click.option(
+            "--kv-share",
+            type=float,
+            metavar="0.8",
+            help="Of the memory that is free once the weights are there, for keys and values.",
+        ),
+        click.option(
+            "--kv-dtype",
+            default="auto",
+            show_default=True,
+            metavar="TYPE",
+            help="Of keys and values: auto, bf16, fp16 or fp8.",
+        ),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            metavar="TYPE",
+            help="Of weights: auto (as the file has them), bf16, fp16 or fp8.",
+        ),
         click.option("--context", type=int, metavar="N", help="Most tokens of prompt and answer together."),
         click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where to compute."),
         click.argument("model", required=False),
@@ -83,12 +103,29 @@ def sampling_params(
     return SamplingParams(**chosen, max_tokens=max_tokens, logprobs=logprobs, ignore_eos=ignore_eos)
 
 
-def load(model: str | None, *, device: str, context: int | None) -> LLM:
+def load(
+    model: str | None,
+    *,
+    device: str,
+    context: int | None,
+    dtype: str = "auto",
+    kv_dtype: str = "auto",
+    kv_share: float | None = None,
+) -> LLM:
     """Load a model, showing on stderr what takes long."""
     from zellige.llm.api import LLM
 
     with _DownloadBar() as bar:
-        return LLM(model, device=device, max_model_len=context, say=bar.say, progress=bar.progress)
+        return LLM(
+            model,
+            device=device,
+            max_model_len=context,
+            dtype=dtype,
+            kv_dtype=kv_dtype,
+            kv_share=kv_share,
+            say=bar.say,
+            progress=bar.progress,
+        )
 
 
 class _DownloadBar:

@@ -29,13 +29,23 @@ from zellige.diagnostics import ZelligeError
 @model_options
 @click.option("--ids-file", required=True, metavar="F", help="A JSON list of token ids; - is standard input.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def score(model: str | None, device: str, context: int | None, ids_file: str, as_json: bool) -> None:
+def score(
+    model: str | None,
+    device: str,
+    context: int | None,
+    dtype: str,
+    kv_dtype: str,
+    kv_share: float | None,
+    ids_file: str,
+    as_json: bool,
+) -> None:
     ids = read_ids_file(ids_file)
     if len(ids) == 1:
         raise ZelligeError(
             "ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two"
         )
-    scores = load(model, device=device, context=context).score(ids)
+    llm = load(model, device=device, context=context, dtype=dtype, kv_dtype=kv_dtype, kv_share=kv_share)
+    scores = llm.score(ids)
     if as_json:
         click.echo(json.dumps({"logprobs": list(scores.logprobs), "argmax": list(scores.argmax)}))
         return

@@ -24,14 +24,13 @@ _HARMLESS = (
     ops.Constant, ops.ExtentValue, ops.ScalarValue, ops.ProgramId, ops.Iota, ops.Select, ops.Broadcast, ops.ExpandDims, ops.Reshape,
     ops.Transpose,
 )  # fmt: skip
+_CHOICE, _IF = "a side of a conditional expression", "use an if statement"
 
 
-def logical(context: Context, op: ast.boolop, first: object, rest: Callable[[], object]) -> object:
+def logical(context: Context, op: ast.boolop, first: Tile, rest: Callable[[], object]) -> object:
     """``first and rest()`` or ``first or rest()``. LanguageError ZL0105 if an operand is neither a scalar bool nor static."""
-    if not isinstance(first, Tile):
-        return first if bool(first) is isinstance(op, ast.Or) else rest()
     _truth(context, first)
-    with _side(context) as block:
+    with _side(context, "a side of 'and' or 'or'") as block:
         second = rest()
         if isinstance(second, Tile):
             _truth(context, second)
@@ -42,7 +41,7 @@ def chained(context: Context, first: object, rest: Callable[[], object]) -> obje
     """Two comparisons of one chain: ``and`` of scalars, lane by lane for tiles."""
     if not isinstance(first, Tile):
         return first and rest()
-    with _side(context) as block:
+    with _side(context, "a part of a chain of comparisons") as block:
         second = rest()
     if first.is_scalar and not (isinstance(second, Tile) and not second.is_scalar):
         return _both(context, ast.And(), first, second, block)
@@ -55,11 +54,13 @@ def choice(
 ) -> object:
     """``body() if condition else orelse()``, ``text`` in the source; of a tile of conditions, chosen lane by lane from both."""
     if not (condition.is_scalar and condition.dtype.is_bool):
-        return operations.call(context, "where", [condition, body(), orelse()], {})
+        with context.without_effects(_CHOICE, _IF):
+            sides = body(), orelse()
+        return operations.call(context, "where", [condition, *sides], {})
     builder = context.builder
-    with _side(context) as then:
+    with _side(context, _CHOICE) as then:
         x = body()
-    with _side(context) as other:
+    with _side(context, _CHOICE) as other:
         y = orelse()
     if context.at_launch or (_cannot_go_wrong(then) and _cannot_go_wrong(other)):
         builder.splice(then)
@@ -127,9 +128,9 @@ def combined(context: Context, op: BinaryOp, x: object, y: object) -> Tile:
 
 
 @contextmanager
-def _side(context: Context) -> Iterator[Block]:
-    """The block of what is evaluated under a condition."""
-    with context.builder.block() as block:
+def _side(context: Context, what: str) -> Iterator[Block]:
+    """The block of what is evaluated under a condition. LanguageError ZL0114 if it does more than give a value."""
+    with context.without_effects(what, _IF), context.builder.block() as block:
         context.depth += 1
         yield block
         context.depth -= 1

@@ -75,6 +75,14 @@ class Context:
         finally:
             self.span = self.builder.span = before
 
+    @contextmanager
+    def without_effects(self, what: str, help: str) -> Iterator[None]:
+        """LanguageError ZL0114 if what is made inside stores, updates or guards: ``what`` only gives a value."""
+        before = self.builder.effects
+        yield
+        if self.builder.effects != before:
+            refuse("ZL0114", f"{what} stores to an array, updates or guards", self.span, help)
+
     def source_text(self) -> str:
         """The source of the current node."""
         lines = self.source.text.splitlines()[

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import NoReturn, Protocol
 
-from zellige.frontend import conditions, habits, indexing, operations
+from zellige.frontend import conditions, habits, indexing, known, operations
 from zellige.frontend.context import SYMBOLS, Context, describe, loaded, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise, grids, making, shape
@@ -44,8 +44,8 @@ BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]]
     ast.Pow: (operator.pow, BinaryOp.MUL),
 }
 COMPARE: dict[type[ast.AST], tuple[Callable[..., object], BinaryOp]] = {
-    ast.Eq: (operator.eq, BinaryOp.EQ),
-    ast.NotEq: (operator.ne, BinaryOp.NE),
+    ast.Eq: (known.are_equal, BinaryOp.EQ),
+    ast.NotEq: (lambda x, y: not known.are_equal(x, y), BinaryOp.NE),
     ast.Lt: (operator.lt, BinaryOp.LT),
     ast.LtE: (operator.le, BinaryOp.LE),
     ast.Gt: (operator.gt, BinaryOp.GT),
@@ -90,7 +90,7 @@ def evaluate(context: Context, scope: Scope, node: ast.expr) -> object:
                 parts = [None if p is None else evaluate(context, scope, p) for p in (lower, upper, step)]
                 return slice(*parts)
             case ast.Subscript(value, key):
-                return _subscript(context, evaluate(context, scope, value), evaluate(context, scope, key))
+                return subscript(context, evaluate(context, scope, value), evaluate(context, scope, key))
             case ast.Call():
                 return _call(context, scope, node)
         what, help = habits.unknown_node(node)
@@ -115,6 +115,13 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
                     refuse("ZL0105", f"'not' of {describe(value)}", context.span, help)
                 return elementwise.unary(context, UnaryOp.NOT, value)
         return value
+    if isinstance(op, ast.Invert) and isinstance(value, bool):
+        refuse(
+            "ZL0105",
+            f"'~' of {value}, which Python takes for a number: it would count as true",
+            context.span,
+            "use not",
+        )
     if isinstance(value, Extent):
         if isinstance(op, ast.USub):
             return as_extent(0) - value
@@ -192,11 +199,11 @@ def _compare(
     """A chain of comparisons; each operand is evaluated once, and the later ones only where the earlier comparisons hold."""
     op, right = comparisons[0], evaluate(context, scope, nodes[0])
     if isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn):
-        functions = {
-            ast.Is: operator.is_,
-            ast.IsNot: operator.is_not,
-            ast.In: lambda a, b: a in b,
-            ast.NotIn: lambda a, b: a not in b,
+        functions: dict[type[ast.cmpop], Callable[..., object]] = {
+            ast.Is: known.is_same,
+            ast.IsNot: lambda a, b: not known.is_same(a, b),
+            ast.In: known.is_among,
+            ast.NotIn: lambda a, b: not known.is_among(a, b),
         }
         first = static(context, functions[type(op)], left, right)
     else:
@@ -229,13 +236,17 @@ def _boolean(context: Context, scope: Scope, op: ast.boolop, nodes: list[ast.exp
     first = evaluate(context, scope, nodes[0])
     if len(nodes) == 1:
         return first
+    if not isinstance(first, Tile):
+        return (
+            first if static(context, bool, first) is isinstance(op, ast.Or) else _boolean(context, scope, op, nodes[1:])
+        )
     return conditions.logical(context, op, first, lambda: _boolean(context, scope, op, nodes[1:]))
 
 
 def _choice(context: Context, scope: Scope, node: ast.IfExp) -> object:
     condition = evaluate(context, scope, node.test)
     if not isinstance(condition, Tile):
-        return evaluate(context, scope, node.body if condition else node.orelse)
+        return evaluate(context, scope, node.body if static(context, bool, condition) else node.orelse)
     return conditions.choice(
         context, condition, ast.unparse(node),
         lambda: evaluate(context, scope, node.body), lambda: evaluate(context, scope, node.orelse),
@@ -295,7 +306,7 @@ def attribute(context: Context, value: object, name: str) -> object:
     return getattr(value, name)
 
 
-def _subscript(context: Context, value: object, key: object) -> object:
+def subscript(context: Context, value: object, key: object) -> object:
     match value:
         case ArrayRef(param):
             return indexing.load(context, param, key)
@@ -313,7 +324,10 @@ def _subscript(context: Context, value: object, key: object) -> object:
 
 def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
     parts = key if isinstance(key, tuple) else (key,)
-    if any(p is not None and p != slice(None) for p in parts) or sum(p is not None for p in parts) > tile.rank:
+    if (
+        any(p is not None and not (isinstance(p, slice) and p.start is p.stop is p.step is None) for p in parts)
+        or sum(p is not None for p in parts) > tile.rank
+    ):
         refuse("ZL0108", f"a tile is subscripted with {describe(key)}", context.span,
                "tiles take only ':' and None, to add axes; zl.gather picks elements, zl.where masks")  # fmt: skip
     for axis, part in enumerate(parts):
@@ -362,6 +376,35 @@ def apply(
         return _method(context, function, arguments, keywords)
     if getattr(function, "__zl_inline__", False):
         return scope.inline(function, arguments, keywords)  # type: ignore[arg-type]
+    if function is range and keywords:
+        refuse("ZL0104", "range has no parameters that are given by name", context.span, "range(start, stop, step)")
+    if not keywords:
+        made = _builtin(context, function, arguments)
+        if made is not None:
+            return made
+    dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
+    if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
+        if function not in known.MOVERS and any(
+            map(known.depends_on_dims, (*arguments, *keywords.values(), getattr(function, "__self__", None)))
+        ):
+            help = (
+                "decorate it with @zl.inline"
+                if hasattr(function, "__code__")
+                else "compare each extent by itself, as N == 3"
+            )
+            refuse(
+                "ZL0114",
+                f"{describe(function)} is ordinary Python, which would be given a dim without its value",
+                context.span,
+                help,
+            )
+        return static(context, lambda: function(*arguments, **keywords))
+    message, help = habits.uncallable(function, arguments)
+    refuse("ZL0114", message, context.span, help)
+
+
+def _builtin(context: Context, function: object, arguments: list[object]) -> object:
+    """What a function of Python makes of values of a kernel; None if it is not one of those that have a meaning here."""
     if function is len and len(arguments) == 1 and isinstance(arguments[0], ArrayRef):
         return arguments[0].param.shape[0]
     if function is sum and len(arguments) == 1 and isinstance(arguments[0], Tile):
@@ -377,11 +420,7 @@ def apply(
         return operations.call(context, "abs", arguments, {})
     if function is ceildiv and len(arguments) == 2 and any(isinstance(a, Tile) for a in arguments):
         return elementwise.ceildiv(context, *arguments)
-    dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
-    if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
-        return static(context, lambda: function(*arguments, **keywords))
-    message, help = habits.uncallable(function, arguments)
-    refuse("ZL0114", message, context.span, help)
+    return None
 
 
 def _inlined(scope: Scope, argument: object) -> object:
@@ -410,7 +449,7 @@ def _range(context: Context, arguments: list[object]) -> RuntimeRange:
         )
     lower, upper = (0, arguments[0]) if len(arguments) == 1 else arguments[:2]
     step = arguments[2] if len(arguments) == 3 else 1
-    if step in (0, Const(0)):
+    if isinstance(step, int | Const) and step in (0, Const(0)):
         refuse("ZL0111", "the step of a range is 0", context.span, "count up with a step of 1 or more, or down with -1")
     low, high, by = context.as_index(lower), context.as_index(upper), context.as_index(step)
     if not (low.is_scalar and high.is_scalar and by.is_scalar):

@@ -32,6 +32,8 @@ class Builder:
         self._defined: list[set[Value]] = []
         self._closed: dict[Block, dict[tuple[object, ...], Value]] = {}
         """What closed blocks share, for those that are spliced."""
+        self.effects = 0
+        """How many operations were made that do more than give a value."""
 
     # --- blocks
     @contextmanager
@@ -94,6 +96,7 @@ class Builder:
 
     def emit(self, op: Op) -> None:
         """Appends an operation as it is."""
+        self.effects += isinstance(op, ops.Store | ops.Update | ops.Guard)
         self._blocks[-1].ops.append(op)
         self._defined[-1].update(results(op))
 

@@ -44,6 +44,8 @@ Prompt = str | Sequence[int]
 
 _PAGE_SIZE = 16
 _DEFAULT_CONTEXT = 8192
+PRECISIONS = ("auto", "bf16", "fp16", "fp8")
+LONG_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ class LLM:
 
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
-    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
-    or "fp8" (quantised when loaded, unless they are fp8 in the file). `kv_dtype`: of the KV cache, "bf16" (f16 for packed
-    weights on the CPU) or "fp8". `max_model_len`: the most tokens of one conversation; None
+    token ids). `dtype`: of weights and activations, "auto" (as the file has its matrices; on a GPU bf16 unless they
+    are f16 or fp8), "bf16", "fp16", or "fp8" (matrices of layers, quantised when loaded unless they are fp8 in the file); "bfloat16"
+    and "float16" are the same as "bf16" and "fp16". `kv_dtype`: of the KV cache, "auto" (that of activations; f16 for
+    packed weights on the CPU), "bf16", "fp16" or "fp8". `max_model_len`: the most tokens of one conversation; None
     is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
     is twice that. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
@@ -90,7 +93,7 @@ class LLM:
         device: str = "cpu",
         load_format: str = "auto",
         dtype: str = "auto",
-        kv_dtype: str = "bf16",
+        kv_dtype: str = "auto",
         max_model_len: int | None = None,
         kv_tokens: int | None = None,
         kv_share: float | None = None,
@@ -113,8 +116,9 @@ class LLM:
             )
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
+        dtype, kv_dtype = LONG_NAMES.get(dtype, dtype), LONG_NAMES.get(kv_dtype, kv_dtype)
         for name, chosen, known in (
-            ("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8")),
+            ("dtype", dtype, PRECISIONS), ("kv_dtype", kv_dtype, PRECISIONS),
             ("step", step, ("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)),
         ):  # fmt: skip
             if chosen not in known:
@@ -176,7 +180,7 @@ class LLM:
 
     def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
         """Whether packed weights on the CPU will not do."""
-        return dtype != "auto" or kv_dtype != "bf16" or self.model.needs_fused
+        return dtype != "auto" or kv_dtype != "auto" or self.model.needs_fused
 
     @property
     def path(self) -> Path:

@@ -75,6 +75,13 @@ LEFT_OUT: Any = _LeftOut()
 LEFT_OUT._layout = LEFT_OUT
 
 
+def _is_key(static: Any) -> bool:
+    """Whether values of one class that equal a static parameter are the same: not so of 0.0 and -0.0, or of (1,) and (True,)."""
+    if isinstance(static, tuple):
+        return all(isinstance(part, str | DType) or (isinstance(part, tuple) and _is_key(part)) for part in static)
+    return not isinstance(static, float) or static != 0.0
+
+
 class Binder:
     """Binds calls of one kernel; remembers a plan for each combination of layouts and static parameters."""
 
@@ -169,10 +176,11 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             ) from None
         if plan is None:
             plan = self._plan(executor, held, given)
-            with self._lock:
-                if len(self._plans) >= _MOST_PLANS:
-                    self._plans.clear()
-                plan = self._plans.setdefault(key, plan)
+            if all(map(_is_key, statics)):
+                with self._lock:
+                    if len(self._plans) >= _MOST_PLANS:
+                        self._plans.clear()
+                    plan = self._plans.setdefault(key, plan)
         for scalar in self._scalars:
             if scalar.name not in given:
                 raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'", help=self._call())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -82,14 +83,20 @@ def executor_named(name: str) -> Executor:
 
         return CpuExecutor.default()
     if name == "cuda":
-        from zellige.runtime.cuda.executor import CudaExecutor
-
-        return CudaExecutor.open()
+        return _default_gpu()
     if name == "reference":
         from zellige.runtime.reference import ReferenceExecutor
 
         return ReferenceExecutor()
     raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, cuda, reference")
+
+
+@cache
+def _default_gpu() -> Executor:
+    """One stream for all blocks that say "cuda": what one of them launches, the next one may read."""
+    from zellige.runtime.cuda.executor import CudaExecutor
+
+    return CudaExecutor.open()
 
 
 @contextmanager

@@ -56,7 +56,9 @@ class Kernel:
         ordered = sorted(statics.items())
         key = (
             *ordered,
-            *(type(value) for _, value in ordered),  # 1, 1.0 and True are equal, but not the same parameter
+            *(
+                (type(value), repr(value)) for _, value in ordered
+            ),  # 1, 1.0 and True are equal, but not the same parameter
             *sorted((name, t.name) for name, t in bindings.items()),
         )
         found = self._instances.get(key)

@@ -130,6 +130,7 @@ def plan_of(
 ) -> Plan:
     """What launches of an instance at these sizes check: it follows from the ownership and the contracts of its arrays."""
     preconditions.check_extents(instance.function, dims)
+    preconditions.check_sizes(instance.function, dims)
     arrays = instance.function.arrays
     exclusive = tuple(a.role is not Role.IN for a in arrays)
     fresh = {i for i, _, _ in outputs}

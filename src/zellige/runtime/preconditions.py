@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,25 @@ def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Num
                 known[result] = value
 
 
+_MOST_ELEMENTS = 1 << 62
+"""Arrays have fewer (an array whose elements share memory, as ``np.broadcast_to`` makes it, may have any number)."""
+
+
 def check_extents(function: Function, dims: Mapping[str, int]) -> None:
     """Checks that every extent of a kernel can be worked out. ZelligeError ZL0502 (see ``value_of``)."""
     for extent in _delicate(function):
         value_of(extent, dims, function.name)
+
+
+def check_sizes(function: Function, dims: Mapping[str, int]) -> None:
+    """Checks that no array has more elements than proofs assume. ZelligeError ZL0502."""
+    for array in function.arrays:
+        count = prod(extent.evaluate(dims) for extent in array.shape)
+        if count >= _MOST_ELEMENTS:
+            raise ZelligeError(
+                "ZL0502", f"{function.name}: '{array.name}' has {count} elements, and kernels take fewer than 2**62",
+                facts=dict(dims), help="call it with a part of the array",
+            )  # fmt: skip
 
 
 def has_preconditions(function: Function) -> bool:

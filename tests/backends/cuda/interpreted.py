@@ -15,7 +15,7 @@ import numpy as np
 from zellige.backends.cuda.lowering import Lowered, lower
 from zellige.backends.cuda.options import Options
 from zellige.backends.reference.launch import run
-from zellige.ir.dtypes import DType, bf16
+from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
 from zellige.ir.types import Role
 from zellige.ir.walk import specialise
@@ -27,13 +27,10 @@ _TORCH_NAMES = {
 }  # fmt: skip
 
 
-DEFAULTS = {"KV": bf16}
-"""Dtypes of dtype variables that a test does not name: keys and values of a cache."""
-
-
 def function_of(kernel: Kernel, dtypes: Mapping[str, DType] | None = None, **statics: Any) -> Function:
-    """A kernel's IR, unverified, with some static parameters changed."""
-    return kernel.lower({**kernel.signature.statics, **statics}, {**DEFAULTS, **(dtypes or {})})
+    """A kernel's IR, unverified, with some static parameters changed; dtype variables that are not named are the first they may be."""
+    first = {name: variable.allowed[0] for name, variable in kernel.signature.dtype_vars.items()}
+    return kernel.lower({**kernel.signature.statics, **statics}, {**first, **(dtypes or {})})
 
 
 @dataclass(frozen=True)

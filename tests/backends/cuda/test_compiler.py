@@ -53,7 +53,7 @@ GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     (gpu_moe.grouped_linear, {}, {"PAIRS": 1024, "E": 128, "N": 1536, "K": 2048}, Options(descriptors=frozenset("w"))),
     (gpu_moe.expert_swiglu, {}, {"T": 128, "C": 8, "E": 128, "F": 768, "K": 2048}, Options()),
     (gpu_moe.expert_down, {}, {"PAIRS": 1024, "E": 128, "N": 2048, "K": 768}, Options(num_warps=8)),
-    (gpu_moe.combine_add, {}, {"C": 8, "N": 2048, "PAIRS": 1024}, Options()),
+    (gpu_moe.combine_norm, {}, {"C": 8, "N": 2048, "PAIRS": 1024}, Options(num_warps=8)),
     (gpu_moe.count_pairs, {}, {"PAIRS": 1024, "E": 128}, Options()),
     (gpu_moe.begin_segments, {}, {"PAIRS": 1024, "E": 128, "BLOCKS": 2}, Options(num_warps=16)),
     (gpu_moe.place_pairs, {}, {"PAIRS": 1024, "E": 128}, Options(num_warps=8)),

@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from tests.backends.cpu.differential import check
 from tests.backends.cuda.interpreted import compare, function_of
 
 import zellige as zl
@@ -130,3 +131,34 @@ def test_flags_are_combined_bit_by_bit(name: str) -> None:
 def test_a_narrow_update_is_a_swap_of_the_16_bits_around_it(kernel: Any, dtypes: Any) -> None:
     swaps = re.findall(r"atom\S*", compile(function_of(kernel, dtypes), {"M": 64, "K": 8}, "sm_90").ptx)
     assert swaps and all(s.endswith("cas.b16") for s in swaps)
+
+
+F = zl.dtypes("F", zl.f16, zl.f32, zl.f64)
+
+
+@zl.kernel
+def extremes(
+    x: zl.In[F, M, N], *, top: zl.Out[zl.Index[N], M], low: zl.Out[zl.Index[N], M], column: zl.Out[zl.Index[M], N]
+) -> None:
+    zl.requires((M > 0) & (N > 0))
+    m = zl.grid(1)
+    top[:] = zl.argmax(x[:, :], axis=1)
+    low[:] = zl.argmin(x[:, :], axis=1)
+    column[:] = zl.argmax(x[:, :], axis=0)
+
+
+@pytest.mark.parametrize("length", [1, 5, 16, 37])
+@pytest.mark.parametrize("name", ["f16", "f32", "f64"])
+def test_the_first_nan_of_an_axis_is_its_extreme_position(name: str, length: int) -> None:
+    """NumPy's meaning, in the interpreter, on the CPU and in Triton; lanes past the end are no position."""
+    rng, dtype = np.random.default_rng(length), NUMPY[name]
+    x = rng.choice(np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1.0, -1.5], dtype), (13, length))
+    x[:5] = rng.choice(np.array([0.0, -0.0, np.inf, -np.inf, 1.0, -1.5], dtype), (5, length))
+    x[5], x[6], x[7] = np.nan, -np.inf, np.inf
+    arrays = {"x": x} | {n: np.zeros(k, np.int32) for n, k in (("top", 13), ("low", 13), ("column", length))}
+    function = function_of(extremes, {"F": getattr(zl, name)})
+    want = compare(function, {"M": 13, "N": length}, arrays, rtol=0, atol=0)
+    np.testing.assert_array_equal(want["top"], x.argmax(1))
+    np.testing.assert_array_equal(want["low"], x.argmin(1))
+    for target in ("host", "avx2", "generic"):
+        check(function, {"M": 13, "N": length}, arrays, target=target)

@@ -19,7 +19,7 @@ from zellige.backends.cuda.expressions import Expressions, Term, literal_number,
 from zellige.backends.cuda.hazards import barriers
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.padding import Padding, reshape_groups, tile_extent
+from zellige.backends.cuda.padding import Padding, reshape_groups
 from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.sorting import lower_sort
@@ -434,11 +434,8 @@ class Lowering:
             fill = fill.replace(str((1 << 31) - 1), str((1 << 63) - 1)).replace(str(1 << 31), str(1 << 63))
         x = self.x.where_true(op.x, self.x.typed(op.x), (op.axis,), fill)
         text = operators.REDUCE[op.op].format(x=x, axis=op.axis)
-        if op.op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN):
-            if self.padding.is_padded(op.x, op.axis):  # a NaN could let a lane past the end win
-                text = f"tl.minimum({text}, {tile_extent(op.x.type.shape[op.axis], op.x) - 1})"
-            self.x.bind(op.result, text)
-        elif op.op in (ReduceOp.ANY, ReduceOp.ALL):
+        if op.op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN, ReduceOp.ANY, ReduceOp.ALL):
+            # (lanes past the end hold the neutral number and come last: they are no position)
             self.x.bind(op.result, text)
         else:
             self.x.bind(op.result, f"{text}.to({self.x.dtype(op.result)})")

@@ -56,7 +56,7 @@ BINARY: dict[BinaryOp, str] = {
 REDUCE: dict[ReduceOp, str] = {
     ReduceOp.SUM: "tl.sum({x}, {axis})", ReduceOp.PROD: "tl.reduce({x}, {axis}, _product)",
     ReduceOp.MAX: "tl.max({x}, {axis})", ReduceOp.MIN: "tl.min({x}, {axis})",
-    ReduceOp.ARGMAX: "tl.argmax({x}, {axis})", ReduceOp.ARGMIN: "tl.argmin({x}, {axis})",
+    ReduceOp.ARGMAX: "_position({x}, {axis}, _first_largest)", ReduceOp.ARGMIN: "_position({x}, {axis}, _first_smallest)",
     ReduceOp.ANY: "tl.max({x}.to(tl.int32), {axis}) != 0", ReduceOp.ALL: "tl.min({x}.to(tl.int32), {axis}) != 0",
 }  # fmt: skip
 
@@ -107,6 +107,29 @@ def _greater(a, b):
 @triton.jit
 def _lesser(a, b):
     return tl.minimum(a, b)
+
+
+@triton.jit
+def _first_largest(x, i, y, j):
+    nan, other = x != x, y != y
+    wins = (x > y) | (nan & ~other) | (((x == y) | (nan & other)) & (i < j))
+    return tl.where(wins, x, y), tl.where(wins, i, j)
+
+
+@triton.jit
+def _first_smallest(x, i, y, j):
+    nan, other = x != x, y != y
+    wins = (x < y) | (nan & ~other) | (((x == y) | (nan & other)) & (i < j))
+    return tl.where(wins, x, y), tl.where(wins, i, j)
+
+
+@triton.jit
+def _position(x, axis: tl.constexpr, combine: tl.constexpr):
+    places = tl.arange(0, x.shape[axis])
+    for other in tl.static_range(len(x.shape)):
+        if other != axis:
+            places = tl.expand_dims(places, other)
+    return tl.reduce((x, tl.broadcast_to(places, x.shape)), axis, combine)[1]
 
 
 @triton.jit
