@@ -108,4 +108,33 @@ def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M + 1]):
         j = j + 1
     y[j] = 1.0
 """,
+    "element of an empty array": """
+def k(n: zl.In[zl.⟨Index|UpTo⟩[K], K], *, y: zl.Mut[f32, K + 1]):
+    t = zl.grid(1)
+    w = t * 0 + ⟨0|5|K + 1⟩
+    if K > ⟨0|0|1|-1⟩:
+        w = n[⟨0|K - 1|K⟩]
+    y[w] = 1.0
+""",
+    "masked element of an empty array": """
+def k(n: zl.In[zl.⟨Index|UpTo⟩[K], K], *, y: zl.Mut[f32, K + 1]):
+    t = zl.grid(1)
+    w = n[zl.only(t, t < K⟨|| + 1⟩)]
+    y[zl.where(K > ⟨0|0|1⟩, w, ⟨0|5|K + 1⟩)] = 1.0
+""",
+    "one program reads what another has not": """
+def k(n: zl.In[zl.Index[K], M], x: zl.In[f32, K + 1], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    w = t * 0 + ⟨0|K|K + 1⟩
+    if t > ⟨0|1|-1⟩:
+        w = n[t - 1]
+    y[t] = x[w ⟨|+ 1⟩]
+""",
+    "a segment's own elements": """
+def k(table: zl.In[zl.⟨Offsets|UpTo⟩[N], M + 1], *, y: zl.Out[f32, N⟨| + 1⟩]):
+    t = zl.grid(1)
+    for s in range(M):
+        for i in range(table[s], table[s + 1]):
+            y[i] = 1.0
+""",
 }

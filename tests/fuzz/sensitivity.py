@@ -34,7 +34,7 @@ HOLES: dict[str, tuple[str, str]] = {
     "a loop that does not run": ("invariants", "_assume: without condition `terms.implies(runs"),
     "the condition of a loop, asked once more": ("symbolic", "path: without condition of a case `place.which == 1"),
     "a loop's invariant, at its start": ("invariants", "_starts: returns True"),
-    "equal values of different digits": ("races", "_joined: without and `qa.denominator is"),
+    "quotients and remainders by two numbers": ("races", "_joined: without and `qa.denominator is"),
 }  # fmt: skip
 """The module of the rule that closes a hole, and a part of the switch's key."""
 

@@ -366,7 +366,7 @@ _CHOICE = re.compile(r"(?<!\\)\|")
 def draw_shape(rng: np.random.Generator, wrongness: float) -> str:
     """The source of a random template with its blanks filled; the first choice of a blank is the right one."""
     kind = rng.random()
-    templates = TEMPLATES if kind < 0.35 else TRAPS if kind < 0.8 else ABSENT
+    templates = TEMPLATES if kind < 0.3 else TRAPS if kind < 0.65 else ABSENT
     template = templates[sorted(templates)[int(rng.integers(len(templates)))]]
     decorator = "@zl.kernel(index_bits=32)" if rng.random() < 0.2 else "@zl.kernel"
     return decorator + filled(template, rng, wrongness)

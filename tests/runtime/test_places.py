@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +15,7 @@ import zellige as zl
 from tests.runtime.kernels import double, ints
 from zellige import i32
 from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime import execution
 from zellige.runtime.cuda.executor import CudaExecutor
 
 GPU = CudaExecutor(None, "sm_90")  # compiles only; its tensors have a GPU's addresses
@@ -62,3 +65,30 @@ def test_the_host_does_not_take_a_gpus_address_for_its_own(use: Callable[..., An
     with pytest.raises(ZelligeError) as caught:
         use(GPU.tensor(ints(1, 2, 3), i32))
     assert caught.value.code == "ZL0527"
+
+
+def test_blocks_that_say_cuda_have_one_stream_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing orders two streams: what one block launches, the next one may read."""
+    started = threading.Barrier(4)
+
+    def slowly(cls: type[CudaExecutor]) -> CudaExecutor:
+        time.sleep(0.01)
+        return cls(None, "sm_90")
+
+    def block() -> None:
+        started.wait()
+        with zl.using("cuda") as chosen:
+            found.append(chosen)
+
+    monkeypatch.setattr(CudaExecutor, "open", classmethod(slowly))
+    execution._opened_gpu.cache_clear()
+    found: list[Any] = []
+    threads = [threading.Thread(target=block) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        execution._opened_gpu.cache_clear()
+    assert len(found) == 4 and len(set(map(id, found))) == 1

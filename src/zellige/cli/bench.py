@@ -14,7 +14,7 @@ import click
 
 from zellige.cli.footprint import Footprint, footprint, footprint_of
 from zellige.cli.measuring import Bench, Row, read_bandwidth
-from zellige.cli.model_options import MODEL_HELP, load
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load
 from zellige.diagnostics import ZelligeError
 
 
@@ -45,7 +45,7 @@ def bench() -> None:
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cpu(model: str | None, as_json: bool) -> None:
-    llm = load(model, device="cpu", context=1024)
+    llm = load(ModelChoice(model, context=1024))
     measured = Bench(llm, footprint(llm.path), read_bandwidth())
     todo = [
         lambda: measured.decode(1, 128, 64), lambda: measured.decode(8, 128, 32),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zellige.cli.model_options import MODEL_HELP, load, model_options, sampling_options, sampling_params
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options, sampling_options, sampling_params
 from zellige.cli.token_ids import parse_ids
 
 
@@ -36,12 +36,7 @@ from zellige.cli.token_ids import parse_ids
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @sampling_options
 def generate(
-    model: str | None,
-    device: str,
-    context: int | None,
-    dtype: str,
-    kv_dtype: str,
-    kv_share: float | None,
+    choice: ModelChoice,
     prompt: str | None,
     ids: str | None,
     max_tokens: int,
@@ -56,7 +51,7 @@ def generate(
     given: str | list[int] = parse_ids(ids, "--ids") if ids is not None else str(prompt)
     if given == "-":
         given = sys.stdin.read()
-    llm = load(model, device=device, context=context, dtype=dtype, kv_dtype=kv_dtype, kv_share=kv_share)
+    llm = load(choice)
     interrupted = False
     with llm.stream(given, params) as stream:
         try:

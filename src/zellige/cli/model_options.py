@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -22,8 +24,26 @@ MODEL_HELP = """\b
 """
 
 
-def model_options(function: _F) -> _F:
-    """Adds MODEL, --device, --context, --dtype, --kv-dtype and --kv-share; `load` takes them."""
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What `load` loads, as the options of a command say it."""
+
+    model: str | None
+    device: str = "cpu"
+    context: int | None = None
+    dtype: str = "auto"
+    kv_dtype: str = "auto"
+    kv_share: float | None = None
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds MODEL, --device, --context, --dtype, --kv-dtype and --kv-share: the command's first argument is a `ModelChoice`."""
+
+    @wraps(command)
+    def function(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(ModelChoice)}
+        return command(ModelChoice(**own), **given)
+
     for option in (
         click.option(
             "--kv-share",
@@ -103,26 +123,18 @@ def sampling_params(
     return SamplingParams(**chosen, max_tokens=max_tokens, logprobs=logprobs, ignore_eos=ignore_eos)
 
 
-def load(
-    model: str | None,
-    *,
-    device: str,
-    context: int | None,
-    dtype: str = "auto",
-    kv_dtype: str = "auto",
-    kv_share: float | None = None,
-) -> LLM:
+def load(choice: ModelChoice) -> LLM:
     """Load a model, showing on stderr what takes long."""
     from zellige.llm.api import LLM
 
     with _DownloadBar() as bar:
         return LLM(
-            model,
-            device=device,
-            max_model_len=context,
-            dtype=dtype,
-            kv_dtype=kv_dtype,
-            kv_share=kv_share,
+            choice.model,
+            device=choice.device,
+            max_model_len=choice.context,
+            dtype=choice.dtype,
+            kv_dtype=choice.kv_dtype,
+            kv_share=choice.kv_share,
             say=bar.say,
             progress=bar.progress,
         )

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from zellige.cli.model_options import MODEL_HELP, load, model_options
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options
 from zellige.cli.token_ids import read_ids_file
 from zellige.diagnostics import ZelligeError
 
@@ -30,12 +30,7 @@ from zellige.diagnostics import ZelligeError
 @click.option("--ids-file", required=True, metavar="F", help="A JSON list of token ids; - is standard input.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def score(
-    model: str | None,
-    device: str,
-    context: int | None,
-    dtype: str,
-    kv_dtype: str,
-    kv_share: float | None,
+    choice: ModelChoice,
     ids_file: str,
     as_json: bool,
 ) -> None:
@@ -44,7 +39,7 @@ def score(
         raise ZelligeError(
             "ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two"
         )
-    llm = load(model, device=device, context=context, dtype=dtype, kv_dtype=kv_dtype, kv_share=kv_share)
+    llm = load(choice)
     scores = llm.score(ids)
     if as_json:
         click.echo(json.dumps({"logprobs": list(scores.logprobs), "argmax": list(scores.argmax)}))

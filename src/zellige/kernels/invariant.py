@@ -11,9 +11,9 @@ import zellige as zl
 from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
 from zellige.kernels.pages import KV
-from zellige.kernels.precision import X, rounded
+from zellige.kernels.precision import X
 
-T, N, K, E, F, C = zl.dims("T N K E F C")
+T, N, K = zl.dims("T N K")
 B, HK, G, HD, NB, P, PAGES, TILES, PARTS = zl.dims("B HK G HD NB P PAGES TILES PARTS")
 LEAST = -1e6
 """The reference of a row that has seen nothing: 2 to this power is 0, as it is to any real exponent below it."""
@@ -43,52 +43,6 @@ def linear_stretches_add(
             acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
         total = total + acc.T
     h[rows, cols] = total
-
-
-@zl.kernel
-def expert_swiglu_each(
-    x: zl.In[X, T, K],
-    gate: zl.In[X, E, F, K],
-    up: zl.In[X, E, F, K],
-    expert: zl.In[zl.Index[E], T, C],
-    *,
-    y: zl.Out[X, T, C, F],
-    BM: zl.Static = 16,
-    BN: zl.Static = 32,
-    BK: zl.Static = 128,
-):
-    """``gpu_moe.expert_swiglu`` for few tokens, without sorting: every pair of a token and a choice fills the BM rows of a tile.
-
-    x [T, K]; gate, up [E, F, K]; y [T, C, F]."""
-    cols, c, t = zl.grid(F.tiles(BN), C, T)
-    e, rows = expert[t, c], t + 0 * zl.arange(BM)
-    a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BN), f32)
-    for depth in K.tiles(BK):
-        tile = x[rows, depth]
-        a = zl.dot(tile, gate[e, cols, depth].T, a)
-        b = zl.dot(tile, up[e, cols, depth].T, b)
-    a, b = zl.max(a, axis=0), zl.max(b, axis=0)  # of rows that are all alike
-    y[t, c, cols] = rounded(a * zl.sigmoid(a) * b, y.dtype)
-
-
-@zl.kernel
-def expert_down_each(
-    x: zl.In[X, T, C, K],
-    w: zl.In[X, E, N, K],
-    expert: zl.In[zl.Index[E], T, C],
-    *,
-    y: zl.Out[f32, T, C, N],
-    BM: zl.Static = 16,
-    BN: zl.Static = 64,
-    BK: zl.Static = 128,
-):
-    """``gpu_moe.expert_down`` as ``expert_swiglu_each`` does it. x [T, C, K]; w [E, N, K]; y f32 [T, C, N]."""
-    cols, c, t = zl.grid(N.tiles(BN), C, T)
-    e, rows = expert[t, c], t + 0 * zl.arange(BM)
-    acc = zl.zeros((BM, BN), f32)
-    for depth in K.tiles(BK):
-        acc = zl.dot(x[rows, c, depth], w[e, cols, depth].T, acc)
-    y[t, c, cols] = zl.max(acc, axis=0)
 
 
 @zl.inline

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from threading import Lock
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ class Executor(Protocol):
         """Static parameters that suit these sizes, for those that a call leaves out."""
 
 
+_OPENING = Lock()
 _chosen: ContextVar[tuple[Executor, ...]] = ContextVar("zellige_executors", default=())
 """Executors of the ``with`` blocks around, innermost last: of this thread, or of this asyncio task."""
 
@@ -92,11 +94,16 @@ def executor_named(name: str) -> Executor:
 
 
 @cache
-def _default_gpu() -> Executor:
-    """One stream for all blocks that say "cuda": what one of them launches, the next one may read."""
+def _opened_gpu() -> Executor:
     from zellige.runtime.cuda.executor import CudaExecutor
 
     return CudaExecutor.open()
+
+
+def _default_gpu() -> Executor:
+    """One stream for all blocks that say "cuda", in whatever thread: what one of them launches, the next one may read."""
+    with _OPENING:
+        return _opened_gpu()
 
 
 @contextmanager

@@ -56,9 +56,8 @@ class Kernel:
         ordered = sorted(statics.items())
         key = (
             *ordered,
-            *(
-                (type(value), repr(value)) for _, value in ordered
-            ),  # 1, 1.0 and True are equal, but not the same parameter
+            # 1, 1.0 and True are equal, but not the same parameter; nor are 0.0 and -0.0
+            *((type(value), repr(value)) for _, value in ordered),
             *sorted((name, t.name) for name, t in bindings.items()),
         )
         found = self._instances.get(key)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
 from zellige import f32
+from zellige.backends.cuda import operators
 from zellige.backends.cuda.lowering import lower
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.source import Source
 from zellige.ir.walk import specialise
 from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, rope
 
@@ -131,3 +134,11 @@ def test_numbers_of_programs_have_32_bits_whatever_the_sizes() -> None:
     assert ".to(tl.int64)).to(tl.int32)" in source
     assert "// (tl.cdiv(N, 256) * tl.minimum(tl.cdiv(M, 128), 8))" in source
     assert "a_box.load([" in source
+
+
+def test_no_name_is_one_of_the_functions_that_generated_source_begins_with() -> None:
+    defined = re.findall(r"^def (\w+)", operators.PRELUDE, re.M)
+    source = Source(())
+    assert defined and all(name.startswith("_") for name in defined)
+    assert not {source.name(name) for name in [*defined, "_", "__", "_3"]} & {*defined, "", "_"}
+    assert source.name("3").isidentifier()

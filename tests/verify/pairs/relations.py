@@ -129,4 +129,12 @@ def k(table: zl.In[zl.Offsets[N], M + 1], *, y: zl.Out[f32, N⟨| + 1⟩]):
         y[i] = 1.0
 """,
     ),
+    "numbers of no contract reach nothing": (
+        "ZL0303",
+        """
+def k(n: zl.In[i32, N], *, y: zl.Out[f32, N]):
+    t = zl.grid(N)
+    y[⟨t|zl.guard(n[t], below=N)⟩] = 1.0
+""",
+    ),
 }

@@ -98,4 +98,22 @@ def k(x: zl.In[f32, M], s: zl.In[zl.Index[5], M], *, y: zl.Mut[f32, M]):
         y[t] = zl.where(zl.sum(zl.arange(8) // d) > 3, x[t], 0.0)
 """,
     ),
+    "a sum of a running sum": (
+        "ZL0401",
+        """
+def k(lengths: zl.In[zl.UpTo[N], 3], x: zl.In[f32, N, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    starts = zl.offsets(lengths[:], N)
+    y[t] = zl.where(zl.⟨max|sum⟩(starts) > 3, 1.0, 0.0)
+""",
+    ),
+    "a sum of a running sum, below 0": (
+        "ZL0401",
+        """
+def k(lengths: zl.In[zl.UpTo[N], 3], x: zl.In[f32, N, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    starts = 0 - zl.offsets(lengths[:], N)
+    y[t] = zl.where(zl.⟨max|sum⟩(starts) > 3, 1.0, 0.0)
+""",
+    ),
 }

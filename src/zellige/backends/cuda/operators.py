@@ -56,7 +56,8 @@ BINARY: dict[BinaryOp, str] = {
 REDUCE: dict[ReduceOp, str] = {
     ReduceOp.SUM: "tl.sum({x}, {axis})", ReduceOp.PROD: "tl.reduce({x}, {axis}, _product)",
     ReduceOp.MAX: "tl.max({x}, {axis})", ReduceOp.MIN: "tl.min({x}, {axis})",
-    ReduceOp.ARGMAX: "_position({x}, {axis}, _first_largest)", ReduceOp.ARGMIN: "_position({x}, {axis}, _first_smallest)",
+    ReduceOp.ARGMAX: "tl.reduce(({x}, _places({x}, {axis})), {axis}, _first_largest)[1]",
+    ReduceOp.ARGMIN: "tl.reduce(({x}, _places({x}, {axis})), {axis}, _first_smallest)[1]",
     ReduceOp.ANY: "tl.max({x}.to(tl.int32), {axis}) != 0", ReduceOp.ALL: "tl.min({x}.to(tl.int32), {axis}) != 0",
 }  # fmt: skip
 
@@ -124,12 +125,12 @@ def _first_smallest(x, i, y, j):
 
 
 @triton.jit
-def _position(x, axis: tl.constexpr, combine: tl.constexpr):
+def _places(x, axis: tl.constexpr):
     places = tl.arange(0, x.shape[axis])
     for other in tl.static_range(len(x.shape)):
         if other != axis:
             places = tl.expand_dims(places, other)
-    return tl.reduce((x, tl.broadcast_to(places, x.shape)), axis, combine)[1]
+    return tl.broadcast_to(places, x.shape)
 
 
 @triton.jit

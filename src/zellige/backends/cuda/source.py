@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _RESERVED = frozenset(keyword.kwlist) | {
-    "tl", "triton", "libdevice", "gdc_wait", "gdc_launch_dependents", "float", "tuple", "_product", "_greater", "_lesser", "_prefetch",
+    "tl", "triton", "libdevice", "gdc_wait", "gdc_launch_dependents", "float", "tuple",
     "gluon", "mbarrier", "tma", "warpgroup_mma", "warpgroup_mma_init", "warpgroup_mma_wait", "ready", "empty", "MEMBER",
 }  # fmt: skip
-"""Names that generated source uses for other things."""
+"""Names that generated source uses for other things; its own functions begin with an underscore, and no name made here does."""
 
 
 @dataclass(slots=True)
@@ -45,9 +45,9 @@ class Source:
 
     def name(self, hint: str) -> str:
         """A name that nothing else has."""
-        base = re.sub(r"\W", "_", hint) or "value"
+        base = re.sub(r"\W", "_", hint).lstrip("_") or "value"
         if base[0].isdigit():
-            base = "_" + base
+            base = f"value_{base}"
         made, n = base, 1
         while made in self._names:
             n += 1

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-
-from numpy.typing import NDArray
+from typing import Literal, Protocol
 
 from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import DType, bf16, f16, f32, i32
@@ -138,8 +136,6 @@ class Memory(Protocol):
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
 
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
-
-    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor: ...
 
 
 @dataclass(slots=True)
@@ -320,12 +316,8 @@ class Products:
         use.swiglu(self.norm(h, g), *gate, *up, order, start, y=gated, C=choices)
         y = self.buffer("chosen", (pairs, depth), f32)
         use.down(gated, *down, start, y=y)
-        self.combine(y, place.reshape(self.rows, choices), share, h, then)
-
-    def combine(self, y: Tensor, place: Tensor, share: Tensor, h: Tensor, then: Tensor) -> None:
-        """h[t] += Σ share[t, c] · y[place[t, c]]; makes the norm that comes next."""
         x = self.buffer("normed", h.shape, self.dtype)
-        combine_norm(y, place, share, then, self.eps, h=h, x=x)
+        combine_norm(y, place.reshape(self.rows, choices), share, then, self.eps, h=h, x=x)
         self._ready = then, self.dtype
 
 
