@@ -150,19 +150,41 @@ def test_sides_that_cannot_go_wrong_are_computed_without_a_branch() -> None:
     assert not any(isinstance(op, ops.If) for op in walk(plain.lower({}, {}).body))
 
 
-def test_a_truth_value_is_inactive_where_its_right_side_was_looked_at_and_is() -> None:
+@pytest.mark.parametrize("early", [False, True], ids=["loaded on the right", "loaded before"])
+@pytest.mark.parametrize("either", [False, True], ids=["and", "or"])
+def test_a_truth_value_is_inactive_where_its_right_side_was_looked_at_and_is(either: bool, early: bool) -> None:
     @zl.kernel
-    def counted(x: zl.In[f32, M], n: i32, *, y: zl.Out[f32, M]):
+    def counted(x: zl.In[f32, M], n: i32, *, y: zl.Out[f32, M], EITHER: zl.Static, EARLY: zl.Static):
         m = zl.grid(M)
-        found = n > 0 and x[zl.only(m, m < 3)] >= 0.0
+        if EARLY:
+            value = x[zl.only(m, m < 3)]
+            found = (n <= 0 or value >= 0.0) if EITHER else (n > 0 and value >= 0.0)
+        else:
+            found = (n <= 0 or x[zl.only(m, m < 3)] >= 0.0) if EITHER else (n > 0 and x[zl.only(m, m < 3)] >= 0.0)
         y[m] = zl.where(found.active, 1.0, 0.0)
 
+    chosen = {"EITHER": either, "EARLY": early}
     for backend in ("reference", "cpu"):
         with zl.using(backend):
-            np.testing.assert_array_equal(counted(X, 1).numpy(), np.arange(7) < 3)
-            np.testing.assert_array_equal(counted(X, 0).numpy(), np.ones(7))
+            np.testing.assert_array_equal(counted(X, 1, **chosen).numpy(), np.arange(7) < 3)
+            np.testing.assert_array_equal(counted(X, 0, **chosen).numpy(), np.ones(7))
     for n in (0, 1):
-        compare(function_of(counted), {"M": 7}, {"x": X, "y": X.copy()}, {"n": n}, rtol=0, atol=0)
+        compare(function_of(counted, **chosen), {"M": 7}, {"x": X, "y": X.copy()}, {"n": n}, rtol=0, atol=0)
+
+
+def test_what_the_left_side_implies_makes_nothing_inactive() -> None:
+    @zl.kernel
+    def kept(x: zl.In[f32, M], s: zl.In[zl.Index[M, zl.optional], N], *, y: zl.Out[f32, N]):
+        i = zl.grid(N)
+        j = s[i]
+        value = x[zl.only(j, j.present)]
+        found = value.active and value > 0.0 and x[zl.only(j, j.present)] < 9.0
+        y[i] = zl.where(found.active, zl.where(found, 1.0, 0.0), 7.0)
+
+    s = np.array([-1, 0, 1, 2], np.int32)
+    for backend in ("reference", "cpu"):
+        with zl.using(backend):
+            np.testing.assert_array_equal(kept(X, s).numpy(), [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
 
 from zellige.frontend import operations
 from zellige.frontend.context import Context, describe, plain
@@ -17,7 +18,7 @@ from zellige.frontend.errors import refuse
 from zellige.frontend.values import Mask, Tile, lift_masks, merge_lanes
 from zellige.ir import dtypes, ops
 from zellige.ir.builder import broadcast_shape
-from zellige.ir.ops import BinaryOp, Block, Op, Value
+from zellige.ir.ops import BinaryOp, Block, Op, UnaryOp, Value
 from zellige.ir.types import TileType
 
 _HARMLESS = (
@@ -92,28 +93,36 @@ def choice(
 
 
 def _both(context: Context, op: ast.boolop, first: Tile, second: object, block: Block) -> Tile:
-    """Two scalar truth values, of which ``block`` computes the second."""
+    """Two scalar truth values, of which ``block`` computes the second. What makes the second inactive counts where it is looked at."""
     builder = context.builder
-    lowered, alone = (BinaryOp.AND, False) if isinstance(op, ast.And) else (BinaryOp.OR, True)
+    is_and = isinstance(op, ast.And)
+    lowered = BinaryOp.AND if is_and else BinaryOp.OR
     if context.at_launch or _cannot_go_wrong(block):
         builder.splice(block)
-        return combined(context, lowered, first, second)
+        tile = context.scalar_of(second, dtypes.bool_)
+        result = combined(context, lowered, replace(first, masks=()), replace(tile, masks=()))
+        active = _active(context, tile, (*first.masks, *(first.implies if is_and else ())))
+        if active is None:
+            return replace(result, masks=first.masks)
+        skipped = builder.unary(UnaryOp.NOT, first.value) if is_and else first.value
+        return replace(result, masks=(*first.masks, Mask(builder.binary(BinaryOp.OR, skipped, active), ())))
     with builder.reopened(block):
         tile = context.scalar_of(second, dtypes.bool_)
-        added = [m.value for m in tile.masks if m not in first.masks]
-        given = [tile.value]
-        if added:
-            active = added[0]
-            for mask in added[1:]:
-                active = builder.binary(BinaryOp.AND, active, mask)
-            given.append(active)
-    with builder.block() as skipped:
-        skipped.yields = tuple(builder.constant(v, dtypes.bool_) for v in (alone, True)[: len(given)])
-    block.yields = tuple(given)
+        active = _active(context, tile, (*first.masks, *(first.implies if is_and else ())))
+        given = (tile.value,) if active is None else (tile.value, active)
+    with builder.block() as alone:
+        alone.yields = tuple(builder.constant(v, dtypes.bool_) for v in (not is_and, True)[: len(given)])
+    block.yields = given
     results = tuple(Value(TileType(dtypes.bool_)) for _ in given)
-    then, orelse = (block, skipped) if lowered is BinaryOp.AND else (skipped, block)
+    then, orelse = (block, alone) if is_and else (alone, block)
     builder.emit(ops.If(condition=first.value, then=then, orelse=orelse, results=results, span=context.span))
-    return Tile(results[0], (*first.masks, *(Mask(r, ()) for r in results[1:])))
+    return Tile(results[0], (*first.masks, *(Mask(r, ()) for r in results[1:])), implies=first.implies if is_and else ())
+
+
+def _active(context: Context, tile: Tile, given: tuple[Mask, ...]) -> Value | None:
+    """Whether a scalar is active, where ``given`` are true; None if they are all that it takes."""
+    added = [m.value for m in tile.masks if m not in given]
+    return reduce(lambda a, b: context.builder.binary(BinaryOp.AND, a, b), added) if added else None
 
 
 def combined(context: Context, op: BinaryOp, x: object, y: object) -> Tile:
