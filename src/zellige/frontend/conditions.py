@@ -116,7 +116,9 @@ def _both(context: Context, op: ast.boolop, first: Tile, second: object, block: 
     results = tuple(Value(TileType(dtypes.bool_)) for _ in given)
     then, orelse = (block, alone) if is_and else (alone, block)
     builder.emit(ops.If(condition=first.value, then=then, orelse=orelse, results=results, span=context.span))
-    return Tile(results[0], (*first.masks, *(Mask(r, ()) for r in results[1:])), implies=first.implies if is_and else ())
+    return Tile(
+        results[0], (*first.masks, *(Mask(r, ()) for r in results[1:])), implies=first.implies if is_and else ()
+    )
 
 
 def _active(context: Context, tile: Tile, given: tuple[Mask, ...]) -> Value | None:
