@@ -58,7 +58,8 @@ class Memory:
                     stride //= array.dtype.block  # they count elements, of which blocks are whole
                 made.append(Stride(Term(str(stride * unit), literal=True), Interval(stride * unit, stride * unit)))
             else:
-                made.append(Stride(Term(stride_name(array.name, axis)), Interval(0, float("inf"))))
+                name = self.x.source.parameter("stride", stride_name(array.name, axis))
+                made.append(Stride(Term(name), Interval(0, float("inf"))))
         return made
 
     def is_small(self, array: ArrayParam) -> bool:
@@ -74,7 +75,7 @@ class Memory:
     def pointer(self, array: ArrayParam, index: Sequence[Value], shape_of: Value | None) -> str:
         """The address of every lane of an access whose tile is shaped like ``shape_of`` (None: a scalar)."""
         scalar, lanes = self._offsets(array, index)
-        pointer = array.name
+        pointer = self.x.source.parameter("array", array.name)
         if scalar:
             pointer = self.x.source.bind(
                 f"{pointer} + ({scalar})" if " " in scalar else f"{pointer} + {scalar}", f"{array.name}_at"
@@ -93,7 +94,9 @@ class Memory:
         size = array.dtype.bits // 8
         wide = "" if self.is_small(array) else ".to(tl.int64)"
         parts = [p for p in (lanes, f"{block}{wide} * {size}") if p]
-        pointer = f"{array.name} + ({scalar})" if scalar else array.name
+        pointer = self.x.source.parameter("array", array.name)
+        if scalar:
+            pointer = f"{pointer} + ({scalar})"
         text = f"{self.x.source.bind(pointer, f'{array.name}_at')} + ({' + '.join(parts)})"
         return self.x.source.bind(
             f"tl.broadcast_to({text}, {self.x.shape(shape_of)})" if shape_of.type.rank else text, f"{array.name}_block"
