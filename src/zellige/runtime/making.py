@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.lang.dtype_names import checked
 from zellige.runtime import tensor as host
@@ -30,6 +31,10 @@ def index(values: Any, below: int, *, distinct: bool = False, optional: bool = F
 
     ZelligeError ZL0505 names the first offending positions."""
     return _moved(host.index(values, below, distinct=distinct, optional=optional))
+
+
+index.__zl_dtype__ = dtypes.index  # type: ignore[attr-defined]
+"""In a kernel it is the element type: ``x[m].to(zl.index)``."""
 
 
 def _moved(made: Tensor) -> Tensor:

@@ -166,10 +166,6 @@ def index(values: Any, below: int, *, distinct: bool = False, optional: bool = F
     return made
 
 
-index.__zl_dtype__ = dtypes.index  # type: ignore[attr-defined]
-"""In a kernel it is the element type: ``x[m].to(zl.index)``."""
-
-
 def _integers(values: Any) -> NDArray[Any]:
     """Values as i32. ZelligeError ZL0501 or ZL0505 if they are not integers that i32 holds."""
     array = _as_array(values)
