@@ -78,9 +78,13 @@ def _eight_bits() -> Iterator[Case]:
         yield Case(
             "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
         )
-        for groups, stages in ((2, 6), (3, 5)):
-            options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
-            kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}"
+        for groups, stages, group in (
+            (2, 6, 8), (3, 5, 8), (3, 4, 8), (2, 5, 8), (2, 4, 8), (3, 5, 5), (3, 5, 11), (3, 5, 16), (2, 6, 16),
+        ):  # fmt: skip
+            options = Options(
+                num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups, group=group
+            )
+            kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}-group{group}"
             yield Case("fp8_blocks", f"{n}", name, kernel, dict(BM=64), dims, options)
         for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
             for way in ("", "persistent"):
