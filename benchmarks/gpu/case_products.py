@@ -116,6 +116,11 @@ GROUPED_TILES = ((64, 256, 64, 4, 2), (64, 128, 64, 6, 2), (64, 128, 64, 5, 3))
 SPLIT_TILES = ((64, 64, 64, 4, 6), (64, 128, 64, 4, 8), (128, 128, 64, 8, 6), (128, 256, 64, 8, 4))
 
 
+def stretch(k: int, parts: int) -> int:
+    """The depth of each part but the last, which may be shorter: whole turns of 64."""
+    return -(-k // (64 * parts)) * 64
+
+
 def _prefill() -> Iterator[Case]:
     """For each layer's features; tokens are given at the launch, as multiples of 128. Dependent launches, as in the engine."""
     from zellige.ir.dtypes import bf16
@@ -162,11 +167,22 @@ def _prefill() -> Iterator[Case]:
                     yield Case(
                         "prefill", row, f"parts{parts}-{name}", gpu_linear.linear_split_two_widths, cut, dims, made
                     )
+        for bm, bn, bx, stages, parts in (
+            ((128, 128, 32, 4, 4), (64, 256, 64, 4, 4), (64, 128, 64, 5, 2)) if n == 2560 else ()
+        ):
+            statics, dims = dict(BM=bm, BN=bn, BX=bx, BK=64, DEPTH=stretch(k, parts)), dict(N=n, K=k, PARTS=parts)
+            made = replace(options(4, stages, "tma", "M"), persistent=1, consumers=2)
+            name = f"parts{parts}-groups2-{bm}-{bn}+{bx}-s{stages}"
+            yield Case("prefill", row, name, gpu_linear.linear_split_two_widths, statics, dims, made)
+        for bm, bn, stages, parts in ((64, 256, 4, 3), (128, 128, 4, 3), (64, 256, 4, 2)) if n == 2560 else ():
+            statics, dims = dict(BM=bm, BN=bn, BK=64, DEPTH=stretch(k, parts)), dict(N=n, K=k, PARTS=parts)
+            made = replace(options(4, stages, "tma", "M"), persistent=1, consumers=2)
+            yield Case("prefill", row, f"parts{parts}-groups2-{bm}-{bn}", gpu_linear.linear_split, statics, dims, made)
         for parts in (2, 3, 4, 6, 8):
-            if k % (parts * 64) or n > 6144:
+            if n > 6144:
                 continue
             for bm, bn, bk, warps, stages in SPLIT_TILES:
-                statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts)
+                statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=stretch(k, parts))
                 name, dims = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}", dict(N=n, K=k, PARTS=parts)
                 yield Case(
                     "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, "", "M")

@@ -139,7 +139,7 @@ def _thin() -> Iterator[Case]:
                 options = Options(num_warps=warps, num_stages=stages, **chained)
                 yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
             if n > 8192 and m == 64:  # 192 columns: 128 tiles of 24576, all at once
-                for depth, stages in ((64, 6), (64, 7), (128, 3)):
+                for depth, stages in ((64, 6), (128, 3)):
                     for extra in ({}, chained):
                         options = Options(
                             num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=1, **extra
@@ -210,8 +210,12 @@ def _argmax() -> Iterator[Case]:
             for warps in (4, 8, 16):
                 if 32 * 4 * warps <= block <= 32 * 64 * warps:
                     options = Options(num_warps=warps, pdl=True)
-                    yield Case("argmax", f"{b}", f"{block}-w{warps}", decode.argmax_parts, dict(BLOCK=block), dims, options)
-            yield Case("argmax", f"{b}", f"combine {block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True))
+                    yield Case(
+                        "argmax", f"{b}", f"{block}-w{warps}", decode.argmax_parts, dict(BLOCK=block), dims, options
+                    )
+            yield Case(
+                "argmax", f"{b}", f"combine {block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True)
+            )
         if b > 1:
             yield Case("argmax", f"{b}", "whole-w32", sampling.argmax, {}, sized, Options(num_warps=32, pdl=True))
 
