@@ -114,7 +114,7 @@ def checks() -> Iterator[Check]:
         yield Check(decode.norm_swiglu, dict(T=2, F=n, D=k), dict(BN=2, BK=32), scalars={"eps": 1e-6})
         yield Check(decode.linear_residual, dict(T=2, N=n, D=k), dict(BN=2, BK=32))
     for m, n, depth, parts, short in (
-        (17, 33, 40, 3, 0), (100, 72, 32, 2, 0), (129, 256, 96, 4, 0), (100, 72, 32, 3, 8), (130, 48, 64, 3, 72),
+        (17, 33, 40, 3, 0), (100, 72, 32, 2, 0), (129, 256, 96, 4, 0), (100, 72, 32, 3, 16), (17, 33, 40, 3, 8), (130, 48, 64, 3, 72),
     ):  # fmt: skip
         cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts - short, PARTS=parts)
         yield Check(gpu_linear.linear_split, sizes, cut)
