@@ -78,13 +78,9 @@ def _eight_bits() -> Iterator[Case]:
         yield Case(
             "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
         )
-        for groups, stages, group in (
-            (2, 6, 8), (3, 5, 8), (3, 4, 8), (2, 5, 8), (2, 4, 8), (3, 5, 5), (3, 5, 11), (3, 5, 16), (2, 6, 16),
-        ):  # fmt: skip
-            options = Options(
-                num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups, group=group
-            )
-            kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}-group{group}"
+        for groups, stages in ((2, 6), (2, 5), (3, 5), (3, 4), (3, 3)):
+            options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
+            kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}"
             yield Case("fp8_blocks", f"{n}", name, kernel, dict(BM=64), dims, options)
         for bm, warps, stages in ((128, 8, 4), (128, 8, 3), (64, 4, 4), (128, 4, 3), (64, 4, 3)):
             for way in ("", "persistent"):
@@ -114,11 +110,6 @@ one, only deep pipelines keep the matrix units fed."""
 GROUPED_TILES = ((64, 256, 64, 4, 2), (64, 128, 64, 6, 2), (64, 128, 64, 5, 3))
 """Work divided by warp groups: rows, columns and depth of each group's tile, stages, groups a block."""
 SPLIT_TILES = ((64, 64, 64, 4, 6), (64, 128, 64, 4, 8), (128, 128, 64, 8, 6), (128, 256, 64, 8, 4))
-
-
-def stretch(k: int, parts: int) -> int:
-    """The depth of each part but the last, which may be shorter: whole turns of 64."""
-    return -(-k // (64 * parts)) * 64
 
 
 def _prefill() -> Iterator[Case]:
@@ -167,22 +158,11 @@ def _prefill() -> Iterator[Case]:
                     yield Case(
                         "prefill", row, f"parts{parts}-{name}", gpu_linear.linear_split_two_widths, cut, dims, made
                     )
-        for bm, bn, bx, stages, parts in (
-            ((128, 128, 32, 4, 4), (64, 256, 64, 4, 4), (64, 128, 64, 5, 2)) if n == 2560 else ()
-        ):
-            statics, dims = dict(BM=bm, BN=bn, BX=bx, BK=64, DEPTH=stretch(k, parts)), dict(N=n, K=k, PARTS=parts)
-            made = replace(options(4, stages, "tma", "M"), persistent=1, consumers=2)
-            name = f"parts{parts}-groups2-{bm}-{bn}+{bx}-s{stages}"
-            yield Case("prefill", row, name, gpu_linear.linear_split_two_widths, statics, dims, made)
-        for bm, bn, stages, parts in ((64, 256, 4, 3), (128, 128, 4, 3), (64, 256, 4, 2)) if n == 2560 else ():
-            statics, dims = dict(BM=bm, BN=bn, BK=64, DEPTH=stretch(k, parts)), dict(N=n, K=k, PARTS=parts)
-            made = replace(options(4, stages, "tma", "M"), persistent=1, consumers=2)
-            yield Case("prefill", row, f"parts{parts}-groups2-{bm}-{bn}", gpu_linear.linear_split, statics, dims, made)
         for parts in (2, 3, 4, 6, 8):
-            if n > 6144:
+            if k % (parts * 64) or n > 6144:
                 continue
             for bm, bn, bk, warps, stages in SPLIT_TILES:
-                statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=stretch(k, parts))
+                statics = dict(BM=bm, BN=bn, BK=bk, DEPTH=k // parts)
                 name, dims = f"parts{parts}-{bm}-{bn}-{bk}-w{warps}-s{stages}", dict(N=n, K=k, PARTS=parts)
                 yield Case(
                     "prefill", row, name, gpu_linear.linear_split, statics, dims, options(warps, stages, "", "M")

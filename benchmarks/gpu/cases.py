@@ -16,7 +16,7 @@ THIN_SHAPES = (*GEMV_SHAPES[:5], (6144, 4096), (24576, 4096), (4096, 12288))
 DECODE = ((64, 4096), (8, 4096), (1, 4096))
 """Sequences × context."""
 ROWS = (65536, 4096)
-VOCABULARY, ARGMAX_ROWS = 151936, (1, 8, 64, 512)
+VOCABULARY, ARGMAX_ROWS = 151936, (1, 8, 64, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,6 @@ def _thin() -> Iterator[Case]:
                         statics, dims = dict(BM=64, BN=128, BX=64, BK=depth), dict(M=m, N=n, K=k)
                         name = f"group-64-128+64-{depth}-s{stages}{'-pdl' if extra else ''}"
                         yield Case("thin", row, name, gpu_linear.linear_two_widths, statics, dims, options)
-                for bn, bk, warps, stages in ((64, 128, 4, 4), (64, 128, 4, 6), (128, 64, 4, 6), (128, 128, 8, 4)):
-                    statics, dims = dict(BM=64, BN=bn, BK=bk), dict(T=m, N=n, K=k)
-                    name = f"{bn}-{bk}-w{warps}-s{stages}"
-                    boxed = Options(num_warps=warps, num_stages=stages, descriptors=frozenset("xw"), **chained)
-                    yield Case("thin", row, f"boxes-{name}", batch.linear_few, statics, dims, boxed, {"Y": bf16})
-                    first = replace(boxed, descriptors=frozenset(), streamed=frozenset("w"))
-                    yield Case("thin", row, f"first-{name}", batch.linear_few, statics, dims, first, {"Y": bf16})
             if n > 8192:
                 continue
             for parts in (2, 4):
@@ -216,8 +209,10 @@ def _argmax() -> Iterator[Case]:
             yield Case(
                 "argmax", f"{b}", f"combine {block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True)
             )
-        if b > 1:
-            yield Case("argmax", f"{b}", "whole-w32", sampling.argmax, {}, sized, Options(num_warps=32, pdl=True))
+        for warps in (4, 8, 16, 32):
+            yield Case(
+                "argmax", f"{b}", f"whole-w{warps}", sampling.argmax, {}, sized, Options(num_warps=warps, pdl=True)
+            )
 
 
 def _attention() -> Iterator[Case]:

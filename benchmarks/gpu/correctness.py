@@ -113,18 +113,18 @@ def checks() -> Iterator[Check]:
         )
         yield Check(decode.norm_swiglu, dict(T=2, F=n, D=k), dict(BN=2, BK=32), scalars={"eps": 1e-6})
         yield Check(decode.linear_residual, dict(T=2, N=n, D=k), dict(BN=2, BK=32))
-    for m, n, depth, parts, short in (
-        (17, 33, 40, 3, 0), (100, 72, 32, 2, 0), (129, 256, 96, 4, 0), (100, 72, 32, 3, 16), (17, 33, 40, 3, 8), (130, 48, 64, 3, 72),
-    ):  # fmt: skip
-        cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts - short, PARTS=parts)
+    for m, n, depth, parts in ((17, 33, 40, 3), (100, 72, 32, 2), (129, 256, 96, 4)):
+        cut, sizes = dict(**small, DEPTH=depth), dict(M=m, N=n, K=depth * parts, PARTS=parts)
         yield Check(gpu_linear.linear_split, sizes, cut)
         yield Check(gpu_linear.linear_split, sizes, cut, options=Options(descriptors=frozenset("xw"), pdl=True))
         two = dict(BM=64, BN=64, BX=16, BK=16, DEPTH=depth)
         yield Check(gpu_linear.linear_split_two_widths, sizes, two)
-        if m > 64 and depth % 8 == 0 and short < depth:
+        if m > 64 and depth % 8 == 0:
             groups = Options(num_stages=3, descriptors=frozenset("xw"), persistent=1, consumers=2, pdl=True)
             yield Check(gpu_linear.linear_split_two_widths, sizes, two, options=groups)
-            yield Check(gpu_linear.linear_two_widths, dict(M=m, N=n, K=sizes["K"]), {**two, "BX": 32}, options=groups)
+            yield Check(
+                gpu_linear.linear_two_widths, dict(M=m, N=n, K=depth * parts), {**two, "BX": 32}, options=groups
+            )
         yield Check(batch.sum_parts, dict(T=m, N=n, PARTS=parts), dict(BN=64), dtypes={"Y": bf16})
     for d in (1, 3, 64, 100, 1000, 4096):
         yield Check(gpu_elementwise.rms_norm, dict(T=5, D=d), scalars={"eps": 1e-6})

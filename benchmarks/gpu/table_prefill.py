@@ -17,7 +17,7 @@ TRIED = 20
 
 def _guess(variant: Variant, m: int, n: int, k: int) -> float:
     """Predicted time, µs: what the busiest multiprocessor computes and reads, and the traffic of partial sums."""
-    made, parts = variant.kernel.compiled, -(-k // variant.statics.get("DEPTH", k))
+    made, parts = variant.kernel.compiled, k // variant.statics.get("DEPTH", k)
     bm, bn = variant.statics["BM"] * (made.options.consumers or 1), variant.statics["BN"] + variant.statics.get("BX", 0)
     programs = -(-m // bm) * -(-n // bn) * parts
     held = 227 * 1024 // (made.shared_bytes + 1024), 65536 // (made.num_warps * 32 * made.registers)
@@ -35,12 +35,11 @@ def _calls(variant: Variant, totals: dict[int, Variant], sets: list[Operands], m
     if depth is None:
         rows = "T" if variant.schedule["kernel"] == "linear_rows" else "M"
         return [variant.call({"x": x, "w": w, "y": y}, dims={rows: m}) for x, w, y in sets]
-    parts = -(-k // depth)
-    part = torch.empty(parts, m, n, device="cuda")
+    part = torch.empty(k // depth, m, n, device="cuda")
     made = []
     for x, w, y in sets:
         first = variant.call({"x": x, "w": w, "part": part}, dims={"M": m})
-        second = totals[parts].call({"part": part, "y": y}, dims={"T": m})
+        second = totals[k // depth].call({"part": part, "y": y}, dims={"T": m})
 
         def both(first: Call = first, second: Call = second) -> None:
             first()

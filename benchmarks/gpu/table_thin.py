@@ -50,7 +50,7 @@ def main() -> None:
                 calls = [_split(variant, total, x, w, y, part) for w, y in zip(weights, outs, strict=True)]
             else:
                 calls = [variant.call({"x": x, "w": w, "y": y}) for w, y in zip(weights, outs, strict=True)]
-                if not options.descriptors and not options.streamed:
+                if not options.descriptors:
                     sizes = statics["BM"], statics["BN"], statics["BK"], options.pdl
                     contestants[f"triton {variant.name}"] = [
                         partial(

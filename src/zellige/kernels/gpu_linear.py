@@ -63,11 +63,11 @@ def linear_split(
     DEPTH: zl.Static = 1024,
 ):
     """``batch.linear_rows`` with its inner axis cut into PARTS stretches of DEPTH, whose sums ``batch.sum_parts`` adds: more
-    programs, where tiles of the result alone are too few for all multiprocessors. part f32 [PARTS, M, N]; PARTS·DEPTH ≥ K."""
-    zl.requires(PARTS * DEPTH >= K)
+    programs, where tiles of the result alone are too few for all multiprocessors. part f32 [PARTS, M, N]; K = PARTS·DEPTH."""
+    zl.requires(PARTS * DEPTH == K)
     p, rows, cols = zl.grid(PARTS, M.tiles(BM), N.tiles(BN), order=zl.grouped(8))
     acc = zl.zeros((BM, BN), f32)
-    for lane in zl.tiles(zl.minimum(zl.maximum(K - p * DEPTH, 0), DEPTH), BK):
+    for lane in zl.tiles(DEPTH, BK):
         depth = lane + p * DEPTH
         acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
     part[p, rows, cols] = acc
@@ -86,13 +86,13 @@ def linear_split_two_widths(
     DEPTH: zl.Static = 1024,
 ):
     """``linear_split`` in tiles of BN + BX columns, as ``linear_two_widths`` has them."""
-    zl.requires(PARTS * DEPTH >= K)
+    zl.requires(PARTS * DEPTH == K)
     p, rows, block = zl.grid(PARTS, M.tiles(BM), zl.ceildiv(N, BN + BX), order=zl.grouped(8))
     wide = block * (BN + BX) + zl.arange(BN)
     more = block * (BN + BX) + BN + zl.arange(BX)
     wide, more = zl.only(wide, wide < N), zl.only(more, more < N)
     a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BX), f32)
-    for lane in zl.tiles(zl.minimum(zl.maximum(K - p * DEPTH, 0), DEPTH), BK):
+    for lane in zl.tiles(DEPTH, BK):
         depth = lane + p * DEPTH
         tile = x[rows, depth]
         a = zl.dot(tile, w[wide, depth].T, a)
