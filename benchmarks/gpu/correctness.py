@@ -265,9 +265,14 @@ class Machine:
         self.random = np.random.default_rng(seed)
 
     def upload(self, arrays: Mapping[str, Array]) -> dict[str, Block]:
-        blocks = {name: self.allocator.allocate(max(a.nbytes, 1)) for name, a in arrays.items()}
+        """Copies of arrays. An update of 8 bits swaps a word of 16, so that the byte behind an odd number of them is set, too: what
+        initcheck then reports is an error."""
+        blocks = {}
         for name, array in arrays.items():
-            self.staging.upload(array, blocks[name])
+            content = np.zeros(array.nbytes + array.nbytes % 2, np.uint8)
+            content[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            blocks[name] = self.allocator.allocate(max(content.nbytes, 1))
+            self.staging.upload(content, blocks[name])
         return blocks
 
     def download(self, blocks: Mapping[str, Block], like: Mapping[str, Array]) -> dict[str, Array]:
