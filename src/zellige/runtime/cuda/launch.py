@@ -77,7 +77,7 @@ class LoadedKernel:
             )
         blocks = programs
         if compiled.options.persistent:
-            blocks = min(programs, self.device.multiprocessors * compiled.options.persistent)
+            blocks = persistent_blocks(programs, self.device.multiprocessors * compiled.options.persistent)
         arguments: list[Any] = []
         for parameter in compiled.parameters:
             match parameter.kind:
@@ -114,6 +114,16 @@ class LoadedKernel:
             attribute="dependent" if compiled.options.pdl else None,
         )
         return Launch(self, blocks, tuple(arguments), scratch, call)
+
+
+def persistent_blocks(programs: int, places: int) -> int:
+    """How many blocks share the programs of a persistent grid, if ``places`` of them run at once.
+
+    As few as need no more turns, if those are nearly all: turns are alike then, so that bands of tiles lie in them as wide as they
+    are, and what one turn reads is what the next one has in the cache (docs/performance/gpu.md)."""
+    turns = max(-(-programs // places), 1)
+    even = -(-programs // turns)
+    return even if 16 * even >= 15 * places else min(programs, places)
 
 
 @dataclass(frozen=True, slots=True)
