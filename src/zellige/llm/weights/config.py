@@ -216,7 +216,9 @@ def real_number(path: Path, key: str, value: Any) -> float:
 
 def bad_config(path: Path, key: str, value: Any, why: str | None = None) -> ZelligeError:
     """The error for a setting that is missing or makes no sense."""
-    return _setting(path, key, value, why, "the file may be damaged, or made by a converter that this version does not know")
+    return _setting(
+        path, key, value, why, "the file may be damaged, or made by a converter that this version does not know"
+    )
 
 
 def unsupported(path: Path, key: str, value: Any, why: str) -> ZelligeError:
@@ -225,7 +227,13 @@ def unsupported(path: Path, key: str, value: Any, why: str) -> ZelligeError:
 
 
 def _setting(path: Path, key: str, value: Any, why: str | None, suggestion: str) -> ZelligeError:
-    state = "is missing" if value is None else f"is {str(value)[:80]!r}" if isinstance(value, str) else f"is {str(value)[:80]}"
+    state = (
+        "is missing"
+        if value is None
+        else f"is {str(value)[:80]!r}"
+        if isinstance(value, str)
+        else f"is {str(value)[:80]}"
+    )
     return ZelligeError(
         "ZL0608",
         f"the model's setting {key} {state}" + (f": {why}" if why else ""),
