@@ -50,6 +50,9 @@ class Composer:
     program: str = "1"
     """How many there are."""
     huge: bool = False
+    """Whether sizes may be as large as they like."""
+    ends: list[str] = field(default_factory=list)
+    """Conditions under which an operation leaves its type."""
     names: int = 0
 
     def chance(self, p: float) -> bool:
@@ -75,7 +78,7 @@ class Composer:
     # --- what there is at the top
     def begin(self) -> None:
         """Grid, scalars and preconditions."""
-        self.program = self.pick(["1", "1", *DIMS, "2 * M"])
+        self.program = self.pick(["1", "1", *DIMS, "2 * M", "3 * N"])
         self.lines.append(f"t = zl.grid({self.program})")
         if self.program != "1":
             self.values.append(Value("t", self.program, distinct=True))
@@ -138,7 +141,7 @@ class Composer:
     def array(self, extent: str, role: str = "In") -> tuple[str, str, bool, bool]:
         """An array of integers under contract: its name, what its elements are below, whether they may be absent, or are distinct."""
         name, bound = self.fresh("p"), self.pick([*DIMS, "2", "3"])
-        kind = self.pick(["Index", "Index", "UpTo", "Permutation"])
+        kind = self.pick(["Index", "Index", "Index", "UpTo", "Permutation"])
         flags = [f for f in ("zl.distinct", "zl.optional") if self.chance(0.25)] if kind == "Index" else []
         if kind == "Permutation":
             bound = extent
@@ -152,11 +155,11 @@ class Composer:
         extent = self.extent()
         at = self.position(body, depth, extent)
         name, top, optional, distinct = self.array(extent)
-        text = f"{name}[{at.text}]"
-        if self.chance(0.3):
+        if self.chance(0.3):  # a mask says where it is read; elsewhere it is 0
             mask = self.condition(at.needs)
-            text = f"zl.max({name}[zl.only(zl.arange(1) * 0 + {at.text}, {mask})], pad=0)"
-            top += "" if self.wrong() else " + 1"
+            loaded = f"{name}[zl.only(zl.arange(1) * 0 + {at.text}, {mask})]"
+            return Value(f"zl.max({loaded}, pad=0)", top, (f"{top} > 0",) if not optional or self.wrong() else (f"{top} > 1",))
+        text = f"{name}[{at.text}]"
         needs = (*at.needs, *((f"{text} >= 0",) if optional and not self.wrong(0.5) else ()))
         return Value(text, top, needs, distinct=distinct and at.distinct)
 
@@ -183,7 +186,7 @@ class Composer:
 
     def held(self, body: list[str], depth: int) -> Value:
         """A tile of integers."""
-        extent = self.extent()
+        extent = str(self.pick(["1", "2", "2", *DIMS]))
         kind = self.pick(["array", "array", "order", "iota", "bounded"])
         if kind == "array":
             name, top, optional, _ = self.array(extent)
@@ -217,10 +220,10 @@ class Composer:
             lanes = self.extent()
             at, needs = f"zl.arange({lanes})", () if lanes == tile.lanes else (f"{lanes} <= {tile.lanes}",)
         else:
-            lanes, place = self.pick(["1", "1", "2"]), self.position(body, depth, tile.lanes)
+            lanes, place = self.pick(["1", "2", tile.lanes]), self.position(body, depth, tile.lanes)
             at, needs = f"zl.arange({lanes}) * 0 + {place.text}", place.needs
         found = Value(f"zl.gather({tile.text}, {at}, 0)", tile.top, (*tile.needs, *needs), lanes)
-        if self.chance(0.35):
+        if self.chance(0.5):
             self.values.append(Value(tile.text, tile.top, tile.needs, tile.lanes))  # used besides
         return found
 
@@ -263,8 +266,7 @@ class Composer:
         self.huge = True
         s = self.fresh("s")
         self.params.append(f"{s}: zl.i64")
-        far = self.pick([f"{s} > (1 << 60)", f"{s} > (1 << 40)", f"{s} < 0"])
-        self.conditions += [far, far, "M > (1 << 30)", "N > (1 << 30)"]
+        self.ends = [self.pick([f"{s} > (1 << 60)", f"{s} > (1 << 60)", f"{s} < 0"]), "M > (1 << 29)", "N > (1 << 29)"]
         product = f"{s} * {self.pick(['N * M', 'M * N', 'N', 'M'])}"
         product = self.pick([product, f"(({product}) | 1)", f"(1 | ({product}))", f"(({product}) ^ 1)", f"(({product}) // 2)"])
         return Value(f"zl.minimum({product}, 7)", "8", (f"{s} >= 0", f"{s} < 2"))
@@ -373,6 +375,8 @@ class Composer:
 
     def placed(self) -> Value:
         """A value computed where what it needs holds, and a default elsewhere."""
+        slip = self.pick(["default", "room", "room", "any", "any"]) if self.mistakes and self.chance(0.8) else ""
+        left, self.left = self.left, 0 if slip != "any" else self.left  # here, and then nowhere else
         body: list[str] = []
         v = self.value(body)
         if v.distinct and self.chance(0.8):
@@ -381,10 +385,12 @@ class Composer:
         w = self.fresh("w")
         lanes = f"zl.arange({v.lanes}) * 0" if v.lanes else "t * 0"
         room = f"{v.top} + 1"
-        default = "0"
-        if self.wrong():
+        default, form = "0", self.pick(["if", "if", "if", "if", "else", "loop", "while", "where", "nested"])
+        if self.ends:
+            form = "else"
+        if slip == "default" and form != "else":
             default = self.pick(["5", "50", v.top, f"{v.top} + 1", *DIMS])
-        elif self.wrong():
+        elif slip == "room":
             room = v.top  # the default does not fit where nothing does
         others = [o for o in self.values if o.lanes == v.lanes and not o.needs]
         if default == "0" and others and self.chance(0.2):
@@ -394,14 +400,13 @@ class Composer:
         inside = [c for c in v.needs if made & set(re.findall(r"\w+", c))]
         condition = self.condition(tuple(c for c in v.needs if c not in inside))
         self.lines.append(f"{w} = {lanes} + {default}")
-        form = self.pick(["if", "if", "if", "if", "else", "loop", "while", "where", "nested"])
         assign = f"{w} = {v.text}"
         block = [*body, f"if {self.condition(tuple(inside))}:", f"    {assign}"] if inside else [*body, assign]
         if form == "where" and not inside:
             self.lines += [*body, f"{w} = zl.where({condition}, {v.text}, {w})"]
         elif form == "else":
             self.lines += [f"if {condition}:", *("    " + l for l in block), f"elif {self.far()}:", f"    {w} = {lanes} + "
-                           + (self.pick(["50", v.top, f"{v.top} + 1"]) if self.wrong() else "0")]  # fmt: skip
+                           + (self.pick(["50", v.top, f"{v.top} + 1"]) if slip == "default" else "0")]  # fmt: skip
         elif form == "loop" and not v.lanes:
             count = self.pick([f"zl.where({condition}, 2, 0)", f"zl.where({condition}, 1, 0)"])
             self.lines += [f"for _ in range({count}):", *("    " + l for l in block)]
@@ -412,10 +417,13 @@ class Composer:
             self.lines += [f"if {condition}:", f"    if {self.pick(self.conditions)}:", *("        " + l for l in block)]
         else:
             self.lines += [f"if {condition}:", *("    " + l for l in block)]
+        self.left = left if slip == "any" else 0
         return Value(w, room, lanes=v.lanes)
 
     def far(self) -> str:
         """One or two conditions."""
+        if self.ends and self.chance(0.7):
+            return " & ".join(f"({c})" for c in self.ends)
         return " & ".join(f"({self.pick(self.conditions)})" for _ in range(self.pick([1, 2, 2])))
 
     # --- what it is used for
@@ -432,7 +440,7 @@ class Composer:
             index = f"zl.only({w.text}, zl.arange({w.lanes}) == {self.pick(['0', '0', '1', '2'])})"
         else:
             index = w.text
-        kind = self.pick(["store", "store", "store", "load", "load", "covered", "contract", "bound", "divisor", "scatter"])
+        kind = self.pick(["store", "store", "store", "load", "load", "covered", "contract", "bound", "divisor", "once", "once"])
         if w.distinct:
             kind = self.pick(["scatter", "scatter", "load"])
         if kind == "scatter" and w.distinct and (not w.lanes or w.lanes == "1"):
@@ -451,6 +459,16 @@ class Composer:
             self.outputs.append(f"{y}: zl.Out[f32, {self.program}]")
             always = f"({w.text} > 5) | ({w.text} <= 5)" if self.chance(0.5) else f"{w.text} < {w.top}"
             self.lines += [f"if {always}:", f"    {y}[t] = 1.0"]
+        elif kind == "once" and not w.lanes:
+            extent = self.pick(["8", *DIMS])
+            self.outputs.append(f"{y}: zl.Out[f32, {extent}]")
+            if not one:
+                self.requires.append(f"{self.program} >= {0 if self.wrong() else 1}")
+            first = "t == 0" if not one or self.chance(0.5) else "t <= 0"
+            if self.chance(0.6):
+                self.lines += [f"for i in range({w.text} + 1):", f"    if ({first}) & (i == 0):", f"        {y}[:] = 1.0"]
+            else:
+                self.lines += [f"if ({first}) & (({w.text} > 1) | ({w.text} <= 1)):", f"    {y}[:] = 1.0"]
         elif kind == "contract" and not w.lanes:
             bound = self.pick([f"zl.Index[{w.top}]", f"zl.UpTo[{w.top}]", f"zl.Index[{w.top}, zl.optional]"])
             self.outputs.append(f"{y}: zl.Out[{bound}, {self.program}]")
@@ -475,11 +493,25 @@ class Composer:
         lines = [*(f"zl.requires({r})" for r in dict.fromkeys(self.requires)), *self.lines]
         return f"\ndef k({', '.join([*self.params, '*', *self.outputs])}):\n" + "".join(f"    {l}\n" for l in lines)
 
+    def digits(self) -> None:
+        """Reads and writes elements whose coordinates are digits of the program's number, to one base or to two."""
+        a, y = int(self.program[0]), self.fresh("y")
+        dim, wide = self.program[-1], a + self.pick([0, 1, 2])
+        self.outputs.append(f"{y}: zl.Mut[f32, {dim}, {wide}]")
+        right = self.pick([f"t // {a}, t % {a}", f"t // {a}, {a - 1} - t % {a}", f"{dim} - 1 - t // {a}, t % {a}"])
+        near = (f"t // {wide}, t % {wide}", f"t // {a}, t % {wide}", f"t // {a}, 0", f"t // {wide}, t % {a}", f"t // {a}, (t + 1) % {a}")
+        first, second = (self.pick(near) if self.wrong() else right for _ in range(2))
+        v = self.fresh("v")
+        self.lines += [f"{v} = {y}[{first}]", f"{y}[{second}] = {v} + 1.0"]
+
 
 def draw_composed(rng: np.random.Generator, mistakes: float) -> str:
     """The source of a composed kernel, without the decorator."""
     composer = Composer(rng, mistakes, 1 if rng.random() < 0.6 else 100)
     composer.begin()
+    if "*" in composer.program and composer.chance(0.4):
+        composer.digits()
+        return composer.text()
     for _ in range(int(rng.integers(1, 3))):
         w = composer.placed()
         if not w.lanes and not w.distinct:

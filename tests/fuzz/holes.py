@@ -42,7 +42,23 @@ HOLES: dict[str, Hole] = {
     "programs that there are not": Hole("substitution", "Placed.call: without part of conjunction `self._guard"),
     "the least number by −1": Hole("overflow", "_may_be_least: returns False"),
     "a loop that does not run": Hole("invariants", "_assume: without condition `terms.implies(runs"),
-    "the condition of a loop, asked once more": Hole("symbolic", "path: without condition of a case `place.which == 1"),
+    "the condition of a loop, asked once more": Hole("symbolic", "isinstance(op, For) or which == 1 else", "True else"),
     "a loop's invariant, at its start": Hole("invariants", "_starts: returns True"),
     "quotients and remainders by two numbers": Hole("races", "_joined: without and `qa.denominator is"),
+    "what a loop keeps, where its branch is not taken": Hole("symbolic", "_carried: without part of conjunction `self.path"),
+    "the last of no iterations": Hole("symbolic", "_ended.facts: without condition `terms.implies(terms.lt(0, n), last"),
+    "coordinates of a second output": Hole(
+        "coverage", "enumerate(param.shape)\n    )", "enumerate(next(a for a in symbols.function.arrays if a.role.name == 'OUT').shape)\n    )",
+    ),
+    "offsets of a program that there is not": Hole(
+        "segments", "return [terms.implies(app.guard, fact) for fact in known]", "return list(known)"),
+    "offsets of no lengths": Hole("relations", "ends_claim: always"),
+    "offsets that nothing stores": Hole(
+        "verifier", "elif param.role is Role.OUT and not relations.by_distinct_values(param)", "elif False"),
+    "a permutation of fewer elements": Hole("relations", "by_distinct_values: returns True for `param.shape"),
+    "the largest of nothing": Hole("positions", "reduced_at: le for `terms.lt(0, size"),
+    "sums and products of any size": Hole("overflow", "_can_grow: returns False for `op.op in _GROWS"),
+    "the step past a loop's end": Hole("overflow", "width_claims: never `isinstance(op, ops.For)"),
+    "offsets in 32 bits": Hole("overflow", "offset_claim: always"),
+    "the program of a witness": Hole("coverage", "moved = _Moved(solver, in_range)", "moved = _Moved(solver, terms.true())"),
 }  # fmt: skip
