@@ -18,6 +18,11 @@ import numpy as np
 DIMS = ("M", "N", "K")
 
 
+def _reads(text: str) -> bool:
+    """Whether a place that there may not be is read (a condition is asked in full)."""
+    return any(word in text for word in ("[", "gather(", "//", "%"))
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """An integer of a kernel: text, the extent that it is below (and not below 0) where what it needs holds."""
@@ -155,10 +160,10 @@ class Composer:
         extent = self.extent()
         at = self.position(body, depth, extent)
         name, top, optional, distinct = self.array(extent)
-        if self.chance(0.3):  # a mask says where it is read; elsewhere it is 0
-            mask = self.condition(at.needs)
-            loaded = f"{name}[zl.only(zl.arange(1) * 0 + {at.text}, {mask})]"
-            return Value(f"zl.max({loaded}, pad=0)", top, (f"{top} > 0",) if not optional or self.wrong() else (f"{top} > 1",))
+        if self.chance(0.4) and not any(map(_reads, at.needs)):  # a mask says where it is read; elsewhere it is 0
+            mask = self.condition(tuple(c for c in at.needs if not _reads(c)))
+            loaded = f"{name}[zl.only(zl.arange(1) * 0 + {at.text}, (zl.arange(1) == 0) & {mask})]"
+            return Value(f"zl.max({loaded}, pad=0)", top, ())
         text = f"{name}[{at.text}]"
         needs = (*at.needs, *((f"{text} >= 0",) if optional and not self.wrong(0.5) else ()))
         return Value(text, top, needs, distinct=distinct and at.distinct)
@@ -246,7 +251,7 @@ class Composer:
 
     def quotient(self, body: list[str], depth: int) -> Value:
         v, d = self.scalar(body, depth), self.scalar(body, depth)
-        if self.chance(0.3):
+        if self.chance(0.5):
             c = int(self.rng.integers(2, 4))
             return self.pick([Value(f"({v.text} // {c})", v.top, v.needs), Value(f"({v.text} % {c})", f"{c}", v.needs)])  # type: ignore[no-any-return]
         needs = (*v.needs, *d.needs, f"{d.text} > 0")
@@ -268,7 +273,7 @@ class Composer:
         self.params.append(f"{s}: zl.i64")
         self.ends = [self.pick([f"{s} > (1 << 60)", f"{s} > (1 << 60)", f"{s} < 0"]), "M > (1 << 29)", "N > (1 << 29)"]
         product = f"{s} * {self.pick(['N * M', 'M * N', 'N', 'M'])}"
-        product = self.pick([product, f"(({product}) | 1)", f"(1 | ({product}))", f"(({product}) ^ 1)", f"(({product}) // 2)"])
+        product = self.pick([product, f"(({product}) | 1)", f"(1 | ({product}))", f"(({product}) | 2)"])
         return Value(f"zl.minimum({product}, 7)", "8", (f"{s} >= 0", f"{s} < 2"))
 
     def fixed(self, body: list[str], depth: int) -> Value:
@@ -287,11 +292,12 @@ class Composer:
             "+": [f"{d} == 0"], "-": [f"{d} == 0"],
         }.get(op, [])  # fmt: skip
         wrongly = {"//": [f"{d} != 0", f"{d} == -1", f"{d} < 0"], "%": [f"{d} != 0", f"{d} == -1"]}.get(op, [f"{d} > 0"])
-        if op in ("*", "+", "-", "neg", "abs") and not self.wrong():
+        slip = bool(self.mistakes) and self.chance(0.5)
+        if op in ("*", "+", "-", "neg", "abs") and not slip:
             body.append(f"{a} = zl.clamp({a}, -9, 9)")
             self.requires.append(f"({d} > -9) & ({d} < 9)")
         elif asked:
-            self.requires.append(self.pick(wrongly if self.wrong() else asked))
+            self.requires.append(self.pick(wrongly if slip else asked))
         return Value(f"zl.where({r} < {self.pick(['0', '1'])}, t, t)" if self.program != "1" else f"zl.where({r} < 0, 0, 1)",
                      self.program if self.program != "1" else "2", (), "1", distinct=True)  # fmt: skip
 
@@ -375,10 +381,10 @@ class Composer:
 
     def placed(self) -> Value:
         """A value computed where what it needs holds, and a default elsewhere."""
-        slip = self.pick(["default", "room", "room", "any", "any"]) if self.mistakes and self.chance(0.8) else ""
+        slip = self.pick(["default", "default", "room", "room", "need", "any"]) if self.mistakes and self.chance(0.8) else ""
         left, self.left = self.left, 0 if slip != "any" else self.left  # here, and then nowhere else
         body: list[str] = []
-        v = self.value(body)
+        v = self.value(body, self.pick([1, 1, 1, 2]))
         if v.distinct and self.chance(0.8):
             self.lines += body
             return v
@@ -388,6 +394,7 @@ class Composer:
         default, form = "0", self.pick(["if", "if", "if", "if", "else", "loop", "while", "where", "nested"])
         if self.ends:
             form = "else"
+            slip = "default" if slip and self.chance(0.6) else slip
         if slip == "default" and form != "else":
             default = self.pick(["5", "50", v.top, f"{v.top} + 1", *DIMS])
         elif slip == "room":
@@ -397,13 +404,21 @@ class Composer:
             other = self.pick(others)
             default, room = other.text, f"{room} + {other.top}"
         made = {name for l in body for name in re.findall(r"\w+", l.split(" = ")[0])}
-        inside = [c for c in v.needs if made & set(re.findall(r"\w+", c))]
-        condition = self.condition(tuple(c for c in v.needs if c not in inside))
+        inside = [c for c in v.needs if _reads(c) or made & set(re.findall(r"\w+", c))]
+        asked = [c for c in dict.fromkeys(v.needs) if c not in inside]
+        if slip == "need" and (asked or inside):
+            forgotten = self.pick([*asked, *inside])
+            asked, inside = ([c for c in part if c != forgotten] for part in (asked, inside))
+        condition = self.condition(tuple(asked))
         self.lines.append(f"{w} = {lanes} + {default}")
         assign = f"{w} = {v.text}"
-        block = [*body, f"if {self.condition(tuple(inside))}:", f"    {assign}"] if inside else [*body, assign]
-        if form == "where" and not inside:
-            self.lines += [*body, f"{w} = zl.where({condition}, {v.text}, {w})"]
+        if inside and self.wrong():
+            inside.remove(self.pick(inside))
+        early = not any(_reads(l) for l in body) and self.chance(0.3)  # what is asked may be asked before it is used
+        block = [*([] if early else body), *(f"{'    ' * i}if {c}:" for i, c in enumerate(inside)), f"{'    ' * len(inside)}{assign}"]
+        self.lines += body if early else []
+        if form == "where" and not inside and not _reads(v.text):
+            self.lines += [*([] if early else body), f"{w} = zl.where({condition}, {v.text}, {w})"]
         elif form == "else":
             self.lines += [f"if {condition}:", *("    " + l for l in block), f"elif {self.far()}:", f"    {w} = {lanes} + "
                            + (self.pick(["50", v.top, f"{v.top} + 1"]) if slip == "default" else "0")]  # fmt: skip
@@ -441,6 +456,8 @@ class Composer:
         else:
             index = w.text
         kind = self.pick(["store", "store", "store", "load", "load", "covered", "contract", "bound", "divisor", "once", "once"])
+        if self.ends:
+            kind = self.pick(["store", "load"])
         if w.distinct:
             kind = self.pick(["scatter", "scatter", "load"])
         if kind == "scatter" and w.distinct and (not w.lanes or w.lanes == "1"):
@@ -500,7 +517,7 @@ class Composer:
         self.outputs.append(f"{y}: zl.Mut[f32, {dim}, {wide}]")
         right = self.pick([f"t // {a}, t % {a}", f"t // {a}, {a - 1} - t % {a}", f"{dim} - 1 - t // {a}, t % {a}"])
         near = (f"t // {wide}, t % {wide}", f"t // {a}, t % {wide}", f"t // {a}, 0", f"t // {wide}, t % {a}", f"t // {a}, (t + 1) % {a}")
-        first, second = (self.pick(near) if self.wrong() else right for _ in range(2))
+        first, second = (self.pick(near) if wrong else right for wrong in self.pick(((0, 0), (1, 0), (0, 1)) if self.mistakes else ((0, 0),)))
         v = self.fresh("v")
         self.lines += [f"{v} = {y}[{first}]", f"{y}[{second}] = {v} + 1.0"]
 
@@ -509,10 +526,10 @@ def draw_composed(rng: np.random.Generator, mistakes: float) -> str:
     """The source of a composed kernel, without the decorator."""
     composer = Composer(rng, mistakes, 1 if rng.random() < 0.6 else 100)
     composer.begin()
-    if "*" in composer.program and composer.chance(0.4):
+    if "*" in composer.program and composer.chance(0.6):
         composer.digits()
         return composer.text()
-    for _ in range(int(rng.integers(1, 3))):
+    for _ in range(composer.pick([1, 1, 1, 2])):
         w = composer.placed()
         if not w.lanes and not w.distinct:
             composer.values.append(w)
