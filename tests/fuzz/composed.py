@@ -192,7 +192,7 @@ class Composer:
     def held(self, body: list[str], depth: int) -> Value:
         """A tile of integers."""
         extent = str(self.pick(["1", "2", "2", *DIMS]))
-        kind = self.pick(["array", "array", "order", "iota", "bounded"])
+        kind = self.pick(["array", "array", "order", "order", "iota", "bounded"])
         if kind == "array":
             name, top, optional, _ = self.array(extent)
             tile = Value(self.fresh("held"), top, lanes=extent)
@@ -221,15 +221,19 @@ class Composer:
     def gathered(self, body: list[str], depth: int) -> Value:
         """An element of a held tile, at a position or at a tile of them."""
         tile = self.held(body, depth)
-        if self.chance(0.3):
+        besides = self.chance(0.5)
+        if besides:  # it is made at the top, and used besides
+            self.lines += body
+            body.clear()
+        if self.chance(0.3) and not besides:
             lanes = self.extent()
             at, needs = f"zl.arange({lanes})", () if lanes == tile.lanes else (f"{lanes} <= {tile.lanes}",)
         else:
-            lanes, place = self.pick(["1", "2", tile.lanes]), self.position(body, depth, tile.lanes)
+            lanes, place = tile.lanes if besides else self.pick(["1", "2"]), self.position(body, depth, tile.lanes)
             at, needs = f"zl.arange({lanes}) * 0 + {place.text}", place.needs
         found = Value(f"zl.gather({tile.text}, {at}, 0)", tile.top, (*tile.needs, *needs), lanes)
-        if self.chance(0.5):
-            self.values.append(Value(tile.text, tile.top, tile.needs, tile.lanes))  # used besides
+        if besides:
+            self.values.append(Value(tile.text, tile.top, tile.needs, tile.lanes))
         return found
 
     def reduced(self, body: list[str], depth: int) -> Value:

@@ -212,6 +212,7 @@ _MAY_OVERFLOW: dict[BinaryOp, Callable[[Any, Any], Any]] = {
     BinaryOp.SUB: lambda x, y: x - y,
     BinaryOp.MUL: lambda x, y: x * y,
     BinaryOp.SHL: lambda x, y: x * 2**y,
+    BinaryOp.FLOORDIV: lambda x, y: x // y,
 }
 
 
