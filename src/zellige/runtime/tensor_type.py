@@ -87,7 +87,7 @@ class Tensor:
         initialised: bool = True,
         borrowed: bool = False,
     ) -> None:
-        low, high = _byte_bounds(storage)
+        low, high = byte_bounds(storage)
         self._set(
             Memory(storage, low, high - low, initialised=initialised, borrowed=borrowed), storage, dtype, tuple(shape)
         )
@@ -102,7 +102,7 @@ class Tensor:
             self.span = address, address + memory.size
         else:
             self.address = address_of(storage)
-            self.span = _byte_bounds(storage)
+            self.span = byte_bounds(storage)
         self._layout: Layout | None = None
         self._parent: Tensor | None = None
         self._facts: tuple[Fact, ...] = ()
@@ -416,7 +416,7 @@ def address_of(storage: Any) -> int:
     return int(storage.__array_interface__["data"][0]) if isinstance(storage, np.ndarray) else int(storage.address)
 
 
-def _byte_bounds(storage: Any) -> tuple[int, int]:
+def byte_bounds(storage: Any) -> tuple[int, int]:
     """First and one past the last byte that an array may touch."""
     address = address_of(storage)
     if not storage.size:
