@@ -11,6 +11,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,16 @@ def _looked_up(values: Any) -> Any:
 
 
 def _scattered(values: Any) -> Any:
-    return np.isin(np.arange(BELOW), values) * np.float32(1) if _in_range(values) and len(set(values)) == len(values) else None
+    return (
+        np.isin(np.arange(BELOW), values) * np.float32(1)
+        if _in_range(values) and len(set(values)) == len(values)
+        else None
+    )
 
 
 def _summed(values: Any) -> Any:
     ends = values[:1] == 0 and values[-1:] == BELOW and bool((np.diff(values) >= 0).all())
-    return np.array([TABLE[a:b].sum() for a, b in zip(values, values[1:], strict=False)], np.float32) if ends and len(values) > 1 else None
+    return np.array([TABLE[a:b].sum() for a, b in pairwise(values)], np.float32) if ends and len(values) > 1 else None
 
 
 READERS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -178,7 +183,9 @@ class Program:
     def step(self) -> None:
         pick, memory = self.pick, self.pick.choice(self.memories)
         handle, part = pick.choice(memory.handles)
-        match pick.choice(["read"] * 4 + ["kernel"] * 3 + ["host"] * 2 + ["export", "export", "record", "replay", "replay"]):
+        match pick.choice(
+            ["read"] * 4 + ["kernel"] * 3 + ["host"] * 2 + ["export", "export", "record", "replay", "replay"]
+        ):
             case "read":
                 self.read(*pick.choice(list(READERS.items())), memory, handle, part)
             case "kernel":
@@ -226,7 +233,9 @@ class Program:
             other = self.pick.choice([m for m in self.memories if m is not memory])
             source, p = self.pick.choice(other.handles)
             values = other.wanted[p].copy()
-            if len(values) == count and self.attempt("moved", lambda: moved(source, TABLE, i=handle), _in_range(values)):
+            if len(values) == count and self.attempt(
+                "moved", lambda: moved(source, TABLE, i=handle), _in_range(values)
+            ):
                 memory.wanted[part] = BELOW - 1 - values
 
     def write_by_host(self, memory: Memory, handle: Any, part: Any) -> None:
