@@ -156,4 +156,6 @@ def _scalar(param: ScalarParam, dims: Mapping[str, int], rng: np.random.Generato
     if param.dtype.is_bool:
         return bool(rng.random() < 0.5)
     low, high = param.dtype.integer_range()
-    return int([max(low, -2), max(low, -1), max(low, -1), 0, 1, 2, 3, 7, low, high, high // 2 + 1][int(rng.integers(11))])
+    return int(
+        [max(low, -2), max(low, -1), max(low, -1), 0, 1, 2, 3, 7, low, high, high // 2 + 1][int(rng.integers(11))]
+    )

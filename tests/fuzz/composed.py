@@ -179,7 +179,9 @@ class Composer:
         needs: tuple[str, ...] = (f"{top} > 0",) if small == "0" else ()
         ordered = self.chance(0.5)
         if ordered:
-            body.append(f"{name}[{at}] = {small if not needs else f'zl.minimum(0, {top} - 1)' if self.wrong() else small}")
+            body.append(
+                f"{name}[{at}] = {small if not needs else f'zl.minimum(0, {top} - 1)' if self.wrong() else small}"
+            )
         body.append(f"{second} = {name}[{at}]")
         if not ordered and self.chance(0.5):
             body.append(f"{name}[{at}] = {first}")
@@ -259,7 +261,9 @@ class Composer:
             c = int(self.rng.integers(2, 4))
             return self.pick([Value(f"({v.text} // {c})", v.top, v.needs), Value(f"({v.text} % {c})", f"{c}", v.needs)])  # type: ignore[no-any-return]
         needs = (*v.needs, *d.needs, f"{d.text} > 0")
-        return self.pick([Value(f"({v.text} // {d.text})", v.top, needs), Value(f"({v.text} % {d.text})", d.top, needs)])  # type: ignore[no-any-return]
+        return self.pick(
+            [Value(f"({v.text} // {d.text})", v.top, needs), Value(f"({v.text} % {d.text})", d.top, needs)]
+        )  # type: ignore[no-any-return]
 
     def combined(self, body: list[str], depth: int) -> Value:
         """Bits, sums and products; products of sizes that may leave 64 bits."""
@@ -295,7 +299,9 @@ class Composer:
             "//": [f"{d} == -2", f"{d} > 0", f"{d} < -1"], "%": [f"{d} > 0", f"{d} == -2"], "*": [f"({d} >= -1) & ({d} <= 1)"],
             "+": [f"{d} == 0"], "-": [f"{d} == 0"],
         }.get(op, [])  # fmt: skip
-        wrongly = {"//": [f"{d} != 0", f"{d} == -1", f"{d} < 0"], "%": [f"{d} != 0", f"{d} == -1"]}.get(op, [f"{d} > 0"])
+        wrongly = {"//": [f"{d} != 0", f"{d} == -1", f"{d} < 0"], "%": [f"{d} != 0", f"{d} == -1"]}.get(
+            op, [f"{d} > 0"]
+        )
         slip = bool(self.mistakes) and self.chance(0.5)
         if op in ("*", "+", "-", "neg", "abs") and not slip:
             body.append(f"{a} = zl.clamp({a}, -9, 9)")
@@ -385,7 +391,11 @@ class Composer:
 
     def placed(self) -> Value:
         """A value computed where what it needs holds, and a default elsewhere."""
-        slip = self.pick(["default", "default", "room", "room", "need", "any"]) if self.mistakes and self.chance(0.8) else ""
+        slip = (
+            self.pick(["default", "default", "room", "room", "need", "any"])
+            if self.mistakes and self.chance(0.8)
+            else ""
+        )
         left, self.left = self.left, 0 if slip != "any" else self.left  # here, and then nowhere else
         body: list[str] = []
         v = self.value(body, self.pick([1, 1, 1, 2]))
@@ -419,7 +429,11 @@ class Composer:
         if inside and self.wrong():
             inside.remove(self.pick(inside))
         early = not any(_reads(l) for l in body) and self.chance(0.3)  # what is asked may be asked before it is used
-        block = [*([] if early else body), *(f"{'    ' * i}if {c}:" for i, c in enumerate(inside)), f"{'    ' * len(inside)}{assign}"]
+        block = [
+            *([] if early else body),
+            *(f"{'    ' * i}if {c}:" for i, c in enumerate(inside)),
+            f"{'    ' * len(inside)}{assign}",
+        ]
         self.lines += body if early else []
         if form == "where" and not inside and not _reads(v.text):
             self.lines += [*([] if early else body), f"{w} = zl.where({condition}, {v.text}, {w})"]
@@ -431,9 +445,18 @@ class Composer:
             self.lines += [f"for _ in range({count}):", *("    " + l for l in block)]
         elif form == "while" and not v.lanes:
             j = self.fresh("j")
-            self.lines += [f"{j} = 0", f"while zl.bounded(({j} < 2) & {condition}, 3):", *("    " + l for l in block), f"    {j} = {j} + 1"]
+            self.lines += [
+                f"{j} = 0",
+                f"while zl.bounded(({j} < 2) & {condition}, 3):",
+                *("    " + l for l in block),
+                f"    {j} = {j} + 1",
+            ]
         elif form == "nested":
-            self.lines += [f"if {condition}:", f"    if {self.pick(self.conditions)}:", *("        " + l for l in block)]
+            self.lines += [
+                f"if {condition}:",
+                f"    if {self.pick(self.conditions)}:",
+                *("        " + l for l in block),
+            ]
         else:
             self.lines += [f"if {condition}:", *("    " + l for l in block)]
         self.left = left if slip == "any" else 0
@@ -452,14 +475,20 @@ class Composer:
         if w.lanes and beside and self.chance(0.8):
             other = self.pick(beside)
             mirrored = f" + zl.flip({other.text}, 0)" if self.chance(0.6) else ""
-            w = Value(f"{w.text} + {other.text}{mirrored}", f"{w.top} + {other.top}" + (f" + {other.top}" if mirrored else ""), lanes=w.lanes)
+            w = Value(
+                f"{w.text} + {other.text}{mirrored}",
+                f"{w.top} + {other.top}" + (f" + {other.top}" if mirrored else ""),
+                lanes=w.lanes,
+            )
         one = self.program == "1"
         y = self.fresh("y")
         if w.lanes and w.lanes != "1":
             index = f"zl.only({w.text}, zl.arange({w.lanes}) == {self.pick(['0', '0', '1', '2'])})"
         else:
             index = w.text
-        kind = self.pick(["store", "store", "store", "load", "load", "covered", "contract", "bound", "divisor", "once", "once"])
+        kind = self.pick(
+            ["store", "store", "store", "load", "load", "covered", "contract", "bound", "divisor", "once", "once"]
+        )
         if self.ends:
             kind = self.pick(["store", "load"])
         if w.distinct:
@@ -487,7 +516,11 @@ class Composer:
                 self.requires.append(f"{self.program} >= {0 if self.wrong() else 1}")
             first = "t == 0" if not one or self.chance(0.5) else "t <= 0"
             if self.chance(0.6):
-                self.lines += [f"for i in range({w.text} + 1):", f"    if ({first}) & (i == 0):", f"        {y}[:] = 1.0"]
+                self.lines += [
+                    f"for i in range({w.text} + 1):",
+                    f"    if ({first}) & (i == 0):",
+                    f"        {y}[:] = 1.0",
+                ]
             else:
                 self.lines += [f"if ({first}) & (({w.text} > 1) | ({w.text} <= 1)):", f"    {y}[:] = 1.0"]
         elif kind == "contract" and not w.lanes:
@@ -507,7 +540,9 @@ class Composer:
     def text(self) -> str:
         """The kernel's source, without the decorator."""
         head = " ".join([*self.params, *self.outputs])
-        loose = [d for d in DIMS if not any(p.endswith((f"[f32, {d}]", f", {d}]")) for p in (*self.params, *self.outputs))]
+        loose = [
+            d for d in DIMS if not any(p.endswith((f"[f32, {d}]", f", {d}]")) for p in (*self.params, *self.outputs))
+        ]
         used = [d for d in loose if d in head or any(d in l for l in (*self.lines, *self.requires))]
         large = ", 0" if self.huge or self.chance(0.5) else ""
         self.params += [f"size_{d}: zl.In[f32, {d}{large}]" for d in used]
@@ -520,8 +555,17 @@ class Composer:
         dim, wide = self.program[-1], a + self.pick([0, 1, 2])
         self.outputs.append(f"{y}: zl.Mut[f32, {dim}, {wide}]")
         right = self.pick([f"t // {a}, t % {a}", f"t // {a}, {a - 1} - t % {a}", f"{dim} - 1 - t // {a}, t % {a}"])
-        near = (f"t // {wide}, t % {wide}", f"t // {a}, t % {wide}", f"t // {a}, 0", f"t // {wide}, t % {a}", f"t // {a}, (t + 1) % {a}")
-        first, second = (self.pick(near) if wrong else right for wrong in self.pick(((0, 0), (1, 0), (0, 1)) if self.mistakes else ((0, 0),)))
+        near = (
+            f"t // {wide}, t % {wide}",
+            f"t // {a}, t % {wide}",
+            f"t // {a}, 0",
+            f"t // {wide}, t % {a}",
+            f"t // {a}, (t + 1) % {a}",
+        )
+        first, second = (
+            self.pick(near) if wrong else right
+            for wrong in self.pick(((0, 0), (1, 0), (0, 1)) if self.mistakes else ((0, 0),))
+        )
         v = self.fresh("v")
         self.lines += [f"{v} = {y}[{first}]", f"{y}[{second}] = {v} + 1.0"]
 

@@ -26,7 +26,9 @@ class Hole:
         if source.count(self.part) != 1:
             raise ValueError(f"{path} has {source.count(self.part)} places {self.part!r}")
         changed = source.replace(self.part, self.before)
-        return Switch(self.module, range(1 << 30), f"{self.module}: {self.part}", partial(compile, changed, str(path), "exec"))
+        return Switch(
+            self.module, range(1 << 30), f"{self.module}: {self.part}", partial(compile, changed, str(path), "exec")
+        )
 
 
 HOLES: dict[str, Hole] = {

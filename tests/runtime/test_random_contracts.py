@@ -11,13 +11,17 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 import zellige as zl
+from tests.runtime.test_stress import Slow
 from zellige import ZelligeError, f32, i32
+from zellige.runtime import memory as memories
+from zellige.runtime import tensor, tensor_type
 
 M, V, S = zl.dims("M V S")
 LENGTH, BELOW = 6, 6
@@ -80,12 +84,16 @@ def _looked_up(values: Any) -> Any:
 
 
 def _scattered(values: Any) -> Any:
-    return np.isin(np.arange(BELOW), values) * np.float32(1) if _in_range(values) and len(set(values)) == len(values) else None
+    return (
+        np.isin(np.arange(BELOW), values) * np.float32(1)
+        if _in_range(values) and len(set(values)) == len(values)
+        else None
+    )
 
 
 def _summed(values: Any) -> Any:
     ends = values[:1] == 0 and values[-1:] == BELOW and bool((np.diff(values) >= 0).all())
-    return np.array([TABLE[a:b].sum() for a, b in zip(values, values[1:], strict=False)], np.float32) if ends and len(values) > 1 else None
+    return np.array([TABLE[a:b].sum() for a, b in pairwise(values)], np.float32) if ends and len(values) > 1 else None
 
 
 READERS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -129,7 +137,7 @@ class Program:
     def __init__(self, seed: int) -> None:
         self.pick = random.Random(seed)
         self.memories = [Memory(self.pick, borrowed) for borrowed in (False, False, True)]
-        self.streams = [zl.Stream() for _ in range(2)]
+        self.streams = [zl.Stream(executor=Slow(seed)) for _ in range(2)]
         self.graphs: list[tuple[zl.Graph, list[Callable[[], bool]]]] = []
         self.did: Counter[str] = Counter()
         self.log: list[str] = []
@@ -178,7 +186,9 @@ class Program:
     def step(self) -> None:
         pick, memory = self.pick, self.pick.choice(self.memories)
         handle, part = pick.choice(memory.handles)
-        match pick.choice(["read"] * 4 + ["kernel"] * 3 + ["host"] * 2 + ["export", "export", "record", "replay", "replay"]):
+        match pick.choice(
+            ["read"] * 4 + ["kernel"] * 3 + ["host"] * 2 + ["export", "export", "record", "replay", "replay"]
+        ):
             case "read":
                 self.read(*pick.choice(list(READERS.items())), memory, handle, part)
             case "kernel":
@@ -226,7 +236,9 @@ class Program:
             other = self.pick.choice([m for m in self.memories if m is not memory])
             source, p = self.pick.choice(other.handles)
             values = other.wanted[p].copy()
-            if len(values) == count and self.attempt("moved", lambda: moved(source, TABLE, i=handle), _in_range(values)):
+            if len(values) == count and self.attempt(
+                "moved", lambda: moved(source, TABLE, i=handle), _in_range(values)
+            ):
                 memory.wanted[part] = BELOW - 1 - values
 
     def write_by_host(self, memory: Memory, handle: Any, part: Any) -> None:
@@ -280,3 +292,25 @@ class Program:
 def test_what_a_kernel_relies_on_holds_whoever_wrote(seed: int) -> None:
     did = Program(seed).run(120)
     assert sum(n for what, n in did.items() if what.endswith("done")) > 20
+
+
+REOPENED: dict[str, tuple[Any, str, Any]] = {
+    "exports are forgotten": (memories.Memory, "seen_by_others", property(lambda self: self.borrowed)),
+    "borrowed arrays are believed": (memories.Memory, "seen_by_others", property(lambda self: bool(self.exports))),
+    "what a graph writes is not new": (memories.Memory, "stamp", lambda self: self.version),
+    "nobody waits for a graph": (memories.GraphUse, "overlaps", lambda *_: False),
+    "a part keeps what the whole does": (tensor_type, "fact_of_part", lambda fact: fact),
+    "a copy does not wait": (tensor, "wait_for_writers", lambda *_: None),
+}
+"""Holes that there once were, or could be: what is changed, and into what."""
+
+
+@pytest.mark.parametrize("hole", REOPENED)
+def test_these_programs_notice_a_hole(hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*REOPENED[hole])
+    for seed in range(40):
+        try:
+            Program(seed).run(120)
+        except AssertionError:
+            return
+    raise AssertionError(f"nobody noticed: {hole}")
