@@ -86,6 +86,7 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
 
 def _as_array(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ndarray):
+        values = np.asarray(values)  # what a subclass says of its memory need not be so
         wait_for_writers(*byte_bounds(values))
         return values
     if isinstance(values, Tensor):
@@ -109,6 +110,8 @@ def borrow(array: Any, dtype: DType | None = None, shape: Sequence[int] | None =
         return array
     if not isinstance(array, np.ndarray):
         array = _as_array(array)
+    elif type(array) is not np.ndarray:
+        array = np.asarray(array)  # what a subclass says of its memory need not be so
     if dtype is not None and checked(dtype, "ZL0501").is_block:
         if shape is None or array.dtype != np.uint8:
             raise ZelligeError("ZL0501", f"a {dtype} tensor is made from uint8 bytes and a shape in elements")
