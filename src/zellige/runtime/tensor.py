@@ -86,9 +86,9 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
 
 def _as_array(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ndarray):
-        values = np.asarray(values)  # what a subclass says of its memory need not be so
-        wait_for_writers(*byte_bounds(values))
-        return values
+        array: NDArray[Any] = np.asarray(values)  # what a subclass says of its memory need not be so
+        wait_for_writers(*byte_bounds(array))
+        return array
     if isinstance(values, Tensor):
         return values.numpy()
     if hasattr(values, "__dlpack__"):
