@@ -314,3 +314,36 @@ def test_these_programs_notice_a_hole(hole: str, monkeypatch: pytest.MonkeyPatch
         except AssertionError:
             return
     raise AssertionError(f"nobody noticed: {hole}")
+
+
+@zl.kernel
+def taken(x: zl.In[i32, M], *, i: zl.Out[zl.Index[V], M], z: zl.Mut[f32, V]):
+    m = zl.grid(M)
+    i[m] = zl.guard(x[m], below=V)
+
+
+@pytest.mark.parametrize("how", ["at once", "on a stream", "in a graph"])
+def test_what_a_guard_that_failed_should_have_established_is_not_believed(how: str) -> None:
+    x, i = zl.tensor(np.array([0, 99, 2], np.int32)), zl.tensor(np.full(3, 77, np.int32))
+    z, refused = zl.tensor(np.zeros(BELOW, np.float32)), []
+
+    def both() -> None:
+        taken(x, i=i, z=z)
+        looked_up(i, TABLE)
+
+    try:
+        if how == "on a stream":
+            with zl.stream() as stream:
+                both()
+            stream.synchronize()
+        elif how == "in a graph":
+            with zl.record() as graph:
+                both()
+            graph.replay()
+        else:
+            both()
+    except ZelligeError as error:
+        refused.append(error.code)
+    assert refused == ["ZL0404"]
+    with pytest.raises(ZelligeError, match="ZL0404|ZL0505"):
+        looked_up(i, TABLE)
