@@ -110,8 +110,8 @@ class Composer:
     def value(self, body: list[str], depth: int = 2) -> Value:
         """A value; what it takes is added to ``body``."""
         made = [
-            self.element, self.element, self.gathered, self.gathered, self.carried, self.carried, self.difference, self.quotient,
-            self.combined, self.reduced, self.changed, self.fixed,
+            *[self.element] * 4, *[self.gathered] * 3, *[self.carried] * 3, self.difference, self.quotient, self.combined, self.combined,
+            self.reduced, self.changed, self.fixed,
         ]  # fmt: skip
         return self.pick(made)(body, depth - 1)  # type: ignore[no-any-return]
 

@@ -337,8 +337,8 @@ def draw(seed: int) -> Drawn:
     rng = np.random.default_rng(seed)
     wrongness = float(rng.choice([0.0, 0.1, 0.25, 0.5]))
     kind = rng.random()
-    if kind < 0.7:
-        source = draw_shape(rng, wrongness) if kind < 0.3 else draw_composed(rng, wrongness)
+    if kind < 0.8:
+        source = draw_shape(rng, wrongness) if kind < 0.35 else draw_composed(rng, wrongness)
         decorator = "@zl.kernel(index_bits=32)" if rng.random() < 0.2 else "@zl.kernel"
         return Drawn(seed, decorator + with_sizes(source))
     kernel = Kernel(rng, wrongness, 1 if rng.random() < 0.5 else 100)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tests.fuzz.absent import ABSENT
+from tests.fuzz.established import ESTABLISHED
 from tests.fuzz.traps import TRAPS
 
 TEMPLATES: dict[str, str] = {
@@ -359,6 +360,9 @@ def k(x: zl.In[f32, M, N], *, y: zl.Out[f32, M]):
 }
 """``⟨right|wrong|…⟩`` are blanks; ``|`` separates choices, and an empty one stands for nothing."""
 
+GROUPS = (TEMPLATES, 0.25), (TRAPS, 0.5), (ABSENT, 0.75), (ESTABLISHED, 1.0)
+"""Templates, and how likely each group is drawn from (up to this number)."""
+
 _BLANK = re.compile("⟨([^⟨⟩]*)⟩")
 _CHOICE = re.compile(r"(?<!\\)\|")
 
@@ -366,7 +370,7 @@ _CHOICE = re.compile(r"(?<!\\)\|")
 def draw_shape(rng: np.random.Generator, wrongness: float) -> str:
     """The source of a random template with its blanks filled; the first choice of a blank is the right one."""
     kind = rng.random()
-    templates = TEMPLATES if kind < 0.3 else TRAPS if kind < 0.65 else ABSENT
+    templates = next(t for t, below in GROUPS if kind < below)
     template = templates[sorted(templates)[int(rng.integers(len(templates)))]]
     if wrongness and rng.random() < 0.5:
         nearly = list(one_step_away(template))

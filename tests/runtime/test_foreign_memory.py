@@ -185,3 +185,52 @@ def test_a_child_does_not_wait_for_work_that_only_its_parent_does(recorded: bool
         gate.set()
     stream.close()
     np.testing.assert_array_equal(x.numpy(), 5)
+
+
+# --- arrays of other people
+class Elsewhere(np.ndarray):
+    """An array that says of itself what is not so."""
+
+    @property
+    def shape(self) -> Any:
+        return (3_000_000,)
+
+    @property
+    def strides(self) -> Any:
+        return (400_000,)
+
+    @property
+    def __array_interface__(self) -> Any:
+        return {**super().__array_interface__, "data": (64, False), "shape": self.shape}
+
+
+@pytest.mark.parametrize("lend", [lambda a: a, zl.borrow, zl.tensor], ids=["as it is", "borrowed", "copied"])
+def test_an_array_is_where_numpy_has_it_whatever_it_says_of_itself(lend: Callable[[Any], Any]):
+    told = np.array([2, 0, 1], np.int32).view(Elsewhere)
+    np.testing.assert_array_equal(looked_up(lend(told), TABLE).numpy(), [2.0, 3.0, 1.0])
+
+
+@pytest.mark.parametrize("copied", [
+    lambda a: looked_up(a, TABLE), lambda a: zl.tensor(a), lambda a: written(a),
+], ids=["argument", "tensor", "write"])  # fmt: skip
+def test_a_copy_of_an_array_waits_for_the_stream_that_writes_it(copied: Callable[[Any], Any]):
+    a = np.zeros(3, np.int32)
+    lent, gate = zl.borrow(a), threading.Event()
+    writer, reader = zl.Stream(), zl.Stream()
+    writer.submit("gate", lambda _: (), lambda: gate.wait(30), lambda: None)
+    with writer:
+        far_away(i=lent)
+    threading.Timer(0.05, gate.set).start()
+    with reader:
+        try:
+            made = copied(a).numpy()
+        except ZelligeError as error:
+            assert error.code == "ZL0505"  # 5 is no row of the table
+        else:
+            assert made.tolist() == [5, 5, 5]
+
+
+def written(values: Any) -> zl.Tensor:
+    made = zl.tensor(np.zeros(3, np.int32))
+    made.write(values)
+    return made

@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 
 import zellige as zl
+from tests.runtime.test_stress import Slow
 from zellige import ZelligeError, f32, i32
+from zellige.runtime import memory as memories
+from zellige.runtime import tensor, tensor_type
 
 M, V, S = zl.dims("M V S")
 LENGTH, BELOW = 6, 6
@@ -134,7 +137,7 @@ class Program:
     def __init__(self, seed: int) -> None:
         self.pick = random.Random(seed)
         self.memories = [Memory(self.pick, borrowed) for borrowed in (False, False, True)]
-        self.streams = [zl.Stream() for _ in range(2)]
+        self.streams = [zl.Stream(executor=Slow(seed)) for _ in range(2)]
         self.graphs: list[tuple[zl.Graph, list[Callable[[], bool]]]] = []
         self.did: Counter[str] = Counter()
         self.log: list[str] = []
@@ -289,3 +292,58 @@ class Program:
 def test_what_a_kernel_relies_on_holds_whoever_wrote(seed: int) -> None:
     did = Program(seed).run(120)
     assert sum(n for what, n in did.items() if what.endswith("done")) > 20
+
+
+REOPENED: dict[str, tuple[Any, str, Any]] = {
+    "exports are forgotten": (memories.Memory, "seen_by_others", property(lambda self: self.borrowed)),
+    "borrowed arrays are believed": (memories.Memory, "seen_by_others", property(lambda self: bool(self.exports))),
+    "what a graph writes is not new": (memories.Memory, "stamp", lambda self: self.version),
+    "nobody waits for a graph": (memories.GraphUse, "overlaps", lambda *_: False),
+    "a part keeps what the whole does": (tensor_type, "fact_of_part", lambda fact: fact),
+    "a copy does not wait": (tensor, "wait_for_writers", lambda *_: None),
+}
+"""Holes that there once were, or could be: what is changed, and into what."""
+
+
+@pytest.mark.parametrize("hole", REOPENED)
+def test_these_programs_notice_a_hole(hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*REOPENED[hole])
+    for seed in range(40):
+        try:
+            Program(seed).run(120)
+        except AssertionError:
+            return
+    raise AssertionError(f"nobody noticed: {hole}")
+
+
+@zl.kernel
+def taken(x: zl.In[i32, M], *, i: zl.Out[zl.Index[V], M], z: zl.Mut[f32, V]):
+    m = zl.grid(M)
+    i[m] = zl.guard(x[m], below=V)
+
+
+@pytest.mark.parametrize("how", ["at once", "on a stream", "in a graph"])
+def test_what_a_guard_that_failed_should_have_established_is_not_believed(how: str) -> None:
+    x, i = zl.tensor(np.array([0, 99, 2], np.int32)), zl.tensor(np.full(3, 77, np.int32))
+    z, refused = zl.tensor(np.zeros(BELOW, np.float32)), []
+
+    def both() -> None:
+        taken(x, i=i, z=z)
+        looked_up(i, TABLE)
+
+    try:
+        if how == "on a stream":
+            with zl.stream() as stream:
+                both()
+            stream.synchronize()
+        elif how == "in a graph":
+            with zl.record() as graph:
+                both()
+            graph.replay()
+        else:
+            both()
+    except ZelligeError as error:
+        refused.append(error.code)
+    assert refused == ["ZL0404"]
+    with pytest.raises(ZelligeError, match="ZL0404|ZL0505"):
+        looked_up(i, TABLE)

@@ -87,8 +87,9 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
 
 def _as_array(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ndarray):
-        wait_for_writers(*byte_bounds(values))
-        return values
+        array: NDArray[Any] = np.asarray(values)  # what a subclass says of its memory need not be so
+        wait_for_writers(*byte_bounds(array))
+        return array
     if isinstance(values, Tensor):
         return values.numpy()
     if is_on_gpu(values):
@@ -123,6 +124,8 @@ def borrow(
         raise ZelligeError("ZL0502", "an array in host memory is used on no stream", help="leave out stream=")
     if not isinstance(array, np.ndarray):
         array = _as_array(array)
+    elif type(array) is not np.ndarray:
+        array = np.asarray(array)  # what a subclass says of its memory need not be so
     if dtype is not None and checked(dtype, "ZL0501").is_block:
         if shape is None or array.dtype != np.uint8:
             raise ZelligeError("ZL0501", f"a {dtype} tensor is made from uint8 bytes and a shape in elements")

@@ -18,7 +18,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.types import ContractKind
 from zellige.runtime.completion import LOCK
 from zellige.runtime.contracts import Fact, broken
-from zellige.runtime.memory import CLOCK, HostUse, HostView, Memory, share_locked
+from zellige.runtime.memory import CLOCK, HostUse, HostView, Memory, share_locked, wait_for_writers
 
 Storage: TypeAlias = Any
 """What a tensor's elements lie in: a NumPy array, or a device's array (``cuda/array.py``) with the same properties."""
@@ -367,6 +367,8 @@ class Tensor:
         """Overwrites the contents from the host, once nobody uses them; contracts that they kept are checked on the new first.
 
         ZelligeError ZL0505 (with the offending positions) if the new values break one; the old contents stay."""
+        if isinstance(values, np.ndarray):
+            wait_for_writers(*byte_bounds(np.asarray(values)))
         try:
             new = np.asarray(values.numpy() if isinstance(values, Tensor) else values, dtype=self.storage.dtype)
         except (TypeError, ValueError) as error:
