@@ -7,10 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from tests.backends.cpu.differential import run_cpu
-from tests.backends.cuda.interpreted import compare, function_of
 
 import zellige as zl
+from tests.backends.cpu.differential import run_cpu
+from tests.backends.cuda.interpreted import compare, function_of
 from zellige import f32
 from zellige.backends.cuda.compiler import compile as compile_for_gpu
 from zellige.backends.cuda.options import Options
@@ -22,7 +22,9 @@ NUMPY = {zl.f32: np.float32, zl.f64: np.float64, zl.f16: np.float16, zl.bf16: ml
 
 
 @zl.kernel
-def pairs(x: zl.In[W, M, N], y: zl.In[W, M, N], *, larger: zl.Out[W, M, N], smaller: zl.Out[W, M, N], inside: zl.Out[W, M, N]):
+def pairs(
+    x: zl.In[W, M, N], y: zl.In[W, M, N], *, larger: zl.Out[W, M, N], smaller: zl.Out[W, M, N], inside: zl.Out[W, M, N]
+):
     rows, columns = zl.grid(M.tiles(4), N.tiles(16))
     a, b = x[rows, columns], y[rows, columns]
     larger[rows, columns] = zl.maximum(a, b)
@@ -31,7 +33,9 @@ def pairs(x: zl.In[W, M, N], y: zl.In[W, M, N], *, larger: zl.Out[W, M, N], smal
 
 
 @zl.kernel
-def rows_of(x: zl.In[W, M, N], *, top: zl.Out[W, M], low: zl.Out[W, M], running: zl.Out[W, M, N], falling: zl.Out[W, M, N]):
+def rows_of(
+    x: zl.In[W, M, N], *, top: zl.Out[W, M], low: zl.Out[W, M], running: zl.Out[W, M, N], falling: zl.Out[W, M, N]
+):
     m = zl.grid(M)
     row = x[m, :]
     top[m], low[m] = zl.max(row), zl.min(row)

@@ -10,8 +10,8 @@ from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
-from zellige.verify.suggestions import steps, suggestion
 from zellige.verify.substitution import variables_of
+from zellige.verify.suggestions import steps, suggestion
 from zellige.verify.symbolic import Symbols
 from zellige.verify.terms import Atom, Int
 

@@ -1,10 +1,12 @@
-"""Sums of integers along an axis of a tile: a running sum is an unknown function of how far it has got, of which bounds are known.
+"""Sums of integers along an axis of a tile: a running sum is an unknown function of how far it has got, with bounds.
 
-If every element lies between low and high, S(i) = x(0) + … + x(i) grows by x(i) from one place to the next and by low to high at each
-place between: for i < j, S(j) − S(i) − x(j) lies between low·(j − i − 1) and high·(j − i − 1). So the running sum of a mask never decreases and
-grows where the mask is true, which makes S(i) − 1 a place of its own for each such lane, at most i. A sum of the whole axis is S at its end.
+If every element lies between low and high, S(i) = x(0) + … + x(i) grows by x(i) from one place to the next, and by low to high
+at each place between: for i < j, S(j) − S(i) − x(j) lies between low·(j − i − 1) and high·(j − i − 1). So the running sum of a
+mask never decreases and grows where the mask is true, which makes S(i) − 1 a place of its own for each such lane, at most i. A
+sum of the whole axis is S at its end.
 
-Only sums that cannot wrap are followed: of indices it is an obligation (``overflow.py``), of other integers it is seen by their bounds.
+Only sums that cannot wrap are followed: of indices it is an obligation (``overflow.py``), of other integers it is seen by
+their bounds.
 """
 
 from __future__ import annotations
@@ -91,7 +93,9 @@ def _function(symbols: Symbols, x: Value, axis: int, low: int, high: int) -> Fun
             count = two.args[at] - one.args[at] - 1
             between = of_atom(two) - of_atom(one) - here(two)
             known.append(
-                terms.implies(terms.conjunction((same, terms.le(0, count))), terms.between(count * low, between, count * high))
+                terms.implies(
+                    terms.conjunction((same, terms.le(0, count))), terms.between(count * low, between, count * high)
+                )
             )
         return known
 
