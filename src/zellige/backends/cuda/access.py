@@ -54,6 +54,8 @@ class Memory:
                 extent = extent * unit
                 made.append(Stride(self.x.extent(extent), of_extent(extent)))
             elif (stride := layout[axis]) is not None:
+                if axis + 1 < len(array.shape):
+                    stride //= array.dtype.block  # they count elements, of which blocks are whole
                 made.append(Stride(Term(str(stride * unit), literal=True), Interval(stride * unit, stride * unit)))
             else:
                 name = self.x.source.parameter("stride", stride_name(array.name, axis))
@@ -64,7 +66,7 @@ class Memory:
         """Whether 32-bit offsets reach every element."""
         strides = self.strides(array)
         last = sum(
-            (of_extent(e).high - 1) * s.bounds.high if of_extent(e).high > 1 else 0
+            (of_extent(e).high - 1) * _reach(s.bounds) if of_extent(e).high > 1 else 0
             for e, s in zip(array.shape, strides, strict=True)
         )
         return last < (1 << 31)
@@ -112,7 +114,7 @@ class Memory:
                 scalars.append(_scaled(text, stride, wide=not small and not _is_number(text) and bounds.fits_32))
             if parts.offset is not None:
                 lanes.append((parts.offset, stride, parts.bounds, parts.bounds.fits_32))
-                reach += max(abs(parts.bounds.low), abs(parts.bounds.high)) * max(stride.bounds.high, 1)
+                reach += _reach(parts.bounds) * max(_reach(stride.bounds), 1)
         wide = not small and not reach < (1 << 31)
         texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, _, narrow in lanes]
         return " + ".join(s for s in scalars if s != "0"), " + ".join(texts)
@@ -159,6 +161,11 @@ class Memory:
         elif op.array in self.options.streamed:
             arguments.append('eviction_policy="evict_first"')
         return f"{function}({', '.join(arguments)})"
+
+
+def _reach(bounds: Interval) -> float:
+    """The largest distance from 0."""
+    return max(abs(bounds.low), abs(bounds.high))
 
 
 def _scaled(text: str, stride: Stride, *, wide: bool) -> str:

@@ -32,6 +32,7 @@ from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
+from zellige.passes.hoist import constants_first, unroll_short_loops
 from zellige.passes.intervals import Interval, of_extent
 
 FLAG = "guard_flag"
@@ -70,6 +71,8 @@ def lower(function: Function, options: Options) -> Lowered:
         from zellige.backends.cuda.warp_groups import lower_groups
 
         return lower_groups(function, options)
+    if options.early:
+        function = constants_first(unroll_short_loops(function), options.constant)
     return Lowering(function, options).run()
 
 
