@@ -114,6 +114,26 @@ def test_gpu_code_means_the_same(name: str) -> None:
     compare(function_of(kernel), dims, arrays, scalars, fixed={}, rtol=0, atol=0)
 
 
+def test_an_index_is_made_of_integers_and_of_truth_values() -> None:
+    @zl.kernel
+    def counted(x: zl.In[f32, M, N], *, y: zl.Out[zl.UpTo[N], M]):
+        m = zl.grid(M)
+        y[m] = zl.sum((x[m, :] > 0.0).to(zl.index))
+
+    for backend in ("reference", "cpu"):
+        with zl.using(backend):
+            np.testing.assert_array_equal(counted(ROWS).numpy(), (ROWS > 0).sum(1))
+
+    @zl.kernel
+    def truncated(x: zl.In[f32, M], *, y: zl.Out[zl.i64, M]):
+        m = zl.grid(M)
+        y[m] = x[m].to(zl.index).to(zl.i64)
+
+    with pytest.raises(ZelligeError, match="ZL0105") as caught:
+        truncated.lower({}, {})
+    assert ".to(zl.i32)" in str(caught.value.help)
+
+
 def test_a_precondition_that_divides_by_zero_is_not_met() -> None:
     @zl.kernel
     def late(n: i32, d: i32, x: zl.In[f32, M], *, y: zl.Out[f32, M]):

@@ -32,6 +32,9 @@ EDITS = [
      [("zl.Mut[", "zl.Acc(init=0)["), ("y[0] = y[0] + zl.sum(x[k])", "y.add(0, zl.sum(x[k]))")]),
     ("scatter_with_duplicates", "zl.Index[N, zl.distinct]", [("zl.Index[N]", "zl.Index[N, zl.distinct]")]),
     ("neighbour_in_place", "a zl.Out of its own", []),
+    ("stored_in_a_while", "store it once after the while", [("        y[m] =", "        value ="), ("j + 1", "j + 1\n    y[m] = value")]),
+    ("filled_by_a_while", "before the while, which then replaces it (y[…] = 0)", [("    j = 0", "    y[m, :] = 0.0\n    j = 0")]),
+    ("filled_by_a_while", "declare the array zl.Mut", [("zl.Out", "zl.Mut")]),
 ]  # fmt: skip
 """A refused kernel, what its first finding suggests, and the edit."""
 

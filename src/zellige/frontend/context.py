@@ -149,6 +149,15 @@ class Context:
             return tile
         if dtype.is_block:
             refuse("ZL0105", f"a tile cannot be cast to the block type {dtype}", self.span, "quantise on the host")
+        if dtype is dtypes.index and tile.dtype.is_float:
+            refuse(
+                "ZL0105",
+                f"{describe(tile)} as an index, which is exact",
+                self.span,
+                "truncate it first: .to(zl.i32).to(zl.index)",
+            )
+        if dtype is dtypes.index and tile.dtype.is_bool:
+            tile = self.cast(tile, dtypes.i32)
         if (_is_fp8(dtype) and not tile.dtype.is_float) or (_is_fp8(tile.dtype) and dtype is not dtypes.f32):
             # the same number: every fp8 is an f32, and integers that f32 rounds are beyond the largest fp8
             tile = self.cast(tile, dtypes.f32)

@@ -78,7 +78,7 @@ class BinaryOp(Enum):
     MOD = "mod"
     MIN = "min"
     MAX = "max"
-    """``MIN`` and ``MAX`` of a NaN and a number: either may come out."""
+    """``MIN`` and ``MAX`` of a NaN and a number: the NaN, here and in reductions and scans; in an ``Update`` either may come out."""
     AND = "and"
     OR = "or"
     XOR = "xor"
@@ -100,7 +100,7 @@ class BinaryOp(Enum):
 class ReduceOp(Enum):
     """Associative reductions; ``argmax`` and ``argmin`` give an ``index``, the first position that attains it.
 
-    The first NaN of an axis attains both (as in NumPy); ``max`` and ``min`` of an axis with NaNs may give any element."""
+    As in NumPy, the first NaN of an axis attains both, and ``max`` and ``min`` of an axis with one give a NaN."""
 
     SUM = "sum"
     PROD = "prod"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from zellige.diagnostics.findings import Finding, Label
 from zellige.ir.extent import Quotient
-from zellige.ir.ops import Function, GridAxis
+from zellige.ir.ops import Function, GridAxis, While
 from zellige.ir.types import ArrayParam
 from zellige.verify import terms
 from zellige.verify.counterexample import SIZES, UNBOUNDED, Example, search
 from zellige.verify.obligations import Access, Claim, Kind
 from zellige.verify.solver import Outcome, Solver
+from zellige.verify.substitution import variables_of
 from zellige.verify.suggestions import steps, suggestion
 from zellige.verify.symbolic import Symbols
-from zellige.verify.terms import Int
+from zellige.verify.terms import Atom, Int
 
 
 def of_claim(symbols: Symbols, solver: Solver, claim: Claim, outcome: Outcome) -> tuple[Finding, int]:
@@ -139,36 +140,64 @@ def _words(symbols: Symbols, claim: Claim, example: Example | None) -> tuple[str
 
 
 def of_coverage(
-    symbols: Symbols, solver: Solver, claim: Claim, param: ArrayParam, stores: list[Access], anywhere: tuple[Int, ...]
-) -> Finding:
-    """What to tell of an uncovered array. An element counts as missed only if, at those sizes, no program at all can be
-    found that writes it."""
+    symbols: Symbols, solver: Solver, claim: Claim, param: ArrayParam, stores: list[Access], unsure: list[Access],
+    anywhere: tuple[Int, ...],
+) -> Finding:  # fmt: skip
+    """What to tell of an uncovered array, to which ``unsure`` store in a while. An element counts as missed only if, at
+    those sizes, no program at all can be found that writes it."""
     help = "store to every element (cover the whole axis with the grid or a loop), or declare the array zl.Mut"
+    if unsure:
+        help = _instead_of_a_while(symbols, param, unsure[0])
+    if not stores and unsure:
+        return Finding(
+            "ZL0303", f"'{param.name}' is stored to in a while only, which may end before it has reached every element",
+            unsure[0].op.span, "nobody knows that this is reached", (), {}, "an Out array may be uninitialised memory, so every "
+            "element must be written; what a while stores counts for nothing, since its condition may fail at once",
+            help, refuted=False,
+        )  # fmt: skip
     if not stores:
         return Finding(
             "ZL0303", f"'{param.name}' is Out but nothing is stored to it", symbols.function.span, "", (), {}, "an Out array "
             "may be uninitialised memory, so every element must be written", help,
         )  # fmt: skip
-    help = next(map(_rounded_down, filter(_rounds_down, symbols.function.grid)), help)
+    others = tuple(Label(a.op.span, "this store may never be reached: it counts for nothing") for a in unsure)
+    if not unsure:
+        help = next(map(_rounded_down, filter(_rounds_down, symbols.function.grid)), help)
     why = "an Out array may be uninitialised memory; this element keeps whatever was there"
     span = claim.span
     for size in (2, 4, 8, 16, 64):
         example = search(symbols, solver, claim, ((0, size),))
         if example is None:
             continue
-        if not _someone_writes(symbols, solver, claim, stores, anywhere, example):
+        if not _someone_writes(symbols, solver, claim, [*stores, *unsure], anywhere, example):
             element = f"{param.name}[{', '.join(str(example.facts[k]) for k in claim.shown)}]"
             facts = {k: v for k, v in example.facts.items() if k not in claim.shown} | {"element": element}
             return Finding(
-                "ZL0303", f"an element of '{param.name}' is never written: {element}", span, "the stores miss it", (), facts,
+                "ZL0303", f"an element of '{param.name}' is never written: {element}", span, "the stores miss it", others, facts,
                 why, help, refuted=True,
             )  # fmt: skip
     return Finding(
-        "ZL0303", f"could not prove that every element of '{param.name}' is written", span, "does this reach all of it?", (),
+        "ZL0303", f"could not prove that every element of '{param.name}' is written", span, "does this reach all of it?", others,
         {"claim": claim.what}, "no program, iteration and lane could be named for each element",
-        "store where the grid's own indices say, and compute where to read instead (y[i] = x[…], not y[…] = x[i]); "
-        "or declare the array zl.Mut", refuted=False,
+        help if unsure else "store where the grid's own indices say, and compute where to read instead (y[i] = x[…], not "
+        "y[…] = x[i]); or declare the array zl.Mut", refuted=False,
     )  # fmt: skip
+
+
+def _instead_of_a_while(symbols: Symbols, param: ArrayParam, store: Access) -> str:
+    """What to do about a store in a while, whose element is the same in every iteration, or not."""
+    iterations: set[Atom | None] = set()
+    place = symbols.places[store.block]
+    while place.parent is not None:
+        if isinstance(place.owner, While):
+            iterations.add(symbols.iteration(place.owner, place.which).atom)
+        place = symbols.places[place.parent]
+    if iterations.isdisjoint(variables_of(*store.coordinates)):
+        return "keep the value in a name, which the while carries, and store it once after the while"
+    return (
+        f"store something to every element before the while, which then replaces it ({param.name}[…] = 0), or declare the "
+        "array zl.Mut"
+    )
 
 
 def _rounds_down(axis: GridAxis) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 
 from zellige.ir import dtypes, ops
 from zellige.ir.extent import Extent
@@ -89,10 +90,21 @@ class Invariants:
                 yield Candidate(i, lambda v, k, i=i, s=start: terms.le(s, v[i]))  # type: ignore[misc]
                 yield Candidate(i, lambda v, k, i=i, s=start: terms.le(v[i], s))  # type: ignore[misc]
                 yield Candidate(i, lambda v, k, i=i, s=start: terms.le(v[i], s + k))  # type: ignore[misc]
+                low, high = self._growth(loop, i)
+                if high not in (0, 1, inf):
+                    yield Candidate(i, lambda v, k, i=i, s=start, c=int(high): terms.le(v[i], s + k * c))  # type: ignore[misc]
+                if low not in (0, -inf):
+                    yield Candidate(i, lambda v, k, i=i, s=start, c=int(low): terms.le(s + k * c, v[i]))  # type: ignore[misc]
                 for j in followed:
                     if j != i and not loop.init[j].type.rank:
                         yield Candidate(i, lambda v, k, i=i, j=j: terms.le(v[i], v[j]))  # type: ignore[misc]
                         yield Candidate(i, lambda v, k, i=i, j=j: terms.lt(v[i], v[j]))  # type: ignore[misc]
+
+    def _growth(self, loop: For | While, i: int) -> tuple[float, float]:
+        """What an iteration adds to a carried scalar, at least and at most, as far as bounds of terms say."""
+        params = loop.body.params[1:] if isinstance(loop, For) else loop.body.params
+        grown = self.symbols.int_at(loop.body.yields[i], ()) - self.symbols.int_at(params[i], ())
+        return self.symbols.ranges.interval(grown)
 
     # --- the check
     def _assume(self, loop: For | While, followed: list[int], kept: list[Candidate]) -> None:

@@ -23,7 +23,7 @@ from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Block, For, Op, ReduceOp, UnaryOp, Value, While
 from zellige.ir.types import Role
 from zellige.ir.walk import blocks, results, walk
-from zellige.verify import bits, positions, segments, terms
+from zellige.verify import bits, positions, segments, sums, terms
 from zellige.verify.contracts import array_function, storage_range
 from zellige.verify.lanes import Lanes, reduced, replaced
 from zellige.verify.ranges import Ranges
@@ -305,6 +305,8 @@ class Symbols:
                 inner = list(lanes)
                 inner[op.axis] = self.int_at(op.positions, lanes)
                 return self.int_at(op.x, tuple(inner))
+            case ops.Reduce(op=ReduceOp.SUM):
+                return sums.total_at(self, op, lanes)
             case ops.Reduce():
                 return positions.reduced_at(self, op, lanes)
             case ops.Offsets():
@@ -313,6 +315,8 @@ class Symbols:
                 return segments.segment_at(self, op, self.int_at(op.position, lanes))
             case ops.Scan() if op.op in (ReduceOp.MAX, ReduceOp.MIN):
                 return positions.scanned_at(self, op, lanes)
+            case ops.Scan(op=ReduceOp.SUM):
+                return sums.scanned_at(self, op, lanes)
             case ops.Sort():
                 return positions.sorted_at(self, op, value, lanes)
             case ops.If():
@@ -413,7 +417,7 @@ class Symbols:
     def _load(self, op: ops.Load, block: Block, lanes: Lanes) -> Int:
         param = self.function.array(op.array)
         active = self.masks_at(op.masks, lanes)
-        guard = terms.conjunction((self.path(block), active, self._exist(lanes, op.result.type.shape)))
+        guard = terms.conjunction((self.path(block), active, self.exist(lanes, op.result.type.shape)))
         stable = param.role is Role.IN or op.array not in self.written
         if stable:
             if op.array not in self.arrays:
@@ -426,7 +430,7 @@ class Symbols:
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
 
-    def _exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
+    def exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
         """That lanes are lanes of a tile: a position that is looked up need not be one where nothing looks it up."""
         return terms.conjunction(
             terms.between(0, lane, self.extent(extent) - 1)
@@ -500,7 +504,7 @@ class Symbols:
             return self.int_at(op.init[i], lanes) + step * k
         block = self.places[op.body].parent
         assert block is not None
-        guard = terms.conjunction((self.path(block), self._exist(lanes, op.init[i].type.shape)))
+        guard = terms.conjunction((self.path(block), self.exist(lanes, op.init[i].type.shape)))
         return terms.apply(self.carried_function(op, i), (*self.scope(block), k, *lanes), guard)
 
     def stride(self, op: For | While, i: int) -> Int | None:

@@ -239,6 +239,7 @@ class _Run:
         started = perf_counter()
         what = f"every element of '{param.name}' is written"
         stores = [a for a in found if coverage.covers(self.symbols, a)]
+        unsure = [a for a in found if isinstance(a.op, ops.Store) and a not in stores]
         span = stores[0].op.span if stores else self.function.span
         anywhere = coverage.target(self.symbols, param)
         ways = [coverage.witness(self.symbols, store, anywhere) for store in stores]
@@ -257,7 +258,7 @@ class _Run:
         outcome = self.solver.prove(claim.hypotheses(), goal)
         finding = None
         if outcome is not Outcome.PROVED:
-            finding = findings.of_coverage(self.symbols, self.solver, claim, param, stores, anywhere)
+            finding = findings.of_coverage(self.symbols, self.solver, claim, param, stores, unsure, anywhere)
         self._record(Kind.COVERAGE, span, what, "smt" if finding is None else "failed", started)
         if finding is not None:
             self._find(finding)

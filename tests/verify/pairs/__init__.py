@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.verify.pairs import (
     arithmetic,
     bounds,
+    compaction,
     conditions,
     contracts,
     facts,
@@ -23,6 +24,7 @@ from tests.verify.pairs import (
 PAIRS: dict[str, tuple[str, str]] = (
     arithmetic.PAIRS
     | bounds.PAIRS
+    | compaction.PAIRS
     | conditions.PAIRS
     | contracts.PAIRS
     | facts.PAIRS

@@ -200,6 +200,8 @@ def _binary(ctx: Context, op: BinaryOp, x: Value, y: Value, position: Position) 
 def binary_value(ctx: Context, op: BinaryOp, x: Reg, y: Reg, dtype: DType) -> Reg:
     """An elementwise function of two register values of `dtype`."""
     e = ctx.emitter
+    if op in (BinaryOp.MIN, BinaryOp.MAX) and y.is_literal:
+        x, y = y, x
     x, y = e.unify(x, y)
     if dtype in COMPUTED_IN_F32:
         wide = binary_value(ctx, op, widen(e, x, dtype, ctx.target), widen(e, y, dtype, ctx.target), dtypes.f32)
@@ -243,10 +245,10 @@ def _float_binary(ctx: Context, op: BinaryOp, x: Reg, y: Reg) -> Reg:
         name = _COMPARE[op]
         return e.compare("fcmp", "une" if op is BinaryOp.NE else "o" + name, x, y)
     match op:
-        case BinaryOp.MIN:
-            return e.select(e.compare("fcmp", "olt", x, y), x, y)
-        case BinaryOp.MAX:
-            return e.select(e.compare("fcmp", "ogt", x, y), x, y)
+        case BinaryOp.MIN | BinaryOp.MAX:
+            # one instruction, which gives y where one of the two is a NaN: right but where it is x
+            extremum = e.select(e.compare("fcmp", "olt" if op is BinaryOp.MIN else "ogt", x, y), x, y)
+            return e.select(e.compare("fcmp", "uno", x, x), x, extremum)
     return e.fop({BinaryOp.ADD: "fadd", BinaryOp.SUB: "fsub", BinaryOp.MUL: "fmul", BinaryOp.DIV: "fdiv"}[op], x, y)
 
 

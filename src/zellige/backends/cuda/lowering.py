@@ -323,7 +323,8 @@ class Lowering:
                 else self.x.text(x)
             )
             b = self.x.text(y)
-        text = operators.BINARY[operator].format(x=a, y=b)
+        table = operators.BINARY_FLOAT if x.type.dtype.is_float else operators.BINARY
+        text = table[operator].format(x=a, y=b)
         if operator in (BinaryOp.SHL, BinaryOp.SHR):
             text = self._shift(operator, x, y, a, b)
         if operator in (BinaryOp.FLOORDIV, BinaryOp.MOD) and x.type.dtype.kind is not Kind.UNSIGNED:
@@ -438,7 +439,8 @@ class Lowering:
         if is_index(op.x) and self.x.is_wide(op.x) and fill != "0":
             fill = fill.replace(str((1 << 31) - 1), str((1 << 63) - 1)).replace(str(1 << 31), str(1 << 63))
         x = self.x.where_true(op.x, self.x.typed(op.x), (op.axis,), fill)
-        text = operators.REDUCE[op.op].format(x=x, axis=op.axis)
+        table = operators.REDUCE_FLOAT if op.x.type.dtype.is_float else operators.REDUCE
+        text = table[op.op].format(x=x, axis=op.axis)
         if op.op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN, ReduceOp.ANY, ReduceOp.ALL):
             # (lanes past the end hold the neutral number and come last: they are no position)
             self.x.bind(op.result, text)

@@ -53,12 +53,21 @@ BINARY: dict[BinaryOp, str] = {
     BinaryOp.GT: "{x} > {y}", BinaryOp.GE: "{x} >= {y}",
 }  # fmt: skip
 
+BINARY_FLOAT: dict[BinaryOp, str] = {
+    **BINARY, BinaryOp.MIN: "tl.minimum({x}, {y}, _PROPAGATE)", BinaryOp.MAX: "tl.maximum({x}, {y}, _PROPAGATE)",
+}  # fmt: skip
+"""Of floats: an extremum of a NaN is one, as NumPy has it."""
+
 REDUCE: dict[ReduceOp, str] = {
     ReduceOp.SUM: "tl.sum({x}, {axis})", ReduceOp.PROD: "tl.reduce({x}, {axis}, _product)",
     ReduceOp.MAX: "tl.max({x}, {axis})", ReduceOp.MIN: "tl.min({x}, {axis})",
     ReduceOp.ARGMAX: "tl.reduce(({x}, _places({x}, {axis})), {axis}, _first_largest)[1]",
     ReduceOp.ARGMIN: "tl.reduce(({x}, _places({x}, {axis})), {axis}, _first_smallest)[1]",
     ReduceOp.ANY: "tl.max({x}.to(tl.int32), {axis}) != 0", ReduceOp.ALL: "tl.min({x}.to(tl.int32), {axis}) != 0",
+}  # fmt: skip
+
+REDUCE_FLOAT: dict[ReduceOp, str] = {
+    **REDUCE, ReduceOp.MAX: "tl.reduce({x}, {axis}, _greater)", ReduceOp.MIN: "tl.reduce({x}, {axis}, _lesser)",
 }  # fmt: skip
 
 SCAN: dict[ReduceOp, str] = {
@@ -94,6 +103,8 @@ import triton.language as tl
 from triton.language.extra import libdevice
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+_PROPAGATE = tl.constexpr(tl.PropagateNan.ALL)
+
 
 @triton.jit
 def _product(a, b):
@@ -102,12 +113,12 @@ def _product(a, b):
 
 @triton.jit
 def _greater(a, b):
-    return tl.maximum(a, b)
+    return tl.maximum(a, b, _PROPAGATE)
 
 
 @triton.jit
 def _lesser(a, b):
-    return tl.minimum(a, b)
+    return tl.minimum(a, b, _PROPAGATE)
 
 
 @triton.jit

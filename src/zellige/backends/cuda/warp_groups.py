@@ -33,6 +33,9 @@ from triton.experimental.gluon import language as tl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma, warpgroup_mma, warpgroup_mma_init, warpgroup_mma_wait
 from triton.language.extra import libdevice
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.language import PropagateNan
+
+_PROPAGATE = tl.constexpr(PropagateNan.ALL)
 
 
 '''
