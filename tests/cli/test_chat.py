@@ -92,6 +92,15 @@ def test_saving_where_one_cannot_keeps_talking(zellige, tiny_path: Path, tmp_pat
     assert "error[ZL0709]" in done.stderr and done.stdout.strip("\n") != ""
 
 
+def test_saving_keeps_links_and_replaces_no_device(zellige, tiny_path: Path, tmp_path: Path) -> None:
+    link, target, pipe = tmp_path / "link.json", tmp_path / "target.json", tmp_path / "pipe"
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    done = zellige("chat", tiny_path, *FEW, input=f"one\n/save {link}\n/save {pipe}\n")
+    assert link.is_symlink() and len(json.loads(target.read_text())["messages"]) == 2
+    assert pipe.is_fifo() and "error[ZL0709]" in done.stderr and done.exit_code == 1
+
+
 def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(tiny_path: Path, steps: Steps, capsys) -> None:
     conversation = Conversation()
     session = ChatSession(LLM(tiny_path), SamplingParams(max_tokens=100, ignore_eos=True), conversation)

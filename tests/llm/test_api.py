@@ -141,6 +141,32 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
     assert order.index("urgent") < order.index("b") < order.index("c")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"max_model_len": 1}, "max_model_len is 1; it must be at least 2"),
+        ({"max_model_len": 10**6}, "the model's own limit is 256"),
+        ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
+        ({"max_batch": True}, "max_batch is True"),
+        ({"kv_share": 0.0}, "kv_share is 0.0"),
+        ({"kv_share": 1.5}, "kv_share is 1.5"),
+        ({"kv_share": "much"}, "kv_share is 'much'; it must be above 0 and at most 1"),
+        ({"kv_share": 0.5, "kv_tokens": 64}, "kv_share and kv_tokens both say"),
+        ({"step": "persistent"}, "there is no step 'persistent' here"),
+        ({"dtype": "int3"}, "there is no dtype 'int3'"),
+    ],
+)
+def test_a_senseless_limit_is_refused_by_name(tiny_path: Path, wrong: dict[str, Any], words: str, refused) -> None:
+    with refused("ZL0701") as caught:
+        LLM(tiny_path, **wrong)
+    assert words in caught.value.message
+
+
+def test_one_request_at_a_time_is_a_batch_of_one(tiny_path: Path, expected: list[tuple[int, ...]]) -> None:
+    done = LLM(tiny_path, max_batch=1, runner=NumpyLlama).generate(PROMPTS, PARAMS)
+    assert [completion.token_ids for completion in done] == expected
+
+
 def test_a_share_of_the_free_memory_holds_keys_and_values(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., Any]
 ) -> None:
@@ -152,6 +178,3 @@ def test_a_share_of_the_free_memory_holds_keys_and_values(
     monkeypatch.setattr(CpuExecutor, "free_bytes", lambda self: page)
     with refused("ZL0506"):
         LLM(tiny_path, kv_share=0.5)
-    for wrong in ({"kv_share": 0.0}, {"kv_share": 1.5}, {"kv_share": 0.5, "kv_tokens": 64}):
-        with refused("ZL0701"):
-            LLM(tiny_path, **wrong)

@@ -51,23 +51,39 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="0.8",
             help="Of the memory that is free once the weights are there, for keys and values.",
         ),
+        dtype_options,
+        click.option(
+            "--context", type=click.IntRange(2), metavar="N", help="Most tokens of prompt and answer together."
+        ),
+        device_option("Where to compute."),
+        click.argument("model", required=False),
+    ):
+        function = option(function)
+    return function
+
+
+def device_option(says: str) -> Callable[[_F], _F]:
+    """Adds --device."""
+    return click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help=says)
+
+
+def dtype_options(function: _F) -> _F:
+    """Adds --dtype and --kv-dtype: names that `zellige.llm.api.precision` checks."""
+    for option in (
         click.option(
             "--kv-dtype",
             default="auto",
             show_default=True,
             metavar="TYPE",
-            help="Of keys and values: auto, bf16, fp16 or fp8.",
+            help="Of keys and values: auto (that of activations), bf16, fp16 or fp8.",
         ),
         click.option(
             "--dtype",
             default="auto",
             show_default=True,
             metavar="TYPE",
-            help="Of weights: auto (as the file has them), bf16, fp16 or fp8.",
+            help="Of weights: auto (on the CPU as the file has them, on a GPU 16 bits, or fp8 if the file is), bf16, fp16 or fp8.",
         ),
-        click.option("--context", type=int, metavar="N", help="Most tokens of prompt and answer together."),
-        click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where to compute."),
-        click.argument("model", required=False),
     ):
         function = option(function)
     return function

@@ -108,18 +108,14 @@ class LLM:
         _check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        dtype, kv_dtype = LONG_NAMES.get(dtype, dtype), LONG_NAMES.get(kv_dtype, kv_dtype)
-        for name, chosen, known in (
-            ("dtype", dtype, PRECISIONS), ("kv_dtype", kv_dtype, PRECISIONS),
-            ("step", step, ("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)),
-        ):  # fmt: skip
-            if chosen not in known:
-                raise ZelligeError(
-                    "ZL0701",
-                    f"there is no {name} '{chosen}'" + (" here" if name == "step" else ""),
-                    facts={"parameter": name},
-                    help=f"known: {', '.join(known)}",
-                )
+        dtype, kv_dtype = precision("dtype", dtype), precision("kv_dtype", kv_dtype)
+        if step not in (("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)):
+            raise ZelligeError(
+                "ZL0701",
+                f"there is no step '{step}' here",
+                facts={"parameter": "step"},
+                help="launches; on a GPU, without batch_invariant, also persistent",
+            )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -357,6 +353,19 @@ class LLM:
         with self._lock:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
+
+
+def precision(name: str, value: str) -> str:
+    """The short name of a type of weights or of the KV cache. ZelligeError ZL0701, which says that ``name`` has none of that name."""
+    short = LONG_NAMES.get(value, value)
+    if short not in PRECISIONS:
+        raise ZelligeError(
+            "ZL0701",
+            f"there is no {name} '{value}'",
+            facts={"parameter": name},
+            help=f"known: {', '.join(PRECISIONS)}",
+        )
+    return short
 
 
 def _check_sizes(*, max_model_len: int | None, kv_tokens: int | None, kv_share: float | None, max_batch: int) -> None:
