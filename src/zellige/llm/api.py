@@ -201,7 +201,7 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         priority: int = 0,
-        progress: Callable[[Progress], None] = lambda progress: None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> list[Completion]:
         """Continue each prompt (text or token ids); all run together. Results in the order of the prompts.
 
@@ -219,7 +219,8 @@ class LLM:
                 for stream in left:
                     stream.take_ready()
                 left = [stream for stream in left if stream.completion is None]
-                progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
+                if progress is not None:
+                    progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
             return [stream.finish() for stream in streams]
         finally:
             for stream in streams:
@@ -330,23 +331,24 @@ class LLM:
     # --- where streams get their events (`streams.Source`)
     def next_event(self, number: int) -> Event:
         """The next event of one request; runs steps until there is one, and keeps what others got for them."""
-        while (event := self.ready(number)) is None:
+        inbox = self._inbox[number]
+        while not inbox:
             if not self._engine.busy:  # another thread met an error that is not ours to hand on
                 raise InternalError(f"request {number} is over without an event")
             self.advance()
-        return event
+        return inbox.popleft()
 
-    def ready(self, number: int) -> Event | None:
-        """The next event of one request if it is there already."""
-        inbox = self._inbox[number]
-        return inbox.popleft() if inbox else None
+    def inbox(self, number: int) -> deque[Event]:
+        """The events of one request that are there already, for who takes them out."""
+        return self._inbox[number]
 
     def advance(self) -> None:
         """Runs one step of the engine and keeps what came of it for whom it concerns."""
         with self._lock:
             for event in self._engine.step():
-                if event.request in self._inbox:
-                    self._inbox[event.request].append(event)
+                inbox = self._inbox.get(event.request)
+                if inbox is not None:
+                    inbox.append(event)
 
     def cancel(self, number: int) -> list[Event]:
         """Ends a request now, if it has not ended, and forgets it."""
