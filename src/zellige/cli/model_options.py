@@ -94,28 +94,21 @@ def sampling_options(function: _F) -> _F:
     for option in (
         click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."),
         click.option("--seed", type=int, help="Makes sampling repeatable.  [default: a new one each time]"),
-        click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less."),
-        click.option(
-            "--frequency-penalty",
-            type=float,
-            default=0.0,
-            help="The same, once for each time that the answer has the id.",
-        ),
-        click.option(
-            "--presence-penalty",
-            type=float,
-            default=0.0,
-            help="Taken off the logits of ids that the answer has already.",
-        ),
-        click.option("--min-p", type=float, default=0.0, help="Drop tokens below this fraction of the likeliest."),
-        click.option(
-            "--top-p", type=float, default=1.0, help="Keep the likeliest tokens up to this total probability."
-        ),
-        click.option("--top-k", type=int, default=0, help="Keep this many of the likeliest tokens; 0 is all."),
-        click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
+        _number("--repetition-penalty", 1.0, "Above 1: repeat less."),
+        _number("--frequency-penalty", 0.0, "The same, once for each time that the answer has the id."),
+        _number("--presence-penalty", 0.0, "Taken off the logits of ids that the answer has already."),
+        _number("--min-p", 0.0, "Drop tokens below this fraction of the likeliest."),
+        _number("--top-p", 1.0, "Keep the likeliest tokens up to this total probability."),
+        _number("--top-k", 0, "Keep this many of the likeliest tokens; 0 is all."),
+        _number("--temperature", 0.0, "0 takes the likeliest token."),
     ):
         function = option(function)
     return function
+
+
+def _number(name: str, default: float, says: str) -> Callable[[_F], _F]:
+    """An option that is a whole number where its default is one; `sampling_params` checks its range."""
+    return click.option(name, type=type(default), default=default, show_default=True, help=says)
 
 
 def sampling_params(
