@@ -20,8 +20,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,12 +234,12 @@ class LLM:
 
         The iterator yields `TokenEvent`s; leaving it early cancels the request. Several may be read in turns.
         """
-        ids = self._prompt_ids(prompt)
-        return Stream(self, self._submit(GenerateRequest(ids, params or SamplingParams(), priority)), ids)
+        request = self._request(prompt, params, priority)
+        return Stream(self, self._submit(request), request.prompt_ids)
 
-    def score(self, ids: Sequence[int]) -> Scores:
-        """Teacher-forced log-probabilities of `ids`, each given those before it. Errors: ZL0702 to ZL0704."""
-        number = self._submit(ScoreRequest(tuple(ids)))
+    def score(self, given: Prompt) -> Scores:
+        """Teacher-forced log-probabilities of token ids (or those of a text), each given those before it. Errors: ZL0702 to ZL0704."""
+        number = self._submit(ScoreRequest(self._prompt_ids(given)))
         try:
             return _scores(self.next_event(number))
         finally:
@@ -272,14 +273,13 @@ class LLM:
         self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None, *, priority: int = 0
     ) -> AsyncStream:
         """`stream` for asyncio: `async for piece in await llm.stream_async(…)`."""
-        ids = self._prompt_ids(prompt)
-        request = GenerateRequest(ids, params or SamplingParams(), priority)
+        request = self._request(prompt, params, priority)
         number = await asyncio.to_thread(self._submit, request)  # which waits for a step that runs
-        return AsyncStream(Stream(self, number, ids), number, self._pump)
+        return AsyncStream(Stream(self, number, request.prompt_ids), number, self._pump)
 
-    async def score_async(self, ids: Sequence[int]) -> Scores:
+    async def score_async(self, given: Prompt) -> Scores:
         """`score` for asyncio."""
-        number = await asyncio.to_thread(self._submit, ScoreRequest(tuple(ids)))
+        number = await asyncio.to_thread(self._submit, ScoreRequest(self._prompt_ids(given)))
         try:
             return _scores(await self._pump.event(number))
         finally:
@@ -303,24 +303,48 @@ class LLM:
     def _prompt_ids(self, prompt: Prompt | Sequence[Message]) -> tuple[int, ...]:
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
-        if prompt and isinstance(prompt[0], dict):
-            return tuple(self.chat_prompt(prompt))  # type: ignore[arg-type]
-        return tuple(prompt)  # type: ignore[arg-type]
+        given = prompt.tolist() if hasattr(prompt, "tolist") else prompt  # an array
+        if not isinstance(given, Sequence) or isinstance(given, bytes):
+            raise ZelligeError(
+                "ZL0704",
+                f"a prompt is text, token ids or the messages of a conversation, not {type(prompt).__name__}",
+                help="decode it first" if isinstance(given, bytes) else "write llm.generate([prompt, …])",
+            )
+        if given and isinstance(given[0], dict):
+            return tuple(self.chat_prompt(given))  # type: ignore[arg-type]
+        ids: tuple[Any, ...] = tuple(given)
+        if {*map(type, ids)} <= {int}:
+            return ids
+        return tuple([int(i) if isinstance(i, Integral) and not isinstance(i, bool) else i for i in ids])  # NumPy's
 
     def _requests(
         self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
     ) -> Iterator[tuple[Prompt, SamplingParams | None]]:
-        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+        many = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str | bytes) else None
+        if many is None or (many and isinstance(many[0], Integral)):
             raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
-        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else list(params)
-        if len(each) != len(prompts):
+        one = params is None or isinstance(params, SamplingParams)
+        each = [params] * len(many) if one else list(params) if isinstance(params, Sequence) else [params]
+        for own in each:
+            _check_params(own)
+        if len(each) != len(many):
             raise ZelligeError(
                 "ZL0701",
-                f"there are {len(prompts)} prompts, but {len(each)} parameters",
+                f"there are {len(many)} prompts, but {len(each)} parameters",
                 facts={"parameter": "params"},
                 help="give one SamplingParams for all, or one for each",
             )
-        return zip(prompts, each, strict=True)
+        return zip(many, each, strict=True)
+
+    def _request(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None, priority: int
+    ) -> GenerateRequest:
+        _check_params(params)
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise ZelligeError(
+                "ZL0701", f"priority is {priority!r}; it must be a whole number", facts={"parameter": "priority"}
+            )
+        return GenerateRequest(self._prompt_ids(prompt), params or SamplingParams(), priority)
 
     def _submit(self, request: GenerateRequest | ScoreRequest) -> int:
         with self._lock:
@@ -355,6 +379,16 @@ class LLM:
         with self._lock:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
+
+
+def _check_params(params: object) -> None:
+    if params is not None and not isinstance(params, SamplingParams):
+        raise ZelligeError(
+            "ZL0701",
+            f"params is {str(params)[:80]!r}; it must be a SamplingParams",
+            facts={"parameter": "params"},
+            help="write SamplingParams(max_tokens=64)",
+        )
 
 
 def precision(name: str, value: str) -> str:
