@@ -104,7 +104,8 @@ def llm(
 
 
 def _loaded(model: str | None, stored: Stored, dummy: bool, context: int, kv_tokens: int) -> tuple[LLM, Footprint]:
-    from zellige.llm.api import LLM, precision
+    from zellige.llm.api import LLM
+    from zellige.llm.parameters import precision
     from zellige.llm.weights.known import known_config
 
     kept = Stored(stored.device, precision("dtype", stored.dtype), precision("kv_dtype", stored.kv_dtype))

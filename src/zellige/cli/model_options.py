@@ -68,7 +68,7 @@ def device_option(says: str) -> Callable[[_F], _F]:
 
 
 def dtype_options(function: _F) -> _F:
-    """Adds --dtype and --kv-dtype: names that `zellige.llm.api.precision` checks."""
+    """Adds --dtype and --kv-dtype: names that `zellige.llm.parameters.precision` checks."""
     for option in (
         click.option(
             "--kv-dtype",

@@ -51,7 +51,7 @@ PAGE = 16
 def plan(
     model: str | None, device: str, dtype: str, kv_dtype: str, memory: str | None, context: int | None, as_json: bool
 ) -> None:
-    from zellige.llm.api import precision
+    from zellige.llm.parameters import precision
 
     need = _footprint(model, Stored(device, precision("dtype", dtype), precision("kv_dtype", kv_dtype)))
     free = parse_size(memory) if memory else free_memory() if device == "cpu" else free_device_memory()

@@ -30,6 +30,7 @@ from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
 from zellige.llm.engine import Engine, EngineStats
 from zellige.llm.hub import resolve_model
+from zellige.llm.parameters import check_params, check_sizes, precision
 from zellige.llm.protocol import Runner
 from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
 from zellige.llm.sampling import SamplingParams
@@ -45,8 +46,6 @@ Prompt = str | Sequence[int]
 
 _PAGE_SIZE = 16
 _DEFAULT_CONTEXT = 8192
-PRECISIONS = ("auto", "bf16", "fp16", "fp8")
-LONG_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class LLM:
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        _check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
+        check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
         dtype, kv_dtype = precision("dtype", dtype), precision("kv_dtype", kv_dtype)
@@ -323,10 +322,9 @@ class LLM:
         many = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str | bytes) else None
         if many is None or (many and isinstance(many[0], Integral)):
             raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
-        one = params is None or isinstance(params, SamplingParams)
-        each = [params] * len(many) if one else list(params) if isinstance(params, Sequence) else [params]
+        each: list[Any] = list(params) if isinstance(params, Sequence) else [params] * len(many)
         for own in each:
-            _check_params(own)
+            check_params(own)
         if len(each) != len(many):
             raise ZelligeError(
                 "ZL0701",
@@ -339,7 +337,7 @@ class LLM:
     def _request(
         self, prompt: Prompt | Sequence[Message], params: SamplingParams | None, priority: int
     ) -> GenerateRequest:
-        _check_params(params)
+        check_params(params)
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise ZelligeError(
                 "ZL0701", f"priority is {priority!r}; it must be a whole number", facts={"parameter": "priority"}
@@ -379,52 +377,6 @@ class LLM:
         with self._lock:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
-
-
-def _check_params(params: object) -> None:
-    if params is not None and not isinstance(params, SamplingParams):
-        raise ZelligeError(
-            "ZL0701",
-            f"params is {str(params)[:80]!r}; it must be a SamplingParams",
-            facts={"parameter": "params"},
-            help="write SamplingParams(max_tokens=64)",
-        )
-
-
-def precision(name: str, value: str) -> str:
-    """The short name of a type of weights or of the KV cache. ZelligeError ZL0701, which says that ``name`` has none of that name."""
-    short = LONG_NAMES.get(value, value)
-    if short not in PRECISIONS:
-        raise ZelligeError(
-            "ZL0701",
-            f"there is no {name} '{value}'",
-            facts={"parameter": name},
-            help=f"known: {', '.join(PRECISIONS)}",
-        )
-    return short
-
-
-def _check_sizes(*, max_model_len: int | None, kv_tokens: int | None, kv_share: float | None, max_batch: int) -> None:
-    """ZelligeError ZL0701 for one that makes no sense."""
-    for name, value, least in (
-        ("max_model_len", max_model_len, 2),
-        ("kv_tokens", kv_tokens, 2),
-        ("max_batch", max_batch, 1),
-    ):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= least):
-            raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least {least}", facts={"parameter": name})
-    if kv_share is None:
-        return
-    if isinstance(kv_share, bool) or not isinstance(kv_share, int | float) or not 0 < kv_share <= 1:
-        raise ZelligeError(
-            "ZL0701", f"kv_share is {kv_share!r}; it must be above 0 and at most 1", facts={"parameter": "kv_share"}
-        )
-    if kv_tokens is not None:
-        raise ZelligeError(
-            "ZL0701", "kv_share and kv_tokens both say how much room keys and values get", facts={"parameter": "kv_share"},
-            help="give one of them",
-        )  # fmt: skip
 
 
 def _scores(event: Event) -> Scores:
