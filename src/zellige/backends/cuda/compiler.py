@@ -70,17 +70,17 @@ class CompiledKernel:
             "scratch_bytes": self.scratch_bytes,
             "registers": self.registers,
             "spilled_bytes": self.spilled_bytes,
-            "sha256": hashlib.sha256(self.cubin).hexdigest(),
         }
 
     def save(self, folder: Path) -> None:
-        """Writes ``kernel.cubin``, ``kernel.json``, ``kernel.py`` and ``kernel.ptx`` into a new folder, all or nothing. OSError if it
-        cannot be written."""
+        """Writes ``kernel.cubin``, its ``kernel.sha256``, ``kernel.json``, ``kernel.py`` and ``kernel.ptx`` into a new folder, all or
+        nothing. OSError if it cannot be written."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
             made = Path(beside) / "entry"
             made.mkdir()
             (made / "kernel.cubin").write_bytes(self.cubin)
+            (made / "kernel.sha256").write_text(hashlib.sha256(self.cubin).hexdigest())
             (made / "kernel.py").write_text(self.source)
             (made / "kernel.ptx").write_text(self.ptx)
             (made / "kernel.json").write_text(json.dumps(self.metadata(), indent=1))
@@ -95,8 +95,8 @@ class CompiledKernel:
         """Reads what ``save`` wrote. OSError or ValueError if it is not all there, or not what was written."""
         try:
             data = json.loads((folder / "kernel.json").read_text("utf-8"))
-            cubin, digest = (folder / "kernel.cubin").read_bytes(), data.pop("sha256", None)
-            if digest not in (None, hashlib.sha256(cubin).hexdigest()):  # older entries have none
+            cubin, digest = (folder / "kernel.cubin").read_bytes(), folder / "kernel.sha256"
+            if digest.exists() and digest.read_text() != hashlib.sha256(cubin).hexdigest():  # older entries have none
                 raise ValueError("kernel.cubin is not what was written")
             data["parameters"] = tuple(Parameter(**p) for p in data["parameters"])
             data["programs"] = extent_from_json(data["programs"])
