@@ -92,6 +92,28 @@ def test_saving_where_one_cannot_keeps_talking(zellige, tiny_path: Path, tmp_pat
     assert "error[ZL0709]" in done.stderr and done.stdout.strip("\n") != ""
 
 
+def test_the_thinking_switch_reaches_the_template(zellige, tmp_path: Path) -> None:
+    from tiny_model import write_tiny_gguf
+
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if enable_thinking is defined %} {{ enable_thinking }}{% endif %}"
+    model = write_tiny_gguf(tmp_path / "thinking.gguf", template=template)
+    told = {
+        switch: zellige("chat", model, "--max-tokens", 1, *switch, input="the\n/stats\n").stderr.split("of which")[0]
+        for switch in ((), ("--thinking",), ("--no-thinking",))
+    }
+    lengths = {switch: text.split("prompt of ")[1].split(",")[0] for switch, text in told.items()}
+    assert len(set(lengths.values())) == 3, lengths  # nothing, " True" and " False" have different lengths
+
+
+def test_saving_keeps_links_and_replaces_no_device(zellige, tiny_path: Path, tmp_path: Path) -> None:
+    link, target, pipe = tmp_path / "link.json", tmp_path / "target.json", tmp_path / "pipe"
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    done = zellige("chat", tiny_path, *FEW, input=f"one\n/save {link}\n/save {pipe}\n")
+    assert link.is_symlink() and len(json.loads(target.read_text())["messages"]) == 2
+    assert pipe.is_fifo() and "error[ZL0709]" in done.stderr and done.exit_code == 1
+
+
 def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(tiny_path: Path, steps: Steps, capsys) -> None:
     conversation = Conversation()
     session = ChatSession(LLM(tiny_path), SamplingParams(max_tokens=100, ignore_eos=True), conversation)

@@ -173,6 +173,14 @@ def test_a_full_disk_under_the_output_is_told(
     assert "error[ZL0804]: output cannot be written" in capsys.readouterr().err and left == [1]
 
 
+def test_output_that_the_shell_has_closed_is_no_crash(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run_main(monkeypatch, "generate", tiny_path, "--prompt", "the", "--max-tokens", 2) == 0
+    assert "2 tokens" in capsys.readouterr().err
+
+
 def test_codes_of_the_shell_are_those_that_are_documented(
     steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

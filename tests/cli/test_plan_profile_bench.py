@@ -45,6 +45,22 @@ def test_a_known_size_needs_no_file() -> None:
     assert plan["kv_bytes_per_token"] == 2 * 36 * 8 * 128 * 2
 
 
+def test_a_plan_counts_weights_and_cache_in_the_types_that_are_asked_for(tiny_path: Path) -> None:
+    def plan(*options: str) -> dict:
+        return json.loads(run("plan", *options, "--memory", "200GB", "--json").output)
+
+    whole, small = plan("Qwen3-32B"), plan("Qwen3-32B", "--dtype", "fp8", "--kv-dtype", "fp8")
+    assert small["kv_bytes_per_token"] * 2 == whole["kv_bytes_per_token"]
+    layers = small["weights_by_kind"]["fp8"]
+    assert 0 < small["weights_by_kind"]["scales of fp8"] < layers / 500
+    assert small["weights_by_kind"]["bf16"] == whole["weights_bytes"] - 2 * layers
+    packed, device = plan(str(tiny_path)), plan(str(tiny_path), "--device", "cuda")
+    assert set(packed["weights_by_kind"]) == {"F32"} and set(device["weights_by_kind"]) == {"bf16"}
+    assert device["weights_bytes"] * 2 == packed["weights_bytes"]
+    assert set(plan(str(tiny_path), "--dtype", "float16")["weights_by_kind"]) == {"fp16"}
+    assert "error[ZL0701]: there is no kv_dtype 'x'" in run("plan", "Qwen3-8B", "--kv-dtype", "x").output
+
+
 def test_only_the_header_is_read(tiny_path: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(tiny_path.read_bytes()[:-100])
@@ -137,6 +153,15 @@ def test_a_bench_has_a_row_for_each_length_and_batch(tiny_path: Path, bandwidth:
     assert rows[1]["roofline_share"] == pytest.approx(rows[1]["tok_s"] / rows[1]["roofline_tok_s"])
     text = run("bench", "llm", tiny_path, *options).output
     assert "1.0 GB/s read from memory" in text and "roofline" in text
+
+
+def test_a_bench_measures_the_types_that_are_asked_for(tiny_path: Path, bandwidth: float) -> None:
+    options = ("--batches", 1, "--prefill", 4, "--prompt-tokens", 4, "--output-tokens", 2, "--repeats", 1, "--json")
+    whole = json.loads(run("bench", "llm", tiny_path, *options).stdout)
+    half = json.loads(run("bench", "llm", tiny_path, *options, "--dtype", "bf16", "--kv-dtype", "fp8").stdout)
+    assert half["weights_bytes"] * 2 == whole["weights_bytes"]
+    assert half["kv_bytes_per_token"] * 2 == whole["kv_bytes_per_token"]
+    assert "error[ZL0701]" in run("bench", "llm", tiny_path, "--dtype", "int3").output
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from numpy_llama import NumpyLlama
 
@@ -141,6 +142,69 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
     assert order.index("urgent") < order.index("b") < order.index("c")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"max_model_len": 1}, "max_model_len is 1; it must be at least 2"),
+        ({"max_model_len": 10**6}, "the model's own limit is 256"),
+        ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
+        ({"max_batch": True}, "max_batch is True"),
+        ({"kv_share": 0.0}, "kv_share is 0.0"),
+        ({"kv_share": 1.5}, "kv_share is 1.5"),
+        ({"kv_share": "much"}, "kv_share is 'much'; it must be above 0 and at most 1"),
+        ({"kv_share": 0.5, "kv_tokens": 64}, "kv_share and kv_tokens both say"),
+        ({"step": "persistent"}, "there is no step 'persistent' here"),
+        ({"dtype": "int3"}, "there is no dtype 'int3'"),
+    ],
+)
+def test_a_senseless_limit_is_refused_by_name(tiny_path: Path, wrong: dict[str, Any], words: str, refused) -> None:
+    with refused("ZL0701") as caught:
+        LLM(tiny_path, **wrong)
+    assert words in caught.value.message
+
+
+def test_prompts_may_be_arrays_texts_and_conversations(llm: LLM) -> None:
+    ids = llm.tokenizer.encode("the 12")
+    talk = [{"role": "user", "content": "the"}]
+    wanted = [ids, ids, ids, llm.chat_prompt(talk)]
+    done = llm.generate([[np.int64(i) for i in ids], np.array(ids, np.int32), "the 12", talk], PARAMS)
+    assert [list(c.prompt_ids) for c in done] == wanted
+    assert [list(c.prompt_ids) for c in llm.generate(np.array([ids, ids]), PARAMS)] == [ids, ids]
+    assert llm.score(np.array(ids)) == llm.score("the 12") == llm.score(ids)
+    assert asyncio.run(llm.score_async("the 12")) == llm.score(ids)
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda llm: llm.generate("the"), "ZL0704"),
+        (lambda llm: llm.generate(np.array([1, 2])), "ZL0704"),
+        (lambda llm: llm.generate(None), "ZL0704"),
+        (lambda llm: llm.generate([None]), "ZL0704"),
+        (lambda llm: llm.generate([b"the"]), "ZL0704"),
+        (lambda llm: llm.generate([[1.0]]), "ZL0703"),
+        (lambda llm: llm.generate([[True]]), "ZL0703"),
+        (lambda llm: llm.generate([[1]], {"max_tokens": 3}), "ZL0701"),
+        (lambda llm: llm.generate([[1]], ["greedy"]), "ZL0701"),
+        (lambda llm: llm.generate([[1]], priority="first"), "ZL0701"),
+        (lambda llm: llm.stream([1], 0.7), "ZL0701"),
+        (lambda llm: llm.score([]), "ZL0704"),
+        (lambda llm: llm.chat("hi"), "ZL0706"),
+        (lambda llm: LLM(3), "ZL0601"),  # type: ignore[arg-type]
+        (lambda llm: LLM(""), "ZL0601"),
+    ],
+)
+def test_what_is_no_request_is_refused_and_leaves_nothing(llm: LLM, call: Any, code: str, refused) -> None:
+    with refused(code):
+        call(llm)
+    assert nothing_runs(llm)
+
+
+def test_one_request_at_a_time_is_a_batch_of_one(tiny_path: Path, expected: list[tuple[int, ...]]) -> None:
+    done = LLM(tiny_path, max_batch=1, runner=NumpyLlama).generate(PROMPTS, PARAMS)
+    assert [completion.token_ids for completion in done] == expected
+
+
 def test_a_share_of_the_free_memory_holds_keys_and_values(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., Any]
 ) -> None:
@@ -152,6 +216,3 @@ def test_a_share_of_the_free_memory_holds_keys_and_values(
     monkeypatch.setattr(CpuExecutor, "free_bytes", lambda self: page)
     with refused("ZL0506"):
         LLM(tiny_path, kv_share=0.5)
-    for wrong in ({"kv_share": 0.0}, {"kv_share": 1.5}, {"kv_share": 0.5, "kv_tokens": 64}):
-        with refused("ZL0701"):
-            LLM(tiny_path, **wrong)

@@ -8,14 +8,17 @@ import platform
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from zellige.cli.footprint import Footprint, footprint, footprint_of
+from zellige.cli.footprint import Footprint, Stored, footprint, footprint_of
 from zellige.cli.measuring import Bench, Row, read_bandwidth
-from zellige.cli.model_options import MODEL_HELP, ModelChoice, load
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, device_option, dtype_options, load
 from zellige.diagnostics import ZelligeError
+
+if TYPE_CHECKING:
+    from zellige.llm.api import LLM
 
 
 @click.group()
@@ -65,12 +68,12 @@ def cpu(model: str | None, as_json: bool) -> None:
       zellige bench llm
       zellige bench llm model.gguf --batches 1,2,4,8 --prefill 128,1024 --output-tokens 64
       zellige bench llm Qwen3-8B --dummy --device cuda --batches 1,8,64,256 --bandwidth 3000 --json
+      zellige bench llm Qwen3-8B --dummy --device cuda --dtype fp8 --kv-dtype fp8
     """
 )
 @click.argument("model", required=False)
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute."
-)
+@device_option("Where to compute.")
+@dtype_options
 @click.option("--dummy", is_flag=True, help="Random weights of a known configuration.")
 @click.option("--batches", default="1,8", show_default=True, metavar="1,8", help="Sequences that decode at once.")
 @click.option("--prefill", default="128,512", show_default=True, metavar="128,512", help="Prompt lengths.")
@@ -80,8 +83,8 @@ def cpu(model: str | None, as_json: bool) -> None:
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs a row; the median counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def llm(
-    model: str | None, device: str, dummy: bool, batches: str, prefill: str, prompt_tokens: int, output_tokens: int,
-    bandwidth: float | None, repeats: int, as_json: bool,
+    model: str | None, device: str, dtype: str, kv_dtype: str, dummy: bool, batches: str, prefill: str,
+    prompt_tokens: int, output_tokens: int, bandwidth: float | None, repeats: int, as_json: bool,
 ) -> None:  # fmt: skip
     sizes, lengths = counts("--batches", batches), counts("--prefill", prefill)
     if dummy and model is None:
@@ -91,7 +94,8 @@ def llm(
     if bandwidth is not None and not bandwidth > 0:
         raise ZelligeError("ZL0134", f"--bandwidth {bandwidth:g} is not a rate", help="--bandwidth 3000 (GB/s)")
     longest = max([prompt_tokens + output_tokens, *(length + 1 for length in lengths)]) + 16
-    loaded, need = _loaded(model, device, dummy, longest, max(sizes, default=1) * (prompt_tokens + output_tokens + 16))
+    stored = Stored(device, dtype, kv_dtype)
+    loaded, need = _loaded(model, stored, dummy, longest, max(sizes, default=1) * (prompt_tokens + output_tokens + 16))
     rate = bandwidth * 1e9 if bandwidth else read_bandwidth() if device == "cpu" else None
     measured = Bench(loaded, need, rate, repeats)
     todo = [partial(measured.prefill, length) for length in lengths]
@@ -99,19 +103,18 @@ def llm(
     _print(measured, todo, device, as_json)
 
 
-def _loaded(model: str | None, device: str, dummy: bool, context: int, kv_tokens: int) -> tuple[Any, Footprint]:
+def _loaded(model: str | None, stored: Stored, dummy: bool, context: int, kv_tokens: int) -> tuple[LLM, Footprint]:
     from zellige.llm.api import LLM
+    from zellige.llm.parameters import precision
     from zellige.llm.weights.known import known_config
 
-    room = max(kv_tokens, 2 * context)
-    if dummy:
-        need = footprint_of(str(model), known_config(str(model)))
-        return LLM(
-            model, device=device, load_format="dummy", max_model_len=context, kv_tokens=room, max_batch=256
-        ), need
-    say = lambda text: click.echo(text, err=True)
-    loaded = LLM(model, device=device, max_model_len=context, kv_tokens=room, max_batch=256, say=say)
-    return loaded, footprint(loaded.path)
+    kept = Stored(stored.device, precision("dtype", stored.dtype), precision("kv_dtype", stored.kv_dtype))
+    loaded = LLM(
+        model, device=kept.device, load_format="dummy" if dummy else "auto", dtype=kept.dtype, kv_dtype=kept.kv_dtype,
+        max_model_len=context, kv_tokens=max(kv_tokens, 2 * context), max_batch=256,
+        say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
+    return loaded, footprint_of(str(model), known_config(str(model)), kept) if dummy else footprint(loaded.path, kept)
 
 
 def counts(option: str, text: str) -> list[int]:

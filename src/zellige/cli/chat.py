@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,23 +45,30 @@ Ctrl-C stops an answer; what came of it stays in the conversation."""
       zellige chat --prompt "What is the capital of France?"
       printf 'My name is Ada.\\nWhat is my name?\\n' | zellige chat
       zellige chat model.gguf --system "Answer in one word." --temperature 0.7 --seed 1
+      zellige chat Qwen/Qwen3-0.6B --no-thinking
     """
 )
 @model_options
 @click.option("--prompt", "-p", metavar="TEXT", help="Ask this, print the answer and exit.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
+@click.option(
+    "--thinking/--no-thinking",
+    default=None,
+    help="For models whose template has such a switch, such as Qwen3's.  [default: the template's own]",
+)
 @click.option("--max-tokens", type=int, default=1024, show_default=True, help="Most tokens of one answer.")
 @sampling_options
 def chat(
     choice: ModelChoice,
     prompt: str | None,
     system: str | None,
+    thinking: bool | None,
     max_tokens: int,
     **options: Any,
 ) -> None:
     params = sampling_params(options, max_tokens=max_tokens)
     llm = load(choice)
-    session = ChatSession(llm, params, Conversation(system))
+    session = ChatSession(llm, params, Conversation(system), {} if thinking is None else {"enable_thinking": thinking})
     if prompt is not None:
         session.answer(prompt)
         raise SystemExit(130 if session.interrupted else 0)
@@ -69,12 +76,15 @@ def chat(
 
 
 class ChatSession:
-    """One conversation with one model, on standard input and output."""
+    """One conversation with one model, on standard input and output; ``variables`` reach its chat template."""
 
-    def __init__(self, llm: LLM, params: SamplingParams, conversation: Conversation) -> None:
+    def __init__(
+        self, llm: LLM, params: SamplingParams, conversation: Conversation, variables: Mapping[str, Any] | None = None
+    ) -> None:
         self._llm = llm
         self._params = params
         self._conversation = conversation
+        self._variables = dict(variables or {})
         self._last: Completion | None = None
         self.interrupted = False
 
@@ -148,7 +158,8 @@ class ChatSession:
     def answer(self, question: str) -> None:
         """Ask, and print the answer as it comes. Where it fails the conversation is as before the question."""
         self.interrupted = False
-        stream = self._llm.stream(self._conversation.with_question(question), self._params)
+        prompt = self._llm.chat_prompt(self._conversation.with_question(question), **self._variables)
+        stream = self._llm.stream(prompt, self._params)
         with stream, self._stoppable():
             for piece in stream:
                 click.echo(_shown(piece.text), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -9,11 +10,9 @@ from pathlib import Path
 
 from zellige.diagnostics import ZelligeError
 from zellige.llm.weights.config import ModelConfig
-from zellige.llm.weights.model_file import expected_tensors, has_split_experts, open_model
+from zellige.llm.weights.model_file import FP8, expected_tensors, has_split_experts, open_model
 from zellige.runtime.cpu import CpuExecutor
 
-KV_BYTES = 2
-"""Of one element of the KV cache (f16 on the CPU, bf16 on the GPU)."""
 STEP_TOKENS = {"cpu": 512, "cuda": 8192}
 """Most tokens of one forward pass, which sizes the activations."""
 
@@ -32,12 +31,14 @@ class Footprint:
     """Bytes of the token embedding, of which a step reads a row a token, unless it is the output head as well."""
     experts: int = 0
     """Bytes of all experts."""
+    kv_bytes: int = 2
+    """Of one element of the KV cache."""
 
     @property
     def kv_per_token(self) -> int:
         """Keys and values of all layers."""
         c = self.config
-        return 2 * c.layers * c.kv_heads * c.head_dim * KV_BYTES
+        return 2 * c.layers * c.kv_heads * c.head_dim * self.kv_bytes
 
     def step_bytes(self, contexts: int, batch: int = 1) -> int:
         """What one decode step of ``batch`` sequences must read: every weight once, of experts those that are chosen, and keys and
@@ -54,28 +55,75 @@ class Footprint:
         return 4 * (STEP_TOKENS[device] * row + 64 * c.vocab_size)
 
 
-def footprint(path: Path) -> Footprint:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How a model is kept where it runs."""
+
+    device: str = "cpu"
+    dtype: str = "auto"
+    kv_dtype: str = "auto"
+
+    @property
+    def kv_bytes(self) -> int:
+        """Of one element of the KV cache (f16 for packed weights on the CPU, else that of activations)."""
+        return 1 if self.kv_dtype == "fp8" else 2
+
+
+def footprint(path: Path, stored: Stored = Stored()) -> Footprint:
     """Of a model's file, opened but not read beyond its header. ZelligeError ZL06xx."""
     model = open_model(path)
     names = expected_tensors(model.config, split_experts=has_split_experts(model))
-    wanted = [model.tensors[name] for name, _ in names]
-    kinds: dict[str, int] = {}
-    for tensor in wanted:
-        kinds[tensor.kind] = kinds.get(tensor.kind, 0) + tensor.nbytes
-    by_kind = dict(sorted(kinds.items(), key=lambda item: -item[1]))
-    parameters = sum(prod(tensor.shape) for tensor in wanted)
-    embedding = model.tensors["token_embd.weight"].nbytes
-    experts = sum(tensor.nbytes for tensor in wanted if "_exps" in tensor.name)
-    return Footprint(path.name, model.config, sum(kinds.values()), by_kind, parameters, embedding, experts)
+    wanted = {name: model.tensors[name] for name, _ in names}
+    if stored.device == "cpu" and (stored.dtype, stored.kv_dtype) == ("auto", "auto") and not model.needs_fused:
+        sizes = {name: {tensor.kind: tensor.nbytes} for name, tensor in wanted.items()}  # mapped as they are
+    else:
+        matrices = {tensor.kind for name, tensor in wanted.items() if _of_layers(name, tensor.shape)}
+        dtype = "fp8" if stored.dtype == "auto" and FP8 in matrices else stored.dtype
+        dtype = "fp16" if dtype == "auto" and matrices == {"F16"} else dtype
+        sizes = {name: _unpacked(name, tensor.shape, dtype) for name, tensor in wanted.items()}
+    return _footprint(path.name, model.config, {n: t.shape for n, t in wanted.items()}, sizes, stored.kv_bytes)
 
 
-def footprint_of(name: str, config: ModelConfig) -> Footprint:
-    """Of a known configuration in bf16, without any file."""
+def footprint_of(name: str, config: ModelConfig, stored: Stored = Stored()) -> Footprint:
+    """Of a known configuration, without any file."""
     shapes = dict(expected_tensors(config))
-    parameters = sum(map(prod, shapes.values()))
-    experts = 2 * sum(prod(shape) for tensor, shape in shapes.items() if "_exps" in tensor)
-    embedding = 2 * prod(shapes["token_embd.weight"])
-    return Footprint(name, config, 2 * parameters, {"BF16": 2 * parameters}, parameters, embedding, experts)
+    sizes = {tensor: _unpacked(tensor, shape, stored.dtype) for tensor, shape in shapes.items()}
+    return _footprint(name, config, shapes, sizes, stored.kv_bytes)
+
+
+def _of_layers(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is one of the matrices that are fp8 where weights are."""
+    return name.startswith("blk.") and len(shape) > 1 and "ffn_gate_inp" not in name
+
+
+def _unpacked(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, int]:
+    """Bytes by kind of a tensor that the fused passes read: 16 bits, or fp8 with a scale a row."""
+    if dtype == "fp8" and _of_layers(name, shape):
+        return {"fp8": prod(shape), "scales of fp8": 4 * prod(shape[:-1])}
+    return {"fp16" if dtype == "fp16" else "bf16": 2 * prod(shape)}
+
+
+def _footprint(
+    name: str,
+    config: ModelConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    sizes: Mapping[str, Mapping[str, int]],
+    kv_bytes: int,
+) -> Footprint:
+    kinds: Counter[str] = Counter()
+    for size in sizes.values():
+        kinds.update(size)
+    whole = {tensor: sum(size.values()) for tensor, size in sizes.items()}
+    return Footprint(
+        name,
+        config,
+        sum(whole.values()),
+        dict(kinds.most_common()),
+        sum(map(prod, shapes.values())),
+        whole["token_embd.weight"],
+        sum(size for tensor, size in whole.items() if "_exps" in tensor),
+        kv_bytes,
+    )
 
 
 def free_memory() -> int:

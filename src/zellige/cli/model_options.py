@@ -51,23 +51,39 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="0.8",
             help="Of the memory that is free once the weights are there, for keys and values.",
         ),
+        dtype_options,
+        click.option(
+            "--context", type=click.IntRange(2), metavar="N", help="Most tokens of prompt and answer together."
+        ),
+        device_option("Where to compute."),
+        click.argument("model", required=False),
+    ):
+        function = option(function)
+    return function
+
+
+def device_option(says: str) -> Callable[[_F], _F]:
+    """Adds --device."""
+    return click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help=says)
+
+
+def dtype_options(function: _F) -> _F:
+    """Adds --dtype and --kv-dtype: names that `zellige.llm.parameters.precision` checks."""
+    for option in (
         click.option(
             "--kv-dtype",
             default="auto",
             show_default=True,
             metavar="TYPE",
-            help="Of keys and values: auto, bf16, fp16 or fp8.",
+            help="Of keys and values: auto (that of activations), bf16, fp16 or fp8.",
         ),
         click.option(
             "--dtype",
             default="auto",
             show_default=True,
             metavar="TYPE",
-            help="Of weights: auto (as the file has them), bf16, fp16 or fp8.",
+            help="Of weights: auto (on the CPU as the file has them, on a GPU 16 bits, or fp8 if the file is), bf16, fp16 or fp8.",
         ),
-        click.option("--context", type=int, metavar="N", help="Most tokens of prompt and answer together."),
-        click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where to compute."),
-        click.argument("model", required=False),
     ):
         function = option(function)
     return function
@@ -78,28 +94,21 @@ def sampling_options(function: _F) -> _F:
     for option in (
         click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."),
         click.option("--seed", type=int, help="Makes sampling repeatable.  [default: a new one each time]"),
-        click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less."),
-        click.option(
-            "--frequency-penalty",
-            type=float,
-            default=0.0,
-            help="The same, once for each time that the answer has the id.",
-        ),
-        click.option(
-            "--presence-penalty",
-            type=float,
-            default=0.0,
-            help="Taken off the logits of ids that the answer has already.",
-        ),
-        click.option("--min-p", type=float, default=0.0, help="Drop tokens below this fraction of the likeliest."),
-        click.option(
-            "--top-p", type=float, default=1.0, help="Keep the likeliest tokens up to this total probability."
-        ),
-        click.option("--top-k", type=int, default=0, help="Keep this many of the likeliest tokens; 0 is all."),
-        click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
+        _number("--repetition-penalty", 1.0, "Above 1: repeat less."),
+        _number("--frequency-penalty", 0.0, "The same, once for each time that the answer has the id."),
+        _number("--presence-penalty", 0.0, "Taken off the logits of ids that the answer has already."),
+        _number("--min-p", 0.0, "Drop tokens below this fraction of the likeliest."),
+        _number("--top-p", 1.0, "Keep the likeliest tokens up to this total probability."),
+        _number("--top-k", 0, "Keep this many of the likeliest tokens; 0 is all."),
+        _number("--temperature", 0.0, "0 takes the likeliest token."),
     ):
         function = option(function)
     return function
+
+
+def _number(name: str, default: float, says: str) -> Callable[[_F], _F]:
+    """An option that is a whole number where its default is one; `sampling_params` checks its range."""
+    return click.option(name, type=type(default), default=default, show_default=True, help=says)
 
 
 def sampling_params(

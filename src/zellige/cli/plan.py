@@ -7,8 +7,17 @@ from typing import Any
 
 import click
 
-from zellige.cli.footprint import Footprint, footprint, footprint_of, free_device_memory, free_memory, parse_size, shown
-from zellige.cli.model_options import MODEL_HELP
+from zellige.cli.footprint import (
+    Footprint,
+    Stored,
+    footprint,
+    footprint_of,
+    free_device_memory,
+    free_memory,
+    parse_size,
+    shown,
+)
+from zellige.cli.model_options import MODEL_HELP, device_option, dtype_options
 from zellige.diagnostics import ZelligeError
 from zellige.llm.hub import resolve_model
 from zellige.llm.weights.known import known_config
@@ -22,6 +31,7 @@ PAGE = 16
     help=f"""Say what of MODEL fits into memory: weights, tokens of KV cache, context, batch.
 
     Only the file's header is read. A published size that is known by name (Qwen3-0.6B … Qwen3-32B) needs no file.
+    Weights are counted as they lie where the model runs: --dtype, --kv-dtype and --device change them as they do in `generate`.
 
     {MODEL_HELP}
     \b
@@ -29,17 +39,21 @@ PAGE = 16
       zellige plan
       zellige plan model.gguf --context 4096
       zellige plan Qwen3-8B --device cuda --memory 80GB --json
+      zellige plan Qwen3-32B --device cuda --memory 80GB --dtype fp8 --kv-dtype fp8
     """
 )
 @click.argument("model", required=False)
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it would run."
-)
+@device_option("Where it would run.")
+@dtype_options
 @click.option("--memory", metavar="16GB", help="Plan for this much memory.  [default: what is free now]")
 @click.option("--context", type=click.IntRange(2), metavar="N", help="Also plan for this many tokens a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def plan(model: str | None, device: str, memory: str | None, context: int | None, as_json: bool) -> None:
-    need = _footprint(model)
+def plan(
+    model: str | None, device: str, dtype: str, kv_dtype: str, memory: str | None, context: int | None, as_json: bool
+) -> None:
+    from zellige.llm.parameters import precision
+
+    need = _footprint(model, Stored(device, precision("dtype", dtype), precision("kv_dtype", kv_dtype)))
     free = parse_size(memory) if memory else free_memory() if device == "cpu" else free_device_memory()
     if context is not None and context > need.config.context_length:
         raise ZelligeError(
@@ -50,13 +64,13 @@ def plan(model: str | None, device: str, memory: str | None, context: int | None
     click.echo(json.dumps(made, indent=2) if as_json else _text(need, made))
 
 
-def _footprint(model: str | None) -> Footprint:
+def _footprint(model: str | None, stored: Stored) -> Footprint:
     if model is not None and model.rsplit("/", 1)[-1].startswith("Qwen3-") and not model.endswith(".gguf"):
         try:
-            return footprint_of(model, known_config(model))
+            return footprint_of(model, known_config(model), stored)
         except ZelligeError:
             pass  # not one of the known sizes: a file or hub id of that name
-    return footprint(resolve_model(model, say=lambda text: click.echo(text, err=True)))
+    return footprint(resolve_model(model, say=lambda text: click.echo(text, err=True)), stored)
 
 
 def report(need: Footprint, free: int, device: str, context: int | None) -> dict[str, Any]:
@@ -92,6 +106,7 @@ def report(need: Footprint, free: int, device: str, context: int | None) -> dict
 def _text(need: Footprint, made: dict[str, Any]) -> str:
     c = need.config
     kinds = ", ".join(f"{kind} {shown(size)}" for kind, size in need.by_kind.items())
+    shape = f"{2 * c.layers} × {c.kv_heads} × {c.head_dim} × {need.kv_bytes} B"
     used = need.weights + made["working_bytes_estimate"]
     lines = [
         f"{need.name}: {c.architecture}, {need.parameters / 1e6:.0f} M parameters, {c.layers} layers of width {c.width}, "
@@ -101,7 +116,7 @@ def _text(need: Footprint, made: dict[str, Any]) -> str:
         f"  working memory         {shown(made['working_bytes_estimate']):>10}   estimate: activations and logits",
         f"  free memory ({made['device'] + ')':5}      {shown(made['free_bytes']):>10}   of it left for keys and values: "
         f"{shown(max(made['free_bytes'] - used, 0))}",
-        f"  a token of KV cache    {shown(need.kv_per_token):>10}   {2 * c.layers} × {c.kv_heads} × {c.head_dim} × 2 bytes",
+        f"  a token of KV cache    {shown(need.kv_per_token):>10}   {shape}",
         f"  tokens that fit        {made['kv_tokens_that_fit']:>10,}",
         f"  longest context        {made['longest_context_that_fits']:>10,}   the model's own limit is {c.context_length:,}",
         "",

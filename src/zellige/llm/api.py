@@ -20,8 +20,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
 from zellige.llm.engine import Engine, EngineStats
 from zellige.llm.hub import resolve_model
+from zellige.llm.parameters import check_params, check_sizes, precision
 from zellige.llm.protocol import Runner
 from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
 from zellige.llm.sampling import SamplingParams
@@ -44,8 +46,6 @@ Prompt = str | Sequence[int]
 
 _PAGE_SIZE = 16
 _DEFAULT_CONTEXT = 8192
-PRECISIONS = ("auto", "bf16", "fp16", "fp8")
-LONG_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +105,17 @@ class LLM:
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        _check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
+        check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
-        dtype, kv_dtype = LONG_NAMES.get(dtype, dtype), LONG_NAMES.get(kv_dtype, kv_dtype)
-        for name, chosen, known in (
-            ("dtype", dtype, PRECISIONS), ("kv_dtype", kv_dtype, PRECISIONS),
-            ("step", step, ("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)),
-        ):  # fmt: skip
-            if chosen not in known:
-                raise ZelligeError(
-                    "ZL0701",
-                    f"there is no {name} '{chosen}'" + (" here" if name == "step" else ""),
-                    facts={"parameter": name},
-                    help=f"known: {', '.join(known)}",
-                )
+        dtype, kv_dtype = precision("dtype", dtype), precision("kv_dtype", kv_dtype)
+        if step not in (("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)):
+            raise ZelligeError(
+                "ZL0701",
+                f"there is no step '{step}' here",
+                facts={"parameter": "step"},
+                help="launches; on a GPU, without batch_invariant, also persistent",
+            )
         if load_format == "dummy":
             started = time.perf_counter()
             config = known_config(str(model))
@@ -205,7 +201,7 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         priority: int = 0,
-        progress: Callable[[Progress], None] = lambda progress: None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> list[Completion]:
         """Continue each prompt (text or token ids); all run together. Results in the order of the prompts.
 
@@ -223,7 +219,8 @@ class LLM:
                 for stream in left:
                     stream.take_ready()
                 left = [stream for stream in left if stream.completion is None]
-                progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
+                if progress is not None:
+                    progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
             return [stream.finish() for stream in streams]
         finally:
             for stream in streams:
@@ -236,12 +233,12 @@ class LLM:
 
         The iterator yields `TokenEvent`s; leaving it early cancels the request. Several may be read in turns.
         """
-        ids = self._prompt_ids(prompt)
-        return Stream(self, self._submit(GenerateRequest(ids, params or SamplingParams(), priority)), ids)
+        request = self._request(prompt, params, priority)
+        return Stream(self, self._submit(request), request.prompt_ids)
 
-    def score(self, ids: Sequence[int]) -> Scores:
-        """Teacher-forced log-probabilities of `ids`, each given those before it. Errors: ZL0702 to ZL0704."""
-        number = self._submit(ScoreRequest(tuple(ids)))
+    def score(self, given: Prompt) -> Scores:
+        """Teacher-forced log-probabilities of token ids (or those of a text), each given those before it. Errors: ZL0702 to ZL0704."""
+        number = self._submit(ScoreRequest(self._prompt_ids(given)))
         try:
             return _scores(self.next_event(number))
         finally:
@@ -275,14 +272,13 @@ class LLM:
         self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None, *, priority: int = 0
     ) -> AsyncStream:
         """`stream` for asyncio: `async for piece in await llm.stream_async(…)`."""
-        ids = self._prompt_ids(prompt)
-        request = GenerateRequest(ids, params or SamplingParams(), priority)
+        request = self._request(prompt, params, priority)
         number = await asyncio.to_thread(self._submit, request)  # which waits for a step that runs
-        return AsyncStream(Stream(self, number, ids), number, self._pump)
+        return AsyncStream(Stream(self, number, request.prompt_ids), number, self._pump)
 
-    async def score_async(self, ids: Sequence[int]) -> Scores:
+    async def score_async(self, given: Prompt) -> Scores:
         """`score` for asyncio."""
-        number = await asyncio.to_thread(self._submit, ScoreRequest(tuple(ids)))
+        number = await asyncio.to_thread(self._submit, ScoreRequest(self._prompt_ids(given)))
         try:
             return _scores(await self._pump.event(number))
         finally:
@@ -306,24 +302,47 @@ class LLM:
     def _prompt_ids(self, prompt: Prompt | Sequence[Message]) -> tuple[int, ...]:
         if isinstance(prompt, str):
             return tuple(self.tokenizer.encode(prompt))
-        if prompt and isinstance(prompt[0], dict):
-            return tuple(self.chat_prompt(prompt))  # type: ignore[arg-type]
-        return tuple(prompt)  # type: ignore[arg-type]
+        given = prompt.tolist() if hasattr(prompt, "tolist") else prompt  # an array
+        if not isinstance(given, Sequence) or isinstance(given, bytes):
+            raise ZelligeError(
+                "ZL0704",
+                f"a prompt is text, token ids or the messages of a conversation, not {type(prompt).__name__}",
+                help="decode it first" if isinstance(given, bytes) else "write llm.generate([prompt, …])",
+            )
+        if given and isinstance(given[0], dict):
+            return tuple(self.chat_prompt(given))  # type: ignore[arg-type]
+        ids: tuple[Any, ...] = tuple(given)
+        if {*map(type, ids)} <= {int}:
+            return ids
+        return tuple([int(i) if isinstance(i, Integral) and not isinstance(i, bool) else i for i in ids])  # NumPy's
 
     def _requests(
         self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
     ) -> Iterator[tuple[Prompt, SamplingParams | None]]:
-        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+        many = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str | bytes) else None
+        if many is None or (many and isinstance(many[0], Integral)):
             raise ZelligeError("ZL0704", "generate takes a list of prompts", help="write llm.generate([prompt])")
-        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else list(params)
-        if len(each) != len(prompts):
+        each: list[Any] = list(params) if isinstance(params, Sequence) else [params] * len(many)
+        for own in each:
+            check_params(own)
+        if len(each) != len(many):
             raise ZelligeError(
                 "ZL0701",
-                f"there are {len(prompts)} prompts, but {len(each)} parameters",
+                f"there are {len(many)} prompts, but {len(each)} parameters",
                 facts={"parameter": "params"},
                 help="give one SamplingParams for all, or one for each",
             )
-        return zip(prompts, each, strict=True)
+        return zip(many, each, strict=True)
+
+    def _request(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None, priority: int
+    ) -> GenerateRequest:
+        check_params(params)
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise ZelligeError(
+                "ZL0701", f"priority is {priority!r}; it must be a whole number", facts={"parameter": "priority"}
+            )
+        return GenerateRequest(self._prompt_ids(prompt), params or SamplingParams(), priority)
 
     def _submit(self, request: GenerateRequest | ScoreRequest) -> int:
         with self._lock:
@@ -334,52 +353,30 @@ class LLM:
     # --- where streams get their events (`streams.Source`)
     def next_event(self, number: int) -> Event:
         """The next event of one request; runs steps until there is one, and keeps what others got for them."""
-        while (event := self.ready(number)) is None:
+        inbox = self._inbox[number]
+        while not inbox:
             if not self._engine.busy:  # another thread met an error that is not ours to hand on
                 raise InternalError(f"request {number} is over without an event")
             self.advance()
-        return event
+        return inbox.popleft()
 
-    def ready(self, number: int) -> Event | None:
-        """The next event of one request if it is there already."""
-        inbox = self._inbox[number]
-        return inbox.popleft() if inbox else None
+    def inbox(self, number: int) -> deque[Event]:
+        """The events of one request that are there already, for who takes them out."""
+        return self._inbox[number]
 
     def advance(self) -> None:
         """Runs one step of the engine and keeps what came of it for whom it concerns."""
         with self._lock:
             for event in self._engine.step():
-                if event.request in self._inbox:
-                    self._inbox[event.request].append(event)
+                inbox = self._inbox.get(event.request)
+                if inbox is not None:
+                    inbox.append(event)
 
     def cancel(self, number: int) -> list[Event]:
         """Ends a request now, if it has not ended, and forgets it."""
         with self._lock:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
-
-
-def _check_sizes(*, max_model_len: int | None, kv_tokens: int | None, kv_share: float | None, max_batch: int) -> None:
-    """ZelligeError ZL0701 for one that makes no sense."""
-    for name, value, least in (
-        ("max_model_len", max_model_len, 2),
-        ("kv_tokens", kv_tokens, 2),
-        ("max_batch", max_batch, 1),
-    ):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= least):
-            raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least {least}", facts={"parameter": name})
-    if kv_share is None:
-        return
-    if isinstance(kv_share, bool) or not isinstance(kv_share, int | float) or not 0 < kv_share <= 1:
-        raise ZelligeError(
-            "ZL0701", f"kv_share is {kv_share!r}; it must be above 0 and at most 1", facts={"parameter": "kv_share"}
-        )
-    if kv_tokens is not None:
-        raise ZelligeError(
-            "ZL0701", "kv_share and kv_tokens both say how much room keys and values get", facts={"parameter": "kv_share"},
-            help="give one of them",
-        )  # fmt: skip
 
 
 def _scores(event: Event) -> Scores:

@@ -15,13 +15,12 @@ import numpy as np
 from zellige.ir.dtypes import DType, f32, i32, u64
 from zellige.ir.types import ContractKind
 from zellige.kernels import sampling
-from zellige.llm.protocol import History, Int32Array, SampleSpec
+from zellige.llm.protocol import GREEDY, History, Int32Array, SampleSpec
 from zellige.runtime.contracts import Fact
 from zellige.runtime.execution import Executor, using
 from zellige.runtime.graph import Graph, record
 from zellige.runtime.tensor import Tensor
 
-GREEDY = SampleSpec()
 _FIRST_SLOTS = 4
 _SHORTEST = 16
 """Lists of ids are padded to this length times a power of two, so that few lengths occur."""

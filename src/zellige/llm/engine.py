@@ -206,7 +206,7 @@ class Engine:
         active, completed = self._active, self._scheduler.completed
         tokens, logprobs = result.token_ids.tolist(), result.logprobs.tolist()
         for b, item in enumerate(flight.work):
-            sequence = item.sequence
+            sequence, _, completes, _, _ = item
             entry = active.get(sequence.request_id)
             if entry is None:
                 continue  # it ended or was cancelled after this step had been started
@@ -214,21 +214,21 @@ class Engine:
             if sequence.scores:
                 if not item.stale:
                     events += self._score(item, result, int(flight.batch.offsets[b]))
-            elif item.completes:
+            elif completes:
                 self._append(sequence, entry[1], tokens[b], logprobs[b], events)
         return events
 
     def _append(self, sequence: Sequence, output: _Output, token: int, logprob: float, events: list[Event]) -> None:
-        params = sequence.params
-        if sequence.generated == 0:
+        known = sequence.tokens
+        if len(known) == sequence.prompt_tokens:
             self._cached_tokens += sequence.cached_tokens or 0
         sequence.drawing -= 1
-        sequence.tokens.append(token)
+        known.append(token)
         text, stopped = output.push(token)
-        events.append(TokenEvent(sequence.request_id, token, text, logprob if params.logprobs else None))
+        events.append(TokenEvent(sequence.request_id, token, text, logprob if sequence.params.logprobs else None))
         if stopped or token in output.ends:
             events.append(self._finish(sequence, "stop", drop_text=stopped))
-        elif len(sequence.tokens) >= sequence.limit:
+        elif len(known) >= sequence.limit:
             events.append(self._finish(sequence, "length"))
 
     def _score(self, item: Work, result: StepResult, first: int) -> list[Event]:
@@ -276,6 +276,8 @@ class Engine:
         stops = request.params.stop_token_ids if isinstance(request, GenerateRequest) else ()
         biased = tuple(request.params.logit_bias) if isinstance(request, GenerateRequest) else ()
         for where, tokens in (("prompt", ids), ("stop_token_ids", stops), ("logit_bias", biased)):
+            if not tokens or ({*map(type, tokens)} == {int} and min(tokens) >= 0 and max(tokens) < vocab):
+                continue
             for index, token in enumerate(tokens):
                 if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
                     raise ZelligeError(

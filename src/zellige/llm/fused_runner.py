@@ -257,9 +257,9 @@ class FusedRunner:
             todo.known = batch.block_table if len(which) == batch.sequences else None
         with using(self.executor):
             todo.graph.replay()
-        specs = [batch.sample[b] for b in which]
         todo.drawn.logprobs = None
-        if not all(spec is None or spec.greedy for spec in specs):
+        specs = [batch.sample[b] for b in which] if len(which) < batch.sequences else batch.sample
+        if not all(spec is None or spec.greedy for spec in set(specs)):
             histories = {i: batch.histories[b] for i, b in enumerate(which.tolist()) if b in batch.histories}
             todo.drawn.logprobs = todo.draws.draw(
                 todo.logits, inputs.length, inputs.ids, specs, batch.lanes[which], histories
@@ -295,7 +295,8 @@ class FusedRunner:
 
     def _fetch(self, batch: StepBatch, decoded: Any) -> Callable[[], tuple[Int32Array, Float32Array]]:
         """Starts to copy the tokens of a batch and their log-probabilities; ``decoded``: all of them are in ``_held``."""
-        logprobs = any(spec is not None and spec.want_logprob for spec in batch.sample)
+        kinds = set(batch.sample)
+        logprobs = any(spec is not None and spec.want_logprob for spec in kinds)
         if decoded is not None and self._held is not None:
             places, tokens = decoded, self.executor.fetch(self._held.tokens)
             chances = self.executor.fetch(self._held.logprobs) if self._held.logprobs is not None else None
@@ -303,7 +304,7 @@ class FusedRunner:
             self._release()
             places = batch.lanes
             tokens, chances = self._lanes.fetch(logprobs=logprobs)
-        absent = np.array([spec is None for spec in batch.sample])
+        absent = np.array([spec is None for spec in batch.sample]) if None in kinds else np.False_
 
         def wait() -> tuple[Int32Array, Float32Array]:
             found = np.where(absent, np.int32(-1), tokens()[places])

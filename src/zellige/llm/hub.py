@@ -33,6 +33,12 @@ def resolve_model(
     """
     if model is None:
         return default_model(say=say, progress=progress)
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+        raise ZelligeError(
+            "ZL0601",
+            f"{model!r} names no model",
+            help="give the path of a .gguf file, a hub id such as owner/name, or nothing for the default model",
+        )
     path = Path(model).expanduser()
     if path.exists():
         return _in_folder(path) if path.is_dir() else path

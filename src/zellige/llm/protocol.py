@@ -59,6 +59,10 @@ class SampleSpec:
         return self.temperature == 0 and not self.alters and not self.want_logprob
 
 
+GREEDY = SampleSpec()
+"""The one spec of all requests that are `greedy`."""
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """What a sequence consists of when it draws its first token in a lane: the ids of its prompt, and of its answer so far."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zellige.diagnostics import ZelligeError
-from zellige.llm.protocol import SampleSpec
+from zellige.llm.protocol import GREEDY, SampleSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SamplingParams:
 
     def spec(self) -> SampleSpec:
         """The part that a runner needs; a missing seed is 0."""
-        return SampleSpec(
+        made = SampleSpec(
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
@@ -82,6 +82,7 @@ class SamplingParams:
             seed=self.seed or 0,
             want_logprob=self.logprobs,
         )
+        return GREEDY if made.greedy else made
 
     def seeded(self) -> SamplingParams:
         """The same parameters with a definite seed."""

@@ -81,8 +81,8 @@ class Scheduler:
         while at < len(running):  # which preemption shortens from its end
             sequence = running[at]
             at += 1
-            remaining = sequence.remaining
-            count = min(remaining, budget - len(running) + at)
+            remaining, left = sequence.remaining, budget - len(running) + at
+            count = remaining if remaining < left else left
             if count and (sequence.computed + count <= len(sequence.pages) * size or self._make_room(sequence, count)):
                 work.append(Work(sequence, count, count == remaining, sequence.pages))
                 budget -= count
@@ -181,11 +181,12 @@ class Scheduler:
 
     def completed(self, work: Work) -> None:
         """Note that a step has computed `work`; a prompt that just got complete is shared from now on."""
-        if work.stale:
-            return
-        sequence, before = work.sequence, work.sequence.stored
-        sequence.stored = before + work.length
-        if before < sequence.prompt_tokens <= sequence.stored:
+        sequence, length, _, pages, _ = work
+        if pages is not sequence.pages:
+            return  # stale
+        before = sequence.stored
+        sequence.stored = before + length
+        if before < sequence.prompt_tokens <= before + length:
             self._remember(sequence)
 
     def remove(self, sequence: Sequence) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,8 +42,8 @@ class Source(Protocol):
     def next_event(self, number: int) -> Event:
         """The next event of one request; runs steps until there is one."""
 
-    def ready(self, number: int) -> Event | None:
-        """The next event of one request if it is there already."""
+    def inbox(self, number: int) -> deque[Event]:
+        """The events of one request that are there already, for who takes them out."""
 
     def advance(self) -> None:
         """Runs one step and keeps what came of it for whom it concerns."""
@@ -59,7 +60,6 @@ class Stream:
         self._number = number
         self._prompt_ids = prompt_ids
         self._tokens: list[TokenEvent] = []
-        self._text: list[str] = []
         self._started = time.perf_counter()
         self._first: float | None = None
         self._last = self._started
@@ -86,9 +86,9 @@ class Stream:
         """Note the request's next event; gives what to show of it, None at the end. Raises the error of a failed request."""
         if isinstance(event, TokenEvent):
             self._last = time.perf_counter()
-            self._first = self._first or self._last
+            if self._first is None:
+                self._first = self._last
             self._tokens.append(event)
-            self._text.append(event.text)
             return event
         assert isinstance(event, FinishEvent)
         self._source.cancel(self._number)
@@ -99,8 +99,9 @@ class Stream:
 
     def take_ready(self) -> None:
         """Note all events that are there already, without waiting. Raises the error of a failed request."""
-        while self.completion is None and (event := self._source.ready(self._number)) is not None:
-            self.take(event)
+        inbox = self._source.inbox(self._number)
+        while inbox and self.completion is None:
+            self.take(inbox.popleft())
 
     def finish(self) -> Completion:
         """Run to the end and return the whole answer."""
@@ -129,12 +130,11 @@ class Stream:
             self._source.cancel(self._number)
 
     def _complete(self, reason: FinishReason, tail: str, cached: int) -> None:
-        self._text.append(tail)
         logprobs = [event.logprob for event in self._tokens if event.logprob is not None]
         self.completion = Completion(
             prompt_ids=self._prompt_ids,
             token_ids=tuple(event.token_id for event in self._tokens),
-            text="".join(self._text),
+            text="".join([event.text for event in self._tokens]) + tail,
             finish_reason=reason,
             logprobs=tuple(logprobs) if len(logprobs) == len(self._tokens) and logprobs else None,
             cached_tokens=cached,
@@ -167,7 +167,8 @@ class Pump:
 
     async def event(self, number: int) -> Event:
         """The next event of one request."""
-        event = self._source.ready(number)
+        inbox = self._source.inbox(number)
+        event = inbox.popleft() if inbox else None
         if event is not None:
             return event
         future = asyncio.get_running_loop().create_future()
@@ -195,8 +196,8 @@ class Pump:
                         future.set_exception(error)
                 return
             for number, future in list(self._waiting.items()):
-                if not future.done() and (event := self._source.ready(number)) is not None:
-                    self._found[number] = event
+                if not future.done() and (inbox := self._source.inbox(number)):
+                    self._found[number] = inbox.popleft()
                     future.set_result(None)
             await asyncio.sleep(0)  # those who were woken run, and may wait again, before the next step
 

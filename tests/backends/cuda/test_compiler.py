@@ -190,6 +190,31 @@ def test_a_cached_kernel_is_not_compiled_again(tmp_path: Path, monkeypatch: pyte
     compile(function, {}, cache=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "kernel.cubin").write_bytes((entry / "kernel.cubin").read_bytes()[:-100]),
+        lambda entry: (entry / "kernel.json").write_text("{"),
+        lambda entry: (entry / "kernel.json").write_text('{"name": 3}'),
+        lambda entry: (entry / "kernel.json").write_text("[]"),
+        lambda entry: (entry / "kernel.ptx").unlink(),
+    ],
+)
+def test_a_damaged_entry_is_made_again(tmp_path: Path, damage, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = function_of(gpu_elementwise.copy)
+    made = compile(function, {}, cache=tmp_path)
+    (entry,) = tmp_path.glob("*/*")
+    damage(entry)
+    assert compile(function, {}, cache=tmp_path) == made
+    monkeypatch.setattr("zellige.backends.cuda.compiler._compile", lambda *_: pytest.fail("compiled once more"))
+    assert compile(function, {}, cache=tmp_path) == made
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert compile(function_of(gpu_elementwise.copy), {}, cache=tmp_path / "file" / "cache").cubin
+
+
 def test_a_tile_as_long_as_an_unknown_dim_is_refused() -> None:
     with pytest.raises(ZelligeError, match="not known when the kernel is compiled") as caught:
         compile(function_of(gpu_elementwise.rms_norm), {})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,12 +73,14 @@ class CompiledKernel:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes ``kernel.cubin``, ``kernel.json``, ``kernel.py`` and ``kernel.ptx`` into a new folder, all or nothing."""
+        """Writes ``kernel.cubin``, its ``kernel.sha256``, ``kernel.json``, ``kernel.py`` and ``kernel.ptx`` into a new folder, all or
+        nothing. OSError if it cannot be written."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
             made = Path(beside) / "entry"
             made.mkdir()
             (made / "kernel.cubin").write_bytes(self.cubin)
+            (made / "kernel.sha256").write_text(hashlib.sha256(self.cubin).hexdigest())
             (made / "kernel.py").write_text(self.source)
             (made / "kernel.ptx").write_text(self.ptx)
             (made / "kernel.json").write_text(json.dumps(self.metadata(), indent=1))
@@ -88,16 +92,20 @@ class CompiledKernel:
 
     @classmethod
     def load(cls, folder: Path) -> CompiledKernel:
-        """Reads what ``save`` wrote. OSError or ValueError if it is not all there."""
-        data = json.loads((folder / "kernel.json").read_text())
-        data["parameters"] = tuple(Parameter(**p) for p in data["parameters"])
-        data["programs"] = extent_from_json(data["programs"])
-        data["guards"] = tuple(data["guards"])
-        data["options"] = Options.from_json(data["options"])
-        return cls(
-            cubin=(folder / "kernel.cubin").read_bytes(), source=(folder / "kernel.py").read_text(),
-            ptx=(folder / "kernel.ptx").read_text(), **data,
-        )  # fmt: skip
+        """Reads what ``save`` wrote. OSError or ValueError if it is not all there, or not what was written."""
+        try:
+            data = json.loads((folder / "kernel.json").read_text("utf-8"))
+            cubin, digest = (folder / "kernel.cubin").read_bytes(), folder / "kernel.sha256"
+            if digest.exists() and digest.read_text() != hashlib.sha256(cubin).hexdigest():  # older entries have none
+                raise ValueError("kernel.cubin is not what was written")
+            data["parameters"] = tuple(Parameter(**p) for p in data["parameters"])
+            data["programs"] = extent_from_json(data["programs"])
+            data["guards"] = tuple(data["guards"])
+            data["options"] = Options.from_json(data["options"])
+            source, ptx = ((folder / name).read_text() for name in ("kernel.py", "kernel.ptx"))
+            return cls(cubin=cubin, source=source, ptx=ptx, **data)
+        except (TypeError, LookupError, AttributeError) as error:
+            raise ValueError(f"kernel.json is not what was written: {error}") from error
 
 
 def compile(
@@ -127,9 +135,12 @@ def compile_lowered(lowered: Lowered, target: str, options: Options, cache: Path
         return _compile(lowered, target, options, key)
     folder = cache / key[:2] / key
     if (folder / "kernel.json").exists():
-        return CompiledKernel.load(folder)
+        with contextlib.suppress(OSError, ValueError):
+            return CompiledKernel.load(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged: made again
     made = _compile(lowered, target, options, key)
-    made.save(folder)
+    with contextlib.suppress(OSError):  # read-only or full: made again next time
+        made.save(folder)
     return made
 
 
