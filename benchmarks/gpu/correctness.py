@@ -260,7 +260,7 @@ class Machine:
     def __init__(self, seed: int) -> None:
         self.device: Device = open_device()
         self.stream = self.device.stream()
-        self.allocator = Allocator(self.device, self.stream)
+        self.allocator = Allocator(self.device, self.device.order.join(self.stream))
         self.staging = Staging(self.device, self.stream)
         self.random = np.random.default_rng(seed)
 
