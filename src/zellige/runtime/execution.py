@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.runtime.binding import Binding
-from zellige.runtime.completion import LOCK
 from zellige.runtime.instances import Instance
-from zellige.runtime.memory import CLOCK
-from zellige.runtime.plan import Plan
 from zellige.runtime.tensor import Tensor
 
 
@@ -101,18 +98,3 @@ def using(executor: Executor | str) -> Iterator[Executor]:
         yield chosen
     finally:
         leave(chosen)
-
-
-def note_writes(plan: Plan, held: Sequence[Tensor]) -> None:
-    """After a launch on a device that orders its work itself: what is written, and which contracts it is proved to keep."""
-    LOCK.acquire()  # a ``with`` takes twice as long
-    try:
-        for i in plan.writes:
-            memory = held[i].memory
-            memory.version = next(CLOCK)
-            if memory.unwritten is not None:
-                memory.mark_written(held[i])
-        for i, fact in plan.establishes:
-            held[i].learn(fact)
-    finally:
-        LOCK.release()

@@ -24,13 +24,13 @@ from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
+from zellige.runtime.cuda.direct import written_out
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
-from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, RepeatedLaunch, cleared
+from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
 from zellige.runtime.cuda.memory import Allocator, Block, Staging
 from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
-from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
@@ -67,6 +67,7 @@ class CudaExecutor:
         self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
         self._next_address = 1 << 20
+        self.stream: Any = None
         if device is not None:
             device.use()
             self.stream = device.stream()
@@ -151,17 +152,11 @@ class CudaExecutor:
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
         plan = binding.plan
-        if self not in plan.prepared:
+        run = plan.direct.get(self)
+        if run is None:
             ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
-            plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
-        if plan.has_preconditions:
-            plan.check_preconditions(binding.scalars)
-        repeated = plan.prepared[self]
-        if repeated is not None:
-            for clear in cleared(plan, binding.held):
-                clear(self.stream)
-            repeated.run(binding.held, binding.scalars)
-        note_writes(plan, binding.held)
+            run = plan.direct[self] = written_out(ready, self.stream, plan)
+        run(*binding.held, *[binding.scalars[scalar.name] for scalar in instance.function.scalars])
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -97,7 +96,7 @@ class LoadedKernel:
                 case other:
                     raise InternalError(f"a kernel parameter of kind {other!r}")
             if value % parameter.multiple:
-                raise _misaligned(compiled.name, parameter.name, parameter.multiple, value)
+                raise misaligned(compiled.name, parameter.name, parameter.multiple, value)
             arguments.append(ctypes.c_int32(value) if parameter.kind == "dim" else ctypes.c_uint64(value))
         scratch = None
         if compiled.scratch_bytes:
@@ -155,50 +154,8 @@ class Launch:
         self.call.on(stream)
 
 
-class RepeatedLaunch:
-    """A launch whose arrays and scalars may change from one run to the next, on one stream: for calls of one layout.
-
-    The driver copies arguments when it is called, so a run writes them in place. Runs of several threads go one by one."""
-
-    __slots__ = ("_arrays", "_call", "_kernel", "_lock", "_low_bits", "_multiples", "_scalars", "_stream")
-
-    def __init__(self, launch: Launch, stream: Any, names: Sequence[str]) -> None:
-        """``names``: of the arrays, in the order in which runs give them."""
-        places = {name: i for i, name in enumerate(names)}
-        made = list(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False))
-        self._arrays = tuple((a, places[p.name]) for p, a in made if p.kind == "array")
-        self._multiples = tuple((places[p.name], p.multiple, p.name) for p, _ in made if p.kind == "array")
-        self._low_bits = max((multiple for _, multiple, _ in self._multiples), default=1) - 1  # they are powers of two
-        self._scalars = tuple((a, p.name) for p, a in made if p.kind == "scalar")
-        self._call = launch.call
-        self._kernel = launch  # keeps code and scratch
-        self._stream = int(stream.handle)
-        self._lock = Lock()
-
-    def run(self, held: Sequence[Tensor], scalars: Mapping[str, int | float]) -> None:
-        """Runs it and returns at once. ZelligeError ZL0515: an address is not the multiple that the code relies on."""
-        self._lock.acquire()  # a ``with`` takes twice as long
-        try:
-            bits = 0
-            for argument, place in self._arrays:
-                argument.value = address = held[place].address
-                bits |= address
-            if bits & self._low_bits:
-                self._check_multiples(held)
-            for argument, name in self._scalars:
-                argument.value = scalars[name]
-            self._call.run(self._stream)
-        finally:
-            self._lock.release()
-
-    def _check_multiples(self, held: Sequence[Tensor]) -> None:
-        for place, multiple, name in self._multiples:
-            address = held[place].address
-            if address % multiple:
-                raise _misaligned(self._kernel.kernel.compiled.name, name, multiple, address)
-
-
-def _misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:
+def misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:
+    """The error for an address or a dim that breaks what the code relies on."""
     return ZelligeError(
         "ZL0515", f"'{kernel}' was compiled for {parameter} being a multiple of {multiple}",
         facts={parameter: value}, help="align it, or compile without that promise",
