@@ -59,7 +59,8 @@ def record(folder: Path, kind: str, settings: dict[str, object]) -> None:
             else:
                 parameter.copy_(torch.randn_like(parameter) * 1.5 / parameter.shape[-1] ** 0.5)
     model.to(torch.bfloat16).save_pretrained(folder)
-    model.float().eval()
+    # loaded again, not `model.float()`: the buffer of rotary frequencies would stay rounded to bf16
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     if quantised is not None:
         _quantise(model, folder, quantised)
     ids = torch.randint(3, VOCABULARY, (1, TOKENS))

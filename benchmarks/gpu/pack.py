@@ -48,7 +48,9 @@ def main() -> None:
     for case in cases():
         if (wanted and case.table not in wanted) or not re.match(options.rows, case.row):
             continue
-        function = case.kernel.lower({**case.kernel.signature.statics, **case.statics}, {"KV": bf16, **case.dtypes})
+        function = case.kernel.lower(
+            {**case.kernel.signature.statics, **case.statics}, {"KV": bf16, "X": bf16, **case.dtypes}
+        )
         used = {name: size for name, size in case.dims.items() if name in function.dims()}
         sizes = {**dict.fromkeys(function.dims(), 0), **case.dims}
         try:

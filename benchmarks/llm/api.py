@@ -72,7 +72,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--prefill", type=int, nargs="*", default=[128])
-    parser.add_argument("--dtype", default="auto", choices=["auto", "bf16", "fp8"], help="of the matrices of layers")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "bf16", "fp16", "fp8"],
+        help="of weights and activations; fp8: of the matrices of layers",
+    )
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--invariant", action="store_true", help="batch_invariant=True")

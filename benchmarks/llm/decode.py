@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 import zellige as zl
-from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.dtypes import f32, i32
 from zellige.ir.types import ContractKind
-from zellige.llm.models.fused import Caches, DecodeInputs, Weights, decode_step
-from zellige.llm.models.loading import random_matrix, random_weight
+from zellige.llm.models.fused import Caches, DecodeInputs, decode_step
+from zellige.llm.models.loading import Precision, random_weights
 from zellige.llm.models.products import Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.known import known_config
@@ -42,18 +41,18 @@ class Decoder:
         batch: int,
         context: int,
         splits: int | None,
-        dtype: str = "bf16",
+        dtype: Precision = "bf16",
     ) -> None:
         self.executor, self.config, self.batch, self.context = executor, config, batch, context
         self.pages = -(-context // PAGE)
         with zl.using(executor):
-            matrix = random_matrix if dtype == "fp8" else random_weight
-            self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
+            self.weights = random_weights(executor, config, dtype)
+            plain = self.weights.dtype
             shape = (batch * self.pages, PAGE, config.kv_heads, config.head_dim)
             angles = np.arange(context)[:, None] * config.inverse_frequencies()[None, :]
             self.cache = Caches(
-                tuple(executor.zeros(shape, bf16) for _ in range(config.layers)),
-                tuple(executor.zeros(shape, bf16) for _ in range(config.layers)),
+                tuple(executor.zeros(shape, plain) for _ in range(config.layers)),
+                tuple(executor.zeros(shape, plain) for _ in range(config.layers)),
                 executor.tensor(np.cos(angles).astype(np.float32), f32), executor.tensor(np.sin(angles).astype(np.float32), f32),
             )  # fmt: skip
             self.inputs = DecodeInputs(
@@ -104,7 +103,7 @@ class Decoder:
 
 
 def reference_logits(decoder: Decoder, tokens: list[int], dtype: str = "float32") -> np.ndarray:
-    """Logits after each token by plain torch in float32 or bfloat16, from the same weights."""
+    """Logits after each token by plain torch in that type, from the same weights."""
     import torch
 
     c, wide = decoder.config, getattr(torch, dtype)
@@ -114,7 +113,8 @@ def reference_logits(decoder: Decoder, tokens: list[int], dtype: str = "float32"
         if isinstance(x, Scaled):
             return t(x.values, part) * t(x.scale, part)
         integer, kind = {
-            "bf16": ("<i2", torch.bfloat16), "f32": ("<i4", torch.float32), "f8e4m3": ("|u1", torch.float8_e4m3fn)
+            "bf16": ("<i2", torch.bfloat16), "f16": ("<i2", torch.float16), "f32": ("<i4", torch.float32),
+            "f8e4m3": ("|u1", torch.float8_e4m3fn),
         }[x.dtype.name]  # fmt: skip
         description = {"shape": x.shape, "typestr": integer, "data": (x.storage.address, False), "version": 3}
         held = torch.as_tensor(type("View", (), {"__cuda_array_interface__": description})(), device="cuda").view(kind)
@@ -180,11 +180,12 @@ def check(decoder: Decoder, count: int = 12) -> str:
     want = reference_logits(decoder, tokens[:-1])
     every = np.stack(ours, 1)
     error = max(float(np.linalg.norm(row - want) / np.linalg.norm(want)) for row in every)
-    theirs = float(np.linalg.norm(reference_logits(decoder, tokens[:-1], "bfloat16") - want) / np.linalg.norm(want))
+    plain = {"bf16": "bfloat16", "f16": "float16"}[decoder.weights.dtype.name]
+    theirs = float(np.linalg.norm(reference_logits(decoder, tokens[:-1], plain) - want) / np.linalg.norm(want))
     got = every[0]
     agree = int((got.argmax(1) == want.argmax(1)).sum())
     right = all(tokens[i + 1] == got[i].argmax() for i in range(count))
-    return f"relative error {error:.4f} (torch in bf16 {theirs:.4f}), argmax agrees {agree}/{count}, token is the argmax: {right}"
+    return f"relative error {error:.4f} (torch in {plain} {theirs:.4f}), argmax agrees {agree}/{count}, token is the argmax: {right}"
 
 
 def measure(decoder: Decoder, start: int, steps: int) -> tuple[float, float]:
@@ -230,7 +231,12 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--splits", type=int, default=None, help="programs that share the attention over one context")
     parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
-    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
+    parser.add_argument(
+        "--dtype",
+        default="bf16",
+        choices=["bf16", "fp16", "fp8"],
+        help="of weights and activations; fp8: of the matrices of layers",
+    )
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     parser.add_argument("--no-check", action="store_true")

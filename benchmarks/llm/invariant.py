@@ -1,4 +1,5 @@
-"""Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption?
+"""Batch-invariant mode on one GPU: are the bits the same alone, among others, in chunks, from a cached prefix, after preemption,
+beside requests that are given up?
 
     python benchmarks/llm/invariant.py [Qwen3-0.6B]                   on the GPU machine
     python benchmarks/llm/invariant.py --compile-only [Qwen3-0.6B]    anywhere: the same on a device that is not there (fills the cache)
@@ -68,6 +69,25 @@ def answers(engine: Engine, batch: list[GenerateRequest]) -> Answers:
     return [found[number] for number in numbers]
 
 
+def with_cancellations(engine: Engine, batch: list[GenerateRequest]) -> Answers:
+    """The answers, of which every third request is given up: at once, while its prompt is read, or after some tokens."""
+    numbers = [engine.submit(request) for request in batch]
+    found: dict[int, list[tuple[int, float | None]]] = {number: [] for number in numbers}
+    going = {number: i for i, number in enumerate(numbers) if i % 3 == 0}
+    steps = 0
+    while engine.busy:
+        for number in [n for n, i in going.items() if steps >= i // 3]:
+            del going[number]
+            engine.cancel(number)
+        for event in engine.step():
+            if getattr(event, "error", None) is not None:
+                raise event.error
+            if isinstance(event, TokenEvent):
+                found[event.request].append((event.token_id, event.logprob))
+        steps += 1
+    return [found[number] for number in numbers]
+
+
 def differing(found: Answers, wanted: Answers) -> str:
     tokens = sum([t for t, _ in a] != [t for t, _ in b] for a, b in zip(found, wanted, strict=True))
     bits = sum(a != b for a, b in zip(found, wanted, strict=True))
@@ -79,7 +99,8 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
     c, rng = config, np.random.default_rng(6)
     found, wanted = [], {}
     with using(executor):
-        matrix = partial(random_matrix if dtype == "fp8" else random_weight, executor)
+        plain = f16 if dtype == "fp16" else bf16
+        matrix = partial(random_matrix, executor) if dtype == "fp8" else partial(random_weight, executor, dtype=plain)
         qkv = matrix("qkv", ((c.heads + 2 * c.kv_heads) * c.head_dim, c.width))
         gate, up = (matrix(name, (c.ffn_width, c.width)) for name in ("gate", "up"))
         down = matrix("down", (c.width, c.ffn_width))
@@ -90,21 +111,21 @@ def products_differ(executor: CudaExecutor, config: ModelConfig, dtype: str) -> 
             )
             chosen = rng.random((ROWS[-1], c.experts)).argsort(1)[:, : c.experts_used].astype(np.int32)
             shares = rng.dirichlet(np.ones(c.experts_used), ROWS[-1]).astype(np.float32)
-        g = executor.tensor(rng.uniform(0.5, 1.5, c.width).astype(np.float32), bf16)
+        g = executor.tensor(rng.uniform(0.5, 1.5, c.width).astype(np.float32), plain)
         rows = rng.standard_normal((ROWS[-1], c.width)).astype(np.float32)
         for count in reversed(ROWS):
             h = executor.tensor(rows[:count], f32)
-            products = InvariantProducts(count, c.rms_eps, executor)
-            made = {"qkv": products.normed(h, g, qkv, bf16)}
+            products = InvariantProducts(count, c.rms_eps, executor, plain)
+            made = {"qkv": products.normed(h, g, qkv, plain)}
             made["swiglu"] = products.swiglu(h, g, gate, up, down)
-            factor = fp8.SHRINK if made["swiglu"].dtype is f16 else 1.0
+            factor = fp8.SHRINK if made["swiglu"].dtype is not plain else 1.0
             products.add(made["swiglu"], down, h, g, factor)
             made["down"], made["norm"] = h, products.norm(h, g, qkv)
             if c.experts:
-                products = InvariantProducts(count, c.rms_eps, executor)  # which knows of no norm that is ready
+                products = InvariantProducts(count, c.rms_eps, executor, plain)  # which knows of no norm that is ready
                 made["experts"] = executor.tensor(rows[:count], f32)
                 expert = contracted(executor, chosen[:count], ContractKind.INDEX, c.experts)
-                products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32))
+                products.experts(made["experts"], g, stacks, expert, executor.tensor(shares[:count], f32), g)
             if executor.device is None:
                 continue
             for name, result in made.items():
@@ -120,7 +141,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="Qwen3-0.6B")
     parser.add_argument("--compile-only", action="store_true")
-    parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp8"], help="of the matrices of layers")
+    parser.add_argument(
+        "--dtype",
+        default="bf16",
+        choices=["bf16", "fp16", "fp8"],
+        help="of weights and activations; fp8: of the matrices of layers",
+    )
     parser.add_argument("--mode-only", action="store_true", help="leave out the runs without the mode")
     options = parser.parse_args()
     config = known_config(options.model)
@@ -153,6 +179,14 @@ def main() -> None:
             if cache:
                 once_more = differing(answers(engine, requests()), wanted)
                 say(f"  and once more: {once_more}; {engine.stats.cached_tokens} tokens from the cache")
+        engine = Engine(runner, max_sequences=16, max_step_tokens=300)
+        left = with_cancellations(engine, requests())
+        kept = [i for i in range(len(left)) if i % 3]
+        same = differing([left[i] for i in kept], [wanted[i] for i in kept])
+        begun = sum(a == b[: len(a)] for i, (a, b) in enumerate(zip(left, wanted, strict=True)) if i % 3 == 0)
+        say(
+            f"  beside requests that are given up: {same}; of those {begun} of {len(left) - len(kept)} began with the same bits"
+        )
         if invariant:
             del runner
             few = FusedRunner(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from zellige.cli import main
+from zellige.llm import api
 
 
 def test_help_loads_no_engine_and_no_library_but_click() -> None:
@@ -106,3 +112,79 @@ def test_an_error_is_one_block_on_stderr(
     assert "Traceback" not in done.stderr
     if exit_code == 1:
         assert done.stderr.startswith(f"error[{code}]: ") and done.stderr.count("error[") == 1
+
+
+# --- Ctrl-C, and places that cannot be written or read
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of the command as the shell runs it."""
+    monkeypatch.setattr(sys, "argv", ["zellige", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def interrupt(step: int) -> None:
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupted_answer_is_kept_as_far_as_it_came(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    steps.before = interrupt
+    arguments = ("generate", tiny_path, "--prompt", "the", "--max-tokens", 40, "--ignore-eos")
+    code = run_main(monkeypatch, *arguments, *(["--json"] if as_json else []))
+    shown = capsys.readouterr()
+    assert code == 130
+    assert shown.err.strip().splitlines()[-1] == "interrupted" and "Traceback" not in shown.err
+    if as_json:
+        value = json.loads(shown.out)
+        assert value["finish_reason"] == "cancelled" and len(value["token_ids"]) == 3
+    else:
+        assert "[3 tokens" in shown.err
+
+
+def test_an_interrupt_while_a_model_loads_is_one_line(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(api, "open_model", lambda path: os.kill(os.getpid(), signal.SIGINT))
+    assert run_main(monkeypatch, "generate", tiny_path, "--prompt", "the") == 130
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.split() == ["interrupted"]
+
+
+def test_a_full_disk_under_the_output_is_told(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*words: object, **options: object) -> None:
+        if options.get("err"):
+            return plain(*words, **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    plain, left = click.echo, []
+    monkeypatch.setattr(click, "echo", full)
+    monkeypatch.setattr(os, "dup2", lambda new, old: left.append(old))
+    assert run_main(monkeypatch, "generate", tiny_path, "--prompt", "the", "--max-tokens", 2) == 1
+    assert "error[ZL0804]: output cannot be written" in capsys.readouterr().err and left == [1]
+
+
+def test_codes_of_the_shell_are_those_that_are_documented(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "generate", tiny_path, "--prompt", "the", "--max-tokens", 2) == 0
+    assert run_main(monkeypatch, "generate", tiny_path, "--prompt", "") == 1
+    assert run_main(monkeypatch, "generate", tiny_path) == 2
+    assert "Error: give one of --prompt and --ids" in capsys.readouterr().err
+
+
+def test_a_prompt_that_is_not_utf_8_is_told(zellige, tiny_path: Path) -> None:
+    done = zellige("generate", tiny_path, "--prompt", "caf\udce9")
+    assert done.exit_code == 1 and "error[ZL0704]: the prompt is not text" in done.stderr
+
+
+def test_weights_and_cache_have_the_type_that_is_asked_for(zellige, tiny_path: Path) -> None:
+    arguments = ("generate", tiny_path, "--prompt", "the", "--max-tokens", 2, "--kv-share")
+    assert "error[ZL0701]: there is no dtype 'int3'" in zellige(*arguments, 0.5, "--dtype", "int3").stderr
+    assert "error[ZL0701]: there is no kv_dtype 'x'" in zellige(*arguments, 0.5, "--kv-dtype", "x").stderr
+    assert "error[ZL0701]: kv_share is 3.0" in zellige(*arguments, 3).stderr

@@ -125,6 +125,7 @@ def test_a_bench_has_a_row_for_each_length_and_batch(tiny_path: Path, bandwidth:
     assert result.exit_code == 0, result.output
     made = json.loads(result.stdout)
     rows = made["rows"]
+    assert made["complete"]
     assert [(r["what"], r["batch"], r["prompt_tokens"]) for r in rows] == [
         ("prefill", 1, 8),
         ("decode", 1, 6),
@@ -136,6 +137,23 @@ def test_a_bench_has_a_row_for_each_length_and_batch(tiny_path: Path, bandwidth:
     assert rows[1]["roofline_share"] == pytest.approx(rows[1]["tok_s"] / rows[1]["roofline_tok_s"])
     text = run("bench", "llm", tiny_path, *options).output
     assert "1.0 GB/s read from memory" in text and "roofline" in text
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupted_bench_keeps_what_it_measured(
+    tiny_path: Path, bandwidth: float, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def interrupted(*sizes: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring.Bench, "decode", interrupted)
+    result = run("bench", "llm", tiny_path, "--prefill", "8,9", "--repeats", 1, *(["--json"] if as_json else []))
+    assert result.exit_code != 0
+    if as_json:
+        made = json.loads(result.stdout)
+        assert not made["complete"] and [r["prompt_tokens"] for r in made["rows"]] == [8, 9]
+    else:
+        assert [line.split()[2] for line in result.stdout.splitlines() if line.startswith("prefill")] == ["8", "9"]
 
 
 def test_the_bandwidth_kernel_is_proved_and_reads_everything() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import zellige as zl
-from tests.frontend import habits, slips, understood
+from tests.frontend import habits, other_meanings, slips, understood
 from tests.golden import assert_golden
 from zellige import ZelligeError
 
@@ -22,17 +22,20 @@ def functions(module: ModuleType) -> list[Callable[..., Any]]:
     return [
         f
         for n, f in vars(module).items()
-        if inspect.isfunction(f) and f.__module__ == module.__name__ and n != "helper"
+        if inspect.isfunction(f)
+        and f.__module__ == module.__name__
+        and n != "helper"
+        and not hasattr(f, "__zl_inline__")
     ]
 
 
-REFUSED, UNDERSTOOD = functions(habits) + functions(slips), functions(understood)
+REFUSED, UNDERSTOOD = functions(habits) + functions(slips) + functions(other_meanings), functions(understood)
 
 
 def words(function: Callable[..., Any]) -> str:
     """What a reader is told: where, what, and what to write."""
     with pytest.raises(ZelligeError) as caught:
-        zl.kernel(function).lower({}, {})
+        zl.kernel(function).lower(zl.kernel(function).signature.statics, {})
     error = caught.value
     assert error.span is not None
     line = linecache.getline(error.span.file, error.span.line)

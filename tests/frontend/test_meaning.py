@@ -202,3 +202,36 @@ def test_sort_gives_values_and_places():
     y, order = run(sorted_rows, x)
     np.testing.assert_array_equal(y, -np.sort(-x, axis=1))
     np.testing.assert_array_equal(np.take_along_axis(x, order, 1), y)
+
+
+@zl.inline
+def visited(y, t):
+    y[t] = y[t] + 1.0
+    return t
+
+
+@zl.kernel
+def augmented(*, y: zl.Mut[f32, M], z: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    z[visited(y, t)] += 3.0
+
+
+def test_an_augmented_assignment_evaluates_its_place_once():
+    y, z = np.zeros(2, np.float32), np.zeros(2, np.float32)
+    with zl.using("reference"):
+        augmented(y=y, z=z)
+    assert y.tolist() == [1, 1]
+    assert z.tolist() == [3, 3]
+
+
+@zl.kernel
+def decided(x: zl.In[f32, M, 4], *, y: zl.Out[f32, M]):
+    m = zl.grid(M)
+    same = (
+        x.shape == (M, 4) and (M, 4) != (M, 8) and x.shape[1] in (2, 4) and None not in (M,) and x.shape[0] is not None
+    )
+    y[m] = 1.0 if same else 2.0
+
+
+def test_what_a_comparison_of_extents_decides_for_all_sizes_is_decided():
+    assert run(decided, np.zeros((3, 4), np.float32)).tolist() == [1, 1, 1]

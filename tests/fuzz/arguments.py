@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from zellige.backends.reference import arithmetic
+from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
 from zellige.ir.extent import Const
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarParam
 from zellige.ir.walk import results, walk
+from zellige.runtime.preconditions import check_extents
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,12 @@ def free_dims(function: Function) -> list[str]:
 
 
 def draw(function: Function, dims: Mapping[str, int], rng: np.random.Generator) -> Arguments:
-    """Random contents: small whole numbers (so that sums are exact), contracts kept. Impossible if there are none."""
+    """Random contents: small whole numbers (so that sums are exact), contracts kept. Impossible if there are none, or if an
+    extent cannot be worked out."""
+    try:
+        check_extents(function, dims)
+    except ZelligeError as error:
+        raise Impossible(str(error)) from error
     arrays = {a.name: _array(a, dims, rng) for a in function.arrays}
     return Arguments(dict(dims), arrays, scalars(function, dims, rng))
 

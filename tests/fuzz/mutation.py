@@ -1,8 +1,8 @@
 """Breaks the library's kernels in their IR, one small change at a time.
 
 Every mutant must be refused by the verifier, or be harmless: no launch at small sizes trips the interpreter.
-``python -m tests.fuzz.mutation`` prints what became of the mutants; it exits 1 if one is accepted and trips, or is accepted
-and could not be launched.
+``python -m tests.fuzz.mutation --log FILE`` prints what became of the mutants, by kernel; it exits 1 if one is accepted and trips,
+or is accepted and could not be launched. ``FILE`` keeps a line for each mutant, so that a run goes on where another stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops, spec
 from zellige.ir.extent import Const
 from zellige.ir.ops import BinaryOp, Function, GridAxis, Op, Value
-from zellige.ir.types import INDEX, Contract, Role
+from zellige.ir.types import INDEX, ArrayParam, Contract, Role
 from zellige.ir.walk import Rewriter, walk
 
 Edit = Callable[[Op], "list[Op] | None"]
@@ -274,13 +276,25 @@ def _admitted(function: Function, rng: np.random.Generator) -> dict[str, int]:
         dims = {name: 0 if rng.random() < 0.06 else int(rng.integers(1, largest)) for name in sorted(function.dims())}
         for array in function.arrays:
             if array.dtype.is_block:
-                dims.update({d: 32 * int(rng.integers(1, 3)) for d in array.shape[-1].dims()})
+                dims |= _whole_blocks(array, dims, rng)
         try:
             run(gate, dims, {}, arguments.scalars(function, dims, rng))
         except (Impossible, LaunchRefused):
             continue
         break
     return dims
+
+
+def _whole_blocks(array: ArrayParam, dims: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+    """Sizes with which an array's last axis is a few whole blocks, if one of its dims can make it that."""
+    size, last = array.dtype.block, array.shape[-1]
+    for name in sorted(last.dims()):
+        fit = [
+            n for n in range(2 * size + 2) if 0 < (e := last.evaluate(dims | {name: n})) <= 2 * size and e % size == 0
+        ]
+        if fit:
+            return {name: int(rng.choice(fit))}
+    return {}
 
 
 def trial(function: Function, seed: int, count: int) -> Trial:
@@ -302,34 +316,92 @@ def trial(function: Function, seed: int, count: int) -> Trial:
     return Trial(None, launches)
 
 
+# --- a run, which may go on from another
+
+
+def instance(function: Function) -> str:
+    """The name of a kernel with the element types of its arguments."""
+    return " ".join((function.name, *(str(p.dtype) for p in (*function.arrays, *function.scalars))))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a mutant: the ``number``-th of an instance."""
+
+    instance: str
+    number: int
+    fate: str
+    change: str
+    why: str = ""
+
+    def line(self) -> str:
+        """As it stands in a log."""
+        return "\t".join((self.instance, str(self.number), self.fate, self.change, " ".join(self.why.split())))
+
+
+def logged(path: Path) -> list[Result]:
+    """The results that a log has."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [
+        Result(name, int(number), fate, change, why)
+        for name, number, fate, change, why in (l.split("\t") for l in lines)
+    ]
+
+
+def judged(mutant: Mutant, seed: int, launches: int) -> tuple[str, str]:
+    """What becomes of a mutant, and what shows it."""
+    proved, _ = campaign.by_verifier(mutant.function)
+    if not proved:
+        return "refused", ""
+    tried = trial(mutant.function, seed, launches)
+    if tried.trip:
+        return "UNSOUND", tried.trip
+    return "harmless" if tried.launches >= LAUNCHED else "NOT LAUNCHED", f"{tried.launches} launches had programs"
+
+
 def main() -> int:
     """Mutates every library kernel."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log", type=Path, required=True, help="keep results in this file, and go on from what it has")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--launches", type=int, default=60, help="launches of each accepted mutant")
     parser.add_argument("--kernel", help="only this one")
-    parser.add_argument("--every-dtype", action="store_true", help="every choice of dtypes, not only the first")
+    parser.add_argument("--every-dtype", action="store_true", help="every choice of dtypes, the first ones last")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     options = parser.parse_args()
-    counts: Counter[str] = Counter()
-    for function in library(every_dtype=options.every_dtype):
-        if options.kernel not in (None, function.name):
-            continue
-        own: Counter[str] = Counter()
-        for mutant in mutants(function):
-            proved, _ = campaign.by_verifier(mutant.function)
-            fate = "refused"
-            if proved:
-                tried = trial(mutant.function, options.seed, options.launches)
-                fate = "UNSOUND" if tried.trip else "harmless" if tried.launches >= LAUNCHED else "NOT LAUNCHED"
-                if fate != "harmless":
-                    print(
-                        f"{fate} {mutant.change}\n  {tried.trip or f'{tried.launches} launches had programs'}",
-                        flush=True,
-                    )
-            own[fate] += 1
-        print(f"{function.name:28} " + ", ".join(f"{n} {what}" for what, n in sorted(own.items())), flush=True)
-        counts += own
-    print(f"seed {options.seed}: " + ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
+    started = monotonic()
+    functions = [f for f in library(every_dtype=options.every_dtype) if options.kernel in (None, f.name)]
+    first = {f.name: instance(f) for f in reversed(functions)}
+    functions.sort(key=lambda f: first[f.name] == instance(f))
+    results = logged(options.log)
+    done = {(r.instance, r.number) for r in results}
+    complete: list[str] = []
+    for function in functions:
+        name, late = instance(function), False
+        for number, mutant in enumerate(mutants(function)):
+            late = monotonic() - started > options.seconds
+            if late:
+                break
+            if (name, number) in done:
+                continue
+            fate, why = judged(mutant, options.seed, options.launches)
+            result = Result(name, number, fate, mutant.change, why)
+            results.append(result)
+            with options.log.open("a") as log:
+                log.write(result.line() + "\n")
+        if late:
+            break
+        complete.append(name)
+        own = Counter(r.fate for r in results if r.instance == name)
+        print(f"{name:60} " + ", ".join(f"{n} {what}" for what, n in sorted(own.items())), flush=True)
+    for result in results:
+        if result.fate not in ("refused", "harmless"):
+            print(f"{result.fate} {result.instance}: {result.change}\n  {result.why}", flush=True)
+    counts = Counter(r.fate for r in results)
+    print(
+        f"{len(complete)} of {len(functions)} instances: "
+        + ", ".join(f"{n} {what}" for what, n in sorted(counts.items()))
+    )
     return 1 if counts["UNSOUND"] or counts["NOT LAUNCHED"] else 0
 
 

@@ -240,9 +240,6 @@ def main() -> int:
     parser.add_argument(
         "--budget", type=float, default=1e9, help="only with kernels that together take so many seconds"
     )
-    parser.add_argument(
-        "--again", action="store_true", help="those again that nobody noticed and that are not explained"
-    )
     parser.add_argument("--share", default="1/1", help="K/N: the Kth of N shares of the switches")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     options = parser.parse_args()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tests.fuzz.absent import ABSENT
 from tests.fuzz.traps import TRAPS
 
 TEMPLATES: dict[str, str] = {
@@ -364,7 +365,8 @@ _CHOICE = re.compile(r"(?<!\\)\|")
 
 def draw_shape(rng: np.random.Generator, wrongness: float) -> str:
     """The source of a random template with its blanks filled; the first choice of a blank is the right one."""
-    templates = TEMPLATES if rng.random() < 0.4 else TRAPS
+    kind = rng.random()
+    templates = TEMPLATES if kind < 0.3 else TRAPS if kind < 0.65 else ABSENT
     template = templates[sorted(templates)[int(rng.integers(len(templates)))]]
     decorator = "@zl.kernel(index_bits=32)" if rng.random() < 0.2 else "@zl.kernel"
     return decorator + filled(template, rng, wrongness)

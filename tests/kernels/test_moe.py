@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zellige as zl
-from zellige import bf16, f32, i32
+from zellige import bf16, f16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.fp8_experts import (
     expert_down_fp8,
@@ -19,7 +19,7 @@ from zellige.kernels.fp8_experts import (
 from zellige.kernels.gpu_moe import (
     BLOCK,
     begin_segments,
-    combine_add,
+    combine_norm,
     count_pairs,
     expert_down,
     expert_swiglu,
@@ -96,8 +96,8 @@ def in_fp8(w: np.ndarray[Any, Any]) -> tuple[tuple[zl.Tensor, ...], np.ndarray[A
     return (made.values, made.scale), made.values.numpy().astype(np.float32) * made.scale.numpy()
 
 
-@pytest.mark.parametrize("kind", ["bf16", "fp8"])
 @pytest.mark.parametrize("form", ["few", "sorted"])
+@pytest.mark.parametrize("kind", ["bf16", "f16", "fp8"])
 @pytest.mark.parametrize(("tokens", "experts", "choices"), [(1, 1, 1), (3, 6, 2), (20, 5, 3)])
 def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choices: int, form: str, kind: str) -> None:
     rng = np.random.default_rng(1)
@@ -105,7 +105,8 @@ def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choice
     h, g = rounded(rng, tokens, width), 1 + 0.125 * np.sign(rounded(rng, width))
     gate, up = (rounded(rng, experts, ffn, width) / 8 for _ in range(2))
     down = rounded(rng, experts, width, ffn) / 4
-    weights: list[tuple[zl.Tensor, ...]] = [(tensor(w, bf16),) for w in (gate, up, down)]
+    plain = f16 if kind == "f16" else bf16
+    weights: list[tuple[zl.Tensor, ...]] = [(tensor(w, plain),) for w in (gate, up, down)]
     if kind == "fp8":
         (weights[0], gate), (weights[1], up), (weights[2], down) = map(in_fp8, (gate, up, down))
     fp8 = kind == "fp8"
@@ -119,19 +120,21 @@ def test_the_weighted_sum_of_experts_is_numpys(tokens: int, experts: int, choice
 
     out = tensor(h, f32)
     if form == "few":
-        y = empty((tokens, choices, ffn), bf16)
+        y = empty((tokens, choices, ffn), plain)
         (expert_norm_swiglu_fp8 if fp8 else expert_norm_swiglu)(
-            out, tensor(g, bf16), *weights[0], *weights[1], expert, EPS, y=y
+            out, tensor(g, plain), *weights[0], *weights[1], expert, EPS, y=y
         )
         (expert_residual_fp8 if fp8 else expert_residual)(y, *weights[2], expert, weight, h=out)
     else:
         pairs = tokens * choices
         order, place, start = sorted_pairs(expert.reshape(pairs), experts)
-        y, z = empty((pairs, ffn), bf16), empty((pairs, width), f32)
-        x = tensor(x.astype(np.float32), bf16)
+        y, z, x = empty((pairs, ffn), plain), empty((pairs, width), f32), tensor(x.astype(np.float32), plain)
         (expert_swiglu_fp8 if fp8 else expert_swiglu)(x, *weights[0], *weights[1], order, start, y=y, C=choices)
         (expert_down_fp8 if fp8 else expert_down)(y, *weights[2], start, y=z)
-        combine_add(z, place.reshape(tokens, choices), weight, h=out)
+        normed = empty((tokens, width), plain)
+        combine_norm(z, place.reshape(tokens, choices), weight, tensor(g, plain), EPS, h=out, x=normed)
+        after = want / np.sqrt((want * want).mean(1, keepdims=True) + EPS) * g
+        np.testing.assert_allclose(normed.numpy().astype(np.float32), after, rtol=0.02, atol=0.03)
     np.testing.assert_allclose(out.numpy(), want, rtol=0.02, atol=0.03)
 
 

@@ -25,7 +25,7 @@ from tests.golden import ROOT
 
 Array = NDArray[Any]
 PAGE = ROOT / "docs" / "operations.md"
-EVERYWHERE, NOT_ON_GPUS, REFUSED = "✓", "cpu", ""
+EVERYWHERE, REFUSED = "✓", ""
 
 FLOATS = ("f16", "bf16", "f32", "f64")
 FP8 = ("f8e4m3", "f8e5m2")

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from zellige.ir.dtypes import bf16
+from zellige.ir.dtypes import bf16, f8e4m3, f16
 from zellige.llm.api import LLM
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.models.loading import Loader
@@ -218,3 +218,33 @@ def test_weights_that_are_not_numbers_are_an_error(
     model = open_model(changed(tmp_path, damage))
     with refused("ZL0611"):
         FusedRunner(model, model.config, num_pages=8, page_size=16, max_context=64, executor=executor_named("cpu"))
+
+
+def test_a_weight_too_large_for_fp16_is_an_error_that_names_it(tmp_path: Path, refused: Any) -> None:
+    def enlarge(tensors: Tensors) -> None:
+        tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].copy()
+        tensors["model.embed_tokens.weight"][3, 2] = 70000.0
+
+    model = open_model(changed(tmp_path, enlarge))
+    settings: dict[str, Any] = {"num_pages": 8, "page_size": 16, "max_context": 64, "executor": executor_named("cpu")}
+    with refused("ZL0611") as caught:
+        FusedRunner(model, model.config, dtype="fp16", **settings)
+    assert "token_embd.weight has values too large for fp16" in str(caught.value)
+    FusedRunner(model, model.config, dtype="bf16", **settings)
+
+
+@pytest.mark.parametrize("kv", ["auto", "bf16", "fp8"])
+def test_the_api_runs_fp16_by_either_name_over_a_cache_of_any_type(tmp_path: Path, kv: str) -> None:
+    folder = usable("qwen3", tmp_path / "model")
+    ids, params = list(range(3, 20)), SamplingParams(max_tokens=6, ignore_eos=True, logprobs=True)
+    half, same = (LLM(folder, max_model_len=64, dtype=dtype, kv_dtype=kv) for dtype in ("fp16", "float16"))
+    runner = half._engine._runner
+    assert isinstance(runner, FusedRunner)
+    assert runner.weights.dtype is f16
+    assert runner._cache.keys[0].dtype is {"auto": f16, "bf16": bf16, "fp8": f8e4m3}[kv]
+    first, again = (llm.generate([ids], params)[0] for llm in (half, same))
+    assert (first.token_ids, first.logprobs) == (again.token_ids, again.logprobs)
+    plain = LLM(folder, max_model_len=64, dtype="bf16").generate([ids], params)[0]
+    assert first.logprobs is not None and plain.logprobs is not None
+    assert first.logprobs[0] == pytest.approx(plain.logprobs[0], abs=0.1)
+    assert first.logprobs != plain.logprobs

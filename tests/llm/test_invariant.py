@@ -37,7 +37,7 @@ Answers = list[list[tuple[int, float | None]]]
 @dataclass(frozen=True)
 class Model:
     config: ModelConfig
-    dtype: Literal["bf16", "fp8"]
+    dtype: Literal["bf16", "fp16", "fp8"]
 
     def runner(self, pages: int = 64, *, invariant: bool = True) -> FusedRunner:
         return FusedRunner(
@@ -48,7 +48,7 @@ class Model:
 
 MODELS = {
     "bf16": Model(CONFIG, "bf16"), "fp8": Model(CONFIG, "fp8"),
-    "experts": Model(MIXTURE, "bf16"), "fp8 experts": Model(MIXTURE, "fp8"),
+    "experts": Model(MIXTURE, "bf16"), "fp16 experts": Model(MIXTURE, "fp16"), "fp8 experts": Model(MIXTURE, "fp8"),
 }  # fmt: skip
 
 

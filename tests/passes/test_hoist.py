@@ -50,7 +50,7 @@ def first_loads(function: Function) -> list[str]:
 
 
 def lowered(kernel: Any, dims: dict[str, int], **statics: int) -> Function:
-    return specialise(kernel.lower({**kernel.signature.statics, **statics}, {"Y": bf16}), dims)
+    return specialise(kernel.lower({**kernel.signature.statics, **statics}, {"Y": bf16, "X": bf16}), dims)
 
 
 def test_weights_of_all_iterations_come_before_the_activations_and_before_what_is_made_of_them() -> None:

@@ -136,6 +136,7 @@ def test_a_dim_that_only_a_contract_names_is_passed_by_name():
     with zl.using("reference"):
         assert first_of(np.array([3], np.int32), N=4).numpy()[0] == 3
     refused(lambda: first_of(np.array([4], np.int32), N=4), "ZL0505")
+    refused(lambda: first_of(np.array([3], np.int32), N=4.5), "ZL0502")
 
 
 @zl.kernel
@@ -233,3 +234,39 @@ def test_a_precondition_may_be_about_any_float(s: float, holds: bool):
             logarithmic(floats(2), s)
         else:
             refused(lambda: logarithmic(floats(2), s), "ZL0507")
+
+
+@zl.kernel
+def doubled_size(x: zl.In[zl.u8, M, N, K], s: zl.UpTo[K], *, y: zl.Mut[f32, 4]):
+    t = zl.grid(1)
+    y[2 - zl.minimum(M * N * s * 2 + t, 2)] = 7.0
+
+
+def test_an_array_of_more_elements_than_proofs_assume_is_refused():
+    """Its index was proved to fit 64 bits because of that: a segmentation fault on the CPU (2026-11-29)."""
+    many = np.broadcast_to(np.zeros(1, np.uint8), (2**31 - 1, 2**31 - 1, 2))
+    assert "elements" in refused(lambda: doubled_size(many, 2, y=floats(4)), "ZL0502")
+
+
+@zl.kernel
+def by_a_static(x: zl.In[f32, M], *, y: zl.Out[f32, M], S: zl.Static):
+    i = zl.grid(M)
+    first = S[0] if isinstance(S, tuple) else S
+    y[i] = 5.0 if isinstance(first, bool) else x[i] / first if isinstance(first, float) else 7.0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_static_parameters_that_are_equal_but_not_the_same_are_told_apart(order: int):
+    expected = [
+        (0.0, np.inf),
+        (-0.0, -np.inf),
+        ((1,), 7),
+        ((1.0,), 1),
+        ((True,), 5),
+        ((-0.0,), -np.inf),
+        ((0.0,), np.inf),
+    ]
+    with zl.using("cpu"):
+        for _ in range(2):
+            for static, value in expected[::order]:
+                assert by_a_static(np.ones(1, np.float32), S=static).numpy().tolist() == [value], static

@@ -6,7 +6,9 @@ To add a command: a module with a click command, and one line in the table. May 
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -75,10 +77,28 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit code 0: done; 1: an error, told on stderr; 2: wrong usage; 130: interrupted."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
+    code: Any
     try:
-        cli(standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):  # click makes the one of the other, after a new line
+        click.echo("interrupted", err=True)
+        code = 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        wrong = ZelligeError(
+            "ZL0804", f"output cannot be written: {error.strerror}", help="make room, or write elsewhere"
+        )
+        click.echo(wrong.render(), err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail once more at the end
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 
 from zellige.cli.footprint import Footprint, footprint, footprint_of
 from zellige.cli.measuring import Bench, Row, read_bandwidth
-from zellige.cli.model_options import MODEL_HELP, load
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load
 from zellige.diagnostics import ZelligeError
 
 
@@ -44,10 +45,13 @@ def bench() -> None:
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cpu(model: str | None, as_json: bool) -> None:
-    llm = load(model, device="cpu", context=1024)
+    llm = load(ModelChoice(model, context=1024))
     measured = Bench(llm, footprint(llm.path), read_bandwidth())
-    rows = [measured.decode(1, 128, 64), measured.decode(8, 128, 32), measured.prefill(128), measured.prefill(512)]
-    _print(measured, rows, "cpu", as_json)
+    todo = [
+        lambda: measured.decode(1, 128, 64), lambda: measured.decode(8, 128, 32),
+        lambda: measured.prefill(128), lambda: measured.prefill(512),
+    ]  # fmt: skip
+    _print(measured, todo, "cpu", as_json)
 
 
 @bench.command(
@@ -90,9 +94,9 @@ def llm(
     loaded, need = _loaded(model, device, dummy, longest, max(sizes, default=1) * (prompt_tokens + output_tokens + 16))
     rate = bandwidth * 1e9 if bandwidth else read_bandwidth() if device == "cpu" else None
     measured = Bench(loaded, need, rate, repeats)
-    rows = [measured.prefill(length) for length in lengths]
-    rows += [measured.decode(batch, prompt_tokens, output_tokens) for batch in sizes]
-    _print(measured, rows, device, as_json)
+    todo = [partial(measured.prefill, length) for length in lengths]
+    todo += [partial(measured.decode, batch, prompt_tokens, output_tokens) for batch in sizes]
+    _print(measured, todo, device, as_json)
 
 
 def _loaded(model: str | None, device: str, dummy: bool, context: int, kv_tokens: int) -> tuple[Any, Footprint]:
@@ -118,15 +122,25 @@ def counts(option: str, text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _print(measured: Bench, rows: Iterable[Row], device: str, as_json: bool) -> None:
+def _print(measured: Bench, todo: Iterable[Callable[[], Row]], device: str, as_json: bool) -> None:
+    """Measures and prints, each row of a table when it is there; interrupted, what was measured until then."""
     need, rate = measured.need, measured.bandwidth
     if as_json:
+        rows: list[Row] = []
+        whole = False
+        try:
+            rows.extend(row() for row in todo)
+            whole = True
+        except KeyboardInterrupt:
+            pass  # raised again below
         report = {
             "model": need.name, "device": device, "machine": machine(), "weights_bytes": need.weights,
             "kv_bytes_per_token": need.kv_per_token, "read_bandwidth_gb_s": rate / 1e9 if rate else None,
-            "rows": [row.as_dict() for row in rows],
+            "complete": whole, "rows": [row.as_dict() for row in rows],
         }  # fmt: skip
         click.echo(json.dumps(report, indent=2))
+        if not whole:
+            raise KeyboardInterrupt
         return
     read = f"{rate / 1e9:.1f} GB/s read from memory" if rate else "bandwidth not known (--bandwidth)"
     click.echo(f"{need.name} on {device}: {need.weights / 1e6:.1f} MB of weights, {read}")
@@ -134,7 +148,8 @@ def _print(measured: Bench, rows: Iterable[Row], device: str, as_json: bool) -> 
     click.echo(
         f"{'':8} {'batch':>5} {'prompt':>6} {'tok/s':>9} {'spread':>6} {'1st token':>10} {'roofline':>15} {'share':>6}"
     )
-    for row in rows:
+    for measure in todo:
+        row = measure()
         data = row.as_dict()
         first = f"{row.first_token_ms:.1f} ms" if row.first_token_ms is not None else "–"
         roofline = f"{row.roofline_tok_s:,.0f} tok/s" if row.roofline_tok_s else "–"

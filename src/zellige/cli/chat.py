@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zellige.cli.conversation import Conversation
-from zellige.cli.model_options import MODEL_HELP, load, model_options, sampling_options, sampling_params
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options, sampling_options, sampling_params
 from zellige.diagnostics import ZelligeError
 
 if TYPE_CHECKING:
@@ -53,16 +53,14 @@ Ctrl-C stops an answer; what came of it stays in the conversation."""
 @click.option("--max-tokens", type=int, default=1024, show_default=True, help="Most tokens of one answer.")
 @sampling_options
 def chat(
-    model: str | None,
-    device: str,
-    context: int | None,
+    choice: ModelChoice,
     prompt: str | None,
     system: str | None,
     max_tokens: int,
     **options: Any,
 ) -> None:
     params = sampling_params(options, max_tokens=max_tokens)
-    llm = load(model, device=device, context=context)
+    llm = load(choice)
     session = ChatSession(llm, params, Conversation(system))
     if prompt is not None:
         session.answer(prompt)

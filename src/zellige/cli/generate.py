@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zellige.cli.model_options import MODEL_HELP, load, model_options, sampling_options, sampling_params
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options, sampling_options, sampling_params
 from zellige.cli.token_ids import parse_ids
 
 
@@ -17,7 +17,7 @@ from zellige.cli.token_ids import parse_ids
 
     {MODEL_HELP}
     The text is taken as it is, without a chat template. It appears as it is generated; with --json one object comes at
-    the end: prompt_ids, token_ids, logprobs (with --logprobs, else null), text, finish_reason ("stop" or "length"),
+    the end: prompt_ids, token_ids, logprobs (with --logprobs, else null), text, finish_reason ("stop", "length", or "cancelled" by Ctrl-C),
     timings (load_s, prefill_s, decode_s, prefill_tok_s, decode_tok_s).
 
     \b
@@ -36,9 +36,7 @@ from zellige.cli.token_ids import parse_ids
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @sampling_options
 def generate(
-    model: str | None,
-    device: str,
-    context: int | None,
+    choice: ModelChoice,
     prompt: str | None,
     ids: str | None,
     max_tokens: int,
@@ -53,14 +51,17 @@ def generate(
     given: str | list[int] = parse_ids(ids, "--ids") if ids is not None else str(prompt)
     if given == "-":
         given = sys.stdin.read()
-    llm = load(model, device=device, context=context)
+    llm = load(choice)
+    interrupted = False
     with llm.stream(given, params) as stream:
-        for piece in stream:
-            if not as_json:
-                click.echo(piece.text, nl=False)
-                sys.stdout.flush()
-    done = stream.completion
-    assert done is not None
+        try:
+            for piece in stream:
+                if not as_json:
+                    click.echo(piece.text, nl=False)
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            interrupted = True
+    done = stream.close()
     times = done.timings
     if as_json:
         report = {
@@ -78,6 +79,8 @@ def generate(
             },
         }
         click.echo(json.dumps(report))
+        if interrupted:
+            raise KeyboardInterrupt
         return
     click.echo()
     for token, logprob in zip(done.token_ids, done.logprobs or (), strict=False):
@@ -87,3 +90,5 @@ def generate(
         f"{times.prefill_tok_s:.0f} tok/s; loaded in {llm.load_s:.2f} s]",
         err=True,
     )
+    if interrupted:
+        raise KeyboardInterrupt

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -22,9 +24,47 @@ MODEL_HELP = """\b
 """
 
 
-def model_options(function: _F) -> _F:
-    """Adds MODEL, --device and --context."""
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What `load` loads, as the options of a command say it."""
+
+    model: str | None
+    device: str = "cpu"
+    context: int | None = None
+    dtype: str = "auto"
+    kv_dtype: str = "auto"
+    kv_share: float | None = None
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds MODEL, --device, --context, --dtype, --kv-dtype and --kv-share: the command's first argument is a `ModelChoice`."""
+
+    @wraps(command)
+    def function(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(ModelChoice)}
+        return command(ModelChoice(**own), **given)
+
     for option in (
+        click.option(
+            "--kv-share",
+            type=float,
+            metavar="0.8",
+            help="Of the memory that is free once the weights are there, for keys and values.",
+        ),
+        click.option(
+            "--kv-dtype",
+            default="auto",
+            show_default=True,
+            metavar="TYPE",
+            help="Of keys and values: auto, bf16, fp16 or fp8.",
+        ),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            metavar="TYPE",
+            help="Of weights: auto (as the file has them), bf16, fp16 or fp8.",
+        ),
         click.option("--context", type=int, metavar="N", help="Most tokens of prompt and answer together."),
         click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda", help="Where to compute."),
         click.argument("model", required=False),
@@ -83,12 +123,21 @@ def sampling_params(
     return SamplingParams(**chosen, max_tokens=max_tokens, logprobs=logprobs, ignore_eos=ignore_eos)
 
 
-def load(model: str | None, *, device: str, context: int | None) -> LLM:
+def load(choice: ModelChoice) -> LLM:
     """Load a model, showing on stderr what takes long."""
     from zellige.llm.api import LLM
 
     with _DownloadBar() as bar:
-        return LLM(model, device=device, max_model_len=context, say=bar.say, progress=bar.progress)
+        return LLM(
+            choice.model,
+            device=choice.device,
+            max_model_len=choice.context,
+            dtype=choice.dtype,
+            kv_dtype=choice.kv_dtype,
+            kv_share=choice.kv_share,
+            say=bar.say,
+            progress=bar.progress,
+        )
 
 
 class _DownloadBar:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from zellige.cli.model_options import MODEL_HELP, load
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load
 from zellige.diagnostics import ZelligeError
 from zellige.runtime.graph import Graph
 
@@ -82,7 +82,7 @@ class Profile:
 def profile(model: str | None, prompt_tokens: int, trace: Path | None, as_json: bool) -> None:
     if trace is not None and not trace.resolve().parent.is_dir():
         raise ZelligeError("ZL0134", f"{trace} cannot be written: there is no such folder", help="--trace step.json")
-    profiles = measure(load(model, device="cpu", context=None), prompt_tokens)
+    profiles = measure(load(ModelChoice(model)), prompt_tokens)
     if trace is not None:
         trace.write_text(json.dumps(chrome_trace(profiles)), encoding="utf-8")
         click.echo(f"{trace}: open it in ui.perfetto.dev, chrome://tracing or speedscope", err=True)

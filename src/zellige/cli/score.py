@@ -7,7 +7,7 @@ import math
 
 import click
 
-from zellige.cli.model_options import MODEL_HELP, load, model_options
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options
 from zellige.cli.token_ids import read_ids_file
 from zellige.diagnostics import ZelligeError
 
@@ -29,13 +29,17 @@ from zellige.diagnostics import ZelligeError
 @model_options
 @click.option("--ids-file", required=True, metavar="F", help="A JSON list of token ids; - is standard input.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def score(model: str | None, device: str, context: int | None, ids_file: str, as_json: bool) -> None:
+def score(
+    choice: ModelChoice,
+    ids_file: str,
+    as_json: bool,
+) -> None:
     ids = read_ids_file(ids_file)
-    if len(ids) == 1:
-        raise ZelligeError(
-            "ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two"
-        )
-    scores = load(model, device=device, context=context).score(ids)
+    if len(ids) < 2:
+        few = "one token id" if ids else "no token ids"
+        raise ZelligeError("ZL0707", f"{ids_file} has {few}: there is nothing to score", help="give at least two")
+    llm = load(choice)
+    scores = llm.score(ids)
     if as_json:
         click.echo(json.dumps({"logprobs": list(scores.logprobs), "argmax": list(scores.argmax)}))
         return

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from zellige.cli.model_options import MODEL_HELP, load
+from zellige.cli.model_options import MODEL_HELP, ModelChoice, load
 from zellige.runtime.graph import record
 from zellige.runtime.kernel import Kernel
 from zellige.runtime.tensor import Tensor, borrow
@@ -51,7 +51,7 @@ class Case:
 def tune(model: str | None, as_json: bool) -> None:
     from zellige.runtime import cpu_tuned
 
-    cases = list(cases_of(load(model, device="cpu", context=None)))
+    cases = list(cases_of(load(ModelChoice(model))))
     best: dict[str, dict[str, Any]] = {}
     stopped = False
     try:

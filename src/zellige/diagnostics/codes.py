@@ -109,7 +109,6 @@ CODES: dict[str, str] = {
     "ZL0904": "compiling for a GPU needs Triton",
     "ZL0905": "Triton refuses a kernel",
     "ZL0906": "a running sum that might not fit in 64 bits",
-    "ZL0907": "an update that GPUs do not have",
     "ZL0908": "a launch that cannot be part of one kernel",
     "ZL0909": "a kernel that warp groups cannot share",
 }

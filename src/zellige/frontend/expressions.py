@@ -6,11 +6,10 @@ import ast
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 from typing import NoReturn, Protocol
 
-from zellige.frontend import habits, indexing, operations
+from zellige.frontend import conditions, habits, indexing, known, operations
 from zellige.frontend.context import SYMBOLS, Context, describe, loaded, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise, grids, making, shape
@@ -22,7 +21,6 @@ from zellige.frontend.values import (
     SpanRange,
     SpanTile,
     Tile,
-    lift_masks,
 )
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
@@ -46,8 +44,8 @@ BINARY: dict[type[ast.AST], tuple[Callable[[object, object], object], BinaryOp]]
     ast.Pow: (operator.pow, BinaryOp.MUL),
 }
 COMPARE: dict[type[ast.AST], tuple[Callable[..., object], BinaryOp]] = {
-    ast.Eq: (operator.eq, BinaryOp.EQ),
-    ast.NotEq: (operator.ne, BinaryOp.NE),
+    ast.Eq: (known.are_equal, BinaryOp.EQ),
+    ast.NotEq: (lambda x, y: not known.are_equal(x, y), BinaryOp.NE),
     ast.Lt: (operator.lt, BinaryOp.LT),
     ast.LtE: (operator.le, BinaryOp.LE),
     ast.Gt: (operator.gt, BinaryOp.GT),
@@ -80,19 +78,19 @@ def evaluate(context: Context, scope: Scope, node: ast.expr) -> object:
                 return _unary(context, op, evaluate(context, scope, operand))
             case ast.BinOp(left, op, right):
                 return binary(context, type(op), evaluate(context, scope, left), evaluate(context, scope, right))
-            case ast.Compare():
-                return _compare(context, scope, node)
+            case ast.Compare(left, comparisons, operands):
+                return _compare(context, scope, evaluate(context, scope, left), comparisons, operands)
             case ast.BoolOp(op, values):
                 return _boolean(context, scope, op, values)
-            case ast.IfExp(test, body, orelse):
-                return _choice(context, scope, test, body, orelse)
+            case ast.IfExp():
+                return _choice(context, scope, node)
             case ast.Attribute(value, name):
                 return attribute(context, evaluate(context, scope, value), name)
             case ast.Slice(lower, upper, step):
                 parts = [None if p is None else evaluate(context, scope, p) for p in (lower, upper, step)]
                 return slice(*parts)
             case ast.Subscript(value, key):
-                return _subscript(context, evaluate(context, scope, value), evaluate(context, scope, key))
+                return subscript(context, evaluate(context, scope, value), evaluate(context, scope, key))
             case ast.Call():
                 return _call(context, scope, node)
         what, help = habits.unknown_node(node)
@@ -117,6 +115,13 @@ def _unary(context: Context, op: ast.unaryop, value: object) -> object:
                     refuse("ZL0105", f"'not' of {describe(value)}", context.span, help)
                 return elementwise.unary(context, UnaryOp.NOT, value)
         return value
+    if isinstance(op, ast.Invert) and isinstance(value, bool):
+        refuse(
+            "ZL0105",
+            f"'~' of {value}, which Python takes for a number: it would count as true",
+            context.span,
+            "use not",
+        )
     if isinstance(value, Extent):
         if isinstance(op, ast.USub):
             return as_extent(0) - value
@@ -169,13 +174,7 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
         return static(context, python, x, y)
     if op is ast.Pow:
         return _power(context, x, y)
-    left, right = context.promoted(x, y)
-    result = context.binary(lowered, left, right)
-    if lowered is BinaryOp.AND and result.dtype.is_bool:
-        implied = dict.fromkeys(m for t in (left, right) for m in lift_masks(t.implies, result.rank - t.rank))
-        masks = tuple(m for m in result.masks if m not in implied)  # where such a mask is false, so is the conjunction
-        return replace(result, masks=masks, implies=tuple(implied))
-    return result
+    return conditions.combined(context, lowered, x, y)
 
 
 def _power(context: Context, x: object, y: object) -> object:
@@ -194,22 +193,24 @@ def _power(context: Context, x: object, y: object) -> object:
     return result
 
 
-def _compare(context: Context, scope: Scope, node: ast.Compare) -> object:
-    values = [evaluate(context, scope, n) for n in (node.left, *node.comparators)]
-    result: object = None
-    for op, x, y in zip(node.ops, values, values[1:], strict=False):
-        if isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn):
-            functions = {
-                ast.Is: operator.is_,
-                ast.IsNot: operator.is_not,
-                ast.In: lambda a, b: a in b,
-                ast.NotIn: lambda a, b: a not in b,
-            }
-            part = static(context, functions[type(op)], x, y)
-        else:
-            part = compare(context, type(op), x, y)
-        result = part if result is None else binary(context, ast.BitAnd, result, part)
-    return result
+def _compare(
+    context: Context, scope: Scope, left: object, comparisons: list[ast.cmpop], nodes: list[ast.expr]
+) -> object:
+    """A chain of comparisons; each operand is evaluated once, and the later ones only where the earlier comparisons hold."""
+    op, right = comparisons[0], evaluate(context, scope, nodes[0])
+    if isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn):
+        functions: dict[type[ast.cmpop], Callable[..., object]] = {
+            ast.Is: known.is_same,
+            ast.IsNot: lambda a, b: not known.is_same(a, b),
+            ast.In: known.is_among,
+            ast.NotIn: lambda a, b: not known.is_among(a, b),
+        }
+        first = static(context, functions[type(op)], left, right)
+    else:
+        first = compare(context, type(op), left, right)
+    if len(nodes) == 1:
+        return first
+    return conditions.chained(context, first, lambda: _compare(context, scope, right, comparisons[1:], nodes[1:]))
 
 
 def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> object:
@@ -232,30 +233,24 @@ def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> obje
 
 
 def _boolean(context: Context, scope: Scope, op: ast.boolop, nodes: list[ast.expr]) -> object:
-    result = evaluate(context, scope, nodes[0])
-    for node in nodes[1:]:
-        if not isinstance(result, Tile):
-            if bool(result) is isinstance(op, ast.Or):
-                return result
-            result = evaluate(context, scope, node)
-            continue
-        value = evaluate(context, scope, node)
-        for part in (result, value):
-            if isinstance(part, Tile) and not (part.is_scalar and part.dtype.is_bool):
-                refuse(
-                    "ZL0105", f"'and'/'or' of {describe(part)}", context.span, "use & and | for tiles, with parentheses"
-                )
-        result = binary(context, ast.BitAnd if isinstance(op, ast.And) else ast.BitOr, result, value)
-    return result
-
-
-def _choice(context: Context, scope: Scope, test: ast.expr, body: ast.expr, orelse: ast.expr) -> object:
-    condition = evaluate(context, scope, test)
-    if isinstance(condition, Tile):
-        return operations.call(
-            context, "where", [condition, evaluate(context, scope, body), evaluate(context, scope, orelse)], {}
+    first = evaluate(context, scope, nodes[0])
+    if len(nodes) == 1:
+        return first
+    if not isinstance(first, Tile):
+        return (
+            first if static(context, bool, first) is isinstance(op, ast.Or) else _boolean(context, scope, op, nodes[1:])
         )
-    return evaluate(context, scope, body if condition else orelse)
+    return conditions.logical(context, op, first, lambda: _boolean(context, scope, op, nodes[1:]))
+
+
+def _choice(context: Context, scope: Scope, node: ast.IfExp) -> object:
+    condition = evaluate(context, scope, node.test)
+    if not isinstance(condition, Tile):
+        return evaluate(context, scope, node.body if static(context, bool, condition) else node.orelse)
+    return conditions.choice(
+        context, condition, ast.unparse(node),
+        lambda: evaluate(context, scope, node.body), lambda: evaluate(context, scope, node.orelse),
+    )  # fmt: skip
 
 
 def attribute(context: Context, value: object, name: str) -> object:
@@ -311,7 +306,7 @@ def attribute(context: Context, value: object, name: str) -> object:
     return getattr(value, name)
 
 
-def _subscript(context: Context, value: object, key: object) -> object:
+def subscript(context: Context, value: object, key: object) -> object:
     match value:
         case ArrayRef(param):
             return indexing.load(context, param, key)
@@ -329,7 +324,10 @@ def _subscript(context: Context, value: object, key: object) -> object:
 
 def _new_axes(context: Context, tile: Tile, key: object) -> Tile:
     parts = key if isinstance(key, tuple) else (key,)
-    if any(p is not None and p != slice(None) for p in parts) or sum(p is not None for p in parts) > tile.rank:
+    if (
+        any(p is not None and not (isinstance(p, slice) and p.start is p.stop is p.step is None) for p in parts)
+        or sum(p is not None for p in parts) > tile.rank
+    ):
         refuse("ZL0108", f"a tile is subscripted with {describe(key)}", context.span,
                "tiles take only ':' and None, to add axes; zl.gather picks elements, zl.where masks")  # fmt: skip
     for axis, part in enumerate(parts):
@@ -349,9 +347,21 @@ def _call(context: Context, scope: Scope, node: ast.Call) -> object:
             context.span,
             "while zl.bounded(condition, limit):",
         )
-    arguments = [evaluate(context, scope, a) for a in node.args]
-    keywords = {str(k.arg): evaluate(context, scope, k.value) for k in node.keywords}
-    return apply(context, scope, function, arguments, keywords)
+    outside = context.at_launch
+    required = getattr(function, "__zl_operation__", None) == "requires"
+    context.at_launch = outside or required
+    match node.args:
+        case [ast.BoolOp(ast.And(), parts)] if required and not node.keywords:
+            # one after the other, so that each may rely on those before it
+            result: object = None
+            for part in parts:
+                apply(context, scope, function, [evaluate(context, scope, part)], {})
+        case _:
+            arguments = [evaluate(context, scope, a) for a in node.args]
+            keywords = {str(k.arg): evaluate(context, scope, k.value) for k in node.keywords}
+            result = apply(context, scope, function, arguments, keywords)
+    context.at_launch = outside
+    return result
 
 
 def apply(
@@ -366,6 +376,35 @@ def apply(
         return _method(context, function, arguments, keywords)
     if getattr(function, "__zl_inline__", False):
         return scope.inline(function, arguments, keywords)  # type: ignore[arg-type]
+    if function is range and keywords:
+        refuse("ZL0104", "range has no parameters that are given by name", context.span, "range(start, stop, step)")
+    if not keywords:
+        made = _builtin(context, function, arguments)
+        if made is not None:
+            return made
+    dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
+    if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
+        if function not in known.MOVERS and any(
+            map(known.depends_on_dims, (*arguments, *keywords.values(), getattr(function, "__self__", None)))
+        ):
+            help = (
+                "decorate it with @zl.inline"
+                if hasattr(function, "__code__")
+                else "compare each extent by itself, as N == 3"
+            )
+            refuse(
+                "ZL0114",
+                f"{describe(function)} is ordinary Python, which would be given a dim without its value",
+                context.span,
+                help,
+            )
+        return static(context, lambda: function(*arguments, **keywords))
+    message, help = habits.uncallable(function, arguments)
+    refuse("ZL0114", message, context.span, help)
+
+
+def _builtin(context: Context, function: object, arguments: list[object]) -> object:
+    """What a function of Python makes of values of a kernel; None if it is not one of those that have a meaning here."""
     if function is len and len(arguments) == 1 and isinstance(arguments[0], ArrayRef):
         return arguments[0].param.shape[0]
     if function is sum and len(arguments) == 1 and isinstance(arguments[0], Tile):
@@ -381,11 +420,7 @@ def apply(
         return operations.call(context, "abs", arguments, {})
     if function is ceildiv and len(arguments) == 2 and any(isinstance(a, Tile) for a in arguments):
         return elementwise.ceildiv(context, *arguments)
-    dynamic = any(isinstance(a, Tile | ArrayRef) for a in (*arguments, *keywords.values()))
-    if callable(function) and not dynamic and (isinstance(function, type) or _is_static_function(function)):
-        return static(context, lambda: function(*arguments, **keywords))
-    message, help = habits.uncallable(function, arguments)
-    refuse("ZL0114", message, context.span, help)
+    return None
 
 
 def _inlined(scope: Scope, argument: object) -> object:
@@ -414,7 +449,7 @@ def _range(context: Context, arguments: list[object]) -> RuntimeRange:
         )
     lower, upper = (0, arguments[0]) if len(arguments) == 1 else arguments[:2]
     step = arguments[2] if len(arguments) == 3 else 1
-    if step in (0, Const(0)):
+    if isinstance(step, int | Const) and step in (0, Const(0)):
         refuse("ZL0111", "the step of a range is 0", context.span, "count up with a step of 1 or more, or down with -1")
     low, high, by = context.as_index(lower), context.as_index(upper), context.as_index(step)
     if not (low.is_scalar and high.is_scalar and by.is_scalar):
@@ -432,10 +467,13 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
         case Extent() | Const() as extent, "tiles":
             return operations.call(context, "tiles", [extent, *arguments], keywords)
         case Tile() as tile, "to":
-            if len(arguments) != 1 or keywords or not isinstance(arguments[0], DType):
+            target = (
+                getattr(arguments[0], "__zl_dtype__", arguments[0]) if len(arguments) == 1 and not keywords else None
+            )
+            if not isinstance(target, DType):
                 refuse("ZL0104", ".to takes one dtype", context.span,
                        dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
-            return context.cast(tile, arguments[0])
+            return context.cast(tile, target)
         case Tile() as tile, "reshape":
             shape = arguments[0] if len(arguments) == 1 else tuple(arguments)
             return operations.call(context, "reshape", [tile, shape], keywords)

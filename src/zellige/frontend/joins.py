@@ -28,7 +28,8 @@ class Carried:
         """``target``: what the loop itself binds."""
         self.frame, self.context = frame, frame.context
         self._before = dict(frame.names)
-        self._tiles = self._on_entry(body, target)
+        self._bound = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)} if target is not None else set()
+        self._tiles = self._on_entry(body)
 
     @property
     def init(self) -> tuple[Value, ...]:
@@ -49,7 +50,7 @@ class Carried:
         """At the end of the body: what the next iteration gets. False if the body is to be lowered again."""
         widened = self._with_masks_that_stay()
         block.yields = self._yields(widened, params)
-        if widened == self._tiles:
+        if all(widened[name] is tile for name, tile in self._tiles.items()):
             return True
         self._tiles = widened
         self.forget()
@@ -60,16 +61,17 @@ class Carried:
         results = tuple(Value(v.type, v.name) for v in self.init)
         for name in self.frame.names.keys() - self._before.keys():
             self._before[name] = Missing("is assigned only inside the loop")
+        for name in self._bound:
+            self._before[name] = Missing("is what the loop went over, and the loop has ended")
         self.frame.names = self._before
         self._bind(results)
         return results
 
-    def _on_entry(self, body: Sequence[ast.stmt], target: ast.expr | None) -> dict[str, Tile]:
-        hidden = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)} if target is not None else set()
+    def _on_entry(self, body: Sequence[ast.stmt]) -> dict[str, Tile]:
         found: dict[str, Tile] = {}
         for name in assigned(body):
             value = self.frame.names.get(name)
-            if name in hidden or value is None or isinstance(value, Missing):
+            if name in self._bound or value is None or isinstance(value, Missing):
                 continue
             for key, part in parts(name, value):
                 if isinstance(part, Tile):

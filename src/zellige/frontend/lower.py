@@ -73,6 +73,7 @@ class Frame:
         self.bindings = bindings
         closure = inspect.getclosurevars(function)
         self.outer: dict[str, object] = {**closure.builtins, **function.__globals__, **closure.nonlocals}
+        self._locals = frozenset(function.__code__.co_varnames)
         self.result: object = None
         self.assigned_at: dict[str, Span] = {}
         """Where each name got its present value."""
@@ -81,6 +82,9 @@ class Frame:
     def lookup(self, name: str) -> object:
         if name in self.names:
             return self.names[name]
+        if name in self._locals:
+            refuse("ZL0115", f"'{name}' is read before this function gives it a value", self.context.span,
+                   f"it is assigned here, so it is not the '{name}' outside; give one of the two another name")  # fmt: skip
         if name in self.outer:
             value = self.outer[name]
             variable = getattr(value, "name", None)
@@ -174,9 +178,16 @@ class Frame:
                 context.stored_span = None
             case ast.AnnAssign(target, _, value) if value is not None:
                 self._assign(target, self.evaluate(value))
-            case ast.AugAssign(target, op, value):
-                if isinstance(target, ast.Subscript) and isinstance(op, ast.Add):
+            case ast.AugAssign(ast.Subscript(array, key) as target, op, value):
+                if isinstance(op, ast.Add):
                     self._sum_in_memory(target, value)
+                owner, place = self.evaluate(array), self.evaluate(key)  # once, as Python does
+                with context.at(target):
+                    old = expressions.subscript(context, owner, place)
+                made = expressions.binary(context, type(op), old, self.evaluate(value))
+                with context.at(target):
+                    self._store(owner, place, made)
+            case ast.AugAssign(target, op, value):
                 with context.at(target):
                     old = self.evaluate(as_load(target))
                 self._assign(target, expressions.binary(context, type(op), old, self.evaluate(value)))
@@ -194,7 +205,7 @@ class Frame:
                 holds = self.evaluate(test)
                 if isinstance(holds, Tile):
                     refuse("ZL0114", "an assert on a run-time value", context.span, "use zl.requires or zl.guard")
-                if not holds:
+                if not expressions.static(context, bool, holds):
                     text = "" if message is None else f": {self.evaluate(message)}"
                     known = {n.id: self.lookup(n.id) for n in ast.walk(test) if isinstance(n, ast.Name)}
                     numbers = {name: v for name, v in known.items() if isinstance(v, int | float | str | DType)}
@@ -247,13 +258,17 @@ class Frame:
                         self._assign(part, item)
                 case ast.Subscript(array, key):
                     owner = self.evaluate(array)
-                    if not isinstance(owner, ArrayRef):
-                        refuse("ZL0108", f"{describe(owner)} cannot be stored to; tiles are values", self.context.span,
-                               "use zl.where to build a changed tile")  # fmt: skip
-                    indexing.store(self.context, owner.param, self.evaluate(key), value)
+                    self._store(owner, self.evaluate(key), value)
                 case _:
                     refuse("ZL0114", "this cannot be assigned to", self.context.span,
                            "assign to a name, or store to an array: y[i] = value")  # fmt: skip
+
+    def _store(self, owner: object, key: object, value: object) -> None:
+        """``owner[key] = value``."""
+        if not isinstance(owner, ArrayRef):
+            refuse("ZL0108", f"{describe(owner)} cannot be stored to; tiles are values", self.context.span,
+                   "use zl.where to build a changed tile")  # fmt: skip
+        indexing.store(self.context, owner.param, key, value)
 
     def _unsafe(self, call: ast.Call, body: Sequence[ast.stmt]) -> None:
         function = self.evaluate(call.func)
@@ -349,7 +364,10 @@ class Frame:
         while True:
             params = carried.enter()
             with builder.block(*params) as head:
-                condition = context.scalar_of(self.evaluate(condition_node))
+                with context.without_effects(
+                    "the condition of a while, which may be asked once more than in Python,", "do it in the body"
+                ):
+                    condition = context.scalar_of(self.evaluate(condition_node))
                 if not condition.is_scalar or not condition.dtype.is_bool:
                     refuse(
                         "ZL0105",
@@ -376,7 +394,7 @@ class Frame:
         if isinstance(condition, Extent):
             refuse("ZL0105", f"an if on {describe(condition)}", self.context.span, "compare it with something")
         if not isinstance(condition, Tile):
-            taken = statement.body if condition else statement.orelse
+            taken = statement.body if expressions.static(self.context, bool, condition) else statement.orelse
             return self.run(taken, top=top)
         if not condition.is_scalar or not condition.dtype.is_bool:
             refuse(

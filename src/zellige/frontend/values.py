@@ -23,6 +23,19 @@ def fresh_lanes() -> Lanes:
     return frozenset((next(_lane_ids),))
 
 
+class AtRunTime:
+    """A value of which nothing is known at compile time: ordinary Python (``any``, ``if``, ``==`` of tuples) must not decide by it.
+
+    A TypeError is told the author at the line (``expressions.static``)."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a value known only at run time has no truth at compile time; use &, | and zl.any or zl.all of tiles"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Mask:
     """Lanes of a tile are active where ``value`` (a bool) is true; its axis i runs along the tile's axis ``axes[i]``."""
@@ -36,7 +49,7 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tile:
+class Tile(AtRunTime):
     """An IR value with what the frontend knows of its lanes.
 
     ``masks``: a lane is active where all are true.
@@ -50,6 +63,13 @@ class Tile:
     lanes: tuple[Lanes, ...] = ()
     zero_padded: bool = False
     implies: tuple[Mask, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        raise TypeError("values known only at run time are not compared at compile time; compare them one by one")
+
+    __hash__ = object.__hash__
 
     @property
     def dtype(self) -> DType:
@@ -82,7 +102,7 @@ class SpanTile(Tile):
 
 
 @dataclass(frozen=True, slots=True)
-class SpanRange:
+class SpanRange(AtRunTime):
     """``extent.tiles(size)``: what a grid axis or a loop runs over. Tiles of [start, stop), where both are symbolic or index
     scalars."""
 
@@ -92,7 +112,7 @@ class SpanRange:
 
 
 @dataclass(frozen=True, slots=True)
-class RaggedRange:
+class RaggedRange(AtRunTime):
     """``offsets.tiles(size)``: a grid axis that runs over the tiles of all segments of an ``Offsets`` array."""
 
     array: ArrayParam
@@ -100,7 +120,7 @@ class RaggedRange:
 
 
 @dataclass(frozen=True, slots=True)
-class RuntimeRange:
+class RuntimeRange(AtRunTime):
     """``range(lower, upper, step)`` with bounds known only at run time (or simply not unrolled); ``step`` is a number other
     than 0, or an index scalar that is proved to be none."""
 
@@ -117,7 +137,7 @@ class Unrolled:
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayRef:
+class ArrayRef(AtRunTime):
     """An array parameter, to be indexed."""
 
     param: ArrayParam

@@ -17,6 +17,12 @@ from zellige.diagnostics.errors import ZelligeError
 class Extent:
     """An integer expression. Build with operators; ``//`` and ``%`` round towards minus infinity."""
 
+    def __bool__(self) -> bool:
+        """Whether it is not 0. TypeError of an extent that is known at a launch only."""
+        if self.constant is None:
+            raise TypeError(f"whether {self} is 0 is known at the launch only; compare it")
+        return self.constant != 0
+
     def __add__(self, other: Extent | int) -> Extent:
         return _sum([self, as_extent(other)])
 

@@ -100,7 +100,7 @@ class BinaryOp(Enum):
 class ReduceOp(Enum):
     """Associative reductions; ``argmax`` and ``argmin`` give an ``index``, the first position that attains it.
 
-    Of an axis with NaNs, ``max``, ``min``, ``argmax`` and ``argmin`` may give any element's value or position."""
+    The first NaN of an axis attains both (as in NumPy); ``max`` and ``min`` of an axis with NaNs may give any element."""
 
     SUM = "sum"
     PROD = "prod"

@@ -1,57 +1,58 @@
-"""Kernels for many tokens at once in bf16, prefill and batched decode: products that end a block, attention over pages.
+"""Kernels for many tokens at once in bf16 or f16, prefill and batched decode: products that end a block, attention over pages.
 
-The residual stream is f32 [T, D]; products read bf16 and sum in f32.
+The residual stream is f32 [T, D]; products read X and sum in f32.
 """
 
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32
+from zellige import bf16, f16, f32
 from zellige.kernels.gpu_attention import LOG2E, attend
+from zellige.kernels.pages import KV
+from zellige.kernels.precision import X, rounded
 
 T, D, N, K, F, HK, G, HD = zl.dims("T D N K F HK G HD")
 B, NB, P, PAGES, PARTS, TILES = zl.dims("B NB P PAGES PARTS TILES")
-Y = zl.dtypes("Y", bf16, f32)
-KV = zl.dtypes("KV", bf16, f8e4m3)
+Y = zl.dtypes("Y", bf16, f16, f32)
 
 
 @zl.kernel
-def norm_rows(h: zl.In[f32, T, D], g: zl.In[bf16, D], eps: f32, *, x: zl.Out[bf16, T, D]):
-    """x = rms_norm(h, g). h f32 [T, D]; g bf16 [D]; x bf16 [T, D]."""
+def norm_rows(h: zl.In[f32, T, D], g: zl.In[X, D], eps: f32, *, x: zl.Out[X, T, D]):
+    """x = rms_norm(h, g). h f32 [T, D]; g [D]; x [T, D]."""
     t = zl.grid(T)
     row = h[t, :]
-    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
+    x[t, :] = rounded(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32), x.dtype)
 
 
 @zl.kernel
 def linear_rows(
-    x: zl.In[bf16, T, K],
-    w: zl.In[bf16, N, K],
+    x: zl.In[X, T, K],
+    w: zl.In[X, N, K],
     *,
     y: zl.Out[Y, T, N],
     BM: zl.Static = 128,
     BN: zl.Static = 128,
     BK: zl.Static = 64,
 ):
-    """y = x·wᵀ. x bf16 [T, K]; w bf16 [N, K]; y [T, N]."""
+    """y = x·wᵀ. x [T, K]; w [N, K]; y [T, N]."""
     rows, cols = zl.grid(T.tiles(BM), N.tiles(BN), order=zl.grouped(8))
     acc = zl.zeros((BM, BN), f32)
     for depth in K.tiles(BK):
         acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
-    y[rows, cols] = acc.to(y.dtype)
+    y[rows, cols] = rounded(acc, y.dtype)
 
 
 @zl.kernel
 def linear_rows_add(
-    x: zl.In[bf16, T, K],
-    w: zl.In[bf16, N, K],
+    x: zl.In[X, T, K],
+    w: zl.In[X, N, K],
     *,
     h: zl.Mut[f32, T, N],
     BM: zl.Static = 128,
     BN: zl.Static = 128,
     BK: zl.Static = 64,
 ):
-    """h += x·wᵀ. x bf16 [T, K]; w bf16 [N, K]; h f32 [T, N]. The sum starts from h: no second tile in registers."""
+    """h += x·wᵀ. x [T, K]; w [N, K]; h f32 [T, N]. The sum starts from h: no second tile in registers."""
     rows, cols = zl.grid(T.tiles(BM), N.tiles(BN), order=zl.grouped(8))
     acc = h[rows, cols]
     for depth in K.tiles(BK):
@@ -61,29 +62,29 @@ def linear_rows_add(
 
 @zl.kernel
 def swiglu_rows(
-    x: zl.In[bf16, T, K],
-    gate: zl.In[bf16, F, K],
-    up: zl.In[bf16, F, K],
+    x: zl.In[X, T, K],
+    gate: zl.In[X, F, K],
+    up: zl.In[X, F, K],
     *,
-    y: zl.Out[bf16, T, F],
+    y: zl.Out[X, T, F],
     BM: zl.Static = 128,
     BN: zl.Static = 128,
     BK: zl.Static = 64,
 ):
-    """y = silu(x·gateᵀ) · (x·upᵀ) (Shazeer, 2020). x bf16 [T, K]; gate, up bf16 [F, K]; y bf16 [T, F]."""
+    """y = silu(x·gateᵀ) · (x·upᵀ) (Shazeer, 2020). x [T, K]; gate, up [F, K]; y [T, F]."""
     rows, cols = zl.grid(T.tiles(BM), F.tiles(BN), order=zl.grouped(8))
     a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BN), f32)
     for depth in K.tiles(BK):
         tile = x[rows, depth]
         a = zl.dot(tile, gate[cols, depth].T, a)
         b = zl.dot(tile, up[cols, depth].T, b)
-    y[rows, cols] = (a * zl.sigmoid(a) * b).to(bf16)
+    y[rows, cols] = rounded(a * zl.sigmoid(a) * b, y.dtype)
 
 
 @zl.kernel
 def linear_parts(
-    x: zl.In[bf16, T, K],
-    w: zl.In[bf16, N, K],
+    x: zl.In[X, T, K],
+    w: zl.In[X, N, K],
     *,
     part: zl.Out[f32, PARTS, T, N],
     BM: zl.Static = 64,
@@ -93,7 +94,7 @@ def linear_parts(
 ):
     """Products over stretches of DEPTH of the inner axis, for few tokens: part[p] = x[:, p·DEPTH…]·w[:, p·DEPTH…]ᵀ.
 
-    x bf16 [T, K]; w bf16 [N, K]; part f32 [PARTS, T, N]; PARTS·DEPTH ≥ K."""
+    x [T, K]; w [N, K]; part f32 [PARTS, T, N]; PARTS·DEPTH ≥ K."""
     zl.requires(PARTS * DEPTH >= K)
     cols, p, rows = zl.grid(N.tiles(BN), PARTS, T.tiles(BM))
     acc = zl.zeros((BN, BM), f32)
@@ -106,8 +107,8 @@ def linear_parts(
 
 @zl.kernel
 def linear_few(
-    x: zl.In[bf16, T, K],
-    w: zl.In[bf16, N, K],
+    x: zl.In[X, T, K],
+    w: zl.In[X, N, K],
     *,
     y: zl.Out[Y, T, N],
     BM: zl.Static = 16,
@@ -119,7 +120,7 @@ def linear_few(
     acc = zl.zeros((BN, BM), f32)
     for depth in K.tiles(BK):
         acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
-    y[rows, cols] = acc.T.to(y.dtype)
+    y[rows, cols] = rounded(acc.T, y.dtype)
 
 
 @zl.kernel
@@ -129,32 +130,32 @@ def sum_parts(part: zl.In[f32, PARTS, T, N], *, y: zl.Out[Y, T, N], BN: zl.Stati
     acc = zl.zeros((BN,), f32)
     for p in range(PARTS):
         acc = acc + part[p, t, cols]
-    y[t, cols] = acc.to(y.dtype)
+    y[t, cols] = rounded(acc, y.dtype)
 
 
 @zl.kernel
 def sum_parts_norm(
-    part: zl.In[f32, PARTS, T, D], g: zl.In[bf16, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[bf16, T, D]
+    part: zl.In[f32, PARTS, T, D], g: zl.In[X, D], eps: f32, *, h: zl.Mut[f32, T, D], x: zl.Out[X, T, D]
 ):
-    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g bf16 [D]; h f32 [T, D]; x bf16 [T, D]."""
+    """h += Σₚ part[p], and x = rms_norm(h, g) of the new h. part f32 [PARTS, T, D]; g [D]; h f32 [T, D]; x [T, D]."""
     t = zl.grid(T)
     row = h[t, :]
     for p in range(PARTS):
         row = row + part[p, t, :]
     h[t, :] = row
-    x[t, :] = (row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32)).to(bf16)
+    x[t, :] = rounded(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32), x.dtype)
 
 
 @zl.kernel
 def paged_decode(
-    q: zl.In[bf16, B, HK, G, HD],
+    q: zl.In[X, B, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],
     values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
     length: zl.In[zl.UpTo[PAGES * P], B],
     scale: f32,
     *,
-    out: zl.Out[bf16, B, HK, G, HD],
+    out: zl.Out[X, B, HK, G, HD],
     BS: zl.Static = 64,
 ):
     """``paged_decode_partial`` and ``paged_decode_combine`` where one program goes over a whole context. Same shapes."""
@@ -164,14 +165,14 @@ def paged_decode(
     steep = scale * LOG2E
     for pos in zl.tiles(length[b], BS):
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
-    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
 
 
 @zl.kernel
 def paged_prefill(
-    q: zl.In[bf16, T, HK, G, HD],
+    q: zl.In[X, T, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],
     values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
@@ -180,15 +181,15 @@ def paged_prefill(
     start: zl.In[zl.UpTo[PAGES * P], TILES],
     scale: f32,
     *,
-    out: zl.Out[bf16, T, HK, G, HD],
+    out: zl.Out[X, T, HK, G, HD],
     BM: zl.Static = 64,
     BS: zl.Static = 64,
 ):
     """Causal attention of several sequences' next tokens over the paged cache, which holds their keys and values already.
 
     Rows come in tiles of BM = T / TILES; tile i has consecutive tokens of sequence owner[i], the first at position
-    start[i], and may be filled up with rows that nobody reads. q, out bf16 [T, HK, G, HD]; keys, values bf16
-    or f8e4m3 [NB, P, HK, HD]; table Index[NB] [B, PAGES]; length [B]: tokens of each sequence, those of this pass included."""
+    start[i], and may be filled up with rows that nobody reads. q, out [T, HK, G, HD]; keys, values
+    KV [NB, P, HK, HD]; table Index[NB] [B, PAGES]; length [B]: tokens of each sequence, those of this pass included."""
     zl.requires(TILES * BM == T)
     tile, h, g = zl.grid(TILES, HK, G)
     b, first = owner[tile], start[tile]
@@ -201,33 +202,33 @@ def paged_prefill(
     seen_by_all = zl.minimum(first, end) // BS * BS
     for pos in zl.tiles(seen_by_all, BS):
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
     for more in zl.tiles(end - seen_by_all, BS):
         pos = more + seen_by_all
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         seen = more.active[None, :] & (pos[None, :] <= (lane + first)[:, None])
         best, total, acc = attend(query, k, v, best, total, acc, steep, seen)
-    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
 
 
 @zl.kernel
 def prefill_attention(
-    q: zl.In[bf16, T, HK, G, HD],
-    k: zl.In[bf16, T, HK, HD],
-    qkv: zl.In[bf16, T, HK * G + 2 * HK, HD],
+    q: zl.In[X, T, HK, G, HD],
+    k: zl.In[X, T, HK, HD],
+    qkv: zl.In[X, T, HK * G + 2 * HK, HD],
     base: zl.In[zl.Index[T], TILES],
     scale: f32,
     *,
-    out: zl.Out[bf16, T, HK, G, HD],
+    out: zl.Out[X, T, HK, G, HD],
     BM: zl.Static = 64,
     BS: zl.Static = 64,
 ):
     """Causal attention of whole prompts over their own keys and values, where no cached ones come before them.
 
-    Rows come in tiles of BM = T / TILES; the prompt that tile i belongs to begins at row base[i]. q, out bf16
-    [T, HK, G, HD]; k bf16 [T, HK, HD], rotated; the values are the last HK heads of qkv."""
+    Rows come in tiles of BM = T / TILES; the prompt that tile i belongs to begins at row base[i]. q, out
+    [T, HK, G, HD]; k [T, HK, HD], rotated; the values are the last HK heads of qkv."""
     zl.requires(TILES * BM == T)
     tile, h, g = zl.grid(TILES, HK, G)
     first = tile * BM
@@ -246,4 +247,4 @@ def prefill_attention(
         value = qkv[pos, HK * G + HK + h, :]
         seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
-    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)

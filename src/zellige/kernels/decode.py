@@ -1,4 +1,4 @@
-"""Fused kernels of a decode step in bf16: the norm goes into the product that reads it, the residual into the one that ends it.
+"""Fused kernels of a decode step in bf16 or f16: the norm goes into the product that reads it, the residual into the one that ends it.
 
 Each streams its weights once per row of activations, so a step is bound by memory. The residual stream is f32.
 """
@@ -6,24 +6,25 @@ Each streams its weights once per row of activations, so a step is bound by memo
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import bf16, f16, f32
+from zellige.kernels.precision import X, rounded
 
 T, D, N, F, B, V, PARTS = zl.dims("T D N F B V PARTS")
-Y = zl.dtypes("Y", bf16, f32)
+Y = zl.dtypes("Y", bf16, f16, f32)
 
 
 @zl.kernel
 def norm_linear(
     h: zl.In[f32, T, D],
-    g: zl.In[bf16, D],
-    w: zl.In[bf16, N, D],
+    g: zl.In[X, D],
+    w: zl.In[X, N, D],
     eps: f32,
     *,
     y: zl.Out[Y, T, N],
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
 ):
-    """y = rms_norm(h, g)·wᵀ. h f32 [T, D]; g bf16 [D]; w bf16 [N, D]; y [T, N].
+    """y = rms_norm(h, g)·wᵀ. h f32 [T, D]; g [D]; w [N, D]; y [T, N].
 
     The norm's factor is the same for a whole row, so it is found on the way and multiplied in at the end."""
     cols, t = zl.grid(N.tiles(BN), T)
@@ -33,22 +34,22 @@ def norm_linear(
         squares = squares + x * x
         acc = acc + w[cols, d].to(f32) * (x * g[d].to(f32))[None, :]
     scale = zl.rsqrt(zl.sum(squares) / D + eps)
-    y[t, cols] = (zl.sum(acc, axis=1) * scale).to(y.dtype)
+    y[t, cols] = rounded(zl.sum(acc, axis=1) * scale, y.dtype)
 
 
 @zl.kernel
 def norm_swiglu(
     h: zl.In[f32, T, D],
-    g: zl.In[bf16, D],
-    gate: zl.In[bf16, F, D],
-    up: zl.In[bf16, F, D],
+    g: zl.In[X, D],
+    gate: zl.In[X, F, D],
+    up: zl.In[X, F, D],
     eps: f32,
     *,
-    y: zl.Out[bf16, T, F],
+    y: zl.Out[X, T, F],
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
 ):
-    """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up bf16 [F, D]; y bf16 [T, F]."""
+    """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up [F, D]; y [T, F]."""
     cols, t = zl.grid(F.tiles(BN), T)
     a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
     for d in D.tiles(BK):
@@ -59,14 +60,14 @@ def norm_swiglu(
         b = b + up[cols, d].to(f32) * x
     scale = zl.rsqrt(zl.sum(squares) / D + eps)
     gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
-    y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
+    y[t, cols] = rounded(gated * zl.sigmoid(gated) * linear, y.dtype)
 
 
 @zl.kernel
 def linear_residual(
-    x: zl.In[bf16, T, D], w: zl.In[bf16, N, D], *, h: zl.Mut[f32, T, N], BN: zl.Static = 1, BK: zl.Static = 2048
+    x: zl.In[X, T, D], w: zl.In[X, N, D], *, h: zl.Mut[f32, T, N], BN: zl.Static = 1, BK: zl.Static = 2048
 ):
-    """h += x·wᵀ. x bf16 [T, D]; w bf16 [N, D]; h f32 [T, N]."""
+    """h += x·wᵀ. x [T, D]; w [N, D]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
     acc = zl.zeros((BN, BK), f32)
     for d in D.tiles(BK):

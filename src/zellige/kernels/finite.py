@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32, i32
+from zellige import bf16, f8e4m3, f16, f32, i32
 
 N, PARTS = zl.dims("N PARTS")
-W = zl.dtypes("W", bf16, f8e4m3, f32)
+W = zl.dtypes("W", bf16, f16, f8e4m3, f32)
 
 
 @zl.kernel

@@ -1,12 +1,13 @@
-"""Attention in bf16 with f32 soft-max, scheduled for GPUs: causal prefill, and paged decode split over the context."""
+"""Attention in bf16 or f16 with f32 soft-max, scheduled for GPUs: causal prefill, and paged decode split over the context."""
 
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32
+from zellige import f32
+from zellige.kernels.pages import KV
+from zellige.kernels.precision import X
 
 B, HK, G, S, HD, NB, P, PAGES, SPLITS = zl.dims("B HK G S HD NB P PAGES SPLITS")
-KV = zl.dtypes("KV", bf16, f8e4m3)
 
 LOG2E = 1.4426950408889634
 
@@ -15,29 +16,29 @@ LOG2E = 1.4426950408889634
 def attend(query, keys, values, best, total, acc, steep, seen):
     """One step of the online soft-max (Milakov and Gimelshein, 2018), in base 2; ``steep`` is scale · log2(e) > 0.
 
-    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]: the positions that count. ``best`` is
+    query [M, HD]; keys, values [BS, HD]; seen bool, broadcast to [M, BS]: the positions that count. ``best`` is
     kept unscaled, so that scaling and shifting a score is one multiply-add."""
     score = zl.where(seen, zl.dot(query, keys.T), -1e30)
     top = zl.maximum(best, zl.max(score, axis=1))
     weight = zl.exp2(score * steep - (top * steep)[:, None])
     fix = zl.exp2((best - top) * steep)
     total = total * fix + zl.sum(weight, axis=1)
-    return top, total, zl.dot(weight.to(bf16), values, acc * fix[:, None])
+    return top, total, zl.dot(weight.to(values.dtype), values, acc * fix[:, None])
 
 
 @zl.kernel
 def attention_causal(
-    q: zl.In[bf16, B, HK, G, S, HD],
-    k: zl.In[bf16, B, HK, S, HD],
-    v: zl.In[bf16, B, HK, S, HD],
+    q: zl.In[X, B, HK, G, S, HD],
+    k: zl.In[X, B, HK, S, HD],
+    v: zl.In[X, B, HK, S, HD],
     scale: f32,
     *,
-    out: zl.Out[bf16, B, HK, G, S, HD],
+    out: zl.Out[X, B, HK, G, S, HD],
     BM: zl.Static = 128,
     BS: zl.Static = 128,
     BAND: zl.Static = 16,
 ):
-    """Causal self-attention of whole sequences. q, out bf16 [B, HK, G, S, HD]; k, v bf16 [B, HK, S, HD].
+    """Causal self-attention of whole sequences. q, out [B, HK, G, S, HD]; k, v [B, HK, S, HD].
 
     Positions before the tile of queries need no comparison, those of the tile itself do (Dao, 2023). BAND tiles of queries of one
     key/value head run side by side, so that its keys and values are still in the cache."""
@@ -54,12 +55,12 @@ def attention_causal(
         pos = more + first
         seen = more.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, seen)
-    out[b, h, g, rows, :] = (acc / total[:, None]).to(bf16)
+    out[b, h, g, rows, :] = (acc / total[:, None]).to(out.dtype)
 
 
 @zl.kernel
 def paged_decode_partial(
-    q: zl.In[bf16, B, HK, G, HD],
+    q: zl.In[X, B, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],
     values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
@@ -75,7 +76,7 @@ def paged_decode_partial(
     """Decode attention over every SPLITS-th tile of BS positions of each context: unnormalised sums, and the soft-max state to
     combine them by. How a context is divided depends on its own length alone.
 
-    q bf16 [B, HK, G, HD]; keys, values bf16 or f8e4m3 [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]."""
+    q [B, HK, G, HD]; keys, values KV [NB, P, HK, HD]; part f32 [B, HK, SPLITS, G, HD]."""
     zl.requires(SPLITS == WAYS)
     b, h, s = zl.grid(B, HK, SPLITS)
     query = q[b, h, :, :]
@@ -86,7 +87,7 @@ def paged_decode_partial(
         pos = tile * BS + zl.arange(BS)
         pos = zl.only(pos, pos < count)
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         best, total, acc = attend(query, k, v, best, total, acc, steep, pos.active[None, :])
     part[b, h, s, :, :] = acc
     best_of[b, h, s, :] = best * steep
@@ -99,12 +100,12 @@ def paged_decode_combine(
     best_of: zl.In[f32, B, HK, SPLITS, G],
     total_of: zl.In[f32, B, HK, SPLITS, G],
     *,
-    out: zl.Out[bf16, B, HK, G, HD],
+    out: zl.Out[X, B, HK, G, HD],
 ):
-    """Combines the chunks of ``paged_decode_partial``. out bf16 [B, HK, G, HD]; a context of length 0 gives 0."""
+    """Combines the chunks of ``paged_decode_partial``. out [B, HK, G, HD]; a context of length 0 gives 0."""
     b, h, g = zl.grid(B, HK, G)
     best = best_of[b, h, :, g]
     weight = zl.exp2(best - zl.max(best))
     total = zl.sum(weight * total_of[b, h, :, g])
     acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
-    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(bf16)
+    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(out.dtype)

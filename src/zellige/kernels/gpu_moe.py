@@ -1,14 +1,15 @@
-"""Grouped products of a mixture of experts in bf16 with f32 sums: rows come in segments, one segment an expert.
+"""Grouped products of a mixture of experts in bf16 or f16 with f32 sums: rows come in segments, one segment an expert.
 
 Which expert a row goes to is known on the device only; no launch waits for it. Pairs of a token and a choice are sorted by expert
 in three launches (a counting sort): ``start`` says where each expert's begin, ``order`` which pair is at a place, ``place`` where a
-pair is. The first product gathers rows of tokens through ``order``; ``combine_add`` gathers each pair's result through ``place``.
+pair is. The first product gathers rows of tokens through ``order``; ``combine_norm`` gathers each pair's result through ``place``.
 """
 
 from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f32, i32
+from zellige.kernels.precision import X, rounded
 
 T, C, PAIRS, BLOCKS, E, K, N, F = zl.dims("T C PAIRS BLOCKS E K N F")
 BLOCK = 512
@@ -36,20 +37,20 @@ def grouped_linear(
 
 @zl.kernel
 def expert_swiglu(
-    x: zl.In[bf16, T, K],
-    gate: zl.In[bf16, E, F, K],
-    up: zl.In[bf16, E, F, K],
+    x: zl.In[X, T, K],
+    gate: zl.In[X, E, F, K],
+    up: zl.In[X, E, F, K],
     order: zl.In[i32, T * C],
     start: zl.In[zl.Offsets[T * C], E + 1],
     *,
-    y: zl.Out[bf16, T * C, F],
+    y: zl.Out[X, T * C, F],
     BM: zl.Static = 64,
     BN: zl.Static = 64,
     BK: zl.Static = 64,
 ):
     """y[p] = silu(row·gate[e]ᵀ) · (row·up[e]ᵀ) for the pairs p of expert e, in the order of experts; row is x of the pair's token.
 
-    x bf16 [T, K]; gate, up bf16 [E, F, K]; order i32: pairs (token · C + choice) sorted by expert; y bf16 [T·C, F]."""
+    x [T, K]; gate, up [E, F, K]; order i32: pairs (token · C + choice) sorted by expert; y [T·C, F]."""
     e, rows, cols = zl.grid(start.tiles(BM), F.tiles(BN))
     token = zl.clamp(order[rows], 0, T * C - 1) // C
     a, b = zl.zeros((BM, BN), f32), zl.zeros((BM, BN), f32)
@@ -57,13 +58,13 @@ def expert_swiglu(
         tile = x[token, depth]
         a = zl.dot(tile, gate[e, cols, depth].T, a)
         b = zl.dot(tile, up[e, cols, depth].T, b)
-    y[rows, cols] = (a * zl.sigmoid(a) * b).to(bf16)
+    y[rows, cols] = rounded(a * zl.sigmoid(a) * b, y.dtype)
 
 
 @zl.kernel
 def expert_down(
-    x: zl.In[bf16, PAIRS, K],
-    w: zl.In[bf16, E, N, K],
+    x: zl.In[X, PAIRS, K],
+    w: zl.In[X, E, N, K],
     start: zl.In[zl.Offsets[PAIRS], E + 1],
     *,
     y: zl.Out[f32, PAIRS, N],
@@ -71,7 +72,7 @@ def expert_down(
     BN: zl.Static = 128,
     BK: zl.Static = 64,
 ):
-    """y[p] = x[p]·w[e]ᵀ for the pairs p of expert e, in the order of experts. x bf16 [PAIRS, K]; w bf16 [E, N, K]; y f32 [PAIRS, N]."""
+    """y[p] = x[p]·w[e]ᵀ for the pairs p of expert e, in the order of experts. x [PAIRS, K]; w [E, N, K]; y f32 [PAIRS, N]."""
     e, rows, cols = zl.grid(start.tiles(BM), N.tiles(BN))
     acc = zl.zeros((BM, BN), f32)
     for depth in K.tiles(BK):
@@ -80,20 +81,23 @@ def expert_down(
 
 
 @zl.kernel
-def combine_add(
+def combine_norm(
     y: zl.In[f32, PAIRS, N],
     place: zl.In[zl.Index[PAIRS], T, C],
     weight: zl.In[f32, T, C],
+    g: zl.In[X, N],
+    eps: f32,
     *,
     h: zl.Mut[f32, T, N],
-    BN: zl.Static = 512,
+    x: zl.Out[X, T, N],
 ):
-    """h[t] += Σ weight[t, c] · y[place[t, c]]. y f32 [PAIRS, N]; weight f32 [T, C]; h f32 [T, N]."""
-    t, cols = zl.grid(T, N.tiles(BN))
-    acc = h[t, cols]
-    for c in range(C):
-        acc = acc + weight[t, c] * y[place[t, c], cols]
-    h[t, cols] = acc
+    """h[t] += Σ weight[t, c] · y[place[t, c]], and x = rms_norm(h, g) of the new h. y f32 [PAIRS, N]; weight f32 [T, C]; h f32 [T, N].
+
+    A token's results are read side by side: one after the other, each would wait for memory."""
+    t = zl.grid(T)
+    row = h[t, :] + zl.sum(weight[t, :][:, None] * y[place[t, :], :], axis=0)
+    h[t, :] = row
+    x[t, :] = rounded(row * zl.rsqrt(zl.mean(row * row) + eps) * g[:].to(f32), x.dtype)
 
 
 @zl.kernel

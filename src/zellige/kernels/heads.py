@@ -1,4 +1,4 @@
-"""From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16 or fp8.
+"""From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16, f16 or fp8.
 
 Families differ in what comes before the rotation: Qwen3 norms each query and key head, Qwen2 adds a bias, Llama does neither.
 ``*_append`` has a program for each head of each token (decode); ``*_rows`` has one for a head of BT tokens, and gives keys in the
@@ -8,11 +8,11 @@ order of tokens as well (prefill). Rotary pairs are (i, i + HALF).
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32
+from zellige import f8e4m3, f32
+from zellige.kernels.pages import KV
+from zellige.kernels.precision import X, rounded
 
 T, H, HK, HALF, C, NB, P = zl.dims("T H HK HALF C NB P")
-KV = zl.dtypes("KV", bf16, f8e4m3)
-"""Of the cache. fp8 has no scales: what is beyond its largest number, 448, becomes that."""
 
 
 @zl.inline
@@ -41,9 +41,9 @@ def normed(x, g, t, head, half, eps):
 
 
 @zl.inline
-def turn(a, b, c, s):
-    """The two halves rotated (Su et al., 2021), in bf16."""
-    return (a * c - b * s).to(bf16), (b * c + a * s).to(bf16)
+def turn(a, b, c, s, dtype):
+    """The two halves rotated (Su et al., 2021), as ``dtype``."""
+    return rounded(a * c - b * s, dtype), rounded(b * c + a * s, dtype)
 
 
 @zl.inline
@@ -56,8 +56,10 @@ def put(out, t, head, half, a, b):
 
 @zl.inline
 def cached(x, dtype):
-    """bf16 as the cache holds it."""
-    return zl.clamp(x.to(f32), -448.0, 448.0).to(f8e4m3) if dtype == f8e4m3 else x
+    """x as the cache holds it. fp8 has no scales: what is beyond its largest number, 448, becomes that."""
+    if x.dtype == dtype:
+        return x
+    return zl.clamp(x.to(f32), -448.0, 448.0).to(f8e4m3) if dtype == f8e4m3 else rounded(x.to(f32), dtype)
 
 
 @zl.inline
@@ -71,32 +73,32 @@ def put_in_page(cache, s, page_size, head, half, a, b):
 # --- a program for each head of each token
 @zl.kernel
 def head_norm_rope_append(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[bf16, 2 * HALF],
-    k_norm: zl.In[bf16, 2 * HALF],
+    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
+    q_norm: zl.In[X, 2 * HALF],
+    k_norm: zl.In[X, 2 * HALF],
     position: zl.In[zl.Index[C], T],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
     eps: f32,
     *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
+    q: zl.Out[X, T, H, 2 * HALF],
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
 ):
     """Norm and rotation of query and key heads (Qwen3); keys and values go to their slots.
 
-    qkv bf16 [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q bf16 [T, H, HD]."""
+    qkv [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q [T, H, HD]."""
     t, j = zl.grid(T, H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
     if j < H:
         a, b = normed(qkv, q_norm, t, j, HALF, eps)
-        a, b = turn(a, b, cosine[at, i], sine[at, i])
+        a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
         if s.present:
             a, b = normed(qkv, k_norm, t, j, HALF, eps)
-            a, b = turn(a, b, cosine[at, i], sine[at, i])
+            a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
             put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
         if s.present:
@@ -105,13 +107,13 @@ def head_norm_rope_append(
 
 @zl.kernel
 def head_rope_append(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
     position: zl.In[zl.Index[C], T],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
     *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
+    q: zl.Out[X, T, H, 2 * HALF],
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
 ):
@@ -120,12 +122,12 @@ def head_rope_append(
     at, s, i = position[t], slot[t], zl.arange(HALF)
     if j < H:
         a, b = halves(qkv, t, j, HALF)
-        a, b = turn(a, b, cosine[at, i], sine[at, i])
+        a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
         if s.present:
             a, b = halves(qkv, t, j, HALF)
-            a, b = turn(a, b, cosine[at, i], sine[at, i])
+            a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
             put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
         if s.present:
@@ -134,54 +136,54 @@ def head_rope_append(
 
 @zl.kernel
 def head_bias_rope_append(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    bias: zl.In[bf16, H + 2 * HK, 2 * HALF],
+    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
+    bias: zl.In[X, H + 2 * HK, 2 * HALF],
     position: zl.In[zl.Index[C], T],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
     *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
+    q: zl.Out[X, T, H, 2 * HALF],
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
 ):
-    """``head_norm_rope_append`` with a bias for every head instead of the norm (Qwen2). bias bf16 [H + 2·HK, HD]."""
+    """``head_norm_rope_append`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]."""
     t, j = zl.grid(T, H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
     if j < H:
         a, b = biased(qkv, bias, t, j, HALF)
-        a, b = turn(a, b, cosine[at, i], sine[at, i])
+        a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
         if s.present:
             a, b = biased(qkv, bias, t, j, HALF)
-            a, b = turn(a, b, cosine[at, i], sine[at, i])
+            a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
             put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
         if s.present:
             a, b = biased(qkv, bias, t, j, HALF)
-            put_in_page(values, s, P, j - H - HK, HALF, a.to(bf16), b.to(bf16))
+            put_in_page(values, s, P, j - H - HK, HALF, rounded(a, qkv.dtype), rounded(b, qkv.dtype))
 
 
 # --- a program for a head of BT tokens
 @zl.kernel
 def head_norm_rope_rows(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[bf16, 2 * HALF],
-    k_norm: zl.In[bf16, 2 * HALF],
+    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
+    q_norm: zl.In[X, 2 * HALF],
+    k_norm: zl.In[X, 2 * HALF],
     position: zl.In[zl.Index[C], T],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
     eps: f32,
     *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    k: zl.Out[bf16, T, HK, 2 * HALF],
+    q: zl.Out[X, T, H, 2 * HALF],
+    k: zl.Out[X, T, HK, 2 * HALF],
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
-    """``head_norm_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD]."""
+    """``head_norm_rope_append`` for many tokens; keys also go to k [T, HK, HD]."""
     zl.requires(P >= 1)
     t, j = zl.grid(T.tiles(BT), H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
@@ -189,11 +191,11 @@ def head_norm_rope_rows(
     c, sn = cosine[at, i], sine[at, i]
     if j < H:
         a, b = normed(qkv, q_norm, t, j, HALF, eps)
-        a, b = turn(a, b, c, sn)
+        a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
         a, b = normed(qkv, k_norm, t, j, HALF, eps)
-        a, b = turn(a, b, c, sn)
+        a, b = turn(a, b, c, sn, q.dtype)
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
@@ -202,19 +204,19 @@ def head_norm_rope_rows(
 
 @zl.kernel
 def head_rope_rows(
-    qkv: zl.In[bf16, T, H + 2 * HK, 2 * HALF],
+    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
     position: zl.In[zl.Index[C], T],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
     *,
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    k: zl.Out[bf16, T, HK, 2 * HALF],
+    q: zl.Out[X, T, H, 2 * HALF],
+    k: zl.Out[X, T, HK, 2 * HALF],
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
-    """``head_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD]."""
+    """``head_rope_append`` for many tokens; keys also go to k [T, HK, HD]."""
     zl.requires(P >= 1)
     t, j = zl.grid(T.tiles(BT), H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
@@ -222,11 +224,11 @@ def head_rope_rows(
     c, sn = cosine[at, i], sine[at, i]
     if j < H:
         a, b = halves(qkv, t, j, HALF)
-        a, b = turn(a, b, c, sn)
+        a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
         a, b = halves(qkv, t, j, HALF)
-        a, b = turn(a, b, c, sn)
+        a, b = turn(a, b, c, sn, q.dtype)
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
@@ -235,20 +237,20 @@ def head_rope_rows(
 
 @zl.kernel
 def head_bias_rope_rows(
-    bias: zl.In[bf16, H + 2 * HK, 2 * HALF],
+    bias: zl.In[X, H + 2 * HK, 2 * HALF],
     position: zl.In[zl.Index[C], T],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
     *,
-    qkv: zl.Mut[bf16, T, H + 2 * HK, 2 * HALF],
-    q: zl.Out[bf16, T, H, 2 * HALF],
-    k: zl.Out[bf16, T, HK, 2 * HALF],
+    qkv: zl.Mut[X, T, H + 2 * HK, 2 * HALF],
+    q: zl.Out[X, T, H, 2 * HALF],
+    k: zl.Out[X, T, HK, 2 * HALF],
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
-    """``head_bias_rope_append`` for many tokens; keys also go to k bf16 [T, HK, HD], and the value heads of qkv get their bias in place."""
+    """``head_bias_rope_append`` for many tokens; keys also go to k [T, HK, HD], and the value heads of qkv get their bias in place."""
     zl.requires(P >= 1)
     t, j = zl.grid(T.tiles(BT), H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
@@ -256,13 +258,13 @@ def head_bias_rope_rows(
     c, sn = cosine[at, i], sine[at, i]
     a, b = biased(qkv, bias, t, j, HALF)
     if j < H:
-        a, b = turn(a, b, c, sn)
+        a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
-        a, b = turn(a, b, c, sn)
+        a, b = turn(a, b, c, sn, q.dtype)
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
     else:
-        a, b = a.to(bf16), b.to(bf16)
+        a, b = rounded(a, qkv.dtype), rounded(b, qkv.dtype)
         put(qkv, t, j, HALF, a, b)
         put_in_page(values, s, P, j - H - HK, HALF, a, b)

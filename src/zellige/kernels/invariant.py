@@ -1,5 +1,6 @@
 """Products and attention whose sums have one order whatever the number of tokens: for runs in which a request's neighbours must not show.
 
+Experts' products for few tokens skip the sorting that more need: where a pair comes among its expert's rows is not seen in its sums.
 Attention takes each tile of BS positions by itself, as if there were no other, and folds the tiles together in their order. So it does not
 matter whether one program goes over a context, or several do and another folds what they found.
 """
@@ -7,20 +8,21 @@ matter whether one program goes over a context, or several do and another folds 
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f8e4m3, f32
+from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
+from zellige.kernels.pages import KV
+from zellige.kernels.precision import X
 
 T, N, K = zl.dims("T N K")
 B, HK, G, HD, NB, P, PAGES, TILES, PARTS = zl.dims("B HK G HD NB P PAGES TILES PARTS")
-KV = zl.dtypes("KV", bf16, f8e4m3)
 LEAST = -1e6
 """The reference of a row that has seen nothing: 2 to this power is 0, as it is to any real exponent below it."""
 
 
 @zl.kernel
 def linear_stretches_add(
-    x: zl.In[bf16, T, K],
-    w: zl.In[bf16, N, K],
+    x: zl.In[X, T, K],
+    w: zl.In[X, N, K],
     *,
     h: zl.Mut[f32, T, N],
     BM: zl.Static = 64,
@@ -30,7 +32,7 @@ def linear_stretches_add(
 ):
     """h += x·wᵀ, summed as ``linear_parts`` and ``sum_parts_norm`` do: stretches of DEPTH of the inner axis one after the other.
 
-    x bf16 [T, K]; w bf16 [N, K]; h f32 [T, N]."""
+    x [T, K]; w [N, K]; h f32 [T, N]."""
     cols, rows = zl.grid(N.tiles(BN), T.tiles(BM))
     total = h[rows, cols]
     for p in range(zl.ceildiv(K, DEPTH)):
@@ -47,12 +49,12 @@ def linear_stretches_add(
 def attend_apart(query, keys, values, steep, seen):
     """(reference, sum of weights, weighted sum) of one tile; ``steep`` is scale · log2(e) > 0; weights are 2^(score · steep − reference).
 
-    query bf16 [M, HD]; keys, values bf16 [BS, HD]; seen bool, broadcast to [M, BS]. The reference is the largest exponent
+    query [M, HD]; keys, values [BS, HD]; seen bool, broadcast to [M, BS]. The reference is the largest exponent
     rounded up to a whole number, LEAST for a row that sees nothing, whose weights are 0."""
     score = zl.where(seen, zl.dot(query, keys.T), -1e30)
     top = zl.maximum(zl.ceil(zl.max(score, axis=1) * steep), LEAST)
     weight = zl.exp2(score * steep - top[:, None])
-    return top, zl.sum(weight, axis=1), zl.dot(weight.to(bf16), values)
+    return top, zl.sum(weight, axis=1), zl.dot(weight.to(values.dtype), values)
 
 
 @zl.inline
@@ -68,32 +70,32 @@ def fold(best, total, acc, more_best, more_total, more):
 
 @zl.kernel
 def paged_decode_folded(
-    q: zl.In[bf16, B, HK, G, HD],
+    q: zl.In[X, B, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],
     values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
     length: zl.In[zl.UpTo[PAGES * P], B],
     scale: f32,
     *,
-    out: zl.Out[bf16, B, HK, G, HD],
+    out: zl.Out[X, B, HK, G, HD],
     BS: zl.Static = 64,
 ):
-    """Attention of one query over its context. q, out bf16 [B, HK, G, HD]; keys, values bf16 or f8e4m3 [NB, P, HK, HD]."""
+    """Attention of one query over its context. q, out [B, HK, G, HD]; keys, values KV [NB, P, HK, HD]."""
     b, h = zl.grid(B, HK)
     query = q[b, h, :, :]
     best, total, acc = zl.full((G,), LEAST, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
     steep = scale * LOG2E
     for pos in zl.tiles(length[b], BS):
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         more = attend_apart(query, k, v, steep, pos.active[None, :])
         best, total, acc = fold(best, total, acc, more[0], more[1], more[2])
-    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
 
 
 @zl.kernel
 def paged_decode_tiles(
-    q: zl.In[bf16, B, HK, G, HD],
+    q: zl.In[X, B, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],
     values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
@@ -118,7 +120,7 @@ def paged_decode_tiles(
         pos = tile * BS + zl.arange(BS)
         pos = zl.only(pos, pos < count)
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         best, total, acc = attend_apart(query, k, v, steep, pos.active[None, :])
         part[b, h, tile, :, :] = acc
         best_of[b, h, tile, :] = best
@@ -132,20 +134,20 @@ def fold_tiles(
     total_of: zl.In[f32, B, HK, PARTS, G],
     length: zl.In[zl.UpTo[PARTS * 64], B],
     *,
-    out: zl.Out[bf16, B, HK, G, HD],
+    out: zl.Out[X, B, HK, G, HD],
 ):
-    """Folds the tiles of ``paged_decode_tiles``, 64 positions each, together. out bf16 [B, HK, G, HD]."""
+    """Folds the tiles of ``paged_decode_tiles``, 64 positions each, together. out [B, HK, G, HD]."""
     b, h = zl.grid(B, HK)
     best, total, acc = zl.full((G,), LEAST, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
     for tile in range((length[b] + 63) // 64):
         more = part[b, h, tile, :, :]
         best, total, acc = fold(best, total, acc, best_of[b, h, tile, :], total_of[b, h, tile, :], more)
-    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
 
 
 @zl.kernel
 def paged_prefill_folded(
-    q: zl.In[bf16, T, HK, G, HD],
+    q: zl.In[X, T, HK, G, HD],
     keys: zl.In[KV, NB, P, HK, HD],
     values: zl.In[KV, NB, P, HK, HD],
     table: zl.In[zl.Index[NB], B, PAGES],
@@ -154,7 +156,7 @@ def paged_prefill_folded(
     start: zl.In[zl.UpTo[PAGES * P], TILES],
     scale: f32,
     *,
-    out: zl.Out[bf16, T, HK, G, HD],
+    out: zl.Out[X, T, HK, G, HD],
     BM: zl.Static = 16,
     BS: zl.Static = 64,
 ):
@@ -169,7 +171,7 @@ def paged_prefill_folded(
     steep = scale * LOG2E
     for pos in zl.tiles(zl.minimum(first + BM, length[b]), BS):
         page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(bf16), values[page, row, h, :].to(bf16)
+        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
         more = attend_apart(query, k, v, steep, pos.active[None, :] & (pos[None, :] <= (lane + first)[:, None]))
         best, total, acc = fold(best, total, acc, more[0], more[1], more[2])
-    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(bf16)
+    out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)

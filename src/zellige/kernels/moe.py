@@ -1,4 +1,4 @@
-"""A mixture of experts in bf16 for few tokens: which experts, and products that stream the weights of each chosen one.
+"""A mixture of experts in bf16 or f16 for few tokens: which experts, and products that stream the weights of each chosen one.
 
 Every (token, choice) pair reads its expert's weights by itself, through an ``Index[E]``: nothing is sorted. ``gpu_moe`` has the form for
 more tokens, which share an expert's weights. A token's experts are added up in the order of its choices, in one program: the same
@@ -8,7 +8,8 @@ bits every time.
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, f32, i32
+from zellige import f32, i32
+from zellige.kernels.precision import X, rounded
 
 T, D, F, N, E, C = zl.dims("T D F N E C")
 
@@ -41,19 +42,19 @@ def route(
 @zl.kernel
 def expert_norm_swiglu(
     h: zl.In[f32, T, D],
-    g: zl.In[bf16, D],
-    gate: zl.In[bf16, E, F, D],
-    up: zl.In[bf16, E, F, D],
+    g: zl.In[X, D],
+    gate: zl.In[X, E, F, D],
+    up: zl.In[X, E, F, D],
     expert: zl.In[zl.Index[E], T, C],
     eps: f32,
     *,
-    y: zl.Out[bf16, T, C, F],
+    y: zl.Out[X, T, C, F],
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
 ):
     """y[t, c] = silu(x·gate[e]ᵀ) · (x·up[e]ᵀ) with x = rms_norm(h[t], g) and e = expert[t, c].
 
-    h f32 [T, D]; gate, up bf16 [E, F, D]; y bf16 [T, C, F]."""
+    h f32 [T, D]; gate, up [E, F, D]; y [T, C, F]."""
     cols, c, t = zl.grid(F.tiles(BN), C, T)
     e = expert[t, c]
     a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
@@ -65,13 +66,13 @@ def expert_norm_swiglu(
         b = b + up[e, cols, d].to(f32) * x
     scale = zl.rsqrt(zl.sum(squares) / D + eps)
     gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
-    y[t, c, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
+    y[t, c, cols] = rounded(gated * zl.sigmoid(gated) * linear, y.dtype)
 
 
 @zl.kernel
 def expert_residual(
-    x: zl.In[bf16, T, C, F],
-    down: zl.In[bf16, E, N, F],
+    x: zl.In[X, T, C, F],
+    down: zl.In[X, E, N, F],
     expert: zl.In[zl.Index[E], T, C],
     weight: zl.In[f32, T, C],
     *,
@@ -79,7 +80,7 @@ def expert_residual(
     BN: zl.Static = 2,
     BK: zl.Static = 256,
 ):
-    """h[t] += Σ weight[t, c] · x[t, c]·down[expert[t, c]]ᵀ. x bf16 [T, C, F]; down bf16 [E, N, F]; h f32 [T, N].
+    """h[t] += Σ weight[t, c] · x[t, c]·down[expert[t, c]]ᵀ. x [T, C, F]; down [E, N, F]; h f32 [T, N].
 
     A program reads the rows of all of a token's experts side by side, so that nothing waits for one expert after another."""
     cols, t = zl.grid(N.tiles(BN), T)

@@ -7,6 +7,7 @@ from zellige import bf16, f8e4m3, f16
 
 NB, P, HK, HD = zl.dims("NB P HK HD")
 KV = zl.dtypes("KV", bf16, f16, f8e4m3)
+"""Of keys and values in a cache."""
 
 
 @zl.kernel

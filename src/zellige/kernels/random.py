@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zellige as zl
-from zellige import bf16, u64
+from zellige import u64
+from zellige.kernels.precision import X
 
 N = zl.dims("N")
 
 
 @zl.kernel
-def fill_uniform(seed: u64, scale: zl.f32, *, y: zl.Out[bf16, N], BN: zl.Static = 1024):
-    """y uniform in (−scale, scale), from Philox words of (seed, position). y bf16 [N]."""
+def fill_uniform(seed: u64, scale: zl.f32, *, y: zl.Out[X, N], BN: zl.Static = 1024):
+    """y uniform in (−scale, scale), from Philox words of (seed, position). y [N]."""
     i = zl.grid(N.tiles(BN))
-    y[i] = ((zl.random_uniform(seed, i.to(u64)) * 2.0 - 1.0) * scale).to(bf16)
+    y[i] = ((zl.random_uniform(seed, i.to(u64)) * 2.0 - 1.0) * scale).to(y.dtype)

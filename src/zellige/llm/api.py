@@ -44,6 +44,8 @@ Prompt = str | Sequence[int]
 
 _PAGE_SIZE = 16
 _DEFAULT_CONTEXT = 8192
+PRECISIONS = ("auto", "bf16", "fp16", "fp8")
+LONG_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ class LLM:
 
     `model`: a `.gguf` file, a Hugging Face folder, a hub id, or None for the default model. `device`: "cpu" or "cuda".
     `load_format`: "auto", or "dummy" for random weights (for measuring: `model` then names a known size, and prompts are
-    token ids). `dtype`: of the matrices of layers, "auto" (as the file has them; on a GPU bf16 unless they are fp8), "bf16"
-    or "fp8" (quantised when loaded, unless they are fp8 in the file). `kv_dtype`: of the KV cache, "bf16" (f16 for packed
-    weights on the CPU) or "fp8". `max_model_len`: the most tokens of one conversation; None
+    token ids). `dtype`: of weights and activations, "auto" (as the file has its matrices; on a GPU bf16 unless they
+    are f16 or fp8), "bf16", "fp16", or "fp8" (matrices of layers, quantised when loaded unless they are fp8 in the file); "bfloat16"
+    and "float16" are the same as "bf16" and "fp16". `kv_dtype`: of the KV cache, "auto" (that of activations; f16 for
+    packed weights on the CPU), "bf16", "fp16" or "fp8". `max_model_len`: the most tokens of one conversation; None
     is the model's own limit, at most 8192. `kv_tokens`: room for keys and values, in tokens, shared by all requests; None
     is twice that. `kv_share`: in its place, the share of the memory that is free once the weights are loaded (passes
     need some of the rest: 0.8 is a good share). `max_batch`: requests that run at once. `batch_invariant`: what a request
@@ -90,7 +93,7 @@ class LLM:
         device: str = "cpu",
         load_format: str = "auto",
         dtype: str = "auto",
-        kv_dtype: str = "bf16",
+        kv_dtype: str = "auto",
         max_model_len: int | None = None,
         kv_tokens: int | None = None,
         kv_share: float | None = None,
@@ -102,19 +105,12 @@ class LLM:
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        for name, value in (("max_model_len", max_model_len), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
-            if value is not None and (not isinstance(value, int) or value < 2):
-                raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
-        if kv_share is not None and (kv_tokens is not None or not 0 < kv_share <= 1):
-            raise ZelligeError(
-                "ZL0701",
-                f"kv_share is {kv_share!r} and kv_tokens {kv_tokens!r}; kv_share must be above 0 and at most 1, and alone",
-                facts={"parameter": "kv_share"},
-            )
+        _check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
+        dtype, kv_dtype = LONG_NAMES.get(dtype, dtype), LONG_NAMES.get(kv_dtype, kv_dtype)
         for name, chosen, known in (
-            ("dtype", dtype, ("auto", "bf16", "fp8")), ("kv_dtype", kv_dtype, ("bf16", "fp8")),
+            ("dtype", dtype, PRECISIONS), ("kv_dtype", kv_dtype, PRECISIONS),
             ("step", step, ("launches", "persistent") if device == "cuda" and not batch_invariant else ("launches",)),
         ):  # fmt: skip
             if chosen not in known:
@@ -141,7 +137,14 @@ class LLM:
             raise ZelligeError(
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
             )
-        limit = min(max_model_len or _DEFAULT_CONTEXT, config.context_length)
+        if max_model_len is not None and max_model_len > config.context_length:
+            raise ZelligeError(
+                "ZL0701",
+                f"max_model_len is {max_model_len:,}; the model's own limit is {config.context_length:,}",
+                facts={"parameter": "max_model_len"},
+                help=f"give at most {config.context_length}, or leave it out",
+            )
+        limit = max_model_len or min(_DEFAULT_CONTEXT, config.context_length)
         room: int | Callable[[int], int] = -(-(kv_tokens or 2 * limit) // _PAGE_SIZE)
         if kv_share is not None:
             room = _share_of_free_memory(device, kv_share)
@@ -176,7 +179,7 @@ class LLM:
 
     def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
         """Whether packed weights on the CPU will not do."""
-        return dtype != "auto" or kv_dtype != "bf16" or self.model.needs_fused
+        return dtype != "auto" or kv_dtype != "auto" or self.model.needs_fused
 
     @property
     def path(self) -> Path:
@@ -354,6 +357,29 @@ class LLM:
         with self._lock:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
+
+
+def _check_sizes(*, max_model_len: int | None, kv_tokens: int | None, kv_share: float | None, max_batch: int) -> None:
+    """ZelligeError ZL0701 for one that makes no sense."""
+    for name, value, least in (
+        ("max_model_len", max_model_len, 2),
+        ("kv_tokens", kv_tokens, 2),
+        ("max_batch", max_batch, 1),
+    ):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= least):
+            raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least {least}", facts={"parameter": name})
+    if kv_share is None:
+        return
+    if isinstance(kv_share, bool) or not isinstance(kv_share, int | float) or not 0 < kv_share <= 1:
+        raise ZelligeError(
+            "ZL0701", f"kv_share is {kv_share!r}; it must be above 0 and at most 1", facts={"parameter": "kv_share"}
+        )
+    if kv_tokens is not None:
+        raise ZelligeError(
+            "ZL0701", "kv_share and kv_tokens both say how much room keys and values get", facts={"parameter": "kv_share"},
+            help="give one of them",
+        )  # fmt: skip
 
 
 def _scores(event: Event) -> Scores:

@@ -1,4 +1,4 @@
-"""Runs forward passes in bf16 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
+"""Runs forward passes in bf16, fp16 or fp8 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
 
 Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device:
 in place while the batch stays the same, else through `lanes.Lanes`. The host waits for nothing but what it shows.
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from zellige.diagnostics import InternalError
-from zellige.ir.dtypes import bf16, f8e4m3, f32, i32
+from zellige.ir.dtypes import bf16, f8e4m3, f16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.sampling import log_probability
 from zellige.llm import packing
@@ -23,7 +22,7 @@ from zellige.llm.draw import Draws, Sampler
 from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.invariant import MOST_WITH_PARTS, SCHEDULES, TILE, InvariantProducts
-from zellige.llm.models.loading import DType, KVDType, Loader, random_matrix, random_weight
+from zellige.llm.models.loading import KVPrecision, Loader, Precision, random_weights
 from zellige.llm.models.products import MOST_WITH_EXPERTS, Products, Scaled
 from zellige.llm.page_copier import PageCopier
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
@@ -68,8 +67,8 @@ class _Prefill:
 class FusedRunner:
     """Runs one model on the device of `executor`; see `protocol.Runner`. With no `model` the weights are random.
 
-    `dtype`: of the matrices of layers; "auto" as the file has them (bf16 unless it is fp8). Sums and activations do not
-    depend on it. `kv_dtype`: of the KV cache; fp8 halves it, and has no scales. `step`: the form of a recorded decode step.
+    `dtype`, `kv_dtype`: see `loading.Precision` and `loading.KVPrecision`; sums are f32 whatever they are. A KV cache in fp8 is half as
+    large, and has no scales. `step`: the form of a recorded decode step.
     `invariant`: what a request gets depends on nothing but itself, bit for bit. `num_pages`: of the KV cache, or a function
     that says how many of so many bytes, asked once the weights are there.
 
@@ -84,8 +83,8 @@ class FusedRunner:
         page_size: int,
         max_context: int,
         executor: Executor,
-        dtype: DType = "auto",
-        kv_dtype: KVDType = "bf16",
+        dtype: Precision = "auto",
+        kv_dtype: KVPrecision = "auto",
         lanes: int = 1024,
         lookahead: bool = True,
         invariant: bool = False,
@@ -102,8 +101,7 @@ class FusedRunner:
         self._pages = -(-(max_context + 1) // page_size)  # a step ahead may look one position too far
         with using(self.executor):
             if model is None:
-                matrix = random_matrix if dtype == "fp8" else random_weight
-                self.weights = Weights.made(config, partial(random_weight, executor), partial(matrix, executor))
+                self.weights = random_weights(executor, config, dtype)
                 factors = None
             else:
                 loader = Loader(model, executor, dtype, progress)
@@ -131,9 +129,10 @@ class FusedRunner:
         self._held: Drawn | None = None
         """Of the last decode pass, if its tokens are not in the lanes yet."""
 
-    def _new_cache(self, factors: Float32Array | None, kv_dtype: KVDType) -> Caches:
+    def _new_cache(self, factors: Float32Array | None, kv_dtype: KVPrecision) -> Caches:
         c, make = self.config, self.executor
-        shape, held = (self.num_pages, self.page_size, c.kv_heads, c.head_dim), {"bf16": bf16, "fp8": f8e4m3}[kv_dtype]
+        shape = (self.num_pages, self.page_size, c.kv_heads, c.head_dim)
+        held = {"auto": self.weights.dtype, "bf16": bf16, "fp16": f16, "fp8": f8e4m3}[kv_dtype]
         angles = np.arange(self._pages * self.page_size)[:, None] * c.inverse_frequencies(factors)[None, :]
         keys, values = (tuple(make.zeros(shape, held) for _ in range(c.layers)) for _ in range(2))
         return Caches(

@@ -73,7 +73,17 @@ class Tokenizer:
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Token ids of `text`. `special`: put BOS first where the model wants it; a rendered chat brings its own."""
+        """Token ids of `text`. `special`: put BOS first where the model wants it; a rendered chat brings its own.
+
+        ZelligeError ZL0704: it has surrogates, as Python makes of bytes that are not UTF-8."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ZelligeError(
+                "ZL0704",
+                f"the prompt is not text: {text[error.start]!r} at character {error.start} stands for a byte that is not UTF-8",
+                help="convert it to UTF-8",
+            ) from None
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         if special and self.add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
             ids = [self.bos_id, *ids]

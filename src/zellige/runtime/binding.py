@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.frontend.signature import Signature
 from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
+from zellige.runtime.dlpack import is_on_gpu
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import AliasError
 from zellige.runtime.plan import Plan, check_scalar, fact_of, make_plan
 from zellige.runtime.tensor import Tensor, borrow, tensor
+from zellige.runtime.tensor_type import HOST
 
 __all__ = ["AliasError", "Binder", "Binding", "check_scalar", "fact_of"]
 
@@ -73,6 +76,13 @@ class _LeftOut:
 
 LEFT_OUT: Any = _LeftOut()
 LEFT_OUT._layout = LEFT_OUT
+
+
+def _is_key(static: Any) -> bool:
+    """Whether values of one class that equal a static parameter are the same: not so of 0.0 and -0.0, or of (1,) and (True,)."""
+    if isinstance(static, tuple):
+        return all(isinstance(part, str | DType) or (isinstance(part, tuple) and _is_key(part)) for part in static)
+    return not isinstance(static, float) or static != 0.0
 
 
 class Binder:
@@ -172,10 +182,11 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             ) from None
         if plan is None:
             plan = self._plan(executor, held, given)
-            with self._lock:
-                if len(self._plans) >= _MOST_PLANS:
-                    self._plans.clear()
-                plan = self._plans.setdefault(key, plan)
+            if all(map(_is_key, statics)):
+                with self._lock:
+                    if len(self._plans) >= _MOST_PLANS:
+                        self._plans.clear()
+                    plan = self._plans.setdefault(key, plan)
         for scalar in self._scalars:
             if scalar.name not in given:
                 raise ZelligeError("ZL0502", f"{self.name} needs the argument '{scalar.name}'", help=self._call())
@@ -192,6 +203,12 @@ def __call__({mark}kernel, {", ".join(parameters)}):
         for i, shape, dtype in plan.outputs:
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)
+
+    def _dim(self, name: str, value: Any) -> int:
+        try:
+            return index(value)
+        except TypeError:
+            raise ZelligeError("ZL0502", f"{self.name}: the dim {name} is an integer, not {value!r}") from None
 
     def _call(self) -> str:
         """How it is called."""
@@ -219,7 +236,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
 
     def _tensor(self, executor: Any, name: str, value: Any, *, shared: bool) -> Tensor:
         """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later or is done elsewhere."""
-        if executor.asynchronous or not executor.borrows:
+        if executor.copies and not (executor.place != HOST and is_on_gpu(value)):
             if not shared:
                 writer = "a stream" if executor.asynchronous else "a GPU"
                 raise AliasError(
@@ -227,7 +244,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
                     help="pass a zl.Tensor (zl.tensor copies, zl.borrow promises that nobody else touches the array)",
                 )  # fmt: skip
             copy = tensor(value)
-            return copy if executor.borrows else executor.tensor(copy.numpy(), copy.dtype)
+            return copy if executor.place == HOST else executor.tensor(copy.numpy(), copy.dtype)
         if not isinstance(value, np.ndarray) and not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
         return borrow(value)
@@ -238,13 +255,13 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             if argument is not None and argument.place != executor.place:
                 raise ZelligeError(
                     "ZL0527", f"{self.name}: '{name}' is in {argument.place}, and the launch is on {executor.place}",
-                    help="launch inside 'with zl.using(…)' of the executor that made the tensor, or copy it: zl.tensor(x.numpy())",
+                    help="launch inside the 'with zl.using(…)' in which the tensor was made, or copy it: zl.tensor(x) inside this one",
                 )  # fmt: skip
         statics = {name: given.get(name, default) for name, default in self._statics}
         for parameter, value in statics.items():
             if parameter not in given and not isinstance(value, int | float | str | bool | DType):
                 raise ZelligeError("ZL0502", f"{self.name} needs the static parameter '{parameter}'")
-        told = {name: int(given[name]) for name in self._dims if name in given}
+        told = {name: self._dim(name, given[name]) for name in self._dims if name in given}
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
             preferred = executor.statics(self.name, dims)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -20,10 +20,14 @@ class Executor(Protocol):
     """Carries out launches of verified instances, on tensors that are at its ``place``.
 
     ``asynchronous``: launches may run after the call has returned. ``plan_key``: executors that bind calls alike have the
-    same. ``borrows``: ``launch`` borrows the arguments itself (``admission.py``), contents are checked there."""
+    same. ``copies``: a plain array that is read is copied, since the work ends later or is done elsewhere. ``turn``: held while
+    a launch or a replay is checked and given, where that is not ordered otherwise."""
 
     asynchronous: bool
-    borrows: bool
+    copies: bool
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]: ...
 
     @property
     def plan_key(self) -> str: ...
@@ -32,7 +36,7 @@ class Executor(Protocol):
     def place(self) -> str: ...
 
     def launch(self, instance: Instance, binding: Binding) -> None:
-        """Runs or records one launch whose arguments have been checked."""
+        """Runs or records one launch whose arguments fit. What depends on their contents is checked here."""
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where launches run."""
@@ -73,20 +77,21 @@ def leave(executor: Executor) -> None:
 
 
 def executor_named(name: str) -> Executor:
-    """``cpu`` or ``reference``. ZelligeError ZL0509 for another name."""
+    """``cpu``, ``reference``, ``cuda`` or ``cuda:1`` (a GPU by number). ZelligeError ZL0509 for another name."""
     if name == "cpu":
         from zellige.runtime.cpu import CpuExecutor
 
         return CpuExecutor.default()
-    if name == "cuda":
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and (not number or number.isdecimal()):
         from zellige.runtime.cuda.executor import CudaExecutor
 
-        return CudaExecutor.open()
+        return CudaExecutor.default(int(number or 0))
     if name == "reference":
         from zellige.runtime.reference import ReferenceExecutor
 
         return ReferenceExecutor()
-    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, cuda, reference")
+    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, cuda, cuda:1, reference")
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from zellige.frontend.signature import Signature, read_signature
 from zellige.frontend.source import read_source
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
-from zellige.runtime.admission import check_contents
 from zellige.runtime.binding import Binder, Binding
 from zellige.runtime.execution import current_executor
 from zellige.runtime.instances import Instance
@@ -56,7 +55,8 @@ class Kernel:
         ordered = sorted(statics.items())
         key = (
             *ordered,
-            *(type(value) for _, value in ordered),  # 1, 1.0 and True are equal, but not the same parameter
+            # 1, 1.0 and True are equal, but not the same parameter; nor are 0.0 and -0.0
+            *((type(value), repr(value)) for _, value in ordered),
             *sorted((name, t.name) for name, t in bindings.items()),
         )
         found = self._instances.get(key)
@@ -112,8 +112,6 @@ class Kernel:
 def _launch(executor: Any, binding: Binding) -> Any:
     """Launches; returns the outputs that the call left out."""
     plan = binding.plan
-    if not executor.borrows:
-        check_contents(plan, binding.held)
     executor.launch(plan.instance, binding)
     if not plan.outputs:
         return None

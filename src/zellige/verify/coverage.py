@@ -59,9 +59,9 @@ def witness(symbols: Symbols, access: Access, coordinates: tuple[Int, ...]) -> W
     solver.solve(list(zip(access.coordinates, coordinates, strict=True)))
     nowhere = _Moved(solver, terms.false())  # what an application is here may rest on what is to be shown
     in_range = terms.conjunction(
-        nowhere.bool(b)  # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d
+        nowhere.bool(b)  # ⌊(d·q + r)/d⌋ is q because 0 ≤ r < d, which says that d > 0
         for split in solver.splits
-        for b in (terms.lt(0, split.divisor), *_range_of(split.remainder, const(0), split.divisor - 1))
+        for b in _range_of(split.remainder, const(0), split.divisor - 1)
     )
     for v in unknown:  # programs, iterations from the outermost one, lanes: each exists only if those before it do
         moved = _Moved(solver, in_range)

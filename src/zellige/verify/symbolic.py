@@ -493,13 +493,15 @@ class Symbols:
         return self.carried[key]
 
     def _carried(self, op: For | While, i: int, k: Int, lanes: Lanes) -> Int:
-        """A carried value after k iterations. What is known of it, was proved for places where the loop runs."""
+        """A carried value after k iterations. What is known of it, was proved for places where the loop runs and lanes that
+        there are."""
         step = self.stride(op, i)
         if step is not None:
             return self.int_at(op.init[i], lanes) + step * k
         block = self.places[op.body].parent
         assert block is not None
-        return terms.apply(self.carried_function(op, i), (*self.scope(block), k, *lanes), self.path(block))
+        guard = terms.conjunction((self.path(block), self._exist(lanes, op.init[i].type.shape)))
+        return terms.apply(self.carried_function(op, i), (*self.scope(block), k, *lanes), guard)
 
     def stride(self, op: For | While, i: int) -> Int | None:
         """What every iteration adds to carried value i, if it always adds the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import stat
 from dataclasses import replace
@@ -13,6 +14,7 @@ import zellige as zl
 from tests.backends.cpu.differential import pool
 from zellige import f32
 from zellige.backends.cpu.compile import compile, listing
+from zellige.backends.cpu.objects import SOURCES
 from zellige.backends.cpu.target import target
 from zellige.diagnostics import ZelligeError
 
@@ -130,3 +132,16 @@ def test_each_target_multiplies_bf16_with_the_best_instruction_that_it_has():
     assert "tdpbf16ps" in texts["amx"] and "ldtilecfg" in texts["amx"] and "tilerelease" in texts["amx"]
     assert "vdpbf16ps" in texts["avx512bf16"] and "tdpbf16ps" not in texts["avx512bf16"]
     assert "dpbf16ps" not in texts["avx512"] and "vfmadd" in texts["avx512"]
+
+
+def test_the_key_of_an_object_covers_the_source_of_all_that_makes_code():
+    """Bounds of values decide widths and masks: code made with another version of them is other code (2026-11-29)."""
+    told_by_content_or_messages = ("zellige.diagnostics.",)
+    hashed = {f"zellige.{'.'.join(folder.parts[folder.parts.index('zellige') + 1 :])}" for folder in SOURCES}
+    for folder in SOURCES:
+        for path in folder.glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("zellige."):
+                    for name in (f"{node.module}.{alias.name}." for alias in node.names):
+                        known = any(name.startswith(f"{package}.") for package in hashed)
+                        assert known or name.startswith(told_by_content_or_messages), f"{path.name}: {name}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
 from zellige import f32
+from zellige.backends.cuda import operators
 from zellige.backends.cuda.lowering import lower
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.source import Source
 from zellige.ir.walk import specialise
 from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, rope
 
@@ -102,6 +105,18 @@ def test_weights_are_prefetched_before_the_wait_and_nothing_else_is_touched() ->
     assert "_prefetch(" not in text(gpu_linear.matvec, {"N": 6144, "K": 2560}, Options(pdl=True))
 
 
+def test_short_loops_have_their_weights_in_registers_before_the_wait_where_the_schedule_says_so() -> None:
+    options = Options(pdl=True, constant=frozenset("w"), early=True)
+    short, long = {"N": 6144, "K": 4096}, {"N": 6144, "K": 12288}
+    before, after = text(gpu_linear.matvec, short, options, BN=1, BK=2048).split("gdc_wait()")
+    assert before.count("tl.load(w") == before.count("tl.load") == 2
+    assert "tl.load(w" not in after
+    assert "_prefetch(" not in before
+    assert "tl.load" not in text(gpu_linear.matvec, long, options, BN=1, BK=2048).split("gdc_wait()")[0]
+    written = Options(pdl=True, early=True)  # nobody promises that nothing in flight writes w
+    assert "tl.load" not in text(gpu_linear.matvec, short, written, BN=1, BK=2048).split("gdc_wait()")[0]
+
+
 def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:
     @zl.kernel
     def ones(*, y: zl.Out[f32, N]) -> None:
@@ -131,3 +146,11 @@ def test_numbers_of_programs_have_32_bits_whatever_the_sizes() -> None:
     assert ".to(tl.int64)).to(tl.int32)" in source
     assert "// (tl.cdiv(N, 256) * tl.minimum(tl.cdiv(M, 128), 8))" in source
     assert "a_box.load([" in source
+
+
+def test_no_name_is_one_of_the_functions_that_generated_source_begins_with() -> None:
+    defined = re.findall(r"^def (\w+)", operators.PRELUDE, re.M)
+    source = Source(())
+    assert defined and all(name.startswith("_") for name in defined)
+    assert not {source.name(name) for name in [*defined, "_", "__", "_3"]} & {*defined, "", "_"}
+    assert source.name("3").isidentifier()

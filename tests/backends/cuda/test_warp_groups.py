@@ -170,8 +170,7 @@ def test_groups_without_a_program_store_nothing() -> None:
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip
 def test_machine_code(kernel: Any, statics: dict[str, int], dims: dict[str, int], groups: int, shape: str) -> None:
-    dtypes = {"Y": bf16} if kernel is batch.linear_rows else {}
-    function = kernel.lower({**kernel.signature.statics, **statics}, dtypes)
+    function = function_of(kernel, **statics)
     made = compile(function, dims, "sm_90", replace(GROUPS, consumers=groups, pdl=True))
     assert made.spilled_bytes == 0
     assert made.num_warps == 4 * (groups + 1)
@@ -204,12 +203,11 @@ def test_every_size_gets_a_schedule_that_suits_it(device: str, kernel: str) -> N
     """As the executor chooses: where groups are refused, another entry serves; never ZL0909."""
     chosen, divided = KERNELS[kernel], 0
     rows = "T" if "T" in chosen.signature.dims else "M"
-    for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (8, 24, 100, 128, 4096)):
+    for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (0, 8, 24, 100, 128, 4096)):
         dims = {rows: m, "F" if "F" in chosen.signature.dims else "N": n, "K": k}
         statics = tuned.statics(kernel, dims, device, groups=True)
         options = tuned.options(kernel, dims, device, groups=statics)
-        function = chosen.lower({**chosen.signature.statics, **statics}, {"Y": bf16} if kernel == "linear_rows" else {})
-        lower(specialise(function, dims), options)
+        lower(specialise(function_of(chosen, **statics), dims), options)
         divided += bool(options.consumers)
     assert divided, "none of these sizes was large enough"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from threading import Thread
 from types import SimpleNamespace as Some
 from typing import Any
 
@@ -13,8 +14,9 @@ import zellige as zl
 from zellige import bf16, f32
 from zellige.diagnostics.errors import ZelligeError
 from zellige.runtime.cuda import driver
-from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.executor import CudaExecutor, unaligned
 from zellige.runtime.cuda.launch import Launch
+from zellige.runtime.execution import enter
 from zellige.runtime.tensor import Tensor
 
 N = zl.dims("N")
@@ -38,11 +40,14 @@ class Driver:
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
+        self.compiled: list[frozenset[str]] = []
+        """For each compilation, the arrays that may begin anywhere."""
         self.code = 0
-        self.arguments: tuple[Any, ...] = ()
+        self.arguments: dict[int, tuple[Any, ...]] = {}
+        """Of each compiled launch, by the address of the first."""
 
-    def cuLaunchKernelEx(self, *_: Any) -> int:
-        self.seen.append(tuple(a.value for a in self.arguments))
+    def cuLaunchKernelEx(self, config: Any, kernel: Any, parameters: Any, extra: None) -> int:
+        self.seen.append(tuple(a.value for a in self.arguments[parameters._obj[0]]))
         return self.code
 
     def cuGetErrorString(self, code: int, text: Any) -> int:
@@ -56,20 +61,21 @@ class Executor(CudaExecutor):
     def __init__(self, made: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(None, "sm_90")
         self.made = made
-        self.stream = Some(handle=7)
+        self.stream: Any = Some(handle=7)
+        self.queue = self.order.join(self.stream)
         monkeypatch.setattr(driver, "library", lambda: made)
 
     def _ready(self, launch: Any, **_: Any) -> Launch:
-        function = launch.instance.function
-        places = [(a.name, "array", 16 if a.name == "x" else 1) for a in function.arrays]
+        function, loose = launch.instance.function, unaligned(launch.binding)
+        places = [(a.name, "array", 1 if a.name in loose else 16) for a in function.arrays]
+        self.made.compiled.append(loose)
         places += [(s.name, "scalar", 1) for s in function.scalars]
-        self.made.arguments = tuple(
-            ctypes.c_uint64(0) if kind == "array" else ctypes.c_float(0) for _, kind, _ in places
-        )
+        arguments = tuple(ctypes.c_uint64(0) if kind == "array" else ctypes.c_float(0) for _, kind, _ in places)
+        self.made.arguments[ctypes.addressof(arguments[0])] = arguments
         parameters = [Some(name=name, kind=kind, multiple=multiple) for name, kind, multiple in places]
         loaded: Any = Some(compiled=Some(name=function.name, parameters=parameters))
-        call = driver.PreparedCall(64, 1, 32, 0, self.made.arguments, attribute=None)
-        return Launch(loaded, 1, self.made.arguments, None, call)
+        call = driver.PreparedCall(64, 1, 32, 0, arguments, attribute=None)
+        return Launch(loaded, 1, arguments, None, call)
 
 
 @pytest.fixture
@@ -135,14 +141,52 @@ def test_exclusive_memory_is_shared_with_nothing(gpu: Executor) -> None:
     assert len(gpu.made.seen) == 1
 
 
-def test_an_address_that_the_code_cannot_use_is_refused(gpu: Executor) -> None:
+def test_arrays_that_begin_elsewhere_get_code_of_their_own(gpu: Executor) -> None:
+    x, y = written(gpu), written(gpu)
+    odd_x, odd_y = at(x, 1 << 30 | 8), at(y, 1 << 31 | 8)
+    for source, target in ((x, y), (odd_x, y), (x, odd_y), (odd_x, odd_y), (odd_x, y), (x, y)):
+        scaled(source, 1.0, y=target, BN=16)
+        assert gpu.made.seen[-1] == (source.address, target.address, 1.0)
+    assert gpu.made.compiled == [frozenset(), frozenset("x"), frozenset("y"), frozenset("xy")]
+    assert len(gpu.made.seen) == 6
+
+
+def test_code_that_takes_any_address_of_one_array_still_needs_those_of_others(gpu: Executor) -> None:
+    x, y = written(gpu), written(gpu)
+    scaled(at(x, 1 << 30 | 8), 1.0, y=y, BN=16)
+    scaled(x, 1.0, y=at(y, 1 << 31 | 8), BN=16)
+    assert gpu.made.compiled == [frozenset("x"), frozenset("y")]
+
+
+def test_uses_are_entered_when_others_use_the_device_and_only_then(
+    gpu: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, Any]] = []
+    monkeypatch.setattr(gpu.order, "before", lambda queue, uses: given.append(("before", uses)))
+    monkeypatch.setattr(gpu.order, "after", lambda queue, uses: given.append(("after", uses)))
+    x, y = written(gpu), written(gpu)
+    for tensor in (x, y):
+        monkeypatch.setattr(tensor.storage, "memory", Some(users=f"users of {tensor.address}"), raising=False)
+    scaled(x, 1.0, y=y, BN=16)
+    assert not given
+    gpu.order.alone = False
+    gpu.made.code = 1  # whatever the driver says, some of it may have been given
+    with pytest.raises(ZelligeError):
+        scaled(x, 1.0, y=y, BN=16)
+    uses = ((x.storage.memory.users, False), (y.storage.memory.users, True))
+    assert given == [("before", uses), ("after", uses)]
+
+
+def test_a_launch_waits_for_the_devices_turn(gpu: Executor) -> None:
     x, y = written(gpu), written(gpu)
     scaled(x, 1.0, y=y, BN=16)
-    with pytest.raises(ZelligeError) as caught:
-        scaled(at(x, 1 << 30 | 8), 1.0, y=y, BN=16)
-    assert caught.value.code == "ZL0515" and len(gpu.made.seen) == 1
-    scaled(x, 1.0, y=at(y, 1 << 30 | 8), BN=16)  # y has no such promise
-    assert gpu.made.seen[1:] == [(x.address, 1 << 30 | 8, 1.0)]
+    with gpu.order.lock:
+        other = Thread(target=lambda: (enter(gpu), scaled(x, 2.0, y=y, BN=16)))
+        other.start()
+        other.join(0.05)
+        assert other.is_alive() and len(gpu.made.seen) == 1
+    other.join()
+    assert len(gpu.made.seen) == 2
 
 
 def test_a_launch_that_the_driver_refuses_has_written_nothing(gpu: Executor) -> None:

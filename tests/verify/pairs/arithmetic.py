@@ -375,4 +375,22 @@ def k(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     y[t] = x[t // ⟨1|(t - t)⟩]
 """,
     ),
+    "a size twice in one product and once in another": (
+        "ZL0201",
+        """
+def k(a: zl.In[f32, M, M, K], n: zl.In[f32, N, 0], *, y: zl.Mut[f32, ⟨M * M * K|M * K⟩]):
+    zl.requires((M * M * K >= 8) & (K >= N) & (M >= N))
+    t = zl.grid(M * N * N)
+    y[t] = 1.0
+""",
+    ),
+    "an extent that is a quotient of two sizes, rounded up": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M, N, 0], *, y: zl.Mut[f32, ⟨zl.ceildiv(M, N)|M // N⟩]):
+    zl.requires(N > 0)
+    t = zl.grid(M)
+    y[zl.only(t // N, t % N == 0)] = 1.0
+""",
+    ),
 }

@@ -500,4 +500,30 @@ def k(x: zl.In[f32, M + 1], *, y: zl.Out[f32, 8]):
     y[:] = x[places]
 """,
     ),
+    "of two truths that a bounded loop carries each is its own": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    j, small, large = 0, False, True
+    while zl.bounded((j < 3) & large, 5):
+        small = x[t] > 1.0
+        large = x[t] > 2.0
+        j = j + 1
+    if (j < 3) & ⟨large|small⟩:
+        y[t + M] = 1.0
+""",
+    ),
+    "a condition is asked also if its limit is 0": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, M], *, y: zl.Mut[f32, M + 1]):
+    zl.requires(M >= ⟨1|0⟩)
+    t = zl.grid(1)
+    j = 0
+    while zl.bounded(x[0] > 0.0, M):
+        j = j + 1
+    y[j] = 1.0
+""",
+    ),
 }

@@ -55,4 +55,47 @@ def k(x: zl.In[f32, M], n: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, M * (K + 1)])
     y[t * (⟨K|n[t]⟩ + 1)] = x[t]
 """,
     ),
+    "a remainder is below what it is by": (
+        "ZL0303",
+        """
+def k(*, y: zl.Out[f32, N, ⟨2|3⟩]):
+    p = zl.grid(2 * N + 1)
+    y[zl.only(p // 2, p // 2 < N), p % 2] = 1.0
+""",
+    ),
+    "twice a half is the same number for two": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    y[⟨t|t // 2 * 2⟩] = 1.0
+""",
+    ),
+    "quotients and remainders by two numbers": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M, 3]):
+    t, a = zl.grid(2 * M), ⟨2|3⟩
+    v = y[t // a, t % a]
+    y[t // 2, t % 2] = v + 1.0
+""",
+    ),
+    "a number and a quotient": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    v = y[⟨t|t // 2⟩]
+    y[t] = v + 1.0
+""",
+    ),
+    "a quotient and a number": (
+        "ZL0301",
+        """
+def k(*, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    v = y[t]
+    y[⟨t|t // 2⟩] = v + 1.0
+""",
+    ),
 }

@@ -110,4 +110,31 @@ def k(*, x: zl.Mut[f32, N], o: zl.Out[zl.⟨Index[N, zl.distinct]|Offsets[N]⟩,
     x[t] = 1.0
 """,
     ),
+    "lengths are no offsets": (
+        "ZL0303",
+        """
+def k(table: zl.In[zl.⟨Offsets|UpTo⟩[N], M + 1], *, y: zl.Out[f32, N]):
+    t = zl.grid(1)
+    for s in range(M):
+        for i in range(table[s], table[s + 1]):
+            y[i] = 1.0
+""",
+    ),
+    "segments reach their own elements": (
+        "ZL0303",
+        """
+def k(table: zl.In[zl.Offsets[N], M + 1], *, y: zl.Out[f32, N⟨| + 1⟩]):
+    t = zl.grid(M)
+    for i in range(table[t], table[t + 1]):
+        y[i] = 1.0
+""",
+    ),
+    "numbers of no contract reach nothing": (
+        "ZL0303",
+        """
+def k(n: zl.In[i32, N], *, y: zl.Out[f32, N]):
+    t = zl.grid(N)
+    y[⟨t|zl.guard(n[t], below=N)⟩] = 1.0
+""",
+    ),
 }

@@ -80,4 +80,40 @@ def k(n: zl.In[i32, M], m: zl.In[zl.UpTo[K], M], *, y: zl.Mut[f32, M, K + 2], z:
     z[zl.arange(1) + t] = y[⟨t|0⟩, zl.gather(o, zl.arange(1) + 1, 0)]
 """,
     ),
+    "a sum of large numbers": (
+        "ZL0401",
+        """
+def k(x: zl.In[f32, M, K, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    y[t] = zl.where(zl.sum(zl.arange(8) + M⟨| * K⟩) > 3, 1.0, 0.0)
+""",
+    ),
+    "a sum of quotients by numbers of either sign": (
+        "ZL0401",
+        """
+def k(x: zl.In[f32, M], s: zl.In[zl.Index[5], M], *, y: zl.Mut[f32, M]):
+    t = zl.grid(M)
+    d = s[t] ⟨+ 1|- 2⟩
+    if d != 0:
+        y[t] = zl.where(zl.sum(zl.arange(8) // d) > 3, x[t], 0.0)
+""",
+    ),
+    "a sum of a running sum": (
+        "ZL0401",
+        """
+def k(lengths: zl.In[zl.UpTo[N], 3], x: zl.In[f32, N, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    starts = zl.offsets(lengths[:], N)
+    y[t] = zl.where(zl.⟨max|sum⟩(starts) > 3, 1.0, 0.0)
+""",
+    ),
+    "a sum of a running sum, below 0": (
+        "ZL0401",
+        """
+def k(lengths: zl.In[zl.UpTo[N], 3], x: zl.In[f32, N, 0], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    starts = 0 - zl.offsets(lengths[:], N)
+    y[t] = zl.where(zl.⟨max|sum⟩(starts) > 3, 1.0, 0.0)
+""",
+    ),
 }

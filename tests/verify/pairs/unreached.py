@@ -218,4 +218,80 @@ def k(p: zl.In[zl.Permutation[2], 2], n: zl.i32, *, y: zl.Mut[f32, 8]):
     y[zl.only(w + held + zl.flip(held, 0), zl.arange(2) == 0)] = 1.0
 """,
     ),
+    "a longer tile has lanes where a shorter one has none": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Permutation[2], 2], x: zl.In[f32, K], *, y: zl.Mut[f32, 8]):
+    t = zl.grid(1)
+    held, lanes = p[:], zl.arange(K)
+    w = lanes * 0 + ⟨0|50⟩
+    if K <= 2:
+        w = zl.gather(held, lanes, 0)
+    both = zl.gather(held, lanes * 0, 0) + zl.gather(held, lanes * 0 + 1, 0)
+    y[zl.only(w + both, lanes == 2)] = 1.0
+""",
+    ),
+    "more bits than a number of 64 has, in the second operand": (
+        "ZL0201",
+        """
+def k(n: zl.UpTo[N], *, x: zl.Mut[f32, N], v: zl.Mut[f32, M], y: zl.Mut[f32, 8]):
+    t = zl.grid(1)
+    w = 0
+    if n < 2:
+        w = zl.minimum(1 | (n * N * M), 7)
+    elif n * N > (1 << 60):
+        if M > (1 << 30):
+            w = ⟨7|8⟩
+    y[w] = 1.0
+""",
+    ),
+    "a carried tile has no element where it is empty": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Index[M], M], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(1)
+    held = p[:]
+    for i in range(3):
+        held = held // 2
+    w = zl.arange(1) * 0 + ⟨0|5⟩
+    if M > 0:
+        w = zl.gather(held, zl.arange(1) * 0, 0)
+    y[w] = 1.0
+""",
+    ),
+    "a tile that a bounded loop carries has no element where it is empty": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Index[M], M], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(1)
+    held, j = p[:], 0
+    while zl.bounded(j < 3, 5):
+        held = held // 2
+        j = j + 1
+    w = zl.arange(1) * 0 + ⟨0|5⟩
+    if M > 0:
+        w = zl.gather(held, zl.arange(1) * 0, 0)
+    y[w] = 1.0
+""",
+    ),
+    "nothing is the largest of a carried tile of nothing": (
+        "ZL0201",
+        """
+def k(p: zl.In[zl.Index[M], M], *, y: zl.Mut[f32, M + 1]):
+    t = zl.grid(1)
+    held = p[:]
+    for i in range(3):
+        held = held // 2
+    y[zl.where(M > 0, zl.max(held), ⟨0|5⟩)] = 1.0
+""",
+    ),
+    "a program whose half is asked for need not be there": (
+        "ZL0303",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, 1]):
+    zl.requires((N <= 1) & (N >= ⟨1|0⟩))
+    p = zl.grid(N)
+    y[zl.where(p // 2 >= 5, zl.where(p < 10, 5, 0), 0)] = 1.0
+""",
+    ),
 }

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zellige import ir, passes
+from zellige.backends import cpu
 from zellige.backends.cpu.cache import FORMAT, read_entry, write_entry
 from zellige.backends.cpu.host import host
 from zellige.backends.cpu.target import Target, initialize_llvm, target_machine
 
+SOURCES = tuple(Path(str(package.__file__)).parent for package in (cpu, ir, passes))
+"""The packages that decide what code a function becomes: bounds of values, for one, say how wide its integers are."""
 _names = itertools.count()
 _lock = threading.RLock()
 _keep_alive: list[Any] = []  # code is never unloaded: its address may be recorded in any launch sequence
@@ -95,8 +99,9 @@ def _jit() -> Any:
 
 @functools.cache
 def _versions() -> str:
-    """What makes code of equal content differ: LLVM's version and this backend's own source."""
+    """What makes code of equal content differ: LLVM's version and the source of all that makes code of it."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    for folder in SOURCES:
+        for source in sorted(folder.glob("*.py")):
+            digest.update(source.read_bytes())
     return f"{FORMAT} {host().llvm} {digest.hexdigest()}"

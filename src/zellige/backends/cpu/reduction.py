@@ -102,24 +102,32 @@ class _Reducer:
         return [x, e.splat(e.i64(place), lanes) if lanes else e.i64(place)]
 
     def combine(self, a: Sequence[Reg], b: Sequence[Reg]) -> list[Reg]:
-        """Two accumulators as one; of equal values the smaller position wins."""
+        """Two accumulators as one; of equal values (and of two NaNs) the smaller position wins."""
         e = self.ctx.emitter
         if not self.seeks_position:
             return [binary_value(self.ctx, _COMBINE[self.op], a[0], b[0], self.dtype)]
-        better = BinaryOp.GT if self.op is ReduceOp.ARGMAX else BinaryOp.LT
-        wins = binary_value(self.ctx, better, b[0], a[0], self.dtype)
-        equal = binary_value(self.ctx, BinaryOp.EQ, b[0], a[0], self.dtype)
         first = e.compare("icmp", "slt", b[1], a[1])
-        wins = e.op("or", wins, e.op("and", equal, first))
+        equal = binary_value(self.ctx, BinaryOp.EQ, b[0], a[0], self.dtype)
+        if self.dtype.is_float:
+            equal = e.op("or", equal, e.op("and", *(e.compare("fcmp", "uno", x[0], x[0]) for x in (a, b))))
+        wins = e.op("or", self._beats(b[0], a[0]), e.op("and", equal, first))
         return [e.select(wins, b[0], a[0]), e.select(wins, b[1], a[1])]
+
+    def _beats(self, x: Reg, y: Reg) -> Reg:
+        """Whether x comes before y as an extremum wherever they stand: it is beyond y, or a NaN and y is none, as NumPy has it."""
+        better = BinaryOp.GT if self.op is ReduceOp.ARGMAX else BinaryOp.LT
+        if not self.dtype.is_float:
+            return binary_value(self.ctx, better, x, y, self.dtype)
+        e = self.ctx.emitter
+        beyond = e.compare("fcmp", "ugt" if self.op is ReduceOp.ARGMAX else "ult", x, y)  # also true if one is a NaN
+        return e.op("and", beyond, e.compare("fcmp", "ord", y, y))
 
     def advance(self, a: Sequence[Reg], b: Sequence[Reg]) -> list[Reg]:
         """`combine` where all positions of b come after those of a."""
         if not self.seeks_position:
             return self.combine(a, b)
         e = self.ctx.emitter
-        better = BinaryOp.GT if self.op is ReduceOp.ARGMAX else BinaryOp.LT
-        wins = binary_value(self.ctx, better, b[0], a[0], self.dtype)
+        wins = self._beats(b[0], a[0])
         return [e.select(wins, b[0], a[0]), e.select(wins, b[1], a[1])]
 
     def widened(self, part: Sequence[Reg], lanes: int) -> list[Reg]:

@@ -56,7 +56,8 @@ BINARY: dict[BinaryOp, str] = {
 REDUCE: dict[ReduceOp, str] = {
     ReduceOp.SUM: "tl.sum({x}, {axis})", ReduceOp.PROD: "tl.reduce({x}, {axis}, _product)",
     ReduceOp.MAX: "tl.max({x}, {axis})", ReduceOp.MIN: "tl.min({x}, {axis})",
-    ReduceOp.ARGMAX: "tl.argmax({x}, {axis})", ReduceOp.ARGMIN: "tl.argmin({x}, {axis})",
+    ReduceOp.ARGMAX: "tl.reduce(({x}, _places({x}, {axis})), {axis}, _first_largest)[1]",
+    ReduceOp.ARGMIN: "tl.reduce(({x}, _places({x}, {axis})), {axis}, _first_smallest)[1]",
     ReduceOp.ANY: "tl.max({x}.to(tl.int32), {axis}) != 0", ReduceOp.ALL: "tl.min({x}.to(tl.int32), {axis}) != 0",
 }  # fmt: skip
 
@@ -76,12 +77,6 @@ ATOMIC: dict[UpdateOp, tuple[str, ...]] = {
     UpdateOp.MIN: (*_ATOMIC_INTEGERS, "f32", "f64"), UpdateOp.AND: _ATOMIC_INTEGERS, UpdateOp.OR: _ATOMIC_INTEGERS,
 }  # fmt: skip
 """The types that each update exists for: what Triton compiles."""
-
-EXCHANGED: dict[UpdateOp, tuple[str, ...]] = {
-    UpdateOp.ADD: ("i16", "u16"), UpdateOp.MAX: ("i16", "u16", "f16", "bf16"), UpdateOp.MIN: ("i16", "u16", "f16", "bf16"),
-    UpdateOp.AND: ("i16", "u16"), UpdateOp.OR: ("i16", "u16"),
-}  # fmt: skip
-"""The types of 16 bits that it is made of compare-and-swap for."""
 
 COMBINE: dict[UpdateOp, str] = {
     UpdateOp.ADD: "{x} + {y}", UpdateOp.MAX: "tl.maximum({x}, {y})", UpdateOp.MIN: "tl.minimum({x}, {y})",
@@ -113,6 +108,29 @@ def _greater(a, b):
 @triton.jit
 def _lesser(a, b):
     return tl.minimum(a, b)
+
+
+@triton.jit
+def _first_largest(x, i, y, j):
+    nan, other = x != x, y != y
+    wins = (x > y) | (nan & ~other) | (((x == y) | (nan & other)) & (i < j))
+    return tl.where(wins, x, y), tl.where(wins, i, j)
+
+
+@triton.jit
+def _first_smallest(x, i, y, j):
+    nan, other = x != x, y != y
+    wins = (x < y) | (nan & ~other) | (((x == y) | (nan & other)) & (i < j))
+    return tl.where(wins, x, y), tl.where(wins, i, j)
+
+
+@triton.jit
+def _places(x, axis: tl.constexpr):
+    places = tl.arange(0, x.shape[axis])
+    for other in tl.static_range(len(x.shape)):
+        if other != axis:
+            places = tl.expand_dims(places, other)
+    return tl.broadcast_to(places, x.shape)
 
 
 @triton.jit

@@ -235,7 +235,10 @@ def _unroll(context: Context, iterable: object) -> object:
     if isinstance(iterable, tuple | list):
         return Unrolled(tuple(iterable))
     if isinstance(iterable, zip | enumerate | reversed | map | filter):
-        return Unrolled(tuple(iterable))
+        try:
+            return Unrolled(tuple(iterable))
+        except TypeError as error:
+            refuse("ZL0114", f"at compile time: {error}", context.span, "choose by static values")
     refuse("ZL0111", f"zl.unroll takes a static range or tuple, not {describe(iterable)}", context.span,
            "a loop over something known at run time is a plain for")  # fmt: skip
 

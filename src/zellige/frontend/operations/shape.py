@@ -40,9 +40,9 @@ def _completed(tile: Tile, shape: object) -> object:
     """``shape`` with one −1 replaced by the extent that is left."""
     parts = list(shape) if isinstance(shape, tuple | list) else [shape]
     whole = _product(tile.shape).constant
-    if parts.count(-1) != 1 or whole is None:
+    if sum(isinstance(p, int) and p == -1 for p in parts) != 1 or whole is None:
         return shape
-    rest = [p.value if isinstance(p, Const) else p for p in parts if p != -1]
+    rest = [p.value if isinstance(p, Const) else p for p in parts if not isinstance(p, int) or p != -1]
     size = prod(p for p in rest if isinstance(p, int))
     if len([p for p in rest if isinstance(p, int)]) == len(rest) and size > 0 and whole % size == 0:
         parts[parts.index(-1)] = whole // size

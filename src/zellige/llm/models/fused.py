@@ -1,7 +1,7 @@
 """The fused passes of all families, for devices where launches are dear: one decode step as a graph, one pass over a prompt.
 
-The same kernels run on the CPU, where they are tested; `packed.py` is the unfused form for packed weights. Weights are bf16, the
-residual stream is f32.
+The same kernels run on the CPU, where they are tested; `packed.py` is the unfused form for packed weights. Weights are bf16 or
+f16, or fp8 with activations in bf16; the residual stream is f32.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from zellige.ir.dtypes import bf16, f16, f32, i32
+from zellige.ir.dtypes import DType, f32, i32
 from zellige.kernels import fp8
 from zellige.kernels.batch import prefill_attention
 from zellige.kernels.decode import argmax_combine, argmax_parts
@@ -33,7 +33,8 @@ ARGMAX_BLOCK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Weights of one block, bf16 or (matrices) fp8; ``qkv`` holds the rows of query, key and value projections, one after the other."""
+    """Weights of one block, of one 16-bit type or (matrices) fp8; ``qkv`` holds the rows of query, key and value
+    projections, one after the other."""
 
     attention_norm: Tensor  # [D]
     qkv: Matrix  # [(H + 2·HK)·HD, D]
@@ -50,12 +51,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All weights; what is not a matrix of a layer is bf16."""
+    """All weights; what is not a matrix of a layer has ``dtype``."""
 
     embedding: Tensor  # [V, D]
     layers: tuple[Layer, ...]
     norm: Tensor  # [D]
     head: Tensor  # [V, D]
+
+    @property
+    def dtype(self) -> DType:
+        """Of activations, and of weights that are not fp8: bf16 or f16."""
+        return self.norm.dtype
 
     @property
     def norms(self) -> list[Tensor]:
@@ -124,7 +130,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Paged keys and values of every layer, bf16 or fp8 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
+    """Paged keys and values of every layer, bf16, f16 or fp8 [NB, P, HK, HD], and the rotary table, f32 [C, HD/2]."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -162,13 +168,13 @@ def decode_step(
     ``splits``: programs that share the attention over one context (None: as suits the batch)."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    products = products_of(rows, c.rms_eps, memory)
+    products = products_of(rows, c.rms_eps, memory, w.dtype)
     splits = splits or products.splits(c.kv_heads)
     grouped = (rows, c.kv_heads, groups, c.head_dim)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
-        a = products.buffer("attended", (rows, c.heads * c.head_dim), bf16)
+        a = products.buffer("attended", (rows, c.heads * c.head_dim), w.dtype)
         pages = (keys, values, inputs.table, inputs.length)
         products.attend(q.reshape(*grouped), pages, c.head_dim**-0.5, a.reshape(*grouped), splits)
         products.add(a, layer.output, h, layer.ffn_norm)
@@ -204,11 +210,11 @@ def prefill_step(
     c = config
     tokens, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     tile = tokens // inputs.owner.shape[0]
-    products = products_of(tokens, c.rms_eps, memory, {} if buffers is None else buffers)
+    products = products_of(tokens, c.rms_eps, memory, w.dtype, {} if buffers is None else buffers)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
-        a = products.buffer("attended", (tokens, c.heads * c.head_dim), bf16)
+        a = products.buffer("attended", (tokens, c.heads * c.head_dim), w.dtype)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
         if fresh and k is not None:
             prefill_attention(grouped, k, qkv, inputs.base, c.head_dim**-0.5, out=out, BM=tile)
@@ -218,7 +224,7 @@ def prefill_step(
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     wanted = inputs.last.shape[0]
-    logits = products_of(wanted, c.rms_eps, memory, products.buffers).normed(
+    logits = products_of(wanted, c.rms_eps, memory, w.dtype, products.buffers).normed(
         take_rows(h, inputs.last), w.norm, w.head, f32
     )
     _likeliest(logits, inputs.token, memory)
@@ -234,11 +240,13 @@ def _heads(
     inputs: DecodeInputs | PrefillInputs,
     cache: Caches,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Query heads, bf16 [T, H, HD], rotated; keys and values go to the cache. For many tokens the keys as well, in the order of
-    tokens, bf16 [T, HK, HD]; and all heads before their rotation, bf16 [T, H + 2·HK, HD], of which the values are final."""
+    """Query heads, [T, H, HD], rotated; keys and values go to the cache. For many tokens the keys as well, in the order of
+    tokens, [T, HK, HD]; and all heads before their rotation, [T, H + 2·HK, HD], of which the values are final."""
     c, rows = config, products.rows
-    qkv = products.normed(h, layer.attention_norm, layer.qkv, bf16).reshape(rows, c.heads + 2 * c.kv_heads, c.head_dim)
-    q = products.buffer("q", (rows, c.heads, c.head_dim), bf16)
+    qkv = products.normed(h, layer.attention_norm, layer.qkv, products.dtype).reshape(
+        rows, c.heads + 2 * c.kv_heads, c.head_dim
+    )
+    q = products.buffer("q", (rows, c.heads, c.head_dim), products.dtype)
     keys, values = cached
     places = (inputs.position, inputs.slot, cache.cosine, cache.sine)
     if products.by_head:
@@ -249,7 +257,7 @@ def _heads(
         else:
             head_rope_append(qkv, *places, q=q, keys=keys, values=values)
         return q, None, qkv
-    k = products.buffer("k", (rows, c.kv_heads, c.head_dim), bf16)
+    k = products.buffer("k", (rows, c.kv_heads, c.head_dim), products.dtype)
     if layer.q_norm is not None:
         head_norm_rope_rows(qkv, layer.q_norm, layer.k_norm, *places, c.rms_eps, q=q, k=k, keys=keys, values=values)
     elif layer.qkv_bias is not None:
@@ -263,12 +271,12 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
     """h += the feed-forward layer of rms_norm(h). ``then``: the weight of the norm that reads h next."""
     if layer.router is None:
         y = products.swiglu(h, layer.ffn_norm, layer.gate, layer.up, layer.down)
-        products.add(y, layer.down, h, then, fp8.SHRINK if y.dtype is f16 else 1.0)
+        products.add(y, layer.down, h, then, fp8.SHRINK if y.dtype is not products.dtype else 1.0)
         return
     logits = products.normed(h, layer.ffn_norm, layer.router, f32)
     choice = (products.rows, config.experts_used)
     expert = products.buffer("expert", choice, i32)
     weight = products.buffer("share", choice, f32)
     route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
-    experts = cast("tuple[Tensor, Tensor, Tensor]", (layer.gate, layer.up, layer.down))  # bf16 whatever the dtype
-    products.experts(h, layer.ffn_norm, experts, expert, weight)
+    experts = cast("tuple[Tensor, Tensor, Tensor]", (layer.gate, layer.up, layer.down))
+    products.experts(h, layer.ffn_norm, experts, expert, weight, then)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zellige.ir.dtypes import bf16, f8e4m3, f32
+from zellige.ir.dtypes import DType, bf16, f8e4m3, f16, f32
 from zellige.kernels.fp8 import BLOCK, quantise_by_rows
 from zellige.kernels.random import fill_uniform
+from zellige.llm.models.fused import Weights
 from zellige.llm.models.products import Matrix, Scaled
+from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.model_file import FP8, ModelFile, expert_name, scale_shapes
 from zellige.runtime.execution import Executor
 from zellige.runtime.tensor import Tensor
@@ -20,11 +23,12 @@ PARTS = ("attn_q", "attn_k", "attn_v")
 """Of ``attn_qkv``, in order."""
 
 
-DType = Literal["auto", "bf16", "fp8"]
-"""Of the matrices of layers on the device: as the file has them (bf16 unless it is fp8), bf16, or fp8 (by rows if it is not)."""
+Precision = Literal["auto", "bf16", "fp16", "fp8"]
+"""Of weights on the device, and of activations: as the file has its matrices (bf16 if those are neither f16 nor fp8), bf16, fp16, or
+fp8: that is the matrices of layers (by rows if the file has none), and bf16 the rest."""
 
-KVDType = Literal["bf16", "fp8"]
-"""Of the KV cache."""
+KVPrecision = Literal["auto", "bf16", "fp16", "fp8"]
+"""Of the KV cache: "auto" is that of activations."""
 
 
 class Loader:
@@ -34,25 +38,29 @@ class Loader:
         self,
         model: ModelFile,
         executor: Executor,
-        dtype: DType = "auto",
+        dtype: Precision = "auto",
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
         self._model, self._executor, self._dtype, self._progress = model, executor, dtype, progress
+        matrices = [t.kind for t in model.tensors.values() if len(t.shape) > 1 and t.name.startswith("blk.")]
+        halves = dtype == "fp16" or (dtype == "auto" and set(matrices) == {"F16"})
+        self.plain = f16 if halves else bf16
+        """Of what is not fp8."""
         self._total = sum(t.nbytes for t in model.tensors.values())
         self._done = 0
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The weight of a name as `fused.Weights.made` asks for it, in bf16."""
+        """The weight of a name as `fused.Weights.made` asks for it, in `plain`."""
         if "_exps" in name and name not in self._model.tensors:
             values = np.stack([self._host(expert_name(name, e)) for e in range(shape[0])])
         else:
             parts = [self._host(part) for part in _parts(name)]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return self._executor.tensor(values.reshape(shape), bf16)
+        return self._executor.tensor(values.reshape(shape), self.plain)
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
-        """A matrix of a layer, in bf16 or fp8."""
-        if self._dtype == "bf16":
+        """A matrix of a layer, in `plain` or fp8."""
+        if self._dtype in ("bf16", "fp16"):
             return self.weight(name, shape)
         if len(shape) == 3:
             made = self.weight(name, shape)
@@ -77,17 +85,15 @@ class Loader:
         return None if found is None else found.data.view(np.float32).reshape(-1)
 
     def _host(self, name: str) -> NDArray[Any]:
-        """The weight of that name in bf16, its rotary pairs halves apart."""
+        """The weight of that name in `plain`, its rotary pairs halves apart."""
         weight = self._model.tensor(name)
         self._count(weight)
         if weight.kind != FP8:
-            return self._halves_apart(weight, _as_bf16(weight))
+            return self._halves_apart(weight, _as_plain(weight, self.plain))
         by, scale = self._scale(name)
         if by == "blocks":
             scale = np.repeat(np.repeat(scale, BLOCK, 0), BLOCK, 1)[: weight.shape[0], : weight.shape[1]]
-        import ml_dtypes
-
-        return (weight.data.view(_e4m3()).astype(np.float32) * scale).astype(ml_dtypes.bfloat16)
+        return _narrowed(weight.data.view(_e4m3()).astype(np.float32) * scale, self.plain)
 
     def _scale(self, name: str) -> tuple[Literal["rows", "blocks"], NDArray[np.float32]]:
         """How the fp8 matrix of that name is scaled, and its scales, f32 [N, 1] or [⌈N / 128⌉, ⌈K / 128⌉]."""
@@ -134,14 +140,20 @@ def _as_f32(weight: Any) -> NDArray[np.float32]:
     return values.reshape(weight.shape).astype(np.float32)
 
 
-def _as_bf16(weight: Any) -> NDArray[Any]:
+def _as_plain(weight: Any, dtype: DType) -> NDArray[Any]:
     plain = _plain()
     if weight.kind in plain:
         values: NDArray[Any] = weight.data.view(plain[weight.kind])
-        return values.reshape(weight.shape).astype(plain["BF16"], copy=False)
+        return _narrowed(values.reshape(weight.shape), dtype)
     import gguf
 
-    return gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]).astype(plain["BF16"])
+    return _narrowed(gguf.quants.dequantize(weight.data, gguf.GGMLQuantizationType[weight.kind]), dtype)
+
+
+def _narrowed(values: NDArray[Any], dtype: DType) -> NDArray[Any]:
+    """Values as bf16 or f16; what is too large for f16 becomes infinite, which `finite.check_weights` finds."""
+    with np.errstate(over="ignore"):
+        return values.astype(_plain()[dtype.name.upper()], copy=False)
 
 
 def quantised(executor: Executor, w: Tensor) -> Scaled:
@@ -153,14 +165,20 @@ def quantised(executor: Executor, w: Tensor) -> Scaled:
     return Scaled(values, scale, "rows")
 
 
+def random_weights(executor: Executor, config: ModelConfig, dtype: Precision) -> Weights:
+    """All weights of a model, random: in bf16 where ``dtype`` is "auto"."""
+    plain = partial(random_weight, executor, dtype=f16 if dtype == "fp16" else bf16)
+    return Weights.made(config, plain, partial(random_matrix, executor) if dtype == "fp8" else None)
+
+
 def random_matrix(executor: Executor, name: str, shape: tuple[int, ...]) -> Scaled:
     """`random_weight` in fp8."""
     return quantised(executor, random_weight(executor, name, shape))
 
 
-def random_weight(executor: Executor, name: str, shape: tuple[int, ...]) -> Tensor:
+def random_weight(executor: Executor, name: str, shape: tuple[int, ...], dtype: DType = bf16) -> Tensor:
     """A weight of random values, the same for the same name; norms are 1."""
-    made = executor.empty(shape, bf16)
+    made = executor.empty(shape, dtype)
     if "norm" in name:
         made.write(np.ones(shape, np.float32))
     else:

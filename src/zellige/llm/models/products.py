@@ -1,4 +1,4 @@
-"""Products with weights, by the kernels that suit the number of tokens and the weights: bf16, or fp8 with scales.
+"""Products with weights, by the kernels that suit the number of tokens and the weights: bf16 or f16, or fp8 with scales.
 
 Up to `FEW` tokens each streams the weights by itself, with the norm and the residual inside the product; more share them in
 matrix products.
@@ -35,7 +35,7 @@ from zellige.kernels.gpu_attention import paged_decode_combine, paged_decode_par
 from zellige.kernels.gpu_moe import (
     BLOCK,
     begin_segments,
-    combine_add,
+    combine_norm,
     count_pairs,
     expert_down,
     expert_swiglu,
@@ -140,11 +140,14 @@ class Memory(Protocol):
 
 @dataclass(slots=True)
 class Products:
-    """Products over ``rows`` tokens. Layers share the buffers of results: they run one by one."""
+    """Products over ``rows`` tokens. Layers share the buffers of results: they run one by one.
+
+    ``dtype``: of activations, and of weights that are not fp8: bf16 or f16."""
 
     rows: int
     eps: float
     memory: Memory
+    dtype: DType = bf16
     buffers: dict[str, Tensor] = field(default_factory=dict)
     _ready: tuple[Tensor, DType] | None = None
     """The weight and the type of the norm that is in its buffer already."""
@@ -177,7 +180,7 @@ class Products:
         return self.buffers[key]
 
     def attend(self, q: Tensor, pages: Pages, scale: float, out: Tensor, ways: int) -> None:
-        """out = the attention of each sequence's query over its context. q, out bf16 [B, HK, G, HD]; ``ways``: programs a context."""
+        """out = the attention of each sequence's query over its context. q, out [B, HK, G, HD]; ``ways``: programs a context."""
         if ways == 1:
             paged_decode(q, *pages, scale, out=out)
             return
@@ -196,14 +199,14 @@ class Products:
 
     def operand(self, w: Matrix) -> DType:
         """The type of what is multiplied with w, where it is made for w."""
-        return f16 if isinstance(w, Scaled) and not self.alone and w.shape[1] % fp8.TURN == 0 else bf16
+        return f16 if isinstance(w, Scaled) and not self.alone and w.shape[1] % fp8.TURN == 0 else self.dtype
 
     def norm(self, h: Tensor, g: Tensor, w: Matrix | None = None) -> Tensor:
-        """rms_norm(h, g), as a product with w reads it; in bf16 where w is None."""
-        x = self.buffer("normed", h.shape, bf16 if w is None else self.operand(w))
+        """rms_norm(h, g), as a product with w reads it; in ``dtype`` where w is None."""
+        x = self.buffer("normed", h.shape, self.dtype if w is None else self.operand(w))
         if self._ready is not None and self._ready[0] is g and self._ready[1] is x.dtype:
             return x
-        if x.dtype is f16:
+        if x.dtype is not self.dtype:
             fp8.norm_turned(*map(_by_turns, (h, g)), self.eps, x=_by_turns(x))
         else:
             norm_rows(h, g, self.eps, x=x)
@@ -272,25 +275,31 @@ class Products:
             _FP8[w.by].parts(x, w.values, w.scale, factor, part=part, DEPTH=-(-depth // fp8.BLOCK) * fp8.BLOCK)
         else:
             linear_parts(x, w, part=part, DEPTH=depth)
-        after = f16 if isinstance(w, Scaled) and h.shape[1] % fp8.TURN == 0 else bf16
+        after = f16 if isinstance(w, Scaled) and h.shape[1] % fp8.TURN == 0 else self.dtype
         x = self.buffer("normed", h.shape, after)
-        if after is f16:
+        if after is not self.dtype:
             fp8.sum_parts_norm_turned(*map(_by_turns, (part, then)), self.eps, h=_by_turns(h), x=_by_turns(x))
         else:
             sum_parts_norm(part, then, self.eps, h=h, x=x)
         self._ready = then, after
 
     def experts(
-        self, h: Tensor, g: Tensor, weights: tuple[Matrix, Matrix, Matrix], expert: Tensor, share: Tensor
+        self,
+        h: Tensor,
+        g: Tensor,
+        weights: tuple[Matrix, Matrix, Matrix],
+        expert: Tensor,
+        share: Tensor,
+        then: Tensor,
     ) -> None:
-        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)).
+        """h += Σ share[t, c] · (the feed-forward layer of expert[t, c])(rms_norm(h, g)). ``then``: as in ``add``.
 
-        Weights: gate and up [E, F, D], down [E, D, F], all bf16 or all fp8 by rows; expert Index[E] [T, C]; share f32 [T, C]."""
+        Weights: gate and up [E, F, D], down [E, D, F], all of one dtype, or all fp8 by rows; expert Index[E] [T, C]; share f32 [T, C]."""
         use = _EXPERTS[all(isinstance(w, Scaled) for w in weights)]
         gate, up, down = map(_arrays, weights)
         (count, width, depth), choices = weights[0].shape, expert.shape[1]
         if self.experts_alone:
-            y = self.buffer("gated", (self.rows, choices, width), bf16)
+            y = self.buffer("gated", (self.rows, choices, width), self.dtype)
             use.norm_swiglu(h, g, *gate, *up, expert, self.eps, y=y)
             use.residual(y, *down, expert, share, h=h)
             self._ready = None
@@ -303,12 +312,13 @@ class Products:
         count_pairs(chosen, count=counts[0])
         begin_segments(counts[0], start=start, first=counts[1], order=order)
         place_pairs(chosen, counts[1], place=place, order=order)
-        gated = self.buffer("gated", (pairs, width), bf16)
+        gated = self.buffer("gated", (pairs, width), self.dtype)
         use.swiglu(self.norm(h, g), *gate, *up, order, start, y=gated, C=choices)
         y = self.buffer("chosen", (pairs, depth), f32)
         use.down(gated, *down, start, y=y)
-        combine_add(y, place.reshape(self.rows, choices), share, h=h)
-        self._ready = None
+        x = self.buffer("normed", h.shape, self.dtype)
+        combine_norm(y, place.reshape(self.rows, choices), share, then, self.eps, h=h, x=x)
+        self._ready = then, self.dtype
 
 
 def _by_turns(x: Tensor) -> Tensor:

@@ -5,33 +5,36 @@ Loops over a kernel's parameters and a function for each step would cost the hos
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from threading import Lock
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from zellige.runtime.admission import check_contents
-from zellige.runtime.completion import LOCK
+from zellige.runtime.binding import Binding
 from zellige.runtime.cuda.driver import checked
-from zellige.runtime.cuda.launch import Launch, cleared, misaligned
+from zellige.runtime.cuda.launch import Launch, cleared
 from zellige.runtime.memory import CLOCK
 from zellige.runtime.plan import Plan, check_scalar
 
+if TYPE_CHECKING:
+    from zellige.runtime.cuda.executor import CudaExecutor
 
-def written_out(launch: Launch | None, stream: Any, plan: Plan) -> Callable[..., None]:
-    """A function that launches on one stream: it takes all arrays in the order of the signature, then all scalars.
 
-    ``launch``: what runs, with any arguments; None if the grid is empty, of which only the checks and the effects are left. The driver
-    copies arguments when it is called, so that they are written in place; launches of several threads go one by one.
-    The function raises what ``Binder.bound``, ``check_contents`` and ``Plan.check_preconditions`` would, and ZelligeError ZL0515 if an
-    address is not the multiple that the code relies on."""
-    function = plan.instance.function
-    names: dict[str, Any] = {
-        "plan": plan, "check_contents": check_contents, "check_scalar": check_scalar, "checked": checked, "next": next, "CLOCK": CLOCK,
-        "taken": LOCK.acquire, "given": LOCK.release, "stream": stream, "cleared": cleared, "keeps": launch,
-    }  # fmt: skip
+def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Callable[..., None]:
+    """A function that launches on an executor's stream: it takes all arrays in the order of the signature, then all scalars.
+
+    ``launch``: what runs, with any arguments; None if there is nothing to run, of which only the checks and the effects are left. From the
+    checks of contents to what counts as written it is the device's turn (``order.lock``); the driver copies arguments when it is called,
+    so that they are written in place. Arrays that begin elsewhere than the code needs go to ``executor.launch_unaligned``.
+    The function raises what ``Binder.bound``, ``check_contents`` and ``Plan.check_preconditions`` would."""
+    function, order = plan.instance.function, executor.order
     arrays = [f"a{i}" for i in range(len(function.arrays))]
     scalars = {scalar.name: f"s{i}" for i, scalar in enumerate(function.scalars)}
-    held = f"({', '.join(arrays)},)"
+    held, values = f"[{', '.join(arrays)}]", f"{{{', '.join(f'{name!r}: {s}' for name, s in scalars.items())}}}"
+    names: dict[str, Any] = {
+        "plan": plan, "check_contents": check_contents, "check_scalar": check_scalar, "checked": checked, "next": next, "CLOCK": CLOCK,
+        "taken": order.lock.acquire, "given": order.lock.release, "order": order, "before": order.before, "after": order.after,
+        "executor": executor, "cleared": cleared, "Binding": Binding, "keeps": launch,
+    }  # fmt: skip
     lines: list[str] = []
     for scalar, name in zip(function.scalars, scalars.values(), strict=True):
         names[f"{name}_type"] = scalar
@@ -40,59 +43,60 @@ def written_out(launch: Launch | None, stream: Any, plan: Plan) -> Callable[...,
         lines.append(f"low{i}, high{i} = a{i}.span")
     for i, j in plan.pairs:
         lines.append(f"if low{i} < high{j} and low{j} < high{i}: plan.check_overlap({held})")
-    if plan.needs:
-        lines.append(f"check_contents(plan, {held})")
-    else:
-        lines += [f"if a{i}.memory.unwritten is not None: check_contents(plan, {held})" for i in plan.reads]
-    if plan.has_preconditions:
-        lines.append(f"plan.check_preconditions({{{', '.join(f'{n!r}: {s}' for n, s in scalars.items())}}})")
-    if launch is not None:
-        if plan.fills:
-            lines.append(f"for clear in cleared(plan, {held}): clear(stream)")
-        lines += _run(launch, stream, plan, scalars, held, names)
     lines += ["taken()", "try:"]
+    turn: list[str] = []
+    if plan.needs:
+        turn.append(f"check_contents(plan, {held})")
+    else:
+        turn += [f"if a{i}.memory.unwritten is not None: check_contents(plan, {held})" for i in plan.reads]
+    if plan.has_preconditions:
+        turn.append(f"plan.check_preconditions({values})")
+    if launch is not None:
+        turn += _run(launch, executor.stream, plan, scalars, f"Binding(plan, {held}, {values})", names)
     for i in plan.writes:
-        lines += [f"    memory = a{i}.memory", "    memory.version = next(CLOCK)"]
-        lines.append(f"    if memory.unwritten is not None: memory.mark_written(a{i})")
+        turn += [f"memory = a{i}.memory", "memory.version = next(CLOCK)"]
+        turn.append(f"if memory.unwritten is not None: memory.mark_written(a{i})")
     for number, (i, fact) in enumerate(plan.establishes):
         names[f"fact{number}"] = fact
-        lines.append(f"    a{i}.learn(fact{number})")
-    lines += ["    pass", "finally: given()"]
-    body = "".join(f"    {line}\n" for line in lines)
-    exec(f"def launch_{plan.kernel}({', '.join((*arrays, *scalars.values()))}):\n{body}", names)
-    made: Callable[..., None] = names[f"launch_{plan.kernel}"]
+        turn.append(f"a{i}.learn(fact{number})")
+    lines += [*_indented([*turn, "pass"]), "finally: given()"]
+    exec("\n".join([f"def launch({', '.join((*arrays, *scalars.values()))}):", *_indented(lines)]), names)
+    made: Callable[..., None] = names["launch"]
     return made
 
 
 def _run(
-    launch: Launch, stream: Any, plan: Plan, scalars: dict[str, str], held: str, names: dict[str, Any]
-) -> list[str]:
-    """The launch's arguments and the driver's call."""
-    compiled = launch.kernel.compiled
-    lock = Lock()
+    launch: Launch, stream: Any, plan: Plan, scalars: dict[str, str], binding: str, names: dict[str, Any]
+) -> Iterator[str]:
+    """The launch's arguments and the driver's call, in order with those of other streams."""
     call, *arguments = launch.call.foreign(stream)
-    names |= {"taken_by_one": lock.acquire, "given_back": lock.release, "call": call}
+    names |= {"call": call, "queue": names["executor"].queue, "stream": stream}
     names |= {f"argument{i}": argument for i, argument in enumerate(arguments)}
-    lines, addresses, promised = ["taken_by_one()", "try:"], [], 1
-    for number, (parameter, place) in enumerate(zip(compiled.parameters, launch.arguments, strict=False)):
+    places, promises = [], dict[int, list[str]]()
+    for number, (parameter, place) in enumerate(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False)):
         names[f"place{number}"] = place
         if parameter.kind == "array":
             i = plan.names.index(parameter.name)
-            lines.append(f"    place{number}.value = address{i} = a{i}.address")
-            addresses.append(f"address{i}")
-            promised = max(promised, parameter.multiple)
+            yield f"address{i} = a{i}.address"
+            places.append(f"place{number}.value = address{i}")
+            promises.setdefault(parameter.multiple, []).append(f"address{i}")
         elif parameter.kind == "scalar":
-            lines.append(f"    place{number}.value = {scalars[parameter.name]}")
-    if promised > 1:  # multiples are powers of two: mostly all addresses keep all of them
+            places.append(f"place{number}.value = {scalars[parameter.name]}")
+    for multiple, addresses in promises.items():  # multiples are powers of two
+        if multiple > 1:
+            yield f"if ({' | '.join(addresses)}) & {multiple - 1}: return executor.launch_unaligned({binding})"
+    uses = ", ".join(f"(a{i}.storage.memory.users, {exclusive})" for i, exclusive in enumerate(plan.exclusive))
+    yield "uses = None"
+    yield "if not order.alone:"
+    yield from _indented([f"uses = ({uses},)", "before(queue, uses)"])
+    yield "try:"
+    if plan.fills:
+        yield from _indented([f"for clear in cleared(plan, {binding}.held): clear(stream)"])
+    yield from _indented([*places, f"code = call({', '.join(f'argument{i}' for i in range(len(arguments)))})"])
+    yield from _indented(["if code: checked(code, 'a launch')"])
+    yield "finally:"  # some of it may have been given
+    yield from _indented(["if uses is not None: after(queue, uses)"])
 
-        def check_multiples(held: Any) -> None:
-            for parameter in compiled.parameters:
-                if parameter.kind == "array":
-                    address = held[plan.names.index(parameter.name)].address
-                    if address % parameter.multiple:
-                        raise misaligned(compiled.name, parameter.name, parameter.multiple, address)
 
-        names["check_multiples"] = check_multiples
-        lines.append(f"    if ({' | '.join(addresses)}) & {promised - 1}: check_multiples({held})")
-    lines.append(f"    code = call({', '.join(f'argument{i}' for i in range(len(arguments)))})")
-    return [*lines, "finally: given_back()", "if code: checked(code, 'a launch')"]
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

@@ -77,7 +77,7 @@ class LoadedKernel:
             )
         blocks = programs
         if compiled.options.persistent:
-            blocks = min(programs, self.device.multiprocessors * compiled.options.persistent)
+            blocks = persistent_blocks(programs, self.device.multiprocessors * compiled.options.persistent)
         arguments: list[Any] = []
         for parameter in compiled.parameters:
             match parameter.kind:
@@ -96,7 +96,7 @@ class LoadedKernel:
                 case other:
                     raise InternalError(f"a kernel parameter of kind {other!r}")
             if value % parameter.multiple:
-                raise misaligned(compiled.name, parameter.name, parameter.multiple, value)
+                raise _misaligned(compiled.name, parameter.name, parameter.multiple, value)
             arguments.append(ctypes.c_int32(value) if parameter.kind == "dim" else ctypes.c_uint64(value))
         scratch = None
         if compiled.scratch_bytes:
@@ -116,6 +116,16 @@ class LoadedKernel:
         return Launch(self, blocks, tuple(arguments), scratch, call)
 
 
+def persistent_blocks(programs: int, places: int) -> int:
+    """How many blocks share the programs of a persistent grid, if ``places`` of them run at once.
+
+    As few as need no more turns, if those are nearly all: turns are alike then, so that bands of tiles lie in them as wide as they
+    are, and what one turn reads is what the next one has in the cache (docs/performance/gpu.md)."""
+    turns = max(-(-programs // places), 1)
+    even = -(-programs // turns)
+    return even if 16 * even >= 15 * places else min(programs, places)
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """Writes one element, given as its bytes, to all of an array: how a launch clears what ``Acc(init=…)`` accumulates."""
@@ -131,7 +141,13 @@ class Fill:
 
 
 def cleared(plan: Plan, held: Sequence[Tensor]) -> list[Fill]:
-    """What a launch of a plan clears first."""
+    """What a launch of a plan clears first. ZelligeError ZL0521 of an array with gaps."""
+    for i, _ in plan.fills:
+        if not held[i].storage.flags.c_contiguous:
+            raise ZelligeError(
+                "ZL0521", f"{plan.kernel}: an Acc(init=…) argument with gaps between its rows cannot be cleared on a GPU",
+                help="pass it whole",
+            )  # fmt: skip
     return [
         Fill(a.address, np.full((), start, a.dtype).tobytes(), a.nbytes // a.dtype.itemsize)
         for a, start in ((held[i].storage, start) for i, start in plan.fills)
@@ -154,8 +170,7 @@ class Launch:
         self.call.on(stream)
 
 
-def misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:
-    """The error for an address or a dim that breaks what the code relies on."""
+def _misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:
     return ZelligeError(
         "ZL0515", f"'{kernel}' was compiled for {parameter} being a multiple of {multiple}",
         facts={parameter: value}, help="align it, or compile without that promise",

@@ -1,0 +1,241 @@
+"""Long contexts on one GPU against transformers in float32: YaRN, positions beyond 32k and 100k, in bf16, fp16 and with an fp8 cache.
+
+    python benchmarks/llm/contexts.py                     on the GPU machine (needs torch and transformers)
+    python benchmarks/llm/contexts.py --compile-only      anywhere (fills the cache)
+    python benchmarks/llm/contexts.py --fixtures tests/data/transformers     also the tiny models of each family
+
+A small Qwen3 with random weights, and norms of queries and keys that make attention see few positions. Its prompts are prefilled in
+chunks, then tokens are drawn; each one's log-probability is compared with that of transformers given the same tokens. Beside ours
+stands what transformers differ by in our type (for an fp8 cache with keys and values rounded to fp8), and, to see that the check sees
+positions, without YaRN. Fails where we differ from float32 by more than ``MOST`` times as much as they do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import zellige as zl
+from zellige.llm.engine import Engine
+from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.fused import Weights
+from zellige.llm.requests import GenerateRequest, TokenEvent
+from zellige.llm.sampling import SamplingParams
+from zellige.llm.weights.config import ModelConfig, RopeScaling
+from zellige.llm.weights.model_file import open_model
+from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.tuned import UNMEASURED, devices
+
+CONFIG = ModelConfig(
+    architecture="qwen3", vocab_size=4096, width=512, layers=4, heads=8, kv_heads=2, head_dim=128, ffn_width=1024,
+    context_length=131072, rms_eps=1e-6, rope_theta=1e6, rope_pairs="halves",
+    rope_scaling=RopeScaling("yarn", 4.0, 32768), qk_norm=True,
+)  # fmt: skip
+LENGTHS, TOKENS, PAGE = (1000, 33000, 120000), 8, 16
+STRETCH = 1024
+"""Queries of the reference's attention at a time."""
+MOST = 1.5
+"""Our difference from float32 over theirs, each the largest of some log-probabilities."""
+KINDS = (("bf16", "auto"), ("fp16", "auto"), ("bf16", "fp8"))
+FIXTURE = {"bf16": 0.1, "fp16": 0.02}
+
+
+def prompts() -> list[tuple[int, ...]]:
+    tokens = np.random.default_rng(3).integers(3, CONFIG.vocab_size, max(LENGTHS)).tolist()
+    return [tuple(tokens[:length]) for length in LENGTHS]
+
+
+def sharpen(weights: Weights) -> None:
+    """Makes attention see few positions."""
+    for layer in weights.layers:
+        for norm in (layer.q_norm, layer.k_norm):
+            assert norm is not None
+            norm.write(np.full(norm.shape, 2.0, np.float32))
+
+
+def answers(engine: Engine, batch: list[tuple[int, ...]]) -> list[list[tuple[int, float]]]:
+    """Greedy tokens of each prompt, and their log-probabilities; all at once."""
+    params = SamplingParams(max_tokens=TOKENS, ignore_eos=True, logprobs=True)
+    numbers = [engine.submit(GenerateRequest(prompt, params)) for prompt in batch]
+    found: dict[int, list[tuple[int, float]]] = {number: [] for number in numbers}
+    while engine.busy:
+        for event in engine.step():
+            if getattr(event, "error", None) is not None:
+                raise event.error
+            if isinstance(event, TokenEvent):
+                found[event.request].append((event.token_id, float(event.logprob or 0.0)))
+    return [found[number] for number in numbers]
+
+
+def on_torch(x: zl.Tensor) -> Any:
+    """A copy of device memory as a float32 tensor of torch."""
+    import torch
+
+    integer, kind = {"bf16": ("<i2", torch.bfloat16), "f16": ("<i2", torch.float16)}[x.dtype.name]
+    description = {"shape": x.shape, "typestr": integer, "data": (x.storage.address, False), "version": 3}
+    held = torch.as_tensor(type("View", (), {"__cuda_array_interface__": description})(), device="cuda").view(kind)
+    return held.float()
+
+
+def by_stretches(
+    module: Any, query: Any, key: Any, value: Any, mask: None, scaling: float, **_: Any
+) -> tuple[Any, None]:
+    """Causal attention for transformers, a stretch of queries at a time: its own in float32 holds T × T numbers a head at once.
+
+    query [1, H, T, HD], key and value [1, HK, T, HD]; gives [1, T, H, HD]. A config with ``fp8_cache`` rounds keys and values."""
+    import torch
+
+    tokens, groups = query.shape[2], query.shape[1] // key.shape[1]
+    if getattr(module.config, "fp8_cache", False):
+        key, value = (x.clamp(-448, 448).to(torch.float8_e4m3fn).to(x.dtype) for x in (key, value))
+    key, value = (x[0].repeat_interleave(groups, 0) for x in (key, value))
+    out = torch.empty_like(query[0])
+    for first in range(0, tokens, STRETCH):
+        end = min(first + STRETCH, tokens)
+        score = (query[0, :, first:end] @ key[:, :end].transpose(1, 2)).float() * scaling
+        score[:, :, first:] += torch.full((end - first, end - first), -torch.inf, device=score.device).triu(1)
+        out[:, first:end] = score.softmax(-1).to(query.dtype) @ value[:, :end]
+    return out.transpose(0, 1)[None], None
+
+
+def reference(weights: Weights, *, yarn: bool = True) -> Any:
+    """The same model by transformers, in float32."""
+    import torch
+    import transformers
+
+    transformers.AttentionInterface.register("by_stretches", by_stretches)
+
+    c, scaling = CONFIG, CONFIG.rope_scaling
+    assert scaling is not None
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": c.rope_theta}
+    if yarn:
+        rope |= {
+            "rope_type": "yarn",
+            "factor": scaling.factor,
+            "original_max_position_embeddings": scaling.original_context,
+        }
+    config = transformers.Qwen3Config(
+        vocab_size=c.vocab_size, hidden_size=c.width, num_hidden_layers=c.layers, num_attention_heads=c.heads,
+        num_key_value_heads=c.kv_heads, head_dim=c.head_dim, intermediate_size=c.ffn_width, rms_norm_eps=c.rms_eps,
+        max_position_embeddings=c.context_length, rope_parameters=rope, tie_word_embeddings=False,
+        attn_implementation="by_stretches",
+    )  # fmt: skip
+    with torch.device("cuda"):
+        model = transformers.Qwen3ForCausalLM(config).float().eval()
+    state = {
+        "model.embed_tokens.weight": weights.embedding, "model.norm.weight": weights.norm, "lm_head.weight": weights.head
+    }  # fmt: skip
+    for i, layer in enumerate(weights.layers):
+        names = {
+            "input_layernorm": layer.attention_norm, "post_attention_layernorm": layer.ffn_norm, "self_attn.q_norm": layer.q_norm,
+            "self_attn.k_norm": layer.k_norm, "self_attn.o_proj": layer.output, "mlp.gate_proj": layer.gate,
+            "mlp.up_proj": layer.up, "mlp.down_proj": layer.down,
+        }  # fmt: skip
+        state |= {f"model.layers.{i}.{name}.weight": held for name, held in names.items()}
+    made = {name: on_torch(held) for name, held in state.items()}
+    sizes = [c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
+    for i, layer in enumerate(weights.layers):
+        for name, part in zip("qkv", on_torch(layer.qkv).split(sizes), strict=True):
+            made[f"model.layers.{i}.self_attn.{name}_proj.weight"] = part
+    model.load_state_dict(made)
+    return model
+
+
+def logprobs(model: Any, ids: tuple[int, ...], drawn: list[int]) -> np.ndarray:
+    """Natural-log probabilities of the last ``drawn`` ids, each given those before it."""
+    import torch
+
+    with torch.no_grad():
+        whole = torch.tensor([(*ids, *drawn)], device="cuda")
+        logits = model(whole, logits_to_keep=len(drawn) + 1, use_cache=False).logits[0, :-1].float()
+    return torch.log_softmax(logits, -1)[range(len(drawn)), drawn].cpu().numpy()
+
+
+def long(executor: CudaExecutor, compile_only: bool) -> Iterator[tuple[str, bool]]:
+    """A line for each precision and length, and whether it is as it should be."""
+    room = sum(LENGTHS) // PAGE + 8 * len(LENGTHS)
+    for dtype, kv in KINDS:
+        runner = FusedRunner(
+            None, CONFIG, num_pages=room, page_size=PAGE, max_context=max(LENGTHS) + 2 * TOKENS, executor=executor,
+            dtype=dtype, kv_dtype=kv,
+        )  # fmt: skip
+        sharpen(runner.weights)
+        given = prompts()
+        alone = [answers(Engine(runner, prefix_cache=False, max_step_tokens=8192), [prompt])[0] for prompt in given]
+        together = answers(Engine(runner, max_sequences=4, max_step_tokens=1500), given)
+        if compile_only:
+            continue
+        import torch
+
+        executor.synchronise()
+        exact, wrong = reference(runner.weights), reference(runner.weights, yarn=False)
+        half = reference(runner.weights).to(getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[dtype]))
+        half.model.rotary_emb = exact.model.rotary_emb  # whose frequencies must stay float32
+        half.config.fp8_cache = kv == "fp8"
+        for prompt, found, other in zip(given, alone, together, strict=True):
+            tokens, got = [t for t, _ in found], np.array([p for _, p in found])
+            want = logprobs(exact, prompt, tokens)
+            error, theirs, without = (
+                float(np.abs(x - want).max())
+                for x in (got, logprobs(half, prompt, tokens), logprobs(wrong, prompt, tokens))
+            )
+            beside = [t for t, _ in other]
+            want = want if beside == tokens else logprobs(exact, prompt, beside)
+            apart = float(np.abs(np.array([p for _, p in other]) - want).max())
+            yield (
+                f"{dtype}, cache {kv}, prompt of {len(prompt)}: largest |Δ log-probability| {error:.4f}, in small chunks among others "
+                f"{apart:.4f}; transformers in {dtype}{'' if kv == 'auto' else ' with such a cache'} {theirs:.4f}; without YaRN {without:.2f}",
+                max(error, apart) <= MOST * theirs,
+            )
+        del runner, exact, wrong, half
+
+
+def fixtures(executor: CudaExecutor, folder: Path, compile_only: bool) -> Iterator[tuple[str, bool]]:
+    """The tiny models of each family: log-probabilities of their text's tokens, each after a prefill of those before it."""
+    for name in sorted(path.name for path in folder.iterdir()):
+        model = open_model(folder / name)
+        expected = np.load(model.path / "expected.npz")
+        ids, want = expected["ids"], expected["logprobs"]
+        for dtype in FIXTURE:
+            runner = FusedRunner(
+                model, model.config, num_pages=64, page_size=PAGE, max_context=128, executor=executor, dtype=dtype
+            )  # type: ignore[arg-type]
+            sure = (
+                expected["router_margin"] > FIXTURE[dtype] if "router_margin" in expected else np.ones(len(ids), bool)
+            )
+            differences = []
+            for count in (1, 7, 17, 33, 47):
+                (found,) = answers(Engine(runner, prefix_cache=False), [tuple(ids[:count].tolist())])
+                if not compile_only and sure[:count].all():
+                    token, got = found[0]
+                    differences.append(abs(got - float(want[count - 1, token])))
+            if not compile_only:
+                worst = max(differences, default=0.0)
+                yield f"{name} in {dtype}: largest of {len(differences)} {worst:.4f}", worst < FIXTURE[dtype]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fixtures", type=Path)
+    parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
+    options = parser.parse_args()
+    executor = CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
+    good = True
+    tiny = fixtures(executor, options.fixtures, options.compile_only) if options.fixtures else iter(())
+    for line, right in chain(tiny, long(executor, options.compile_only)):
+        print(line if right else f"WRONG: {line}", flush=True)
+        good &= right
+    if options.compile_only:
+        print("all that this run needs proved and compiled")
+    sys.exit(not good)
+
+
+if __name__ == "__main__":
+    main()
