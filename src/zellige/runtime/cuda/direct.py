@@ -33,7 +33,7 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
     names: dict[str, Any] = {
         "plan": plan, "check_contents": check_contents, "check_scalar": check_scalar, "checked": checked, "next": next, "CLOCK": CLOCK,
         "taken": order.lock.acquire, "given": order.lock.release, "order": order, "before": order.before, "after": order.after,
-        "executor": executor, "cleared": cleared, "Binding": Binding, "keeps": launch,
+        "launch_unaligned": executor.launch_unaligned, "cleared": cleared, "Binding": Binding, "keeps": launch,
     }  # fmt: skip
     lines: list[str] = []
     for scalar, name in zip(function.scalars, scalars.values(), strict=True):
@@ -52,7 +52,7 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
     if plan.has_preconditions:
         turn.append(f"plan.check_preconditions({values})")
     if launch is not None:
-        turn += _run(launch, executor.stream, plan, scalars, f"Binding(plan, {held}, {values})", names)
+        turn += _run(launch, executor, plan, scalars, held, values, names)
     for i in plan.writes:
         turn += [f"memory = a{i}.memory", "memory.version = next(CLOCK)"]
         turn.append(f"if memory.unwritten is not None: memory.mark_written(a{i})")
@@ -66,11 +66,17 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
 
 
 def _run(
-    launch: Launch, stream: Any, plan: Plan, scalars: dict[str, str], binding: str, names: dict[str, Any]
+    launch: Launch,
+    executor: CudaExecutor,
+    plan: Plan,
+    scalars: dict[str, str],
+    held: str,
+    values: str,
+    names: dict[str, Any],
 ) -> Iterator[str]:
     """The launch's arguments and the driver's call, in order with those of other streams."""
-    call, *arguments = launch.call.foreign(stream)
-    names |= {"call": call, "queue": names["executor"].queue, "stream": stream}
+    call, *arguments = launch.call.foreign(executor.stream)
+    names |= {"call": call, "queue": executor.queue, "stream": executor.stream}
     names |= {f"argument{i}": argument for i, argument in enumerate(arguments)}
     places, promises = [], dict[int, list[str]]()
     for number, (parameter, place) in enumerate(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False)):
@@ -84,14 +90,14 @@ def _run(
             places.append(f"place{number}.value = {scalars[parameter.name]}")
     for multiple, addresses in promises.items():  # multiples are powers of two
         if multiple > 1:
-            yield f"if ({' | '.join(addresses)}) & {multiple - 1}: return executor.launch_unaligned({binding})"
+            yield f"if ({' | '.join(addresses)}) & {multiple - 1}: return launch_unaligned(Binding(plan, {held}, {values}))"
     uses = ", ".join(f"(a{i}.storage.memory.users, {exclusive})" for i, exclusive in enumerate(plan.exclusive))
     yield "uses = None"
     yield "if not order.alone:"
     yield from _indented([f"uses = ({uses},)", "before(queue, uses)"])
     yield "try:"
     if plan.fills:
-        yield from _indented([f"for clear in cleared(plan, {binding}.held): clear(stream)"])
+        yield from _indented([f"for clear in cleared(plan, {held}): clear(stream)"])
     yield from _indented([*places, f"code = call({', '.join(f'argument{i}' for i in range(len(arguments)))})"])
     yield from _indented(["if code: checked(code, 'a launch')"])
     yield "finally:"  # some of it may have been given
