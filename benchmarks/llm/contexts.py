@@ -190,7 +190,8 @@ def long(executor: CudaExecutor, compile_only: bool) -> Iterator[tuple[str, bool
             apart = float(np.abs(np.array([p for _, p in other]) - want).max())
             yield (
                 f"{dtype}, cache {kv}, prompt of {len(prompt)}: largest |Δ log-probability| {error:.4f}, in small chunks among others "
-                f"{apart:.4f}; transformers in {dtype}{'' if kv == 'auto' else ' with such a cache'} {theirs:.4f}; without YaRN {without:.2f}",
+                f"{apart:.4f}; transformers in {dtype}{'' if kv == 'auto' else ' with such a cache'} {theirs:.4f}; "
+                f"without YaRN {without:.2f}",
                 max(error, apart) <= MOST * theirs,
             )
         del runner, exact, wrong, half

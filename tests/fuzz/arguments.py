@@ -106,9 +106,9 @@ def _array(param: ArrayParam, dims: Mapping[str, int], rng: np.random.Generator)
         return rng.integers(-4, 9, shape).astype(np.float64).astype(dtype)
     least, most = param.dtype.integer_range()
     values = rng.integers(max(least, -4), 9, shape).astype(dtype)
-    if rng.random() < 0.4:
-        extremes = np.array([least, most, most - 1, most // 2 + 1], dtype)
-        values = np.where(rng.random(shape) < 0.4, rng.choice(extremes, shape), values)
+    if rng.random() < 0.5:
+        extremes = np.array([least, least, most, most - 1, most // 2 + 1], dtype)
+        values = np.where(rng.random(shape) < 0.5, rng.choice(extremes, shape), values)
     return values
 
 
@@ -156,4 +156,6 @@ def _scalar(param: ScalarParam, dims: Mapping[str, int], rng: np.random.Generato
     if param.dtype.is_bool:
         return bool(rng.random() < 0.5)
     low, high = param.dtype.integer_range()
-    return int([max(low, -2), 0, 1, 2, 3, 7, low, high, high // 2 + 1][int(rng.integers(9))])
+    return int(
+        [max(low, -2), max(low, -1), max(low, -1), 0, 1, 2, 3, 7, low, high, high // 2 + 1][int(rng.integers(11))]
+    )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import zellige as zl
+from tests.fuzz.composed import draw_composed
 from tests.fuzz.shapes import draw_shape
 from zellige.ir.ops import Function
 
@@ -63,6 +64,8 @@ class Kernel:
 
     rng: np.random.Generator
     wrongness: float
+    left: int = 100
+    """How many more mistakes there may be."""
     params: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -75,7 +78,10 @@ class Kernel:
 
     def wrong(self, p: float = 1.0) -> bool:
         """Whether to make a mistake here."""
-        return self.chance(self.wrongness * p)
+        if self.left and self.chance(self.wrongness * p):
+            self.left -= 1
+            return True
+        return False
 
     def pick(self, options: Any) -> Any:
         return options[int(self.rng.integers(len(options)))]
@@ -330,9 +336,12 @@ def draw(seed: int) -> Drawn:
     """The kernel of a seed."""
     rng = np.random.default_rng(seed)
     wrongness = float(rng.choice([0.0, 0.1, 0.25, 0.5]))
-    if rng.random() < 0.4:
-        return Drawn(seed, with_sizes(draw_shape(rng, wrongness)))
-    kernel = Kernel(rng, wrongness)
+    kind = rng.random()
+    if kind < 0.7:
+        source = draw_shape(rng, wrongness) if kind < 0.3 else draw_composed(rng, wrongness)
+        decorator = "@zl.kernel(index_bits=32)" if rng.random() < 0.2 else "@zl.kernel"
+        return Drawn(seed, decorator + with_sizes(source))
+    kernel = Kernel(rng, wrongness, 1 if rng.random() < 0.5 else 100)
     if kernel.chance(0.1):
         kernel.line(f"zl.requires({kernel.pick(DIMS)} {kernel.pick(['<=', '==', '>'])} {kernel.pick([*DIMS, '2'])})")
     kernel.grid()

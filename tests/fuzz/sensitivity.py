@@ -1,83 +1,89 @@
-"""Would drawn kernels have found it? Puts holes back that were mended, one at a time, and draws kernels until one is accepted and trips.
+"""Would drawn kernels have found it? Puts holes into the verifier, one at a time, and asks whether a drawn kernel falls into it.
 
-``python -m tests.fuzz.sensitivity --count N --seed S`` prints a table: the hole (a switch of ``switches.py``) and the number of kernels
-drawn until it was found, or that N did not find it. It exits 1 if a hole was not found.
+``python -m tests.fuzz.sensitivity --count N --seed S`` draws N kernels and keeps those that the verifier refuses and that trip; then, for each
+hole (``holes.py``: those that the verifier once had, as switches of ``switches.py`` or as changes of its source), it prints the number
+of kernels drawn until one of these is accepted, or that there is none. ``--switches`` does so for every switch with which a wrong kernel of the
+tests is accepted (``switches.log``), and prints how many are found. It exits 1 if a hole was not found.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from time import monotonic
 
 from tests.fuzz import kernels
 from tests.fuzz.battery import verdicts_only
-from tests.fuzz.campaign import first_trip
-from tests.fuzz.rules import apart
-from tests.fuzz.switches import Switch, switched, switches
-from zellige.diagnostics.errors import ZelligeError
+from tests.fuzz.campaign import Verdict, by_verifier, examine
+from tests.fuzz.holes import HOLES
+from tests.fuzz.rules import Fate, apart, logged
+from tests.fuzz.switches import DECIDING, Switch, switched, switches
 from zellige.ir.ops import Function
 
-HOLES: dict[str, tuple[str, str]] = {
-    "what is known of a carried value, where its branch is not taken": (
-        "invariants", "_facts.facts: without condition `terms.implies(app.guard",
-    ),
-    "a carried tile at lanes that it has not": ("symbolic", "_carried: without part of conjunction `self._exist"),
-    "a tile at lanes that it has not": ("symbolic", "_load: without part of conjunction `self._exist"),
-    "a load where its branch is not taken": ("symbolic", "_load: without part of conjunction `self.path"),
-    "a load outside its mask": ("symbolic", "_load: without part of conjunction `active"),
-    "a sort's order beyond its places": ("positions", "permutes: without part of conjunction `*places"),
-    "more bits than a type has": ("bits", "known: without condition `terms.implies(fit"),
-    "programs that there are not": ("substitution", "Placed.call: without part of conjunction `self._guard"),
-    "the least number by −1": ("overflow", "_may_be_least: returns False"),
-    "a loop that does not run": ("invariants", "_assume: without condition `terms.implies(runs"),
-    "the condition of a loop, asked once more": ("symbolic", "path: without condition of a case `place.which == 1"),
-    "a loop's invariant, at its start": ("invariants", "_starts: returns True"),
-    "quotients and remainders by two numbers": ("races", "_joined: without and `qa.denominator is"),
-}  # fmt: skip
-"""The module of the rule that closes a hole, and a part of the switch's key."""
+LOG = Path(__file__).with_name("switches.log")
+SECONDS = 120
+"""Of processor time for one hole."""
 
 
-def drawn(count: int, seed: int) -> Iterator[tuple[int, Function]]:
-    """Drawn kernels that are in the language, with how many were drawn up to there."""
+@dataclass(frozen=True)
+class Wrong:
+    """A drawn kernel that is refused and trips, and how many were drawn up to it."""
+
+    number: int
+    function: Function
+
+
+def wrong_ones(count: int, seed: int, launches: int) -> list[Wrong]:
+    """The drawn kernels that a hole may let through."""
+    found = []
     for number in range(count):
-        try:
-            yield number + 1, kernels.draw(seed + number).lower()
-        except (ZelligeError, SyntaxError):
-            continue
+        drawn = kernels.draw(seed + number)
+        if examine(drawn, accepts=by_verifier, count=launches).verdict is Verdict.REFUSED:
+            found.append(Wrong(number + 1, drawn.lower()))
+    return found
 
 
-def found_after(switch: Switch, count: int, seed: int, launches: int) -> int | None:
-    """How many kernels are drawn until one is accepted with the switch made, and trips; None if ``count`` do not find it."""
+def found_after(switch: Switch, wrong: list[Wrong]) -> int:
+    """How many kernels are drawn until a wrong one is accepted with the switch made; 0 if none is."""
     with switched(switch) as verifier:
         verdicts_only()
-        for number, function in drawn(count, seed):
+        for one in wrong:
             try:
-                accepted = verifier.verify(function).proved
-            except Exception:
-                return number  # a verifier that fails is noticed, too
-            if accepted and first_trip(function, seed + number - 1, launches) is not None:
-                return number
-    return None
+                if verifier.verify(one.function).proved:
+                    return one.number
+            except Exception:  # a verifier that fails accepts nothing
+                continue
+    return 0
 
 
 def main() -> int:
-    """Puts each hole back."""
+    """Puts each hole in."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--launches", type=int, default=60, help="launches of each accepted kernel")
+    parser.add_argument("--launches", type=int, default=60, help="launches of each kernel")
     parser.add_argument("--hole", default="", help="only those with this in their name")
+    parser.add_argument("--switches", action="store_true", help="every switch with which a wrong kernel is accepted")
     options = parser.parse_args()
+    started = monotonic()
+    wrong = wrong_ones(options.count, options.seed, options.launches)
+    print(f"{len(wrong)} of {options.count} kernels are refused and trip ({monotonic() - started:.0f} s)", flush=True)
+    if options.switches:
+        noticed = {key for key, result in logged(LOG).items() if result.fate is Fate.ACCEPTS}
+        todo = {s.key: s for module in DECIDING for s in switches(module) if s.key in noticed}
+    else:
+        todo = {name: hole.switch() for name, hole in HOLES.items()}
     missed = 0
-    for name, (module, part) in HOLES.items():
-        if options.hole not in name:
-            continue
-        (switch,) = switches(module, part)
-        number = apart(partial(found_after, switch, options.count, options.seed, options.launches))
-        missed += number is None
-        print(f"| {name} | {'not in ' + str(options.count) if number is None else number} |", flush=True)
+    for name, switch in todo.items():
+        if options.hole in name:
+            number = apart(partial(found_after, switch, wrong), SECONDS)
+            missed += not number
+            said = {None: "not within its time", 0: f"not in {options.count}"}.get(number, number)
+            print(f"| {name} | {said} |", flush=True)
+    print(f"{len(todo) - missed} of {len(todo)} found")
     return 1 if missed else 0
 
 

@@ -368,8 +368,10 @@ def draw_shape(rng: np.random.Generator, wrongness: float) -> str:
     kind = rng.random()
     templates = TEMPLATES if kind < 0.3 else TRAPS if kind < 0.65 else ABSENT
     template = templates[sorted(templates)[int(rng.integers(len(templates)))]]
-    decorator = "@zl.kernel(index_bits=32)" if rng.random() < 0.2 else "@zl.kernel"
-    return decorator + filled(template, rng, wrongness)
+    if wrongness and rng.random() < 0.5:
+        nearly = list(one_step_away(template))
+        return nearly[int(rng.integers(len(nearly)))]
+    return filled(template, rng, wrongness)
 
 
 def filled(template: str, rng: np.random.Generator, wrongness: float) -> str:

@@ -29,6 +29,15 @@ def k(x: zl.In[f32, N], n: zl.UpTo[N], c: zl.In[i32, 5], *, y: zl.Out[f32, M]):
                 at = zl.minimum(at + 1, n - 1)
     y[t] = x[zl.minimum(at + n - 1, N - 1)]
 """,
+    # The quotient of the least number by −1 was not asked to fit; nor did the interpreter notice.
+    "the least number by −1": """
+@zl.kernel
+def k(far: zl.In[zl.i64, M], d: zl.i64, *, y: zl.Mut[f32, M]):
+    zl.requires(d < 0)
+    t = zl.grid(M)
+    a = t * 0 + far[t]
+    y[t] = zl.where(a // d < 0, 1.0, 2.0)
+""",
 }
 
 

@@ -364,6 +364,16 @@ def wait_for(completions: Sequence[Completion]) -> None:
         completion.check()
 
 
+def wait_for_writers(low: int, high: int) -> None:
+    """Waits for work that writes bytes [low, high) of memory that others have, too. Raises the error of one that failed."""
+    if not (FOREIGN.writers or FOREIGN.graphs):
+        return
+    found: list[Completion] = []
+    with LOCK:
+        conflicts_locked(FOREIGN, low, high, False, found)
+    wait_for(found)
+
+
 class HostUse:
     """``with HostUse(tensor, exclusive=…, name=…):`` the host uses a tensor when all conflicting work has ended."""
 

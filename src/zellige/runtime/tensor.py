@@ -17,8 +17,8 @@ from zellige.lang.dtype_names import checked
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.dlpack import array_from, is_on_gpu
 from zellige.runtime.element_types import dtype_from_numpy, numpy_dtype
-from zellige.runtime.memory import Memory, memory_of_view
-from zellige.runtime.tensor_type import Tensor
+from zellige.runtime.memory import Memory, memory_of_view, wait_for_writers
+from zellige.runtime.tensor_type import Tensor, byte_bounds
 
 __all__ = ["Tensor", "borrow", "dtype_from_numpy", "empty", "index", "numpy_dtype", "stored_shape", "tensor", "zeros"]
 
@@ -70,7 +70,7 @@ def zeros(shape: Sequence[int], dtype: DType) -> Tensor:
 
 
 def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None = None) -> Tensor:
-    """A tensor with a copy of ``values`` (anything NumPy or DLPack can read).
+    """A tensor with a copy of ``values`` (anything NumPy or DLPack can read), as they are when what writes them on a stream has ended.
 
     For a block type give the raw bytes as uint8 and the ``shape`` in elements."""
     array = _as_array(values)
@@ -87,6 +87,7 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
 
 def _as_array(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ndarray):
+        wait_for_writers(*byte_bounds(values))
         return values
     if isinstance(values, Tensor):
         return values.numpy()

@@ -162,3 +162,20 @@ def test_the_first_nan_of_an_axis_is_its_extreme_position(name: str, length: int
     np.testing.assert_array_equal(want["low"], x.argmin(1))
     for target in ("host", "avx2", "generic"):
         check(function, {"M": 13, "N": length}, arrays, target=target)
+
+
+@zl.kernel
+def extremes_of_what_there_may_be(x: zl.In[F, M, N], *, top: zl.Out[i32, M], low: zl.Out[i32, M]) -> None:
+    m = zl.grid(1)
+    top[:] = zl.where(zl.argmax(x[:, :], axis=1) == 0, 7, 3).to(i32)
+    low[:] = zl.where(zl.argmin(x[:, :], axis=1) == 0, 7, 3).to(i32)
+
+
+@pytest.mark.parametrize("name", ["f32", "f64"])
+def test_the_extreme_position_of_nothing_is_0(name: str) -> None:
+    arrays = {"x": np.zeros((13, 0), NUMPY[name])} | {n: np.zeros(13, np.int32) for n in ("top", "low")}
+    function = function_of(extremes_of_what_there_may_be, {"F": getattr(zl, name)})
+    want = compare(function, {"M": 13, "N": 0}, arrays, rtol=0, atol=0)
+    assert (want["top"] == 7).all() and (want["low"] == 7).all()
+    for target in ("host", "avx2", "generic"):
+        check(function, {"M": 13, "N": 0}, arrays, target=target)

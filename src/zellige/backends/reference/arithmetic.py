@@ -212,6 +212,7 @@ _MAY_OVERFLOW: dict[BinaryOp, Callable[[Any, Any], Any]] = {
     BinaryOp.SUB: lambda x, y: x - y,
     BinaryOp.MUL: lambda x, y: x * y,
     BinaryOp.SHL: lambda x, y: x * 2**y,
+    BinaryOp.FLOORDIV: lambda x, y: x // y,
 }
 
 
@@ -251,7 +252,7 @@ def _wide(x: Array, dtype: DType) -> Array:
 
 
 def reduce(op: ReduceOp, x: Array, axis: int, dtype: DType) -> Array:
-    """``Reduce``. An empty axis gives the neutral element, and is an out-of-bounds Fault for argmax and argmin."""
+    """``Reduce``. An empty axis gives the neutral element, and position 0, which no axis of extent 0 has."""
     match op:
         case ReduceOp.ANY:
             return np.asarray(np.any(x, axis=axis))
@@ -259,7 +260,7 @@ def reduce(op: ReduceOp, x: Array, axis: int, dtype: DType) -> Array:
             return np.asarray(np.all(x, axis=axis))
         case ReduceOp.ARGMAX | ReduceOp.ARGMIN:
             if x.shape[axis] == 0:
-                raise Fault(Trip.OUT_OF_BOUNDS, f"{op.value} of an empty axis has no position")
+                return np.zeros((*x.shape[:axis], *x.shape[axis + 1 :]), np.int64)
             position = np.argmax if op is ReduceOp.ARGMAX else np.argmin
             return np.asarray(position(_wide(x, dtype), axis=axis)).astype(np.int64)
     if dtype is dtypes.index and op in (ReduceOp.SUM, ReduceOp.PROD):
