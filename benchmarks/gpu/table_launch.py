@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import cycle
+from statistics import median
 
 import ml_dtypes
 import numpy as np
@@ -29,7 +30,12 @@ def tiny(x, y, N, BN: tl.constexpr):
     tl.store(y + i, tl.load(x + i, mask=i < N), mask=i < N)
 
 
-def _host(ways: dict[str, Callable[[], object]], rounds: int = 60, count: int = 200) -> dict[str, float]:
+BARE = "bare cuda-core launch"
+REPEATS = 10
+"""Measurements of all ways, each with a figure of its own: hosts differ by more from one to the next than ways do."""
+
+
+def _host(ways: dict[str, Callable[[], object]], rounds: int = 12, count: int = 200) -> dict[str, float]:
     """Of each way the least mean of ``count`` launches, µs; the ways take turns."""
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
@@ -74,18 +80,24 @@ def main() -> None:
             x, y = next(turns)
             call(x, y=y, BN=128)
 
-        times = _host({
-            "bare cuda-core launch": lambda: launch(here, config, kernel, *plain),
+        ways: dict[str, Callable[[], object]] = {
+            BARE: lambda: launch(here, config, kernel, *plain),
             "ours, prepared": lambda: prepared(here),
             "ours, a call": lambda: call(a, y=b, BN=128),
             "ours, calls of other tensors": other_tensors,
             "ours, a call that allocates": lambda: call(a, BN=128),
             "ours, prepared every time": lambda: found.kernel.prepare(here, arrays)(here),
             "Triton's launcher": lambda: tiny[(1,)](x, y, 128, 128, num_warps=1),
-        })  # fmt: skip
-    saved("launch", "µs", times)
-    for name, us in times.items():
-        print(f"{name:>28} {us:6.2f}  {us / times['bare cuda-core launch']:.2f} ×")
+        }
+        times = [_host(ways) for _ in range(REPEATS)]
+    print(f"{REPEATS} measurements in turns: median (least to most), µs; over bare cuda-core in the same one, likewise")
+    for name in ways:
+        us = sorted(t[name] for t in times)
+        ratio = sorted(t[name] / t[BARE] for t in times)
+        saved("launch", name, {"µs": median(us), "over bare": median(ratio), "least": ratio[0], "most": ratio[-1]})
+        print(
+            f"{name:>28} {median(us):6.2f} ({us[0]:.2f} to {us[-1]:.2f})  {median(ratio):.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f}) ×"
+        )
 
 
 if __name__ == "__main__":

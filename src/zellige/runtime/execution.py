@@ -13,8 +13,6 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.runtime.binding import Binding
 from zellige.runtime.instances import Instance
-from zellige.runtime.memory import CLOCK
-from zellige.runtime.plan import Plan
 from zellige.runtime.tensor import Tensor
 
 
@@ -105,14 +103,3 @@ def using(executor: Executor | str) -> Iterator[Executor]:
         yield chosen
     finally:
         leave(chosen)
-
-
-def note_writes(plan: Plan, held: Sequence[Tensor]) -> None:
-    """After a launch on a device, in its turn: what is written, and which contracts it is proved to keep."""
-    for i in plan.writes:
-        memory = held[i].memory
-        memory.version = next(CLOCK)
-        if memory.unwritten is not None:
-            memory.mark_written(held[i])
-    for i, fact in plan.establishes:
-        held[i].learn(fact)

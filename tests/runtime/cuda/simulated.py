@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
+from types import SimpleNamespace as Some
 from typing import Any
 
 import numpy as np
@@ -145,24 +146,31 @@ class Staging:
 
 
 class Launch:
-    """A launch that the interpreter carries out; as ``Launch`` and ``RepeatedLaunch`` of ``runtime.cuda.launch``."""
+    """A launch that the interpreter carries out; as ``Launch`` of ``runtime.cuda.launch``. It reads its arguments when it is called."""
 
-    def __init__(self, launch: PreparedLaunch, stream: Stream | None = None) -> None:
-        self.launch, self.stream = launch, stream
+    def __init__(self, launch: PreparedLaunch) -> None:
+        binding, function = launch.binding, launch.instance.function
+        self.function, self.dims, self.tensors = function, binding.dims, binding.tensors
+        values = {name: held.address for name, held in binding.tensors.items()} | binding.scalars
+        kinds = dict.fromkeys(binding.tensors, "array") | dict.fromkeys(binding.scalars, "scalar")
+        parameters = [Some(name=name, kind=kind, multiple=1) for name, kind in kinds.items()]
+        self.kernel = Some(compiled=Some(parameters=parameters))
+        self.arguments = tuple(Some(value=values[name]) for name in kinds)
+        self.call = self
 
     def __call__(self, stream: Stream) -> None:
-        self._give(stream, self.launch.binding.held, self.launch.binding.scalars)
+        values = {p.name: a.value for p, a in zip(self.kernel.compiled.parameters, self.arguments, strict=True)}
+        arrays = {name: on_host(held.storage, values.pop(name)) for name, held in self.tensors.items()}
+        stream.give(lambda: run(self.function, self.dims, arrays, values))
 
-    def run(self, held: Any, scalars: Any) -> bool:
-        assert self.stream is not None
-        self._give(self.stream, held, scalars)
-        return True
+    def foreign(self, stream: Stream) -> tuple[Callable[[], int]]:
+        """As ``PreparedCall.foreign``."""
 
-    def _give(self, stream: Stream, held: Any, scalars: Any) -> None:
-        plan, instance = self.launch.binding.plan, self.launch.instance
-        arrays = {name: on_host(tensor.storage) for name, tensor in zip(plan.names, held, strict=True)}
-        scalars = dict(scalars)
-        stream.give(lambda: run(instance.function, plan.dims, arrays, scalars))
+        def call() -> int:
+            self(stream)
+            return 0
+
+        return (call,)
 
 
 class Graph:
@@ -177,16 +185,15 @@ class Graph:
 
 
 class _Address:
-    def __init__(self, array: DeviceArray) -> None:
+    def __init__(self, array: DeviceArray, address: int) -> None:
         self.__array_interface__ = {
-            "shape": array.shape, "typestr": array.dtype.str, "data": (array.address, False), "strides": array.strides,
-            "version": 3,
+            "shape": array.shape, "typestr": array.dtype.str, "data": (address, False), "strides": array.strides, "version": 3,
         }  # fmt: skip
 
 
-def on_host(array: DeviceArray) -> Any:
-    """The elements, which are in the host's memory."""
-    return np.asarray(_Address(array))
+def on_host(array: DeviceArray, address: int | None = None) -> Any:
+    """The elements, which are in the host's memory; ``address``: of another array that lies as this one does."""
+    return np.asarray(_Address(array, array.address if address is None else address))
 
 
 @contextmanager
@@ -195,7 +202,6 @@ def simulated(seed: int) -> Iterator[CudaExecutor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor_module, "Staging", Staging)
         patch.setattr(executor_module, "LaunchGraph", Graph)
-        patch.setattr(executor_module, "RepeatedLaunch", lambda ready, stream, names: Launch(ready.launch, stream))
         patch.setattr(CudaExecutor, "_ready", lambda self, launch, pdl, ranges: Launch(launch))
         gpu: Any = Gpu(seed)
         yield CudaExecutor(gpu)

@@ -37,40 +37,6 @@ def test_structures_match_the_driver() -> None:
     assert driver._Config.stream.offset == 32
 
 
-def test_a_repeated_launch_runs_with_the_arguments_of_each_call() -> None:
-    """What the driver would read when it is called: addresses and scalars of this call, not of the first."""
-    import ctypes
-    from types import SimpleNamespace as Some
-    from typing import Any
-
-    from zellige.backends.cuda.lowering import Parameter
-    from zellige.runtime.cuda.launch import RepeatedLaunch
-
-    parameters = (
-        Parameter("array", "x", "*f32", multiple=16),
-        Parameter("array", "y", "*f32"),
-        Parameter("scalar", "eps", "fp32"),
-    )
-    arguments = (ctypes.c_uint64(0), ctypes.c_uint64(0), ctypes.c_float(0))
-    seen: list[tuple[Any, ...]] = []
-
-    def call(stream: int) -> None:
-        seen.append((stream, *(a.value for a in arguments)))
-
-    loaded = Some(compiled=Some(name="k", parameters=parameters))
-    launch: Any = Some(kernel=loaded, arguments=arguments, call=Some(run=call))
-    repeated = RepeatedLaunch(launch, Some(handle=7), ("y", "x"))
-
-    def held(*addresses: int) -> Any:
-        return [Some(address=a) for a in addresses]
-
-    repeated.run(held(8, 32), {"eps": 0.5})
-    repeated.run(held(24, 64), {"eps": 2.0})
-    assert seen == [(7, 32, 8, 0.5), (7, 64, 24, 2.0)]
-    assert not repeated.run(held(8, 40), {"eps": 0.5})
-    assert len(seen) == 2, "nothing runs with an address that the code cannot use"
-
-
 def test_a_plain_array_is_copied_to_the_gpu_and_one_to_be_written_refused() -> None:
     import numpy as np
 

@@ -35,7 +35,6 @@ class _Config(ctypes.Structure):
 def library() -> Any:
     """The driver's library, which ``open_device`` has found already."""
     made = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    made.cuLaunchKernelEx.argtypes = (ctypes.c_void_p,) * 4
     made.cuKernelSetAttribute.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
     made.cuOccupancyMaxActiveBlocksPerMultiprocessor.argtypes = (
         ctypes.POINTER(ctypes.c_int), ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t,
@@ -96,16 +95,14 @@ class PreparedCall:
     """``cuLaunchKernelEx`` with its arguments laid out."""
 
     __slots__ = (
+        "_arguments",
         "_attribute",
         "_call",
         "_config",
-        "_config_address",
         "_handle",
         "_keep",
-        "_kernel",
         "_last",
         "_parameters",
-        "_parameters_address",
         "_stream",
     )
 
@@ -113,7 +110,6 @@ class PreparedCall:
         self, kernel: int, grid: int, block: int, shared: int, arguments: Sequence[Any], *, attribute: str | None
     ) -> None:
         """``attribute``: a key of ``ATTRIBUTES``, if the launch has one."""
-        self._kernel = kernel
         self._keep = tuple(arguments)
         self._parameters = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         self._config = _Config(grid=(grid, 1, 1), block=(block, 1, 1), shared=shared)
@@ -121,8 +117,9 @@ class PreparedCall:
             self._attribute = _Attribute(id=ATTRIBUTES[attribute], value=1)
             self._config.attributes = ctypes.pointer(self._attribute)
             self._config.attribute_count = 1
-        self._config_address = ctypes.addressof(self._config)
-        self._parameters_address = ctypes.addressof(self._parameters)
+        # References are handed over twice as fast as numbers; that to a handle is never followed here.
+        handle = ctypes.c_char.from_address(kernel)
+        self._arguments = (*map(ctypes.byref, (self._config, handle, self._parameters)), None)
         self._call = library().cuLaunchKernelEx
         self._stream: int | None = None
         self._last: Any = None
@@ -138,6 +135,11 @@ class PreparedCall:
         """Launches on a stream, by its handle; one thread at a time."""
         if stream != self._stream:
             self._config.stream = self._stream = stream
-        code = self._call(self._config_address, self._kernel, self._parameters_address, None)
+        code = self._call(*self._arguments)
         if code:
             checked(code, "a launch")
+
+    def foreign(self, stream: Any) -> tuple[Any, ...]:
+        """The driver's function and its arguments, for who launches on this stream only and makes the call by itself."""
+        self._config.stream = self._stream = int(stream.handle)
+        return self._call, *self._arguments

@@ -22,19 +22,18 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
 from zellige.runtime import preconditions
-from zellige.runtime.admission import check_contents
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
+from zellige.runtime.cuda.direct import written_out
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
-from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, RepeatedLaunch, cleared
+from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
 from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
 from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
-from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
@@ -226,42 +225,19 @@ class CudaExecutor:
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
-        plan, held, order = binding.plan, binding.held, self.order
-        order.lock.acquire()  # a ``with`` takes twice as long
-        try:
-            check_contents(plan, held)
-            if plan.has_preconditions:
-                plan.check_preconditions(binding.scalars)
-            repeated = plan.prepared[self] if self in plan.prepared else self._repeated(instance, binding, self)
-            if repeated is not None:
-                if order.alone:
-                    self._give(repeated, binding)
-                else:
-                    uses = uses_of(binding)
-                    order.before(self.queue, uses)
-                    try:
-                        self._give(repeated, binding)
-                    finally:  # as ``ordered``, which takes long
-                        order.after(self.queue, uses)
-            note_writes(plan, held)
-        finally:
-            order.lock.release()
-
-    def _give(self, repeated: RepeatedLaunch, binding: Binding) -> None:
-        plan, held = binding.plan, binding.held
-        if plan.fills:
-            for clear in cleared(plan, held):
-                clear(self.stream)
-        if not repeated.run(held, binding.scalars):
-            key = (self, unaligned(binding))
-            other = plan.prepared[key] if key in plan.prepared else self._repeated(plan.instance, binding, key)
-            assert other is not None
-            other.run(held, binding.scalars)
-
-    def _repeated(self, instance: Instance, binding: Binding, key: Any) -> RepeatedLaunch | None:
         plan = binding.plan
-        ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
-        made = plan.prepared[key] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
+        run = plan.direct.get(self) or self._written_out(binding, self)
+        run(*binding.held, *[binding.scalars[scalar.name] for scalar in instance.function.scalars])
+
+    def launch_unaligned(self, binding: Binding) -> None:
+        """A launch of arrays that do not begin where the code that is there for their layouts needs them to."""
+        key = (self, unaligned(binding))
+        run = binding.plan.direct.get(key) or self._written_out(binding, key)
+        run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
+
+    def _written_out(self, binding: Binding, key: Any) -> Callable[..., None]:
+        ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
+        made = binding.plan.direct[key] = written_out(ready, self, binding.plan)
         return made
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:

@@ -170,39 +170,6 @@ class Launch:
         self.call.on(stream)
 
 
-class RepeatedLaunch:
-    """A launch whose arrays and scalars may change from one run to the next, on one stream: for calls of one layout.
-
-    The driver copies arguments when it is called, so a run writes them in place; one thread at a time."""
-
-    __slots__ = ("_arrays", "_call", "_kernel", "_low_bits", "_multiples", "_scalars", "_stream")
-
-    def __init__(self, launch: Launch, stream: Any, names: Sequence[str]) -> None:
-        """``names``: of the arrays, in the order in which runs give them."""
-        places = {name: i for i, name in enumerate(names)}
-        made = list(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False))
-        self._arrays = tuple((a, places[p.name]) for p, a in made if p.kind == "array")
-        self._multiples = tuple((places[p.name], p.multiple) for p, _ in made if p.kind == "array")
-        self._low_bits = max((multiple for _, multiple in self._multiples), default=1) - 1  # they are powers of two
-        self._scalars = tuple((a, p.name) for p, a in made if p.kind == "scalar")
-        self._call = launch.call
-        self._kernel = launch  # keeps code and scratch
-        self._stream = int(stream.handle)
-
-    def run(self, held: Sequence[Tensor], scalars: Mapping[str, int | float]) -> bool:
-        """Runs it and returns at once; False, and nothing runs, if an address is not the multiple that the code relies on."""
-        bits = 0
-        for argument, place in self._arrays:
-            argument.value = address = held[place].address
-            bits |= address
-        if bits & self._low_bits and any(held[place].address % multiple for place, multiple in self._multiples):
-            return False
-        for argument, name in self._scalars:
-            argument.value = scalars[name]
-        self._call.run(self._stream)
-        return True
-
-
 def _misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:
     return ZelligeError(
         "ZL0515", f"'{kernel}' was compiled for {parameter} being a multiple of {multiple}",
