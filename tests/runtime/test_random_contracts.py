@@ -345,5 +345,5 @@ def test_what_a_guard_that_failed_should_have_established_is_not_believed(how: s
     except ZelligeError as error:
         refused.append(error.code)
     assert refused == ["ZL0404"]
-    with pytest.raises(ZelligeError, match="ZL0404|ZL0505"):
+    with pytest.raises(ZelligeError, match=r"ZL0404|ZL0505"):
         looked_up(i, TABLE)
