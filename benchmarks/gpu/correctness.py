@@ -43,7 +43,7 @@ from zellige.kernels.heads import (
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel
-from zellige.runtime.cuda.memory import Allocator, Block, Staging
+from zellige.runtime.cuda.memory import Block, Staging
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import numpy_dtype
 
@@ -260,7 +260,7 @@ class Machine:
     def __init__(self, seed: int) -> None:
         self.device: Device = open_device()
         self.stream = self.device.stream()
-        self.allocator = Allocator(self.device, self.device.order.join(self.stream))
+        self.queue = self.device.order.join(self.stream)
         self.staging = Staging(self.device, self.stream)
         self.random = np.random.default_rng(seed)
 
@@ -271,7 +271,7 @@ class Machine:
         for name, array in arrays.items():
             content = np.zeros(array.nbytes + array.nbytes % 2, np.uint8)
             content[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            blocks[name] = self.allocator.allocate(max(content.nbytes, 1))
+            blocks[name] = self.device.allocator.allocate(max(content.nbytes, 1), self.queue)
             self.staging.upload(content, blocks[name])
         return blocks
 
@@ -409,7 +409,7 @@ def dependence(machine: Machine) -> list[str]:
     def wrong(second: LoadedKernel) -> int:
         bad = 0
         for _ in range(5):
-            x, y, z = (machine.allocator.allocate(start.nbytes) for _ in range(3))
+            x, y, z = (machine.device.allocator.allocate(start.nbytes, machine.queue) for _ in range(3))
             machine.staging.upload(start, x)
             machine.staging.upload(np.zeros_like(start), y)
             machine.stream.sync()
@@ -460,7 +460,7 @@ def large(machine: Machine) -> list[str]:
     """Arrays of more than 2³¹ elements: soft-max of equal rows, looked at where offsets of 32 bits would have wrapped."""
     rows, width = 600_000, 4096
     kernel = machine.load(gpu_elementwise.softmax.lower({}, {}), {"D": width}, Options())
-    x, y = (machine.allocator.allocate(rows * width * 2) for _ in range(2))
+    x, y = (machine.device.allocator.allocate(rows * width * 2, machine.queue) for _ in range(2))
     x.buffer.fill(np.uint16(0x3F80).tobytes(), stream=machine.stream)
     y.buffer.fill(np.uint16(0x7FC0).tobytes(), stream=machine.stream)
     launch = kernel.prepare(machine.stream, {"x": x.address, "y": y.address}, {}, {"T": rows})
@@ -468,7 +468,7 @@ def large(machine: Machine) -> list[str]:
     launch(machine.stream)
     count = 1 << 22
     copy = machine.load(gpu_elementwise.copy.lower({"BN": 4096}, {}), {"N": count}, Options())
-    window, problems = machine.allocator.allocate(count * 2), []
+    window, problems = machine.device.allocator.allocate(count * 2, machine.queue), []
     for start in (0, (1 << 31) - count // 2, rows * width - count):
         launch = copy.prepare(machine.stream, {"x": y.address + start * 2, "y": window.address})
         assert launch is not None

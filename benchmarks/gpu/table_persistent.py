@@ -181,7 +181,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
         same._made_up = executor._made_up
     else:
         same.stream, same.queue = executor.stream, executor.queue  # one order
-        same._allocator, same._staging = executor._allocator, executor._staging
+        same._staging = executor._staging
     launches, launched = decoder.recorded(same, case.splits)
     one, logits = decoder.recorded(SequenceExecutor(executor, case.form), case.splits)
     recording = one._recording

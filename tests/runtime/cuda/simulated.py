@@ -19,7 +19,7 @@ from zellige.backends.reference import run
 from zellige.runtime.cuda import executor as executor_module
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.executor import CudaExecutor
-from zellige.runtime.cuda.memory import Block
+from zellige.runtime.cuda.memory import Allocator, Block
 from zellige.runtime.cuda.order import Order
 from zellige.runtime.cuda.prepared import PreparedLaunch
 
@@ -38,6 +38,7 @@ class Gpu:
         self.ordinal, self.name, self.target = 0, "a simulated GPU", "sm_90"
         self.multiprocessors, self.shared_bytes = 1, 1 << 20
         self.handle, self.order, self.random = self, Order(), Random(seed)
+        self.allocator = Allocator(self)  # type: ignore[arg-type]
         self.waiting: list[Work] = []
 
     def use(self) -> None:
@@ -59,7 +60,7 @@ class Gpu:
             chosen = self.random.choice(ready)
             self.waiting.remove(chosen)
             chosen.action()
-            chosen.is_done = True
+            chosen.is_done, chosen.action, chosen.before = True, int, []  # what is done holds nothing
 
 
 class Buffer:

@@ -13,7 +13,9 @@ import pytest
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.runtime.cuda.memory import Allocator
-from zellige.runtime.cuda.order import Queue
+from zellige.runtime.cuda.order import Order, Queue
+
+QUEUE = Queue(None)
 
 
 class Counting:
@@ -22,7 +24,7 @@ class Counting:
     name = "a device that counts"
 
     def __init__(self, room: int = 1 << 30) -> None:
-        self.handle, self.room, self.addresses = self, room, count(512, 512)
+        self.handle, self.room, self.addresses, self.order = self, room, count(512, 512), Order()
 
     def allocate(self, size: int, stream: Any) -> Any:
         if self.room == 0:
@@ -44,16 +46,16 @@ class Hesitant(list[Any]):
 
 
 def test_threads_never_get_one_block_twice() -> None:
-    allocator = Allocator(Counting(), Queue(None))  # type: ignore[arg-type]
+    allocator = Allocator(Counting())  # type: ignore[arg-type]
     allocator._free = defaultdict(Hesitant)
-    allocator.allocate(512).close()
+    allocator.allocate(512, QUEUE).close()
     used: set[int] = set()
     wrong: list[object] = []
 
     def work() -> None:
         try:
             for _ in range(50):
-                block = allocator.allocate(512)
+                block = allocator.allocate(512, QUEUE)
                 if block.address in used:
                     wrong.append(block.address)
                 used.add(block.address)
@@ -69,14 +71,14 @@ def test_threads_never_get_one_block_twice() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    allocator.trim()
+    allocator.trim(QUEUE)
     assert allocator.held_bytes == 0
 
 
 def test_free_blocks_of_other_sizes_go_back_before_memory_is_short() -> None:
-    allocator = Allocator(Counting(room=1), Queue(None))  # type: ignore[arg-type]
-    allocator.allocate(512).close()
-    block = allocator.allocate(4096)
+    allocator = Allocator(Counting(room=1))  # type: ignore[arg-type]
+    allocator.allocate(512, QUEUE).close()
+    block = allocator.allocate(4096, QUEUE)
     with pytest.raises(ZelligeError) as caught:
-        allocator.allocate(512)
+        allocator.allocate(512, QUEUE)
     assert caught.value.code == "ZL0506" and block.size == allocator.held_bytes

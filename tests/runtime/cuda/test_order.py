@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from random import Random
 from typing import Any
 
@@ -15,7 +17,7 @@ import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.memory import Allocator, BorrowedBlock
-from zellige.runtime.cuda.order import Outside, Users
+from zellige.runtime.cuda.order import Order, Outside, Users
 
 SIZE = 6
 
@@ -39,7 +41,7 @@ class Program:
         a, b = draw.sample(range(5), 2)
         stream = draw.choice(self.streams)
         with zl.using(stream):
-            match draw.choice((0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7, 8)):
+            match draw.choice((0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 9)):
                 case 0:
                     scale_add(self.tensors[a], 5, y=self.tensors[b])
                     self.values[b] = self.values[b] * 3 + self.values[a] * 5
@@ -64,6 +66,10 @@ class Program:
                 case 7 if b > 1:
                     self.tensors[b] = stream.zeros((SIZE,), i32)
                     self.values[b] = ints(*[0] * SIZE)
+                case 9 if b > 1:  # made for one stream, and written on another
+                    self.tensors[b] = draw.choice(self.streams).empty((SIZE,), i32)
+                    double(self.tensors[a], y=self.tensors[b])
+                    self.values[b] = self.values[a] * 2
                 case 8:
                     self.graph.replay()
                     self.values[1] = self.values[1] * 3 + self.values[0] * 3
@@ -124,8 +130,44 @@ def _read_elsewhere_and_freed(seed: int) -> bool:
 
 def test_freed_memory_is_given_out_again_after_its_users_on_other_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(map(_read_elsewhere_and_freed, range(20)))
-    monkeypatch.setattr(Allocator, "_outlast", lambda self, users: None)
+    monkeypatch.setattr(
+        Allocator, "_release", lambda self, buffer, address, size, users: _forget(self, buffer, address, size)
+    )
     assert not all(map(_read_elsewhere_and_freed, range(20)))
+
+
+def _forget(allocator: Allocator, buffer: Any, address: int, size: int) -> None:
+    allocator._free[size].append((buffer, address, Users()))
+
+
+def test_memory_made_for_one_stream_and_used_on_another_is_free_of_its_last_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def right(seed: int) -> bool:
+        with simulated(seed) as first:
+            second, third = first.beside(), first.beside()
+            x, y = first.tensor(ints(1, 2, 3), i32), first.empty((3,), i32)
+            with zl.using(second):
+                double(first.zeros((3,), i32), y=first.empty((3,), i32))
+                double(x, y=y)
+            with zl.using(third):
+                double(first.zeros((3,), i32), y=first.empty((3,), i32))
+            address = x.address
+            del x
+            reused = first.empty((3,), i32)
+            assert reused.address == address
+            with zl.using(third):
+                double(third.zeros((3,), i32), y=reused)
+            return bool((y.numpy() == [2, 4, 6]).all())
+
+    assert all(map(right, range(20)))
+    after = Order.after
+    monkeypatch.setattr(Order, "after", lambda self, queue, uses: None if _is_new(uses) else after(self, queue, uses))
+    assert not all(map(right, range(20)))
+
+
+def _is_new(uses: Any) -> bool:
+    return len(uses) == 1 and uses[0][0].writer is None and not uses[0][0].readers
 
 
 def test_one_stream_enters_nothing() -> None:
@@ -268,6 +310,22 @@ def test_a_stream_of_the_gpu_in_use() -> None:
         np.testing.assert_array_equal(target.numpy(), [2, 4, 6])
         np.testing.assert_array_equal(y.numpy(), [7, 8, 9])
         assert s.copy(y, target).wait() is None
+
+
+def test_streams_that_are_done_with_go_away() -> None:
+    with simulated(3) as first:
+        x = first.tensor(ints(1, 2, 3), i32)
+        made = []
+        for _ in range(300):
+            with first.beside() as s:
+                double(x)
+            s.synchronize()  # work of a simulated GPU that is not done yet holds what it uses
+            made.append(weakref.ref(s))
+        del s
+        gc.collect()
+        assert sum(one() is not None for one in made) < 100
+        with zl.using(first):
+            np.testing.assert_array_equal(double(x).numpy(), [2, 4, 6])
 
 
 def test_copies_that_are_refused() -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime.cuda.memory import Allocator
 from zellige.runtime.cuda.order import Order
 
 
@@ -25,6 +26,10 @@ class Device:
     """The ``cuda.core.Device``."""
     order: Order = field(default_factory=Order, repr=False, compare=False)
     """Of the work of all its streams."""
+    allocator: Allocator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allocator", Allocator(self))
 
     def use(self) -> None:
         """Makes this the calling thread's device."""

@@ -30,7 +30,7 @@ from zellige.runtime.cuda.direct import written_out
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
-from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Staging
+from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
 from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
@@ -43,6 +43,7 @@ from zellige.runtime.tensor_type import byte_bounds
 if TYPE_CHECKING:
     from zellige.runtime.cuda.stream import CudaStream
 
+_MOST_STREAMS = 64  # that one plan keeps launches for, and with them alive; beyond it they are written out anew
 _OPENING = Lock()
 _defaults: dict[int, CudaExecutor] = {}
 """By the GPU's number."""
@@ -98,7 +99,6 @@ class CudaExecutor:
             device.use()
             self.stream = device.stream()
             self.queue = self.order.join(self.stream)
-            self._allocator = Allocator(device, self.queue)
             self._staging = Staging(device, self.stream)
             self._guards = Guards()
 
@@ -133,7 +133,7 @@ class CudaExecutor:
         if self.device is None:
             address = self._made_up.take(max(size, 1))
         else:
-            block = self._allocator.allocate(max(size, 1))
+            block = self.device.allocator.allocate(max(size, 1), self.queue)
             address = block.address
         storage = DeviceArray(self, block, address, stored, stored_as)
         memory = Memory(storage, address, size, initialised=False, borrowed=False)
@@ -237,7 +237,10 @@ class CudaExecutor:
 
     def _written_out(self, binding: Binding, key: Any) -> Callable[..., None]:
         ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
-        made = binding.plan.direct[key] = written_out(ready, self, binding.plan)
+        direct = binding.plan.direct
+        if len(direct) >= _MOST_STREAMS:
+            direct.clear()
+        made = direct[key] = written_out(ready, self, binding.plan)
         return made
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:

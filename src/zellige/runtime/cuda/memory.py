@@ -2,82 +2,83 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from threading import Lock, RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
-from zellige.runtime.cuda.device import Device
 from zellige.runtime.cuda.order import Queue, Users
+
+if TYPE_CHECKING:
+    from zellige.runtime.cuda.device import Device
 
 GRANULE = 512
 
 
 class Allocator:
-    """Device memory in the order of one stream.
+    """Device memory for all streams of a device.
 
-    A freed block may be handed out again at once: work given to the stream later runs after all work given before, so it
-    cannot disturb the block's last user; for its users on other streams the stream waits then. Any thread may allocate and free.
-    """
+    A freed block may be handed out again at once: what the stream that gets it is given later runs after the block's users on
+    all streams, and what other streams do with it after that. Any thread may allocate and free."""
 
-    def __init__(self, device: Device, queue: Queue) -> None:
+    def __init__(self, device: Device) -> None:
         self.device = device
-        self.queue = queue
         self._free: dict[int, list[tuple[Any, int, Users]]] = defaultdict(list)
         """By size: buffers with their addresses, which take long to ask for, and who used them last."""
-        self._lock = RLock()  # a garbage collection while it is held may free blocks
+        self._lock = (
+            RLock()
+        )  # taken after the device's own, if both are; a garbage collection while it is held may free blocks
         self.held_bytes = 0
         """Taken from the driver, in use or free."""
 
-    def allocate(self, size: int) -> Block:
-        """At least ``size`` bytes, 512-byte aligned. ZelligeError ZL0506 if memory is short."""
-        size = _rounded(size)
-        with self._lock:
-            found = self._free[size].pop() if self._free[size] else None
-        if found is not None:
-            buffer, address, users = found
-            self._outlast(users)
-            return Block(self, buffer, address, size)
-        try:
-            return self._taken(size)
-        except Exception as error:
-            if "memory" not in str(error).lower():
-                raise
-        self.trim()
-        try:
-            return self._taken(size)
-        except Exception as error:
-            raise ZelligeError(
-                "ZL0506", f"no memory for {size} bytes on {self.device.name}", facts={"bytes": size, "already held": self.held_bytes},
-                help="use smaller batches or a shorter context",
-            ) from error  # fmt: skip
+    def allocate(self, size: int, queue: Queue) -> Block:
+        """At least ``size`` bytes, 512-byte aligned, for what ``queue`` is given next. ZelligeError ZL0506 if memory is short."""
+        size, order = _rounded(size), self.device.order
+        with order.lock:
+            with self._lock:
+                found = self._free[size].pop() if self._free[size] else None
+            if found is None:
+                block = self._taken(size, queue)
+            else:
+                buffer, address, users = found
+                users.admit(queue, exclusive=True)
+                block = Block(self, buffer, address, size)
+            order.after(queue, ((block.users, True),))
+            return block
 
-    def _taken(self, size: int) -> Block:
-        buffer = self.device.handle.allocate(size, stream=self.queue.stream)
+    def _taken(self, size: int, queue: Queue) -> Block:
+        for last in (False, True):
+            try:
+                buffer = self.device.handle.allocate(size, stream=queue.stream)
+                break
+            except Exception as error:
+                if "memory" not in str(error).lower():
+                    raise
+                if last:
+                    raise ZelligeError(
+                        "ZL0506", f"no memory for {size} bytes on {self.device.name}",
+                        facts={"bytes": size, "already held": self.held_bytes}, help="use smaller batches or a shorter context",
+                    ) from error  # fmt: skip
+            self.trim(queue)
         with self._lock:
             self.held_bytes += size
         return Block(self, buffer, int(buffer.handle), size)
 
-    def _outlast(self, users: Users) -> None:
-        """What is given to the stream from now on runs after the uses of a freed block."""
-        if users.entered:
-            with self.device.order.lock:  # taken before the allocator's own, if both are
-                users.admit(self.queue, exclusive=True)
-
-    def trim(self) -> None:
-        """Gives free blocks back to the driver."""
-        with self._lock:
-            free, self._free = self._free, defaultdict(list)
-        for size, buffers in free.items():
-            for buffer, _, users in buffers:
-                self._outlast(users)
-                buffer.close(self.queue.stream)
+    def trim(self, queue: Queue) -> None:
+        """Gives free blocks back to the driver, when their users have ended."""
+        with self.device.order.lock:
+            with self._lock:
+                free, self._free = self._free, defaultdict(list)
+            for size, buffers in free.items():
+                for buffer, _, users in buffers:
+                    users.admit(queue, exclusive=True)
+                    buffer.close(queue.stream)
                 with self._lock:
-                    self.held_bytes -= size
+                    self.held_bytes -= size * len(buffers)
 
     def _release(self, buffer: Any, address: int, size: int, users: Users) -> None:
         with self._lock:
@@ -137,7 +138,13 @@ class Staging:
         self._resource = LegacyPinnedMemoryResource()
         self._free: dict[int, list[Any]] = defaultdict(list)
         self._busy: list[tuple[Any, int, Any]] = []
+        self._given_up: deque[tuple[Any, int, Any]] = deque()
+        """Of downloads that nobody waits for any more."""
         self._lock = Lock()
+
+    def __del__(self) -> None:
+        for _, _, event in (*getattr(self, "_busy", ()), *getattr(self, "_given_up", ())):
+            event.sync()  # the copies end before their memory goes
 
     def upload(self, source: NDArray[Any], target: Block | BorrowedBlock, offset: int = 0) -> None:
         """Starts a copy of an array to the device, ``offset`` bytes into a block; the array may change as soon as this returns."""
@@ -165,15 +172,7 @@ class Staging:
         there = _part(source, offset, data.nbytes)
         pinned, size = self._buffer(data.nbytes)
         self._copy(_whole(pinned, data.nbytes), there)
-        event = self.stream.record()
-
-        def wait() -> NDArray[Any]:
-            event.sync()
-            data[:] = _host_view(pinned, size)[: data.nbytes]
-            self._give_back(pinned, size)
-            return target
-
-        return wait
+        return _Download(self, pinned, size, self.stream.record(), target, data)
 
     def move(self, source: Any, target: Any) -> None:
         """Starts a copy between device arrays without gaps, of equal size."""
@@ -189,6 +188,8 @@ class Staging:
         size = _rounded(size)
         with self._lock:
             waiting = []
+            while self._given_up:
+                self._busy.append(self._given_up.popleft())
             for pinned, length, event in self._busy:
                 if event.is_done:
                     self._free[length].append(pinned)
@@ -202,6 +203,29 @@ class Staging:
     def _give_back(self, pinned: Any, size: int) -> None:
         with self._lock:
             self._free[size].append(pinned)
+
+
+class _Download:
+    """Waits for a copy to pinned memory, and for nothing given to the stream later; gives the array that it is for."""
+
+    def __init__(
+        self, staging: Staging, pinned: Any, size: int, event: Any, target: NDArray[Any], data: NDArray[np.uint8]
+    ) -> None:
+        self._staging, self._target, self._data = staging, target, data
+        self._copy: tuple[Any, int, Any] | None = (pinned, size, event)
+
+    def __call__(self) -> NDArray[Any]:
+        if self._copy is not None:
+            pinned, size, event = self._copy
+            event.sync()
+            self._data[:] = _host_view(pinned, size)[: self._data.nbytes]
+            self._copy = None
+            self._staging._give_back(pinned, size)
+        return self._target
+
+    def __del__(self) -> None:  # may run anywhere, so it takes no lock
+        if self._copy is not None:
+            self._staging._given_up.append(self._copy)
 
 
 def _rounded(size: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from threading import RLock
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 
 class Queue:
@@ -21,7 +21,7 @@ class Queue:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.given = 0
-        self._seen: dict[Queue, int] = {}
+        self._seen: WeakKeyDictionary[Queue, int] = WeakKeyDictionary()
         """How much of other queues' work everything given from now on runs after."""
 
     def follow(self, other: Queue) -> None:
@@ -49,11 +49,6 @@ class Users:
         """The last shared use since, by queue."""
         self.outside = outside
         """Others who have the memory, or had it."""
-
-    @property
-    def entered(self) -> bool:
-        """Whether there is anybody to wait for."""
-        return self.writer is not None or bool(self.readers) or self.outside is not None
 
     def admit(self, queue: Queue, *, exclusive: bool) -> None:
         """A use that is given to ``queue`` next runs after those that it conflicts with."""
