@@ -14,6 +14,7 @@ import pytest
 
 import zellige as zl
 from zellige import ZelligeError, f32, i32
+from zellige.runtime import admission
 
 M, V = zl.dims("M V")
 
@@ -234,3 +235,31 @@ def written(values: Any) -> zl.Tensor:
     made = zl.tensor(np.zeros(3, np.int32))
     made.write(values)
     return made
+
+
+# --- between the check of a contract and the launch that relies on it
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("part", [slice(None), slice(None, None, 2), slice(None, None, -1)])
+@pytest.mark.parametrize("lend", [lambda a: a, zl.borrow, lambda a: np.from_dlpack(zl.borrow(a))])
+def test_what_was_checked_is_what_a_launch_reads(
+    backend: str, part: slice, lend: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+):
+    """Another thread may write its array at any time: here, right after the check."""
+    values = np.array([2, 0, 1], np.int32)
+    at, wanted = lend(values), TABLE[values[part]]
+    check = admission.broken
+
+    def then_written(fact: Any, seen: Any) -> Any:
+        problem = check(fact, seen)
+        values[:] = 10**9
+        return problem
+
+    monkeypatch.setattr(admission, "broken", then_written)
+    with zl.using(backend):
+        for _ in range(2):
+            values[:] = 2, 0, 1
+            np.testing.assert_array_equal(looked_up(at[part], TABLE).numpy(), wanted)
+            broken(lambda: looked_up(at[part], TABLE))
+    values[:] = 2, 0, 1
+    with zl.using(backend), zl.stream():
+        np.testing.assert_array_equal(looked_up(at[part], TABLE).numpy(), wanted)

@@ -200,6 +200,9 @@ def __call__({mark}kernel, {", ".join(parameters)}):
                 scalars[scalar.name] = check_scalar(self.name, scalar, value, plan.dims)
         if plan.pairs:
             plan.check_overlap(held)
+        for i, _ in plan.needs:
+            if held[i].memory.seen_by_others and not plan.exclusive[i]:
+                held[i] = executor.private(held[i])
         for i, shape, dtype in plan.outputs:
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)

@@ -106,6 +106,10 @@ class Graph:
         made: Tensor = self._executor.tensor(values, dtype)
         return made
 
+    def private(self, shared: Tensor) -> Tensor:
+        """The tensor itself: each replay reads what it holds then, and checks that before."""
+        return shared
+
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Not while recording: nothing has run."""
         raise ZelligeError("ZL0504", "a tensor is read while launches are recorded", help="replay the graph first")

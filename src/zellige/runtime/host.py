@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
-from zellige.runtime.tensor import Tensor, empty, tensor, zeros
+from zellige.runtime.tensor import Tensor, empty, private, tensor, zeros
 from zellige.runtime.tensor_type import HOST
 
 
@@ -31,6 +31,10 @@ class HostArrays:
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor in host memory with a copy of an array."""
         return tensor(values, dtype)
+
+    def private(self, shared: Tensor) -> Tensor:
+        """A copy, laid out alike, once nobody of ours writes the original."""
+        return private(shared)
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """What a tensor holds now, as a function (work here is done when it is given)."""

@@ -17,8 +17,8 @@ from zellige.lang.dtype_names import checked
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.dlpack import array_from, is_on_gpu
 from zellige.runtime.element_types import dtype_from_numpy, numpy_dtype
-from zellige.runtime.memory import Memory, memory_of_view, wait_for_writers
-from zellige.runtime.tensor_type import Tensor, byte_bounds
+from zellige.runtime.memory import HostUse, Memory, memory_of_view, wait_for_writers
+from zellige.runtime.tensor_type import Tensor, address_of, byte_bounds
 
 __all__ = ["Tensor", "borrow", "dtype_from_numpy", "empty", "index", "numpy_dtype", "stored_shape", "tensor", "zeros"]
 
@@ -150,6 +150,21 @@ def _over(array: NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> Tensor:
     )
     storage.flags.writeable = array.flags.writeable
     return Tensor.over(memory, storage, dtype, shape)
+
+
+def private(shared: Tensor) -> Tensor:
+    """A copy, laid out alike, of a tensor in host memory that others may write; itself if it was never written."""
+    low, high = shared.span
+    with HostUse(shared, exclusive=False, name="a copy"):
+        if low == high or not shared.initialised:
+            return shared
+        room = np.empty(high - low + _ALIGNMENT, np.uint8)
+        skip = -address_of(room) % _ALIGNMENT
+        given = shared.storage
+        storage: NDArray[Any] = np.ndarray(given.shape, given.dtype, room, skip + shared.address - low, given.strides)
+        storage[...] = given
+    memory = Memory(room, address_of(room) + skip, high - low, initialised=True, borrowed=False)
+    return Tensor.over(memory, storage, shared.dtype, shared.shape)
 
 
 def copied(values: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> Tensor:

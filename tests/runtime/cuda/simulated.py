@@ -141,6 +141,11 @@ class Staging:
     def download(self, source: Block, target: Any, offset: int = 0) -> None:
         self.fetch(source, target, offset)()
 
+    def duplicate(self, source: Block, offset: int, target: Block, size: int) -> None:
+        there, here = target.address, source.address + offset
+        assert 0 <= offset <= offset + size <= source.size and size <= target.size
+        self.stream.give(lambda: ctypes.memmove(there, here, size))
+
     def move(self, source: DeviceArray, target: DeviceArray) -> None:
         there, here, size = target.address, source.address, source.nbytes
         self.stream.give(lambda: ctypes.memmove(there, here, size))

@@ -15,6 +15,7 @@ from tests.runtime.kernels import add_one, double, ints, scale_add, take
 
 import zellige as zl
 from zellige import ZelligeError, i32
+from zellige.runtime import admission
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.memory import Allocator, BorrowedBlock
 from zellige.runtime.cuda.order import Order, Outside, Users
@@ -254,7 +255,7 @@ def _shared(first: CudaExecutor, values: Any, stream: Any = None) -> zl.Tensor:
     users = Users(Outside(first.device, first.order.outsiders, lambda: True, stream))
     made.storage.memory = BorrowedBlock(block, block.address, block.size, users)
     first.device.synchronise()  # type: ignore[union-attr]
-    return made
+    return zl.Tensor(made.storage, i32, made.shape, borrowed=True)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -275,6 +276,29 @@ def test_memory_of_others_is_used_after_their_work_and_before_what_they_do_next(
         for _ in range(4):
             expected = expected * 10 + 1 + 5
         np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(None, None, 2), slice(None, None, -1)])
+def test_what_was_checked_of_memory_of_others_is_what_a_launch_reads(
+    part: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated(5) as first, zl.using(first):
+        x = first.tensor(ints(5, 6, 7), i32)
+        at = _shared(first, ints(2, 0, 1))
+        values = on_host(at.storage)
+        broken = admission.broken
+
+        def then_written(fact: Any, seen: Any) -> Any:
+            problem = broken(fact, seen)
+            values[:] = 10**6
+            return problem
+
+        monkeypatch.setattr(admission, "broken", then_written)
+        for _ in range(2):
+            values[:] = 2, 0, 1
+            np.testing.assert_array_equal(take(x, at[part]).numpy(), ints(7, 5, 6)[part])
+            with pytest.raises(ZelligeError, match="ZL0505"):
+                take(x, at[part])
 
 
 def test_two_borrows_of_one_memory_with_streams_of_their_own_are_ordered() -> None:

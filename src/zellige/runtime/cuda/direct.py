@@ -33,7 +33,7 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
     names: dict[str, Any] = {
         "plan": plan, "check_contents": check_contents, "check_scalar": check_scalar, "checked": checked, "next": next, "CLOCK": CLOCK,
         "taken": order.lock.acquire, "given": order.lock.release, "order": order, "before": order.before, "after": order.after,
-        "launch_unaligned": executor.launch_unaligned, "cleared": cleared, "Binding": Binding, "keeps": launch,
+        "launch_unaligned": executor.launch_unaligned, "cleared": cleared, "Binding": Binding, "keeps": launch, "private": executor.private,
     }  # fmt: skip
     lines: list[str] = []
     for scalar, name in zip(function.scalars, scalars.values(), strict=True):
@@ -43,6 +43,8 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
         lines.append(f"low{i}, high{i} = a{i}.span")
     for i, j in plan.pairs:
         lines.append(f"if low{i} < high{j} and low{j} < high{i}: plan.check_overlap({held})")
+    for i in {i: None for i, _ in plan.needs if not plan.exclusive[i]}:
+        lines.append(f"if a{i}.memory.seen_by_others: a{i} = private(a{i})")
     lines += ["taken()", "try:"]
     turn: list[str] = []
     if plan.needs:

@@ -174,6 +174,21 @@ class CudaExecutor:
         """Copies device memory to a new host array and waits for it; zeros where there is no device."""
         return self._fetch(source)()
 
+    def private(self, shared: Tensor) -> Tensor:
+        """A copy on the GPU, laid out alike."""
+        storage, (low, high) = shared.storage, shared.span
+        if self.device is None or low == high or not shared.initialised:
+            return shared
+        block = self.device.allocator.allocate(high - low, self.queue)
+        with self.ordered((storage.memory.users, False), (block.users, True)):
+            self._staging.duplicate(storage.memory, low - storage.memory.address, block, high - low)
+        made = DeviceArray(
+            self, block, block.address + shared.address - low, storage.shape, storage.dtype, storage.strides
+        )
+        return Tensor.over(
+            Memory(made, block.address, high - low, initialised=True, borrowed=False), made, shared.dtype, shared.shape
+        )
+
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it (and for nothing given to the stream later).
 

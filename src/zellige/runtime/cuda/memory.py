@@ -181,6 +181,10 @@ class Staging:
             here = _part(source.memory, source.address - source.memory.address, size)
             self._copy(_part(target.memory, target.address - target.memory.address, size), here)
 
+    def duplicate(self, source: Block | BorrowedBlock, offset: int, target: Block, size: int) -> None:
+        """Starts a copy of some bytes to the beginning of another block."""
+        self._copy(_part(target, 0, size), _part(source, offset, size))
+
     def _copy(self, target: Any, source: Any) -> None:
         source.copy_to(target, stream=self.stream)
 

@@ -233,6 +233,10 @@ class SequenceExecutor:
         """A tensor on the GPU with a copy of a host array."""
         return self._executor.tensor(values, dtype)
 
+    def private(self, shared: Tensor) -> Tensor:
+        """A copy on the GPU, laid out alike."""
+        return self._executor.private(shared)
+
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it."""
         return self._executor.fetch(source)
