@@ -306,6 +306,12 @@ def _experts() -> Iterator[Case]:
         )  # fmt: skip
     for tokens in (64, 512, 4096):
         pairs = 8 * tokens
+        for warps in (1, 2, 4, 8, 16, 32):
+            sized, options = (
+                dict(T=tokens, C=8, N=2048, PAIRS=pairs),
+                Options(num_warps=warps, pdl=True, constant=frozenset("g")),
+            )
+            yield Case("experts_step", f"T{tokens} combine", f"w{warps}", gpu_moe.combine_norm, {}, sized, options)
         for warps in (4, 8):
             sized, options = dict(PAIRS=pairs, E=128), Options(num_warps=warps, pdl=True)
             yield Case("experts_step", f"T{tokens} count", f"w{warps}", gpu_moe.count_pairs, {}, sized, options)

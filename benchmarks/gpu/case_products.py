@@ -78,7 +78,7 @@ def _eight_bits() -> Iterator[Case]:
         yield Case(
             "int8", f"{n}", "groups2-64-256-s4", gpu_quantised.scaled_linear_int8, dict(BM=64, BN=256), dims, wide
         )
-        for groups, stages in ((2, 6), (3, 5)):
+        for groups, stages in ((2, 6), (2, 5), (3, 5), (3, 4), (3, 3)):
             options = Options(num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=groups)
             kernel, name = gpu_quantised.block_scaled_linear, f"groups{groups}-64-128-s{stages}"
             yield Case("fp8_blocks", f"{n}", name, kernel, dict(BM=64), dims, options)

@@ -16,6 +16,7 @@ THIN_SHAPES = (*GEMV_SHAPES[:5], (6144, 4096), (24576, 4096), (4096, 12288))
 DECODE = ((64, 4096), (8, 4096), (1, 4096))
 """Sequences × context."""
 ROWS = (65536, 4096)
+VOCABULARY, ARGMAX_ROWS = 151936, (1, 8, 64, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ def cases() -> Iterator[Case]:
     yield from _gemv()
     yield from _thin()
     yield from _rows()
+    yield from _argmax()
     yield from _attention()
     yield from _decode()
     yield from _step()
@@ -137,11 +139,14 @@ def _thin() -> Iterator[Case]:
                 options = Options(num_warps=warps, num_stages=stages, **chained)
                 yield Case("thin", row, f"{name}-pdl", batch.linear_few, statics, dims, options, {"Y": bf16})
             if n > 8192 and m == 64:  # 192 columns: 128 tiles of 24576, all at once
-                for extra in ({}, chained):
-                    options = Options(num_stages=6, descriptors=frozenset("xw"), persistent=1, consumers=1, **extra)
-                    statics, dims = dict(BM=64, BN=128, BX=64, BK=64), dict(M=m, N=n, K=k)
-                    name = f"group-64-128+64-s6{'-pdl' if extra else ''}"
-                    yield Case("thin", row, name, gpu_linear.linear_two_widths, statics, dims, options)
+                for depth, stages in ((64, 6), (128, 3)):
+                    for extra in ({}, chained):
+                        options = Options(
+                            num_stages=stages, descriptors=frozenset("xw"), persistent=1, consumers=1, **extra
+                        )
+                        statics, dims = dict(BM=64, BN=128, BX=64, BK=depth), dict(M=m, N=n, K=k)
+                        name = f"group-64-128+64-{depth}-s{stages}{'-pdl' if extra else ''}"
+                        yield Case("thin", row, name, gpu_linear.linear_two_widths, statics, dims, options)
             if n > 8192:
                 continue
             for parts in (2, 4):
@@ -185,6 +190,29 @@ def _rows() -> Iterator[Case]:
         for name, streamed in (("", frozenset()), ("-first-in", frozenset("x"))):
             options = Options(num_warps=warps, streamed=streamed)
             yield Case("rows", "add_rms_norm", f"w{warps}{name}", rows.add_rms_norm, {}, dict(D=d), options)
+
+
+def _argmax() -> Iterator[Case]:
+    """The most probable of 151936 ids for B rows of logits: blocks and what combines them, or one program a row."""
+    from zellige.kernels import decode, sampling
+
+    for b in ARGMAX_ROWS:
+        sized = dict(B=b, V=VOCABULARY)
+        for block in (1024, 2048, 4096, 8192, 16384):
+            dims = dict(**sized, PARTS=-(-VOCABULARY // block))
+            for warps in (4, 8, 16):
+                if 32 * 4 * warps <= block <= 32 * 64 * warps:
+                    options = Options(num_warps=warps, pdl=True)
+                    yield Case(
+                        "argmax", f"{b}", f"{block}-w{warps}", decode.argmax_parts, dict(BLOCK=block), dims, options
+                    )
+            yield Case(
+                "argmax", f"{b}", f"combine {block}", decode.argmax_combine, {}, dims, Options(num_warps=1, pdl=True)
+            )
+        for warps in (4, 8, 16, 32):
+            yield Case(
+                "argmax", f"{b}", f"whole-w{warps}", sampling.argmax, {}, sized, Options(num_warps=warps, pdl=True)
+            )
 
 
 def _attention() -> Iterator[Case]:
@@ -301,7 +329,7 @@ def _step() -> Iterator[Case]:
                     options,
                 )
     for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
-        dims = dict(B=1, V=151936, PARTS=-(-151936 // block))
+        dims = dict(B=1, V=VOCABULARY, PARTS=-(-VOCABULARY // block))
         yield Case(
             "step",
             "argmax",

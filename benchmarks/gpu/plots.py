@@ -47,10 +47,9 @@ def _best(row: dict[str, float], *, peers: bool, least: bool = False) -> float:
 
 def points(folder: Path) -> Iterator[Point]:
     """Every problem of which there are results."""
-    for name in ("gemm", "gemm_ws"):
-        for row, rates in _table(folder, name).items():
-            n = int(row)
-            yield Point("GEMM", 2 * n**3, 6 * n**2, _best(rates, peers=False), _best(rates, peers=True))
+    for row, rates in _table(folder, "gemm").items():
+        n = int(row)
+        yield Point("GEMM", 2 * n**3, 6 * n**2, _best(rates, peers=False), _best(rates, peers=True))
     for row, times in _table(folder, "prefill").items():
         m, n, k = map(int, row.split("x"))
         flops = 2 * m * n * k
@@ -105,15 +104,17 @@ def products(folder: Path, out: Path, device: str) -> None:
     """Rates of matrix products over their size."""
     found = sorted((p for p in points(folder) if p.kind == "GEMM"), key=lambda p: p.flops)
     figure, axes = plt.subplots(figsize=(8, 5))
+    sizes = [p.flops / 1e9 for p in found]
+    axes.vlines(sizes, [p.ours for p in found], [p.theirs for p in found], color="grey", linewidth=0.6, alpha=0.6)
     axes.scatter(
-        [p.flops / 1e9 for p in found],
+        sizes,
         [p.theirs for p in found],
         facecolors="none",
         edgecolors=THEIRS,
         label="cuBLAS",
         s=28,
     )
-    axes.scatter([p.flops / 1e9 for p in found], [p.ours for p in found], color=OURS, label="ours", s=16)
+    axes.scatter(sizes, [p.ours for p in found], color=OURS, label="ours", s=16)
     axes.set(
         xscale="log",
         xlabel="GFLOP of the product",

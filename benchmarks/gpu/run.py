@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 TABLES = (
-    "launch", "gemm", "attention", "rows", "gemv", "thin", "decode", "step", "batch", "fp8", "shipped", "prefill", "experts",
+    "launch", "gemm", "attention", "rows", "argmax", "gemv", "thin", "decode", "step", "batch", "fp8", "shipped", "prefill", "experts",
     "twins", "fp8_step", "experts_step",
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """``correctness.py`` under NVIDIA's compute-sanitizer: memcheck, racecheck, initcheck, synccheck. Needs a GPU whose driver allows it.
 
-python benchmarks/gpu/sanitize.py [--every 6] [TOOL…]
+python benchmarks/gpu/sanitize.py [--every 6 [--offset 1]] [TOOL…]
 
 racecheck names kernels by the files that they were compiled from, which are named by their keys in the cache: fill it with an empty
 TRITON_CACHE_DIR, for what Triton kept of an earlier version of ours has an earlier name.
@@ -75,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tools", nargs="*", default=TOOLS)
     parser.add_argument("--every", type=int, default=4)
+    parser.add_argument("--offset", type=int, default=0)
     options = parser.parse_args()
     script = Path(__file__).with_name("correctness.py")
     sys.path.insert(0, str(script.parents[2] / "src"))
@@ -83,7 +84,8 @@ def main() -> None:
         started = time.time()
         command = [
             "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--print-limit", "10000",
-            sys.executable, str(script), "--every", str(options.every), "--no-demonstrations", "--seed", "1",
+            sys.executable, str(script), "--every", str(options.every), "--offset", str(options.offset),
+            "--no-demonstrations", "--seed", "1",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = [

@@ -178,13 +178,10 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
     began = time.perf_counter()
     same = CudaExecutor(executor.device, executor.target, schedules=case.name)
     if executor.device is None:
-        same._next_address = 1 << 44  # apart from the memory that is made up already
+        same._made_up = executor._made_up
     else:
-        same.stream, same._allocator, same._staging = (
-            executor.stream,
-            executor._allocator,
-            executor._staging,
-        )  # one order
+        same.stream, same.queue = executor.stream, executor.queue  # one order
+        same._allocator, same._staging = executor._allocator, executor._staging
     launches, launched = decoder.recorded(same, case.splits)
     one, logits = decoder.recorded(SequenceExecutor(executor, case.form), case.splits)
     recording = one._recording

@@ -26,7 +26,7 @@ def made(name: str, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     match name:
         case "order":
             return torch.randperm(shape[0], device="cuda").to(torch.int32)
-        case "table":
+        case "table" | "place":
             return torch.randperm(prod(shape), device="cuda").to(torch.int32).reshape(shape)
         case "expert" if len(shape) == 2:  # distinct ones for each token
             return torch.rand(shape[0], EXPERTS, device="cuda").topk(shape[1], dim=1).indices.to(torch.int32)

@@ -118,8 +118,12 @@ def test_an_error_is_one_block_on_stderr(
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The exit code of the command as the shell runs it."""
     monkeypatch.setattr(sys, "argv", ["zellige", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background starts without it
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, before)
     return int(ended.value.code or 0)
 
 

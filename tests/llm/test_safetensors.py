@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy_llama import NumpyLlama
 from safetensors.numpy import save_file
 
+from zellige.diagnostics import ZelligeError
 from zellige.llm.api import LLM
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.model_file import ModelFile, open_model
@@ -112,6 +118,85 @@ def test_a_missing_file_is_named(folder: Path, file: str, refused) -> None:
     with refused("ZL0601") as caught:
         open_model(folder)
     assert file in caught.value.message
+
+
+FIXTURES = Path(__file__).parents[1] / "data" / "transformers"
+ODD_VALUES = [
+    None, "x", -1, 0, [], {}, math.inf, math.nan, True, [1], [None], {"a": 1}, 10**30, 1e-320, 2.5, [["a"]], 2**40,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["qwen3", "qwen3-moe", "qwen3-fp8", "llama3-rope", "qwen2-yarn"])
+def test_a_senseless_setting_gives_an_error_or_a_model_but_never_a_crash(family: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(FIXTURES / family, folder)
+    refusals = 0
+    for file in ("config.json", "generation_config.json"):
+        text = (folder / file).read_text()
+        whole = json.loads(text)
+        places = [(key,) for key in (*whole, "rope_scaling", "quantization_config", "eos_token_id")]
+        places += [(key, inner) for key, value in whole.items() if isinstance(value, dict) for inner in value]
+        for *outer, last in places:
+            for value in ODD_VALUES:
+                changed = json.loads(text)
+                holder = changed
+                for key in outer:
+                    holder = holder[key]
+                holder[last] = value
+                (folder / file).write_text(json.dumps(changed))
+                try:
+                    config = open_model(folder).config
+                except ZelligeError as error:
+                    refusals += 1
+                    assert error.code.startswith("ZL06"), (file, outer, last, value)
+                else:
+                    assert np.isfinite(config.inverse_frequencies()).all(), (file, outer, last, value)
+        (folder / file).write_text(text)
+    assert refusals > 100
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_header_gives_an_error_or_the_same_weights(tmp_path: Path, data) -> None:
+    folder = tmp_path / "model"
+    if not folder.exists():
+        shutil.copytree(FIXTURES / "qwen3", folder)
+    content = bytearray((FIXTURES / "qwen3" / "model.safetensors").read_bytes())
+    (length,) = struct.unpack_from("<Q", content)
+    for _ in range(data.draw(st.integers(1, 2))):
+        content[data.draw(st.integers(0, 7 + length))] = data.draw(st.integers(0, 255))
+    (folder / "model.safetensors").write_bytes(content)
+    whole = open_model(FIXTURES / "qwen3").tensors
+    try:
+        found = open_model(folder).tensors
+    except ZelligeError as error:
+        assert error.code.startswith("ZL06")
+    else:  # what was hit says nothing about the weights, or exchanged two types of one size
+        for name, tensor in found.items():
+            assert np.array_equal(tensor.data, whole[name].data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda offsets, content: (offsets[1], offsets[0]), "begins at byte"),
+        (lambda offsets, content: content.extend(b"\0" * 8), "its data has"),
+    ],
+)
+def test_weights_that_overlap_or_leave_bytes_over_are_damage(folder: Path, change, words: str, refused) -> None:
+    shard = folder / "model-0.safetensors"
+    content = bytearray(shard.read_bytes())
+    (length,) = struct.unpack_from("<Q", content)
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    alike = [entry for entry in header.values() if entry.get("shape") == [tiny_model.WIDTH]][:2]
+    exchanged = change([entry["data_offsets"] for entry in alike], data)
+    if exchanged:
+        alike[0]["data_offsets"] = exchanged[0]  # two tensors at one place
+    text = json.dumps(header).encode()
+    shard.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    with refused("ZL0602") as caught:
+        open_model(folder)
+    assert words in caught.value.message
 
 
 def test_names_that_no_model_uses_are_passed_over() -> None:

@@ -136,6 +136,7 @@ def test_a_dim_that_only_a_contract_names_is_passed_by_name():
     with zl.using("reference"):
         assert first_of(np.array([3], np.int32), N=4).numpy()[0] == 3
     refused(lambda: first_of(np.array([4], np.int32), N=4), "ZL0505")
+    refused(lambda: first_of(np.array([3], np.int32), N=4.5), "ZL0502")
 
 
 @zl.kernel

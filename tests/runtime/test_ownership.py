@@ -296,9 +296,22 @@ def test_memory_exported_and_dropped_unused_is_given_back():
     before = len(dlpack._exported)
     t = vector(4)
     capsule = t.__dlpack__()
-    assert len(dlpack._exported) == before + 1
+    assert len(dlpack._exported) == before + 1 and t.memory.seen_by_others
     del capsule
-    assert len(dlpack._exported) == before and not t.memory.exports
+    assert not t.memory.seen_by_others and len(dlpack._exported) == before
+    with zl.stream() as s:
+        capsule = t.__dlpack__()
+        refused(lambda: add_one(y=t), "ZL0503")
+        del capsule
+        add_one(y=t)
+    s.synchronize()
+
+
+def test_the_error_of_a_consumer_that_turns_a_tensor_down_is_shown():
+    t = zl.tensor(np.arange(4), bf16)
+    with pytest.raises((BufferError, RuntimeError), match="dtype"):  # NumPy does not know bf16
+        np.from_dlpack(t)
+    assert not t.memory.seen_by_others
 
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])

@@ -15,7 +15,7 @@ import zellige as zl
 from tests.runtime.kernels import double, ints
 from zellige import i32
 from zellige.diagnostics.errors import ZelligeError
-from zellige.runtime import execution
+from zellige.runtime.cuda import executor
 from zellige.runtime.cuda.executor import CudaExecutor
 
 GPU = CudaExecutor(None, "sm_90")  # compiles only; its tensors have a GPU's addresses
@@ -53,13 +53,10 @@ def test_the_same_call_on_its_own_device_is_not_mistaken_for_it() -> None:
 @pytest.mark.parametrize(
     "use",
     [
-        lambda t: np.from_dlpack(t),
-        lambda t: t[1:],
-        lambda t: t.T,
         lambda t: zl.stream().copy(t, zl.empty((3,), i32)),
         lambda t: zl.stream().copy(ints(4, 5, 6), t),
     ],
-    ids=["export", "part", "transposed", "copied from", "copied to"],
+    ids=["copied from", "copied to"],
 )
 def test_the_host_does_not_take_a_gpus_address_for_its_own(use: Callable[..., Any]) -> None:
     with pytest.raises(ZelligeError) as caught:
@@ -67,11 +64,34 @@ def test_the_host_does_not_take_a_gpus_address_for_its_own(use: Callable[..., An
     assert caught.value.code == "ZL0527"
 
 
+def test_what_numpy_cannot_read_is_not_exported_to_it() -> None:
+    with pytest.raises((BufferError, RuntimeError)):
+        np.from_dlpack(GPU.tensor(ints(1, 2, 3), i32))
+
+
+def test_parts_of_a_gpus_tensor_are_on_the_gpu() -> None:
+    whole = GPU.tensor(ints(*range(12)), i32).reshape(3, 4)
+    part, turned = whole[1:, 1:3], whole.T
+    assert (part.shape, part.address - whole.address, part.storage.strides) == ((2, 2), 20, (16, 4))
+    assert (turned.shape, turned.storage.strides, turned.place) == ((4, 3), (4, 16), GPU.place)
+    assert part.layout.strides == (4, 1) and whole[1:].layout.strides is None
+    with pytest.raises(ZelligeError, match="ZL0502"):
+        turned.reshape(12)
+    with pytest.raises(IndexError):
+        whole[3]
+
+
+def test_parts_that_share_no_element_may_go_together() -> None:
+    whole = GPU.tensor(ints(*range(6)), i32)
+    with pytest.raises(ZelligeError, match="ZL0503"), zl.using(GPU):
+        double(whole[:3], y=whole[2:5])
+
+
 def test_blocks_that_say_cuda_have_one_stream_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing orders two streams: what one block launches, the next one may read."""
+    """The default stream of a GPU is one, whoever asks first."""
     started = threading.Barrier(4)
 
-    def slowly(cls: type[CudaExecutor]) -> CudaExecutor:
+    def slowly(cls: type[CudaExecutor], ordinal: int) -> CudaExecutor:
         time.sleep(0.01)
         return cls(None, "sm_90")
 
@@ -81,14 +101,29 @@ def test_blocks_that_say_cuda_have_one_stream_in_every_thread(monkeypatch: pytes
             found.append(chosen)
 
     monkeypatch.setattr(CudaExecutor, "open", classmethod(slowly))
-    execution._opened_gpu.cache_clear()
+    monkeypatch.setattr(executor, "_defaults", {})
     found: list[Any] = []
     threads = [threading.Thread(target=block) for _ in range(4)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        execution._opened_gpu.cache_clear()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(found) == 4 and len(set(map(id, found))) == 1
+
+
+def test_tensors_are_made_where_launches_run() -> None:
+    with zl.using(GPU):
+        made = zl.tensor(ints(1, 2, 3)), zl.index([0, 2], below=3), zl.empty((4,), i32), zl.tensor(double(ints(1, 2)))
+        assert {t.place for t in made} == {GPU.place} and "Index[3]" in repr(made[1])
+        with zl.record():
+            assert zl.tensor(ints(1)).place == GPU.place
+        with pytest.raises(ZelligeError, match="ZL0502"):
+            zl.empty((-1,), i32)
+    assert zl.tensor(made[0]).place == "host memory"
+
+
+def test_a_stream_beside_makes_up_other_addresses() -> None:
+    x = GPU.tensor(ints(1, 2), i32)
+    with zl.using(GPU), zl.stream():
+        y = double(x)
+        assert y.span[0] >= x.span[1]

@@ -83,5 +83,5 @@ def test_an_entry_that_does_not_suit_a_size_is_passed_over():
         return known.nearest("k", {"T": t, "K": k})["statics"]["B"]
 
     assert [chosen(t, 64) for t in (512, 65, 64, 1)] == [1, 1, 2, 2]
-    assert [chosen(512, k) for k in (16, 24, 100)] == [1, 2, 2]
+    assert [chosen(512, k) for k in (16, 24, 100, 0)] == [1, 2, 2, 2]
     assert known.nearest("k", {"T": 512, "K": 64}, lambda entry: "least" not in entry)["statics"]["B"] == 2

@@ -77,6 +77,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit code 0: done; 1: an error, told on stderr; 2: wrong usage; 130: interrupted."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"

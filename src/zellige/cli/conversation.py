@@ -35,7 +35,11 @@ class Conversation:
 
     def save(self, file: str) -> None:
         """Write everything as JSON, beside and then renamed: an older file stays whole until the new one is. ZL0709."""
-        target = Path(file).expanduser()
+        target = Path(file).expanduser().resolve()  # a link stays one
+        if target.exists() and not target.is_file():  # a device would be replaced, too
+            raise ZelligeError(
+                "ZL0709", f"cannot save to {target}: it is not a file", help="name a new file, or one of yours"
+            )
         try:
             with tempfile.NamedTemporaryFile(
                 "w", dir=target.parent, suffix=".part", encoding="utf-8", delete=False

@@ -35,10 +35,9 @@ def score(
     as_json: bool,
 ) -> None:
     ids = read_ids_file(ids_file)
-    if len(ids) == 1:
-        raise ZelligeError(
-            "ZL0707", f"{ids_file} has one token id: there is nothing to score", help="give at least two"
-        )
+    if len(ids) < 2:
+        few = "one token id" if ids else "no token ids"
+        raise ZelligeError("ZL0707", f"{ids_file} has {few}: there is nothing to score", help="give at least two")
     llm = load(choice)
     scores = llm.score(ids)
     if as_json:

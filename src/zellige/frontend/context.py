@@ -60,6 +60,8 @@ class Context:
     """Where the value of the current assignment stands: what is wrong with a stored value is shown there."""
     depth: int = 0
     """How many run-time control structures enclose the current statement."""
+    at_launch: bool = False
+    """Inside a precondition, which the launch evaluates: without branches."""
     unsafe: list[Unsafe] = field(default_factory=list)
     inline_stack: list[str] = field(default_factory=list)
 
@@ -75,7 +77,7 @@ class Context:
 
     @contextmanager
     def without_effects(self, what: str, help: str) -> Iterator[None]:
-        """LanguageError ZL0114 if what is made inside stores or guards: ``what`` is evaluated otherwise than in Python."""
+        """LanguageError ZL0114 if what is made inside stores, updates or guards: ``what`` only gives a value."""
         before = self.builder.effects
         yield
         if self.builder.effects != before:

@@ -6,11 +6,10 @@ import ast
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 from typing import NoReturn, Protocol
 
-from zellige.frontend import habits, indexing, known, operations
+from zellige.frontend import conditions, habits, indexing, known, operations
 from zellige.frontend.context import SYMBOLS, Context, describe, loaded, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise, grids, making, shape
@@ -22,7 +21,6 @@ from zellige.frontend.values import (
     SpanRange,
     SpanTile,
     Tile,
-    lift_masks,
 )
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
@@ -80,12 +78,12 @@ def evaluate(context: Context, scope: Scope, node: ast.expr) -> object:
                 return _unary(context, op, evaluate(context, scope, operand))
             case ast.BinOp(left, op, right):
                 return binary(context, type(op), evaluate(context, scope, left), evaluate(context, scope, right))
-            case ast.Compare():
-                return _compare(context, scope, node)
+            case ast.Compare(left, comparisons, operands):
+                return _compare(context, scope, evaluate(context, scope, left), comparisons, operands)
             case ast.BoolOp(op, values):
                 return _boolean(context, scope, op, values)
-            case ast.IfExp(test, body, orelse):
-                return _choice(context, scope, test, body, orelse)
+            case ast.IfExp():
+                return _choice(context, scope, node)
             case ast.Attribute(value, name):
                 return attribute(context, evaluate(context, scope, value), name)
             case ast.Slice(lower, upper, step):
@@ -176,13 +174,7 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
         return static(context, python, x, y)
     if op is ast.Pow:
         return _power(context, x, y)
-    left, right = context.promoted(x, y)
-    result = context.binary(lowered, left, right)
-    if lowered is BinaryOp.AND and result.dtype.is_bool:
-        implied = dict.fromkeys(m for t in (left, right) for m in lift_masks(t.implies, result.rank - t.rank))
-        masks = tuple(m for m in result.masks if m not in implied)  # where such a mask is false, so is the conjunction
-        return replace(result, masks=masks, implies=tuple(implied))
-    return result
+    return conditions.combined(context, lowered, x, y)
 
 
 def _power(context: Context, x: object, y: object) -> object:
@@ -201,22 +193,24 @@ def _power(context: Context, x: object, y: object) -> object:
     return result
 
 
-def _compare(context: Context, scope: Scope, node: ast.Compare) -> object:
-    values = [evaluate(context, scope, n) for n in (node.left, *node.comparators)]
-    result: object = None
-    for op, x, y in zip(node.ops, values, values[1:], strict=False):
-        if isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn):
-            functions: dict[type[ast.cmpop], Callable[..., object]] = {
-                ast.Is: known.is_same,
-                ast.IsNot: lambda a, b: not known.is_same(a, b),
-                ast.In: known.is_among,
-                ast.NotIn: lambda a, b: not known.is_among(a, b),
-            }
-            part = static(context, functions[type(op)], x, y)
-        else:
-            part = compare(context, type(op), x, y)
-        result = part if result is None else binary(context, ast.BitAnd, result, part)
-    return result
+def _compare(
+    context: Context, scope: Scope, left: object, comparisons: list[ast.cmpop], nodes: list[ast.expr]
+) -> object:
+    """A chain of comparisons; each operand is evaluated once, and the later ones only where the earlier comparisons hold."""
+    op, right = comparisons[0], evaluate(context, scope, nodes[0])
+    if isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn):
+        functions: dict[type[ast.cmpop], Callable[..., object]] = {
+            ast.Is: known.is_same,
+            ast.IsNot: lambda a, b: not known.is_same(a, b),
+            ast.In: known.is_among,
+            ast.NotIn: lambda a, b: not known.is_among(a, b),
+        }
+        first = static(context, functions[type(op)], left, right)
+    else:
+        first = compare(context, type(op), left, right)
+    if len(nodes) == 1:
+        return first
+    return conditions.chained(context, first, lambda: _compare(context, scope, right, comparisons[1:], nodes[1:]))
 
 
 def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> object:
@@ -239,33 +233,24 @@ def compare(context: Context, op: type[ast.cmpop], x: object, y: object) -> obje
 
 
 def _boolean(context: Context, scope: Scope, op: ast.boolop, nodes: list[ast.expr]) -> object:
-    result = evaluate(context, scope, nodes[0])
-    for node in nodes[1:]:
-        if not isinstance(result, Tile):
-            if static(context, bool, result) is isinstance(op, ast.Or):
-                return result
-            result = evaluate(context, scope, node)
-            continue
-        with context.without_effects("a side of 'and' or 'or', which is evaluated in any case,", "use an if statement"):
-            value = evaluate(context, scope, node)
-        for part in (result, value):
-            if isinstance(part, Tile) and not (part.is_scalar and part.dtype.is_bool):
-                refuse(
-                    "ZL0105", f"'and'/'or' of {describe(part)}", context.span, "use & and | for tiles, with parentheses"
-                )
-        result = binary(context, ast.BitAnd if isinstance(op, ast.And) else ast.BitOr, result, value)
-    return result
+    first = evaluate(context, scope, nodes[0])
+    if len(nodes) == 1:
+        return first
+    if not isinstance(first, Tile):
+        return (
+            first if static(context, bool, first) is isinstance(op, ast.Or) else _boolean(context, scope, op, nodes[1:])
+        )
+    return conditions.logical(context, op, first, lambda: _boolean(context, scope, op, nodes[1:]))
 
 
-def _choice(context: Context, scope: Scope, test: ast.expr, body: ast.expr, orelse: ast.expr) -> object:
-    condition = evaluate(context, scope, test)
-    if isinstance(condition, Tile):
-        with context.without_effects(
-            "a side of a conditional expression, both of which are evaluated,", "use an if statement"
-        ):
-            sides = evaluate(context, scope, body), evaluate(context, scope, orelse)
-        return operations.call(context, "where", [condition, *sides], {})
-    return evaluate(context, scope, body if static(context, bool, condition) else orelse)
+def _choice(context: Context, scope: Scope, node: ast.IfExp) -> object:
+    condition = evaluate(context, scope, node.test)
+    if not isinstance(condition, Tile):
+        return evaluate(context, scope, node.body if static(context, bool, condition) else node.orelse)
+    return conditions.choice(
+        context, condition, ast.unparse(node),
+        lambda: evaluate(context, scope, node.body), lambda: evaluate(context, scope, node.orelse),
+    )  # fmt: skip
 
 
 def attribute(context: Context, value: object, name: str) -> object:
@@ -362,9 +347,21 @@ def _call(context: Context, scope: Scope, node: ast.Call) -> object:
             context.span,
             "while zl.bounded(condition, limit):",
         )
-    arguments = [evaluate(context, scope, a) for a in node.args]
-    keywords = {str(k.arg): evaluate(context, scope, k.value) for k in node.keywords}
-    return apply(context, scope, function, arguments, keywords)
+    outside = context.at_launch
+    required = getattr(function, "__zl_operation__", None) == "requires"
+    context.at_launch = outside or required
+    match node.args:
+        case [ast.BoolOp(ast.And(), parts)] if required and not node.keywords:
+            # one after the other, so that each may rely on those before it
+            result: object = None
+            for part in parts:
+                apply(context, scope, function, [evaluate(context, scope, part)], {})
+        case _:
+            arguments = [evaluate(context, scope, a) for a in node.args]
+            keywords = {str(k.arg): evaluate(context, scope, k.value) for k in node.keywords}
+            result = apply(context, scope, function, arguments, keywords)
+    context.at_launch = outside
+    return result
 
 
 def apply(
@@ -470,10 +467,13 @@ def _method(context: Context, method: BoundMethod, arguments: list[object], keyw
         case Extent() | Const() as extent, "tiles":
             return operations.call(context, "tiles", [extent, *arguments], keywords)
         case Tile() as tile, "to":
-            if len(arguments) != 1 or keywords or not isinstance(arguments[0], DType):
+            target = (
+                getattr(arguments[0], "__zl_dtype__", arguments[0]) if len(arguments) == 1 and not keywords else None
+            )
+            if not isinstance(target, DType):
                 refuse("ZL0104", ".to takes one dtype", context.span,
                        dtype_for(arguments[0] if arguments else None, "x.to({})"))  # fmt: skip
-            return context.cast(tile, arguments[0])
+            return context.cast(tile, target)
         case Tile() as tile, "reshape":
             shape = arguments[0] if len(arguments) == 1 else tuple(arguments)
             return operations.call(context, "reshape", [tile, shape], keywords)

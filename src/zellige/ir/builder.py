@@ -16,7 +16,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, as_extent
 from zellige.ir.ops import BinaryOp, Block, Op, ReduceOp, UnaryOp, UpdateOp, Value
 from zellige.ir.types import TileType
-from zellige.ir.walk import results
+from zellige.ir.walk import of_launch_time, results
 
 Number = int | float | bool
 
@@ -30,6 +30,8 @@ class Builder:
         self._shared: list[dict[tuple[object, ...], Value]] = []
         self._constants: dict[Value, Number] = {}
         self._defined: list[set[Value]] = []
+        self._closed: dict[Block, dict[tuple[object, ...], Value]] = {}
+        """What closed blocks share, for those that are spliced."""
         self.effects = 0
         """How many operations were made that do more than give a value."""
 
@@ -45,8 +47,14 @@ class Builder:
             yield block
         finally:
             self._blocks.pop()
-            self._shared.pop()
+            self._closed[block] = self._shared.pop()
             self._defined.pop()
+
+    def splice(self, block: Block) -> None:
+        """Makes the operations of a closed block part of the current one, instead of nesting it."""
+        for op in block.ops:
+            self.emit(op)
+        self._shared[-1] |= self._closed.pop(block)
 
     @contextmanager
     def reopened(self, block: Block) -> Iterator[None]:
@@ -77,6 +85,14 @@ class Builder:
     def in_scope(self, value: Value) -> bool:
         """Whether an operation made now may use ``value``."""
         return any(value in defined for defined in self._defined)
+
+    def of_launch_time(self, value: Value) -> bool:
+        """Whether a value of the outermost block depends on dims and scalars only."""
+        known: set[Value] = set()
+        for op in self._blocks[0].ops:
+            if of_launch_time(op, known):
+                known.update(results(op))
+        return value in known
 
     def emit(self, op: Op) -> None:
         """Appends an operation as it is."""

@@ -16,7 +16,7 @@ from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient, as_extent
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, UpdateOp, Value
 from zellige.ir.types import BOOL, INDEX, ArrayParam, Contract, ContractKind, Role, TileType
-from zellige.ir.walk import blocks, operands, results
+from zellige.ir.walk import blocks, of_launch_time, operands, results
 
 _ONE = Const(1)
 
@@ -103,11 +103,7 @@ class _Checker:
             self.where, self.span = type(op).__name__, op.span
             for result in results(op):
                 self.define(result)
-            launch_time = isinstance(op, ops.Constant | ops.ExtentValue | ops.ScalarValue) or (
-                isinstance(op, ops.Unary | ops.Binary | ops.Fma | ops.Select | ops.Cast | ops.Bitcast)
-                and all(o in self.launch_time for o in operands(op))
-            )
-            if launch_time:
+            if of_launch_time(op, self.launch_time):
                 self.launch_time.update(results(op))
         for value in block.yields:
             self.require(value in self.visible, f"yielded value {value!r} is not defined in or around the block")

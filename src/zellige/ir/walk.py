@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import fields, replace
 from typing import Any
 
@@ -48,6 +48,14 @@ def operands(op: Op) -> tuple[Value, ...]:
     for name in many:
         found.extend(getattr(op, name))
     return tuple(found)
+
+
+def of_launch_time(op: Op, known: Set[Value]) -> bool:
+    """Whether what an operation gives depends on dims and scalars only; ``known`` are the values before it that do."""
+    return isinstance(op, ops.Constant | ops.ExtentValue | ops.ScalarValue) or (
+        isinstance(op, ops.Unary | ops.Binary | ops.Fma | ops.Select | ops.Cast | ops.Bitcast)
+        and all(o in known for o in operands(op))
+    )
 
 
 def results(op: Op) -> tuple[Value, ...]:

@@ -105,15 +105,7 @@ class LLM:
         say: Callable[[str], None] = lambda text: None,
         progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        for name, value in (("max_model_len", max_model_len), ("kv_tokens", kv_tokens), ("max_batch", max_batch)):
-            if value is not None and (not isinstance(value, int) or value < 2):
-                raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least 2", facts={"parameter": name})
-        if kv_share is not None and (kv_tokens is not None or not 0 < kv_share <= 1):
-            raise ZelligeError(
-                "ZL0701",
-                f"kv_share is {kv_share!r} and kv_tokens {kv_tokens!r}; kv_share must be above 0 and at most 1, and alone",
-                facts={"parameter": "kv_share"},
-            )
+        _check_sizes(max_model_len=max_model_len, kv_tokens=kv_tokens, kv_share=kv_share, max_batch=max_batch)
         if device not in ("cpu", "cuda"):
             raise ZelligeError("ZL0509", f"there is no device '{device}'", help="cpu or cuda")
         dtype, kv_dtype = LONG_NAMES.get(dtype, dtype), LONG_NAMES.get(kv_dtype, kv_dtype)
@@ -145,7 +137,14 @@ class LLM:
             raise ZelligeError(
                 "ZL0701", f"there is no load format '{load_format}'", help="auto or dummy (random weights)"
             )
-        limit = min(max_model_len or _DEFAULT_CONTEXT, config.context_length)
+        if max_model_len is not None and max_model_len > config.context_length:
+            raise ZelligeError(
+                "ZL0701",
+                f"max_model_len is {max_model_len:,}; the model's own limit is {config.context_length:,}",
+                facts={"parameter": "max_model_len"},
+                help=f"give at most {config.context_length}, or leave it out",
+            )
+        limit = max_model_len or min(_DEFAULT_CONTEXT, config.context_length)
         room: int | Callable[[int], int] = -(-(kv_tokens or 2 * limit) // _PAGE_SIZE)
         if kv_share is not None:
             room = _share_of_free_memory(device, kv_share)
@@ -358,6 +357,29 @@ class LLM:
         with self._lock:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
+
+
+def _check_sizes(*, max_model_len: int | None, kv_tokens: int | None, kv_share: float | None, max_batch: int) -> None:
+    """ZelligeError ZL0701 for one that makes no sense."""
+    for name, value, least in (
+        ("max_model_len", max_model_len, 2),
+        ("kv_tokens", kv_tokens, 2),
+        ("max_batch", max_batch, 1),
+    ):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= least):
+            raise ZelligeError("ZL0701", f"{name} is {value!r}; it must be at least {least}", facts={"parameter": name})
+    if kv_share is None:
+        return
+    if isinstance(kv_share, bool) or not isinstance(kv_share, int | float) or not 0 < kv_share <= 1:
+        raise ZelligeError(
+            "ZL0701", f"kv_share is {kv_share!r}; it must be above 0 and at most 1", facts={"parameter": "kv_share"}
+        )
+    if kv_tokens is not None:
+        raise ZelligeError(
+            "ZL0701", "kv_share and kv_tokens both say how much room keys and values get", facts={"parameter": "kv_share"},
+            help="give one of them",
+        )  # fmt: skip
 
 
 def _scores(event: Event) -> Scores:

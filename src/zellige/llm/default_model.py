@@ -117,8 +117,9 @@ def _pip(arguments: list[str]) -> None:
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
-        raise _pip_failed(errors[-1] if errors else (done.stderr.strip() or f"exit code {done.returncode}")[-300:])
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        told = [line for line in lines if line.lower().startswith("error") and line != "ERROR: Exception:"]
+        raise _pip_failed((told or lines or [f"exit code {done.returncode}"])[-1][-300:])
 
 
 def _pip_failed(reason: str) -> ZelligeError:

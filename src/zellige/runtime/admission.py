@@ -114,7 +114,7 @@ def _unwritten(plan: Plan, i: int) -> ZelligeError:
 
 
 def check_contents(plan: Plan, held: Sequence[Tensor]) -> None:
-    """The checks of a launch on a device that orders its work itself. ZelligeError ZL0504 or ZL0505."""
+    """The checks of a launch on a device, in its turn. ZelligeError ZL0504 or ZL0505."""
     for i in plan.reads:
         if held[i].memory.unwritten is not None and not held[i].initialised:
             raise _unwritten(plan, i)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from zellige.diagnostics.errors import ZelligeError
 from zellige.frontend.signature import Signature
 from zellige.ir.dtypes import DType
 from zellige.ir.types import Role
+from zellige.runtime.dlpack import is_on_gpu
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import AliasError
 from zellige.runtime.plan import Plan, check_scalar, fact_of, make_plan
 from zellige.runtime.tensor import Tensor, borrow, tensor
+from zellige.runtime.tensor_type import HOST
 
 __all__ = ["AliasError", "Binder", "Binding", "check_scalar", "fact_of"]
 
@@ -198,6 +201,12 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)
 
+    def _dim(self, name: str, value: Any) -> int:
+        try:
+            return index(value)
+        except TypeError:
+            raise ZelligeError("ZL0502", f"{self.name}: the dim {name} is an integer, not {value!r}") from None
+
     def _call(self) -> str:
         """How it is called."""
         return f"{self.name}({', '.join(self.signature.positional)})"
@@ -224,7 +233,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
 
     def _tensor(self, executor: Any, name: str, value: Any, *, shared: bool) -> Tensor:
         """A tensor for an argument that is none: over the same memory, or of a copy when the work ends later or is done elsewhere."""
-        if executor.asynchronous or not executor.borrows:
+        if executor.copies and not (executor.place != HOST and is_on_gpu(value)):
             if not shared:
                 writer = "a stream" if executor.asynchronous else "a GPU"
                 raise AliasError(
@@ -232,7 +241,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
                     help="pass a zl.Tensor (zl.tensor copies, zl.borrow promises that nobody else touches the array)",
                 )  # fmt: skip
             copy = tensor(value)
-            return copy if executor.borrows else executor.tensor(copy.numpy(), copy.dtype)
+            return copy if executor.place == HOST else executor.tensor(copy.numpy(), copy.dtype)
         if not isinstance(value, np.ndarray) and not hasattr(value, "__dlpack__"):
             value = np.asarray(value)
         return borrow(value)
@@ -243,13 +252,13 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             if argument is not None and argument.place != executor.place:
                 raise ZelligeError(
                     "ZL0527", f"{self.name}: '{name}' is in {argument.place}, and the launch is on {executor.place}",
-                    help="launch inside 'with zl.using(…)' of the executor that made the tensor, or copy it: zl.tensor(x.numpy())",
+                    help="launch inside the 'with zl.using(…)' in which the tensor was made, or copy it: zl.tensor(x) inside this one",
                 )  # fmt: skip
         statics = {name: given.get(name, default) for name, default in self._statics}
         for parameter, value in statics.items():
             if parameter not in given and not isinstance(value, int | float | str | bool | DType):
                 raise ZelligeError("ZL0502", f"{self.name} needs the static parameter '{parameter}'")
-        told = {name: int(given[name]) for name in self._dims if name in given}
+        told = {name: self._dim(name, given[name]) for name in self._dims if name in given}
 
         def prefer(dims: dict[str, int]) -> dict[str, Any]:
             preferred = executor.statics(self.name, dims)

@@ -139,7 +139,6 @@ class CpuExecutor(HostArrays):
 
     asynchronous = False
     plan_key = "cpu"
-    borrows = True
     _default: CpuExecutor | None = None
 
     def __init__(self, pool: Pool, target: str = "host") -> None:

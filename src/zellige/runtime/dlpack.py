@@ -6,6 +6,7 @@ Layout of the structures: https://github.com/dmlc/dlpack, dlpack.h, version 1.0.
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
 from zellige.runtime.element_types import numpy_dtype
 
-_CPU, _CUDA_HOST = 1, 3
+_CPU, CUDA, _CUDA_HOST = 1, 2, 3
 _READ_ONLY = 1
 _CODES = {
     (0, 8): dtypes.i8, (0, 16): dtypes.i16, (0, 32): dtypes.i32, (0, 64): dtypes.i64,
@@ -58,19 +59,15 @@ class _Versioned(ctypes.Structure):
 
 _exported: dict[int, tuple[Any, ...]] = {}
 """What exported structures need to stay alive, by their address, until their consumer calls the deleter."""
+_untaken: dict[int, Any] = {}
+"""Capsules that may have no consumer yet, by the address of their structure."""
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _is_valid = ctypes.pythonapi.PyCapsule_IsValid
 _is_valid.restype, _is_valid.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
-_is_valid_at = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
-)
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-_pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
 _set_name = ctypes.pythonapi.PyCapsule_SetName
 _set_name.restype, _set_name.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
 
@@ -78,20 +75,26 @@ _OLD, _NEW, _USED_OLD, _USED_NEW = b"dltensor", b"dltensor_versioned", b"used_dl
 
 
 def _release(address: int) -> None:
+    _untaken.pop(address, None)
     _exported.pop(address, None)
 
 
 _delete = _Deleter(_release)
 
 
-def _release_capsule(capsule: int) -> None:
-    """A capsule that nobody consumed gives its memory back."""
-    for name in (_OLD, _NEW):
-        if _is_valid_at(capsule, name):
-            _exported.pop(_pointer_at(capsule, name), None)
+def reclaim() -> None:
+    """Takes back what was exported and will not be consumed: its capsule is held by nobody else.
 
-
-_drop_capsule = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_release_capsule)
+    A capsule could have a destructor instead. One that is written in Python loses the error with which a consumer turns the
+    capsule down, since it runs while that is raised."""
+    for place in list(_untaken):
+        capsule = _untaken.get(place)
+        if capsule is None:
+            continue
+        if not (_is_valid(capsule, _OLD) or _is_valid(capsule, _NEW)):
+            _untaken.pop(place, None)  # its consumer calls the deleter
+        elif sys.getrefcount(capsule) <= 3:  # this name, the table, the argument
+            _release(place)
 
 
 def capsule_of(
@@ -104,60 +107,84 @@ def capsule_of(
     copy: bool | None = None,
 ) -> Any:
     """A capsule over ``array``, which stays alive until the consumer is done. BufferError if it cannot be exported so."""
-    if dtype.name not in _DTYPE_CODES:
-        raise BufferError(f"DLPack has no type for {dtype}")
     if dl_device is not None and tuple(dl_device) != (_CPU, 0):
         raise BufferError(f"the tensor is in host memory, not on device {dl_device}")
     if copy:
         array = array.copy()
+    return capsule_over(array.__array_interface__["data"][0], array, dtype, (_CPU, 0), array, max_version)
+
+
+def capsule_over(
+    address: int, array: Any, dtype: DType, device: tuple[int, int], keep: Any, max_version: tuple[int, int] | None
+) -> Any:
+    """A capsule over memory of a device, laid out like ``array``; ``keep`` stays alive until the consumer is done. BufferError if
+    DLPack cannot say what it is."""
+    if dtype.name not in _DTYPE_CODES:
+        raise BufferError(f"DLPack has no type for {dtype}")
     modern = max_version is not None and max_version[0] >= 1
     if not array.flags.writeable and not modern:
         raise BufferError("a read-only tensor is exported to consumers of DLPack 1.0 only")
-    rank = array.ndim
+    rank = len(array.shape)
     shape = (ctypes.c_int64 * rank)(*array.shape)
     strides = (ctypes.c_int64 * rank)(*(s // array.itemsize for s in array.strides))
     code, bits = _DTYPE_CODES[dtype.name]
-    held = _Array(array.__array_interface__["data"][0], _CPU, 0, rank, code, bits, 1, shape, strides, 0)
+    held = _Array(address, *device, rank, code, bits, 1, shape, strides, 0)
     flags = 0 if array.flags.writeable else _READ_ONLY
     managed = _Versioned(1, 0, None, _delete, flags, held) if modern else _Managed(held, None, _delete)
-    address = ctypes.addressof(managed)
-    _exported[address] = (managed, shape, strides, array)
-    return _new_capsule(address, _NEW if modern else _OLD, ctypes.cast(_drop_capsule, ctypes.c_void_p))
+    reclaim()
+    place = ctypes.addressof(managed)
+    _exported[place] = (managed, shape, strides, keep)
+    capsule = _untaken[place] = _new_capsule(place, _NEW if modern else _OLD, None)
+    return capsule
 
 
-class _Imported:
-    """Keeps what another library exported; tells it when nobody needs it any more."""
+class Imported:
+    """What another library exported, kept until nobody needs it any more; the library is told then."""
 
-    def __init__(self, managed: Any, array: _Array, dtype: DType, *, read_only: bool) -> None:
+    def __init__(self, managed: Any, dtype: DType, *, read_only: bool) -> None:
         self._managed = managed
-        rank = array.ndim
-        shape = tuple(array.shape[i] for i in range(rank))
-        target = numpy_dtype(dtype)
-        size = target.itemsize
-        strides = tuple(array.strides[i] * size for i in range(rank)) if array.strides else None
-        self.__array_interface__ = {
-            "shape": shape, "typestr": target.str, "data": ((array.data or 0) + array.byte_offset, read_only),
-            "strides": strides, "version": 3,
-        }  # fmt: skip
+        array = managed.array
+        self.dtype = dtype
+        self.read_only = read_only
+        self.address = (array.data or 0) + array.byte_offset
+        self.shape = tuple(array.shape[i] for i in range(array.ndim))
+        size = numpy_dtype(dtype).itemsize
+        self.strides = tuple(array.strides[i] * size for i in range(array.ndim)) if array.strides else None
+        """Bytes; None: row-major without gaps."""
 
     def __del__(self) -> None:
         if self._managed.deleter:
             self._managed.deleter(ctypes.addressof(self._managed))
 
 
-def array_from(source: Any) -> NDArray[Any]:
-    """A NumPy array over host memory that another library exports through ``__dlpack__``, without a copy.
+class _HostImport:
+    """Something for NumPy to hold while arrays over imported host memory live."""
 
-    ZelligeError ZL0501 if it is on another device or of a type that kernels do not take."""
-    device = tuple(int(part) for part in source.__dlpack_device__())
-    if device[0] not in (_CPU, _CUDA_HOST):
-        raise ZelligeError(
-            "ZL0501", f"this array is on DLPack device {device}, not in host memory", help="copy it to the host first"
-        )
+    def __init__(self, held: Imported) -> None:
+        self.held = held
+        self.__array_interface__ = {
+            "shape": held.shape, "typestr": numpy_dtype(held.dtype).str, "data": (held.address, held.read_only),
+            "strides": held.strides, "version": 3,
+        }  # fmt: skip
+
+
+def is_on_gpu(value: Any) -> bool:
+    """Whether another library says that an array is in the memory of an NVIDIA GPU."""
+    return not isinstance(value, np.ndarray) and hasattr(value, "__dlpack_device__") and device_of(value)[0] == CUDA
+
+
+def device_of(value: Any) -> tuple[int, int]:
+    """Where an array is: DLPack's device type, and the device's number."""
+    kind, number = value.__dlpack_device__()
+    return int(kind), int(number)
+
+
+def imported(source: Any, **options: Any) -> Imported:
+    """What ``source.__dlpack__(**options)`` exports. ZelligeError ZL0501 of a type that kernels do not take."""
     try:
-        capsule = source.__dlpack__(max_version=(1, 0))
+        capsule = source.__dlpack__(max_version=(1, 0), **options)
     except TypeError:  # a producer from before version 1.0
-        capsule = source.__dlpack__()
+        capsule = source.__dlpack__(**options)
     modern = bool(_is_valid(capsule, _NEW))
     if not modern and not _is_valid(capsule, _OLD):
         raise ZelligeError("ZL0501", "__dlpack__ did not return an unused DLPack capsule")
@@ -172,7 +199,20 @@ def array_from(source: Any) -> NDArray[Any]:
         )
         raise ZelligeError("ZL0501", f"arrays of {what} cannot be passed to kernels", help="convert it first")
     _set_name(capsule, _USED_NEW if modern else _USED_OLD)
-    keeper = _Imported(managed, array, dtype, read_only=modern and bool(managed.flags & _READ_ONLY))
-    made = np.asarray(keeper)
-    target = numpy_dtype(dtype)
+    return Imported(managed, dtype, read_only=modern and bool(managed.flags & _READ_ONLY))
+
+
+def array_from(source: Any) -> NDArray[Any]:
+    """A NumPy array over host memory that another library exports through ``__dlpack__``, without a copy.
+
+    ZelligeError ZL0501 if it is on another device or of a type that kernels do not take."""
+    device = device_of(source)
+    if device[0] not in (_CPU, _CUDA_HOST):
+        raise ZelligeError(
+            "ZL0501", f"this array is on DLPack device {device}, not in host memory",
+            help="pass it to a launch on that GPU: with zl.using('cuda'); or copy it to the host first",
+        )  # fmt: skip
+    held = imported(source)
+    made = np.asarray(_HostImport(held))
+    target = numpy_dtype(held.dtype)
     return made if made.dtype == target else made.view(target)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import cache
-from threading import Lock
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.runtime.binding import Binding
-from zellige.runtime.completion import LOCK
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import CLOCK
 from zellige.runtime.plan import Plan
@@ -25,10 +22,14 @@ class Executor(Protocol):
     """Carries out launches of verified instances, on tensors that are at its ``place``.
 
     ``asynchronous``: launches may run after the call has returned. ``plan_key``: executors that bind calls alike have the
-    same. ``borrows``: ``launch`` borrows the arguments itself (``admission.py``), contents are checked there."""
+    same. ``copies``: a plain array that is read is copied, since the work ends later or is done elsewhere. ``turn``: held while
+    a launch or a replay is checked and given, where that is not ordered otherwise."""
 
     asynchronous: bool
-    borrows: bool
+    copies: bool
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]: ...
 
     @property
     def plan_key(self) -> str: ...
@@ -37,7 +38,7 @@ class Executor(Protocol):
     def place(self) -> str: ...
 
     def launch(self, instance: Instance, binding: Binding) -> None:
-        """Runs or records one launch whose arguments have been checked."""
+        """Runs or records one launch whose arguments fit. What depends on their contents is checked here."""
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where launches run."""
@@ -55,7 +56,6 @@ class Executor(Protocol):
         """Static parameters that suit these sizes, for those that a call leaves out."""
 
 
-_OPENING = Lock()
 _chosen: ContextVar[tuple[Executor, ...]] = ContextVar("zellige_executors", default=())
 """Executors of the ``with`` blocks around, innermost last: of this thread, or of this asyncio task."""
 
@@ -79,31 +79,21 @@ def leave(executor: Executor) -> None:
 
 
 def executor_named(name: str) -> Executor:
-    """``cpu`` or ``reference``. ZelligeError ZL0509 for another name."""
+    """``cpu``, ``reference``, ``cuda`` or ``cuda:1`` (a GPU by number). ZelligeError ZL0509 for another name."""
     if name == "cpu":
         from zellige.runtime.cpu import CpuExecutor
 
         return CpuExecutor.default()
-    if name == "cuda":
-        return _default_gpu()
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and (not number or number.isdecimal()):
+        from zellige.runtime.cuda.executor import CudaExecutor
+
+        return CudaExecutor.default(int(number or 0))
     if name == "reference":
         from zellige.runtime.reference import ReferenceExecutor
 
         return ReferenceExecutor()
-    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, cuda, reference")
-
-
-@cache
-def _opened_gpu() -> Executor:
-    from zellige.runtime.cuda.executor import CudaExecutor
-
-    return CudaExecutor.open()
-
-
-def _default_gpu() -> Executor:
-    """One stream for all blocks that say "cuda", in whatever thread: what one of them launches, the next one may read."""
-    with _OPENING:
-        return _opened_gpu()
+    raise ZelligeError("ZL0509", f"there is no backend '{name}'", help="cpu, cuda, cuda:1, reference")
 
 
 @contextmanager
@@ -118,15 +108,11 @@ def using(executor: Executor | str) -> Iterator[Executor]:
 
 
 def note_writes(plan: Plan, held: Sequence[Tensor]) -> None:
-    """After a launch on a device that orders its work itself: what is written, and which contracts it is proved to keep."""
-    LOCK.acquire()  # a ``with`` takes twice as long
-    try:
-        for i in plan.writes:
-            memory = held[i].memory
-            memory.version = next(CLOCK)
-            if memory.unwritten is not None:
-                memory.mark_written(held[i])
-        for i, fact in plan.establishes:
-            held[i].learn(fact)
-    finally:
-        LOCK.release()
+    """After a launch on a device, in its turn: what is written, and which contracts it is proved to keep."""
+    for i in plan.writes:
+        memory = held[i].memory
+        memory.version = next(CLOCK)
+        if memory.unwritten is not None:
+            memory.mark_written(held[i])
+    for i, fact in plan.establishes:
+        held[i].learn(fact)

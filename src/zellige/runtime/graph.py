@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -44,7 +44,7 @@ class Graph:
     Any thread may replay it, at once or on a stream; changes (``resize``, ``set_scalars``) wait for a replay in flight."""
 
     asynchronous = False
-    borrows = True
+    copies = False
 
     def __init__(self, executor: Any, form: Form = "launches") -> None:
         # what a stream records runs wherever the graph is replayed
@@ -85,6 +85,11 @@ class Graph:
         """Where its launches run."""
         place: str = self._executor.place
         return place
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]:
+        """Launches are recorded by one thread."""
+        return nullcontext()
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor where the graph will run."""
@@ -159,7 +164,7 @@ class Graph:
         current = current_executor()
         if isinstance(current, Graph):
             raise ZelligeError("ZL0521", "a graph cannot be replayed while launches are recorded")
-        with self._lock:
+        with self._lock, self._executor.turn:
             if self._state != "closed":
                 raise ZelligeError(
                     "ZL0521", f"this graph's recording is {'not finished' if self._state == 'open' else 'incomplete'}"

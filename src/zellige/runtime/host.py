@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ class HostArrays:
     """Makes and reads tensors in host memory, for an executor that has finished its work when a call returns."""
 
     place = HOST
+    copies = False
+    turn = nullcontext()
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor in host memory."""

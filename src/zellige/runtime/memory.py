@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.runtime.completion import IN_FLIGHT, LOCK, Completion
+from zellige.runtime.dlpack import reclaim
 
 if TYPE_CHECKING:
     from zellige.runtime.tensor import Tensor
@@ -132,6 +133,8 @@ class Memory(Ledger):
     @property
     def seen_by_others(self) -> bool:
         """Whether somebody may change it unseen: then nothing is remembered of its contents."""
+        if self.exports and not self.borrowed:
+            reclaim()
         return self.borrowed or bool(self.exports)
 
     def stamp(self) -> int:
@@ -226,6 +229,7 @@ def claim_graph_locked(name: str, use: GraphUse, completion: Completion, *, asyn
 
     It costs as much as there is in flight, not as much as there is in the graph."""
     if VIEWS:
+        reclaim()
         held = [view for view in list(VIEWS.values()) if view[0] in use.exclusive]
         check_views(name, held, asynchronous=asynchronous)
     found: list[Completion] = []
@@ -339,6 +343,7 @@ def claim_locked(
             continue
         memory = tensor.memory
         if exclusive and memory.views:
+            reclaim()
             check_views(name, list(memory.views.values()), asynchronous=asynchronous)
         ledger = FOREIGN if memory.shared else memory
         if ledger.writers or ledger.graphs or (exclusive and ledger.readers):

@@ -75,10 +75,9 @@ class Plan:
 
 def _share(a: Tensor, b: Tensor) -> bool:
     """Whether tensors whose spans overlap have a byte in common (or it is too laborious to tell)."""
-    if not (isinstance(a.storage, np.ndarray) and isinstance(b.storage, np.ndarray)):
-        return True
+    one, two = (held.storage if isinstance(held.storage, np.ndarray) else held.storage.outline() for held in (a, b))
     try:
-        return np.shares_memory(a.storage, b.storage, max_work=10_000)  # type: ignore[arg-type]  # (any positive bound)
+        return np.shares_memory(one, two, max_work=10_000)  # type: ignore[arg-type]  # (any positive bound)
     except np.exceptions.TooHardError:
         return True
 

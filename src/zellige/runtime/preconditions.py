@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zellige.backends.reference import arithmetic
-from zellige.diagnostics.errors import InternalError, ZelligeError
+from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.extent import Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, Function, UnaryOp, Value
@@ -35,13 +35,13 @@ _UNARY: dict[UnaryOp, Callable[[Any], Any]] = {
 
 
 def check(function: Function, dims: Mapping[str, int], scalars: Mapping[str, Number]) -> None:
-    """Checks every ``zl.requires`` of a kernel. ZelligeError ZL0507 names the first that is false, with the sizes; ZL0502
-    an extent that cannot be worked out."""
+    """Checks every ``zl.requires`` of a kernel. ZelligeError ZL0507 names the first that is false (or divides by 0), with the
+    sizes; ZL0502 an extent that cannot be worked out."""
     check_extents(function, dims)
     known: dict[Value, Number] = {}
     for op in function.body.ops:
         if isinstance(op, ops.Require):
-            if not known[op.condition]:
+            if not known.get(op.condition, False):
                 raise ZelligeError(
                     "ZL0507",
                     f"{function.name} requires {op.text}, which these arguments do not give",
@@ -145,7 +145,8 @@ def _is_delicate(extent: Extent) -> bool:
 def _evaluate(
     op: ops.Op, known: Mapping[Value, Number], dims: Mapping[str, int], scalars: Mapping[str, Number]
 ) -> Number | None:
-    """The value of a scalar operation, or None if it depends on more than dims and scalars."""
+    """The value of a scalar operation, or None if it has none: it depends on more than dims and scalars, or divides
+    by 0."""
     try:
         match op:
             case ops.Constant(value=value):
@@ -168,12 +169,12 @@ def _evaluate(
                 if x.type.dtype.is_float or result.type.dtype.is_float:
                     return _of_floats(lambda a: arithmetic.convert(a, x.type.dtype, result.type.dtype), known, x)
                 return _wrapped(int(known[x]), result)
+            case ops.Fma(x=x, y=y, z=z):
+                return _of_floats(lambda a, b, c: arithmetic.fma(a, b, c), known, x, y, z)
             case ops.Bitcast(x=x, result=result):
                 return _of_floats(lambda a: arithmetic.bitcast(a, result.type.dtype), known, x)
-    except KeyError:
+    except (KeyError, ZeroDivisionError):
         return None
-    except ZeroDivisionError as error:
-        raise InternalError(f"a precondition divides by zero at {op.span}") from error
     return None
 
 

@@ -17,7 +17,6 @@ class ReferenceExecutor(HostArrays):
 
     asynchronous = False
     plan_key = "cpu"
-    borrows = True
 
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
         """The kernel's own defaults."""

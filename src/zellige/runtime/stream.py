@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -22,11 +22,15 @@ from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
 from zellige.runtime.completion import LOCK, Completion, Event, Failure
 from zellige.runtime.cpu import CpuExecutor
-from zellige.runtime.execution import enter, leave
+from zellige.runtime.execution import current_executor, enter, leave
 from zellige.runtime.host import HostArrays
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import CLOCK, AliasError, claim_locked
 from zellige.runtime.tensor import Tensor
+from zellige.runtime.tensor_type import HOST
+
+if TYPE_CHECKING:
+    from zellige.runtime.cuda.stream import CudaStream
 
 
 class _Worker:
@@ -92,7 +96,7 @@ class Stream(HostArrays):
     written; ``synchronize`` raises it and makes the stream usable again."""
 
     asynchronous = True
-    borrows = True
+    copies = True
     plan_key = "cpu"
 
     def __init__(self, name: str | None = None, executor: CpuExecutor | None = None) -> None:
@@ -283,9 +287,15 @@ class Stream(HostArrays):
         return f"<zl.stream {self.name}{'' if self.done else ', busy'}>"
 
 
-def stream(name: str | None = None) -> Stream:
-    """A new stream of the CPU: ``with zl.stream() as s:`` sends the launches in the block to it."""
-    return Stream(name)
+def stream(name: str | None = None) -> Stream | CudaStream:
+    """A new stream: ``with zl.stream() as s:`` sends the launches in the block to it. Of the CPU, or of the GPU that is in use."""
+    current = current_executor()
+    if current.place == HOST:
+        return Stream(name)
+    if not hasattr(current, "beside"):
+        raise ZelligeError("ZL0521", "a stream of a GPU is made outside 'with zl.record()'")
+    beside: CudaStream = current.beside()
+    return beside
 
 
 def _nothing() -> None:

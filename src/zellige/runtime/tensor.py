@@ -15,6 +15,7 @@ from zellige.ir.dtypes import DType
 from zellige.ir.types import ContractKind
 from zellige.lang.dtype_names import checked
 from zellige.runtime.contracts import Fact, broken
+from zellige.runtime.dlpack import array_from, is_on_gpu
 from zellige.runtime.element_types import dtype_from_numpy, numpy_dtype
 from zellige.runtime.memory import Memory, memory_of_view, wait_for_writers
 from zellige.runtime.tensor_type import Tensor, byte_bounds
@@ -36,8 +37,6 @@ def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[..., NDArray
     shape = tuple(shape)
     target = numpy_dtype(checked(dtype, "ZL0501"))
     stored = stored_shape(shape, dtype)
-    if min(stored, default=0) < 0:
-        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are 0 or more")
     count = math.prod(stored) * target.itemsize
     try:
         alignment = _LARGE_PAGE if count >= 2 * _LARGE_PAGE else _ALIGNMENT
@@ -53,7 +52,9 @@ def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[..., NDArray
 
 
 def stored_shape(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
-    """The shape of the storage of a tensor. ZelligeError ZL0502 if a block type's rows are not whole blocks."""
+    """The shape of the storage of a tensor. ZelligeError ZL0502 of negative extents, or if a block type's rows are not whole blocks."""
+    if min(shape, default=0) < 0:
+        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are 0 or more")
     if not dtype.is_block:
         return shape
     if not shape or shape[-1] % dtype.block:
@@ -91,9 +92,9 @@ def _as_array(values: Any) -> NDArray[Any]:
         return array
     if isinstance(values, Tensor):
         return values.numpy()
+    if is_on_gpu(values):
+        return borrow(values).numpy()
     if hasattr(values, "__dlpack__"):
-        from zellige.runtime.dlpack import array_from
-
         return array_from(values)
     try:
         return np.asarray(values)
@@ -101,13 +102,26 @@ def _as_array(values: Any) -> NDArray[Any]:
         raise ZelligeError("ZL0501", f"these values are no array: {error}", help="give rows of one length") from None
 
 
-def borrow(array: Any, dtype: DType | None = None, shape: Sequence[int] | None = None) -> Tensor:
-    """A tensor over the memory of a NumPy array (or of anything with ``__dlpack__`` in host memory), without a copy.
+def borrow(
+    array: Any, dtype: DType | None = None, shape: Sequence[int] | None = None, *, stream: int | None = None
+) -> Tensor:
+    """A tensor over the memory of a NumPy array or of anything with ``__dlpack__``, without a copy.
 
-    The owner must not write it while kernels use it. An array that came from ``Tensor.numpy`` gives the tensor's own
-    memory back. For a block type: uint8 bytes, and the ``shape`` in elements."""
+    In host memory the owner must not write it while kernels use it. An array that came from ``Tensor.numpy`` gives the tensor's own
+    memory back. For a block type: uint8 bytes, and the ``shape`` in elements.
+
+    On a GPU a launch that uses it waits for all work of that GPU before, and has ended when it returns; unless ``stream`` names the
+    stream (its handle, as ``torch.cuda.current_stream().cuda_stream``) on which its owner uses it: then the GPU keeps the order."""
     if isinstance(array, Tensor):
         return array
+    if is_on_gpu(array):
+        from zellige.runtime.cuda.foreign import borrow as borrow_on_gpu
+
+        if dtype is not None or shape is not None:
+            raise ZelligeError("ZL0501", "an array on a GPU is borrowed as it is", help="leave out dtype and shape")
+        return borrow_on_gpu(array, stream)
+    if stream is not None:
+        raise ZelligeError("ZL0502", "an array in host memory is used on no stream", help="leave out stream=")
     if not isinstance(array, np.ndarray):
         array = _as_array(array)
     elif type(array) is not np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -242,7 +243,6 @@ class Tensor:
         """A view by integers, slices and ``…``. IndexError beyond the ends; ZelligeError ZL0502 for other keys.
 
         The last axis of a block-quantised tensor is taken whole."""
-        self._check_on_host("views of parts")
         parts = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, int | np.integer | slice) or part is Ellipsis for part in parts):
             raise ZelligeError(
@@ -258,7 +258,6 @@ class Tensor:
 
     def transpose(self, *axes: int) -> Tensor:
         """A view with the axes in another order (reversed if none are given)."""
-        self._check_on_host("transposed views")
         if self.dtype.is_block and (not axes or axes[-1] not in (-1, len(self.shape) - 1)):
             raise ZelligeError("ZL0502", f"the last axis of a {self.dtype} tensor stays last")
         try:
@@ -279,7 +278,7 @@ class Tensor:
             raise ZelligeError(
                 "ZL0527",
                 f"a tensor on {self.place} has no {what}",
-                help="zl.tensor(t.numpy()) is a copy in host memory",
+                help="t.numpy() is a copy in host memory",
             )
 
     def _view(self, storage: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
@@ -301,6 +300,10 @@ class Tensor:
                     help="run a kernel that writes it",
                 )
             return self._contents()
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Held while the contents change by a copy that is not entered like the host's own uses."""
+        return nullcontext() if isinstance(self.storage, np.ndarray) else self.storage.executor.turn
 
     def values(self) -> NDArray[Any]:
         """The contents for reading by the runtime, which has seen to it that nobody writes them meanwhile."""
@@ -333,10 +336,14 @@ class Tensor:
     def __dlpack__(self, **options: Any) -> Any:
         """The memory for another library, which may write it: from now on contracts are checked at each use.
 
-        Waits until nothing uses the tensor. While the other library holds it, streams may not write it (AliasError)."""
+        Waits until nothing uses the tensor. While the other library holds it, streams may not write it (AliasError). On a GPU the
+        library's stream waits, and while it holds the tensor each use of ours waits for all others' work (``cuda/foreign.py``)."""
         from zellige.runtime.dlpack import capsule_of
 
-        self._check_on_host("exports")
+        if not isinstance(self.storage, np.ndarray):
+            from zellige.runtime.cuda.foreign import export
+
+            return export(self, **options)
         with HostUse(self, exclusive=True, name="__dlpack__"):
             if not self.initialised:
                 raise ZelligeError("ZL0504", "this tensor is exported before anything was written to it")
@@ -376,7 +383,7 @@ class Tensor:
             )
         if not self.storage.flags.writeable:
             raise ZelligeError("ZL0503", "this tensor's memory is read-only")
-        with HostUse(self, exclusive=True, name="write"):
+        with HostUse(self, exclusive=True, name="write"), self._turn():
             facts = self.facts
             if facts:
                 new = new.copy()  # what is checked is what is written, whoever has the values

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.backends.cuda.interpreted import function_of
+from tests.frontend import test_conditions as conditions
 
 import zellige as zl
 from zellige import kernels
@@ -123,6 +124,16 @@ def test_every_gpu_kernel_compiles_within_the_spill_budget(case: tuple[Any, ...]
     made = compiled(kernel, statics, dims, options, target)
     assert made.spilled_bytes <= SPILL_BUDGET[target]
     assert made.cubin[:4] == b"\x7fELF"
+
+
+CONDITIONS = (conditions.joined, conditions.chosen, conditions.searched, conditions.divided, conditions.of_tiles)
+
+
+@pytest.mark.parametrize("kernel", CONDITIONS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("dims", [{}, {"M": 7, "N": 9}], ids=["any size", "sizes known"])
+def test_what_runs_under_a_condition_compiles(kernel: Kernel, dims: dict[str, int]) -> None:
+    used = {name: size for name, size in dims.items() if name in kernel.lower({}, {}).dims()}
+    assert compiled(kernel, {}, used, Options()).cubin[:4] == b"\x7fELF"
 
 
 def test_a_product_uses_the_matrix_units_and_asynchronous_copies() -> None:

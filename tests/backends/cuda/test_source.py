@@ -105,6 +105,18 @@ def test_weights_are_prefetched_before_the_wait_and_nothing_else_is_touched() ->
     assert "_prefetch(" not in text(gpu_linear.matvec, {"N": 6144, "K": 2560}, Options(pdl=True))
 
 
+def test_short_loops_have_their_weights_in_registers_before_the_wait_where_the_schedule_says_so() -> None:
+    options = Options(pdl=True, constant=frozenset("w"), early=True)
+    short, long = {"N": 6144, "K": 4096}, {"N": 6144, "K": 12288}
+    before, after = text(gpu_linear.matvec, short, options, BN=1, BK=2048).split("gdc_wait()")
+    assert before.count("tl.load(w") == before.count("tl.load") == 2
+    assert "tl.load(w" not in after
+    assert "_prefetch(" not in before
+    assert "tl.load" not in text(gpu_linear.matvec, long, options, BN=1, BK=2048).split("gdc_wait()")[0]
+    written = Options(pdl=True, early=True)  # nobody promises that nothing in flight writes w
+    assert "tl.load" not in text(gpu_linear.matvec, short, written, BN=1, BK=2048).split("gdc_wait()")[0]
+
+
 def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:
     @zl.kernel
     def ones(*, y: zl.Out[f32, N]) -> None:

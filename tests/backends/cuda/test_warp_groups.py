@@ -203,7 +203,7 @@ def test_every_size_gets_a_schedule_that_suits_it(device: str, kernel: str) -> N
     """As the executor chooses: where groups are refused, another entry serves; never ZL0909."""
     chosen, divided = KERNELS[kernel], 0
     rows = "T" if "T" in chosen.signature.dims else "M"
-    for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (8, 24, 100, 128, 4096)):
+    for m, n, k in product((1, 64, 65, 130, 1000, 4096), (8, 72, 4096), (0, 8, 24, 100, 128, 4096)):
         dims = {rows: m, "F" if "F" in chosen.signature.dims else "N": n, "K": k}
         statics = tuned.statics(kernel, dims, device, groups=True)
         options = tuned.options(kernel, dims, device, groups=statics)

@@ -13,6 +13,7 @@ import pytest
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.runtime.cuda.memory import Allocator
+from zellige.runtime.cuda.order import Queue
 
 
 class Counting:
@@ -43,7 +44,7 @@ class Hesitant(list[Any]):
 
 
 def test_threads_never_get_one_block_twice() -> None:
-    allocator = Allocator(Counting(), None)  # type: ignore[arg-type]
+    allocator = Allocator(Counting(), Queue(None))  # type: ignore[arg-type]
     allocator._free = defaultdict(Hesitant)
     allocator.allocate(512).close()
     used: set[int] = set()
@@ -73,7 +74,7 @@ def test_threads_never_get_one_block_twice() -> None:
 
 
 def test_free_blocks_of_other_sizes_go_back_before_memory_is_short() -> None:
-    allocator = Allocator(Counting(room=1), None)  # type: ignore[arg-type]
+    allocator = Allocator(Counting(room=1), Queue(None))  # type: ignore[arg-type]
     allocator.allocate(512).close()
     block = allocator.allocate(4096)
     with pytest.raises(ZelligeError) as caught:

@@ -230,7 +230,7 @@ def random_launches(seed: int) -> Callable[[Callable[[int], Tensor]], None]:
 
 
 def memory_of(executor: CudaExecutor) -> np.ndarray[Any, Any]:
-    room = executor._next_address - BASE
+    room = executor._made_up.next - BASE
     return np.arange(1, room // 4 + 1, dtype=np.float32).view(np.uint8)
 
 
@@ -332,6 +332,13 @@ def test_a_kernel_with_a_guard_is_refused() -> None:
         planned(record)
     assert caught.value.code == "ZL0908"
     assert "guard" in caught.value.message
+
+
+def test_an_array_with_gaps_is_refused() -> None:
+    with pytest.raises(ZelligeError) as caught:
+        planned(lambda tensor: twice(tensor(8)[::2]))
+    assert caught.value.code == "ZL0908" and "gaps" in caught.value.message
+    assert planned(lambda tensor: twice(tensor(8)[4:]))[0].launches
 
 
 def test_backends_without_this_form_say_so() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.verify.pairs import (
     arithmetic,
     bounds,
+    conditions,
     contracts,
     facts,
     loops,
@@ -22,6 +23,7 @@ from tests.verify.pairs import (
 PAIRS: dict[str, tuple[str, str]] = (
     arithmetic.PAIRS
     | bounds.PAIRS
+    | conditions.PAIRS
     | contracts.PAIRS
     | facts.PAIRS
     | loops.PAIRS

@@ -54,16 +54,19 @@ class Memory:
                 extent = extent * unit
                 made.append(Stride(self.x.extent(extent), of_extent(extent)))
             elif (stride := layout[axis]) is not None:
+                if axis + 1 < len(array.shape):
+                    stride //= array.dtype.block  # they count elements, of which blocks are whole
                 made.append(Stride(Term(str(stride * unit), literal=True), Interval(stride * unit, stride * unit)))
             else:
-                made.append(Stride(Term(stride_name(array.name, axis)), Interval(0, float("inf"))))
+                name = self.x.source.parameter("stride", stride_name(array.name, axis))
+                made.append(Stride(Term(name), Interval(0, float("inf"))))
         return made
 
     def is_small(self, array: ArrayParam) -> bool:
         """Whether 32-bit offsets reach every element."""
         strides = self.strides(array)
         last = sum(
-            (of_extent(e).high - 1) * s.bounds.high if of_extent(e).high > 1 else 0
+            (of_extent(e).high - 1) * _reach(s.bounds) if of_extent(e).high > 1 else 0
             for e, s in zip(array.shape, strides, strict=True)
         )
         return last < (1 << 31)
@@ -72,7 +75,7 @@ class Memory:
     def pointer(self, array: ArrayParam, index: Sequence[Value], shape_of: Value | None) -> str:
         """The address of every lane of an access whose tile is shaped like ``shape_of`` (None: a scalar)."""
         scalar, lanes = self._offsets(array, index)
-        pointer = array.name
+        pointer = self.x.source.parameter("array", array.name)
         if scalar:
             pointer = self.x.source.bind(
                 f"{pointer} + ({scalar})" if " " in scalar else f"{pointer} + {scalar}", f"{array.name}_at"
@@ -91,7 +94,9 @@ class Memory:
         size = array.dtype.bits // 8
         wide = "" if self.is_small(array) else ".to(tl.int64)"
         parts = [p for p in (lanes, f"{block}{wide} * {size}") if p]
-        pointer = f"{array.name} + ({scalar})" if scalar else array.name
+        pointer = self.x.source.parameter("array", array.name)
+        if scalar:
+            pointer = f"{pointer} + ({scalar})"
         text = f"{self.x.source.bind(pointer, f'{array.name}_at')} + ({' + '.join(parts)})"
         return self.x.source.bind(
             f"tl.broadcast_to({text}, {self.x.shape(shape_of)})" if shape_of.type.rank else text, f"{array.name}_block"
@@ -109,7 +114,7 @@ class Memory:
                 scalars.append(_scaled(text, stride, wide=not small and not _is_number(text) and bounds.fits_32))
             if parts.offset is not None:
                 lanes.append((parts.offset, stride, parts.bounds, parts.bounds.fits_32))
-                reach += max(abs(parts.bounds.low), abs(parts.bounds.high)) * max(stride.bounds.high, 1)
+                reach += _reach(parts.bounds) * max(_reach(stride.bounds), 1)
         wide = not small and not reach < (1 << 31)
         texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, _, narrow in lanes]
         return " + ".join(s for s in scalars if s != "0"), " + ".join(texts)
@@ -156,6 +161,11 @@ class Memory:
         elif op.array in self.options.streamed:
             arguments.append('eviction_policy="evict_first"')
         return f"{function}({', '.join(arguments)})"
+
+
+def _reach(bounds: Interval) -> float:
+    """The largest distance from 0."""
+    return max(abs(bounds.low), abs(bounds.high))
 
 
 def _scaled(text: str, stride: Stride, *, wide: bool) -> str:

@@ -162,9 +162,10 @@ def _compile(lowered: Lowered, target: str, options: Options, key: str) -> Compi
     capability = int(target.removeprefix("sm_"))
     with tempfile.TemporaryDirectory() as folder:
         module = _import(lowered.text, Path(folder) / f"zellige_{key[:16]}.py")
+        written = getattr(module, lowered.name)
         source = (GluonASTSource if options.consumers else ASTSource)(
-            getattr(module, lowered.name),
-            {p.name: p.type for p in lowered.parameters},
+            written,
+            {name: p.type for name, p in zip(written.arg_names, lowered.parameters, strict=True)},
             attrs={(i,): [["tt.divisibility", 16]] for i, p in enumerate(lowered.parameters) if p.multiple % 16 == 0},
         )
         settings: dict[str, Any] = {

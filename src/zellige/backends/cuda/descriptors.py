@@ -119,7 +119,10 @@ class Descriptors:
         if key not in self.made:
             shape = ", ".join(self.x.extent(a.extent).text for a in axes)
             steps = ", ".join(self.x.extent(s).text for s in strides)
-            text = f"tl.make_tensor_descriptor({array.name}, shape=[{shape}], strides=[{steps}], block_shape={list(block)})"
+            pointer = self.x.source.parameter("array", array.name)
+            text = (
+                f"tl.make_tensor_descriptor({pointer}, shape=[{shape}], strides=[{steps}], block_shape={list(block)})"
+            )
             self.made[key] = (self.x.source.name(f"{array.name}_box"), text)
         return self.made[key][0], ", ".join(a.corner for a in axes), block
 

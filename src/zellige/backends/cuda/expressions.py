@@ -133,7 +133,7 @@ class Expressions:
             case Const(value):
                 return Term(str(value) if value >= 0 else f"({value})", literal=True)
             case Dim(name):
-                return Term(name)
+                return Term(self.source.parameter("dim", name))
             case Nary(op, terms):
                 wide = not of_extent(extent).fits_32
                 parts = [self._dim_operand(t, wide) for t in terms]

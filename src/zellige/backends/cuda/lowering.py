@@ -32,7 +32,11 @@ from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
+from zellige.passes.hoist import constants_first, unroll_short_loops
 from zellige.passes.intervals import Interval, of_extent
+
+FLAG = "guard_flag"
+"""The parameter that guards raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ def lower(function: Function, options: Options) -> Lowered:
         from zellige.backends.cuda.warp_groups import lower_groups
 
         return lower_groups(function, options)
+    if options.early:
+        function = constants_first(unroll_short_loops(function), options.constant)
     return Lowering(function, options).run()
 
 
@@ -80,7 +86,7 @@ class Lowering:
         self.function = function
         self.options = options
         self.parameters = _parameters(function, options)
-        self.source = Source(tuple(p.name for p in self.parameters), shares=self.shares)
+        self.source = Source(((p.kind, p.name) for p in self.parameters), shares=self.shares)
         self.bounds = Bounds(function, options.multiples)
         self.padding = Padding(function)
         self.x = Expressions(self.source, self.bounds, self.padding)
@@ -108,9 +114,8 @@ class Lowering:
         else:
             self._program("tl.program_id(0)", waits=self.options.pdl)
         name = f"{self.function.name}_kernel"
-        signature = ", ".join(p.name for p in self.parameters)
         made = "".join(f"    {name} = {text}\n" for name, text in self.descriptors.made.values())
-        text = f"{operators.PRELUDE}@triton.jit\ndef {name}({signature}):\n{made}{self.source.render()}\n"
+        text = f"{operators.PRELUDE}@triton.jit\ndef {name}({self.source.signature}):\n{made}{self.source.render()}\n"
         return Lowered(name, text, self.parameters, programs, tuple(self.guards))
 
     def _program(self, pid: str, *, waits: bool) -> None:
@@ -207,7 +212,7 @@ class Lowering:
                 term = x.extent(extent)
                 x.define(result, term) if term.literal or term.text.isidentifier() else bind(result, term.text)
             case ops.ScalarValue(param=name, result=result):
-                x.define(result, Term(name))
+                x.define(result, Term(self.source.parameter("scalar", name)))
             case ops.ProgramId(axis=axis, result=result):
                 x.define(result, Term(self.pids[axis], literal=self.pids[axis].isdigit()))
             case ops.Iota(result=result):
@@ -506,7 +511,8 @@ class Lowering:
         bad = self.source.bind(f"{bad}.to(tl.int32)", "bad")
         for axis in reversed(range(condition.type.rank)):
             bad = self.source.bind(f"tl.max({bad}, {axis})", "bad")
-        self.source.effect(f"tl.store(guard_flag, {len(self.guards)}, mask={bad} != 0)")
+        flag = self.source.parameter("flag", FLAG)
+        self.source.effect(f"tl.store({flag}, {len(self.guards)}, mask={bad} != 0)")
 
     # --- control
     def _enter(self, init: tuple[Value, ...], groups: tuple[tuple[Value, ...], ...]) -> list[str]:
@@ -612,7 +618,7 @@ def _parameters(function: Function, options: Options) -> tuple[Parameter, ...]:
             if stride is None:
                 made.append(Parameter("stride", stride_name(name, axis), "i64", axis))
     if any(isinstance(op, ops.Guard) for op in walk(function.body)):
-        made.append(Parameter("flag", "guard_flag", "*i32", multiple=16))
+        made.append(Parameter("flag", FLAG, "*i32", multiple=16))
     return tuple(made)
 
 

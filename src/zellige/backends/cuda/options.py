@@ -39,6 +39,8 @@ class Options:
     """Programmatic dependent launch: start while the kernel before is still running, wait before touching what it may write."""
     constant: frozenset[str] = frozenset()
     """Inputs that no kernel in flight writes (weights); under ``pdl`` they may be read before the wait."""
+    early: bool = False
+    """Under ``pdl``: short loops are written out, and what they read of ``constant`` inputs is in registers before the wait."""
     max_registers: int | None = None
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Dims left symbolic that the launch promises to be multiples of a number."""

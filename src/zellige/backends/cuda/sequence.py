@@ -110,7 +110,7 @@ class _BodyLowering(Lowering):
             )  # fmt: skip
         self._place(self.tile, [axis.programs for axis in self.function.grid])
         self.waiting(self.tile)
-        names = [*(p.name for p in self.parameters), self.tile, self.first, self.waits, self.replay]
+        names = [self.source.signature, self.tile, self.first, self.waits, self.replay]
         text = f"@triton.jit(noinline=True)\ndef {self.body_name}({', '.join(names)}):\n{self.source.render()}\n"
         return Body(self.body_name, text, self.parameters, programs.constant)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,13 +35,24 @@ class Nest:
 class Source:
     """The statements of one function, written top to bottom into the innermost open nest."""
 
-    def __init__(self, taken: tuple[str, ...], *, shares: bool = True) -> None:
-        """``shares``: whether equal pure expressions get one name."""
+    def __init__(self, parameters: Iterable[tuple[str, str]], *, shares: bool = True) -> None:
+        """``parameters``: kind and name, as the kernel's author chose it, of each parameter in order.
+        ``shares``: whether equal pure expressions get one name."""
         self._shares = shares
-        self._names = set(_RESERVED) | set(taken)
+        self._names = set(_RESERVED)
+        self._parameters = {(kind, name): self.name(name) for kind, name in parameters}
         self._root: list[Line | Nest] = []
         self._open: list[list[Line | Nest]] = [self._root]
         self._shared: list[dict[str, str]] = [{}]
+
+    def parameter(self, kind: str, name: str) -> str:
+        """What a parameter is called here: as its author did, unless something else has that name."""
+        return self._parameters[kind, name]
+
+    @property
+    def signature(self) -> str:
+        """All parameters."""
+        return ", ".join(self._parameters.values())
 
     def name(self, hint: str) -> str:
         """A name that nothing else has."""

@@ -45,7 +45,8 @@ def _exchange(lowering: Lowering, op: ops.Update, change: str) -> None:
     everywhere = f"tl.full({shape}, 1, tl.int1)"
     source.assign(pending, everywhere if mask is None else f"{everywhere} & ({mask})")
     # an inactive lane looks at element 0, which exists where any lane is active, and swaps its word for itself
-    place = source.load(f"tl.where({pending}, {pointer}, {op.array})", "place")
+    first = source.parameter("array", op.array)
+    place = source.load(f"tl.where({pending}, {pointer}, {first})", "place")
     if array.dtype.bits == 16:
         shift = ""
         place = source.load(f"{place}.to({_WORD}, bitcast=True)", "place")

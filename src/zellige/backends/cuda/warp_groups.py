@@ -265,7 +265,7 @@ class _Copier(_Role):
                                 continue
                             name, corner, shape = self.box(load)
                             place = f"{stage} * {len(members)} + {number}" if load in self.plan.own else stage
-                            copies.append((name, corner, f"buffers_{i}.index({place})"))
+                            copies.append((name, corner, f"_buffers_{i}.index({place})"))
                             size += shape[0] * shape[1] * load.result.type.dtype.bits // 8
                 self.source.effect(f"mbarrier.expect(ready.index({stage}), {size})")
                 for name, corner, buffer in copies:
@@ -399,7 +399,7 @@ class _Multiplier(_Role):
         assert isinstance(load, ops.Load)
         number = self.plan.loads.index(load)
         place = f"{stage} * {self.options.consumers} + MEMBER" if load in self.plan.own else stage
-        return f"buffers_{number}.index({place})" + (".permute((1, 0))" if isinstance(op, ops.Transpose) else "")
+        return f"_buffers_{number}.index({place})" + (".permute((1, 0))" if isinstance(op, ops.Transpose) else "")
 
     def layout(self, value: Value) -> str:
         """Where the units leave a tile of sums: registers of the group's warps."""
@@ -484,9 +484,9 @@ class _Groups:
         copier, multiplier = _Copier(self.function, o, p), _Multiplier(self.function, o, p)
         copies, multiplies = copier.write(), multiplier.write()
         parameters = multiplier.parameters
-        given = ", ".join(x.name for x in parameters)
+        given = multiplier.source.signature
         boxes = list(dict.fromkeys(copier.boxes[load][0] for load in p.loads))
-        buffers = [f"buffers_{i}" for i in range(len(p.loads))]
+        buffers = [f"_buffers_{i}" for i in range(len(p.loads))]
         shared = ", ".join((*buffers, "ready", "empty"))
         name = f"{self.function.name}_kernel"
         lines = [f"@gluon.jit\ndef _multiply({given}, {shared}, MEMBER: tl.constexpr):\n{multiplies}\n\n"]
@@ -495,8 +495,8 @@ class _Groups:
         for made, text in copier.descriptors.made.values():
             shape = next(shape for held, _, shape in copier.boxes.values() if held == made)
             dtype = operators.TRITON_DTYPE[next(x for x in p.loads if copier.boxes[x][0] == made).result.type.dtype]
-            body.append(f"{made}_layout: tl.constexpr = tl.NVMMASharedLayout.get_default_for({list(shape)}, {dtype})")
-            body.append(f"{made} = tma.{text.removeprefix('tl.').removesuffix(')')}, layout={made}_layout)")
+            body.append(f"_{made}_layout: tl.constexpr = tl.NVMMASharedLayout.get_default_for({list(shape)}, {dtype})")
+            body.append(f"{made} = tma.{text.removeprefix('tl.').removesuffix(')')}, layout=_{made}_layout)")
         for i, load in enumerate(p.loads):
             box, _, shape = copier.boxes[load]
             dtype, count = (
@@ -504,15 +504,15 @@ class _Groups:
                 o.num_stages * (o.consumers if load in p.own else 1),
             )
             body.append(
-                f"buffers_{i} = tl.allocate_shared_memory({dtype}, [{count}, {shape[0]}, {shape[1]}], {box}_layout)"
+                f"_buffers_{i} = tl.allocate_shared_memory({dtype}, [{count}, {shape[0]}, {shape[1]}], _{box}_layout)"
             )
         for barrier in ("ready", "empty"):
             body.append(
                 f"{barrier} = tl.allocate_shared_memory(tl.int64, [{o.num_stages}, 1], mbarrier.MBarrierLayout())"
             )
-        body.append(f"for i in tl.static_range({o.num_stages}):")
-        body.append("    mbarrier.init(ready.index(i), count=1)")
-        body.append(f"    mbarrier.init(empty.index(i), count={o.consumers})")
+        body.append(f"for _i in tl.static_range({o.num_stages}):")
+        body.append("    mbarrier.init(ready.index(_i), count=1)")
+        body.append(f"    mbarrier.init(empty.index(_i), count={o.consumers})")
         if o.pdl:
             body += ["gdc_launch_dependents()", "gdc_wait()"]
         roles = [f"(_multiply, ({given}, {shared}, {number}))" for number in range(o.consumers)]

@@ -133,6 +133,9 @@ def _requires(context: Context, condition: object) -> object:
             context.span,
             "compare: zl.requires(M > 0)",
         )
+    if not context.builder.of_launch_time(tile.value):
+        refuse("ZL0110", "zl.requires depends on more than dims and scalars, which the call can look at before it launches", context.span,
+               "of what is loaded, a contract such as zl.In[zl.Index[M], N] says more, or zl.guard, or an if")  # fmt: skip
     context.builder.emit(ops.Require(condition=tile.value, text=context.argument_text(), span=context.span))
     return None
 

@@ -56,7 +56,8 @@ def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
 
 
 def dtype_of(context: Context, dtype: object) -> DType:
-    """An argument that must be a dtype."""
+    """An argument that must be a dtype, or ``zl.index``."""
+    dtype = getattr(dtype, "__zl_dtype__", dtype)
     if not isinstance(dtype, DType):
         refuse("ZL0105", f"{describe(dtype)} is not a dtype", context.span, dtype_for(dtype))
     return dtype

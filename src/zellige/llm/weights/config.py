@@ -133,40 +133,40 @@ def config_from_gguf(
     """Build the config from GGUF metadata. Errors: ZL0604 (architecture), ZL0608 (a senseless or missing key)."""
     family = family_of(metadata.get("general.architecture"), families, path)
 
-    def read(key: str, default: float | None = None) -> Any:
-        value = metadata.get(f"{family.name}.{key}", default)
-        if not isinstance(value, (int, float)) or not value > 0:
-            raise bad_config(path, f"{family.name}.{key}", value)
-        return value
+    def whole(key: str, default: int | None = None) -> int:
+        return whole_number(path, f"{family.name}.{key}", metadata.get(f"{family.name}.{key}", default))
 
-    heads, width = int(read("attention.head_count")), int(read("embedding_length"))
-    head_dim = int(read("attention.key_length", width // heads))
+    def real(key: str, default: float | None = None) -> float:
+        return real_number(path, f"{family.name}.{key}", metadata.get(f"{family.name}.{key}", default))
+
+    heads, width = whole("attention.head_count"), whole("embedding_length")
+    head_dim = whole("attention.key_length", width // heads)
     vocab = metadata.get(f"{family.name}.vocab_size") or len(metadata.get("tokenizer.ggml.tokens", ()))
     if not vocab and "token_embd.weight" in tensors:
         vocab = tensors["token_embd.weight"].shape[0]
     config = ModelConfig(
         architecture=family.name,
-        vocab_size=int(vocab),
+        vocab_size=whole_number(path, "vocabulary size", vocab),
         width=width,
-        layers=int(read("block_count")),
+        layers=whole("block_count"),
         heads=heads,
-        kv_heads=int(read("attention.head_count_kv", heads)),
+        kv_heads=whole("attention.head_count_kv", heads),
         head_dim=head_dim,
-        ffn_width=int(read("expert_feed_forward_length" if family.experts else "feed_forward_length")),
-        context_length=int(read("context_length")),
-        rms_eps=float(read("attention.layer_norm_rms_epsilon")),
-        rope_theta=float(read("rope.freq_base", 10000.0)),
+        ffn_width=whole("expert_feed_forward_length" if family.experts else "feed_forward_length"),
+        context_length=whole("context_length"),
+        rms_eps=real("attention.layer_norm_rms_epsilon"),
+        rope_theta=real("rope.freq_base", 10000.0),
         rope_pairs=family.rope_pairs,
         rope_scaling=_gguf_rope_scaling(family.name, metadata, path),
         tied_embeddings="output.weight" not in tensors,
         qk_norm=family.qk_norm,
         qkv_bias=family.qkv_bias,
-        experts=int(read("expert_count")) if family.experts else 0,
-        experts_used=int(read("expert_used_count")) if family.experts else 0,
+        experts=whole("expert_count") if family.experts else 0,
+        experts_used=whole("expert_used_count") if family.experts else 0,
     )
     rotary = metadata.get(f"{family.name}.rope.dimension_count", head_dim)
     if rotary != head_dim:
-        raise bad_config(path, f"{family.name}.rope.dimension_count", rotary, f"rotating all {head_dim} is supported")
+        raise unsupported(path, f"{family.name}.rope.dimension_count", rotary, f"rotating all {head_dim} is supported")
     return checked(config, path)
 
 
@@ -176,9 +176,12 @@ def _gguf_rope_scaling(arch: str, metadata: Mapping[str, Any], path: Path) -> Ro
     if kind == "none" or not factor:
         return None
     if kind not in ("linear", "yarn"):
-        raise bad_config(path, f"{arch}.rope.scaling.type", kind, "linear and yarn are supported")
-    context = int(metadata.get(f"{arch}.rope.scaling.original_context_length") or metadata[f"{arch}.context_length"])
-    return RopeScaling(kind, float(factor), context)
+        raise unsupported(path, f"{arch}.rope.scaling.type", kind, "linear and yarn are supported")
+    original = f"{arch}.rope.scaling.original_context_length"
+    context = metadata.get(original) or metadata.get(f"{arch}.context_length")
+    return RopeScaling(
+        kind, real_number(path, f"{arch}.rope.scaling.factor", factor), whole_number(path, original, context)
+    )
 
 
 def checked(config: ModelConfig, path: Path) -> ModelConfig:
@@ -189,17 +192,51 @@ def checked(config: ModelConfig, path: Path) -> ModelConfig:
         raise bad_config(path, "head dim", config.head_dim, "rotary positions need an even one")
     if config.experts_used > config.experts:
         raise bad_config(path, "experts per token", config.experts_used, f"there are {config.experts} experts")
-    if config.vocab_size <= 0:
-        raise bad_config(path, "vocabulary size", config.vocab_size)
+    scaling = config.rope_scaling
+    if config.rope_theta <= 1:
+        raise bad_config(path, "rope theta", config.rope_theta, "the rotary base is above 1")
+    if scaling is not None and scaling.kind == "llama3" and scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise bad_config(path, "low_freq_factor", scaling.low_freq_factor, "it must be below high_freq_factor")
     return config
+
+
+def whole_number(path: Path, key: str, value: Any) -> int:
+    """A setting that counts something: from 1 to 2³¹ − 1. ZelligeError ZL0608 if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1 << 31 or value != int(value):
+        raise bad_config(path, key, value, None if value is None else "a whole number from 1 on is expected")
+    return int(value)
+
+
+def real_number(path: Path, key: str, value: Any) -> float:
+    """A setting that measures something: between 1e-30 and 1e30. ZelligeError ZL0608 if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-30 < value < 1e30:
+        raise bad_config(path, key, value, None if value is None else "a number above 0 is expected")
+    return float(value)
 
 
 def bad_config(path: Path, key: str, value: Any, why: str | None = None) -> ZelligeError:
     """The error for a setting that is missing or makes no sense."""
-    state = "is missing" if value is None else f"is {value!r}"
+    return _setting(
+        path, key, value, why, "the file may be damaged, or made by a converter that this version does not know"
+    )
+
+
+def unsupported(path: Path, key: str, value: Any, why: str) -> ZelligeError:
+    """The error for a setting that makes sense, of a model that is not run here."""
+    return _setting(path, key, value, why, "use another model, or another version of this one")
+
+
+def _setting(path: Path, key: str, value: Any, why: str | None, suggestion: str) -> ZelligeError:
+    state = (
+        "is missing"
+        if value is None
+        else f"is {str(value)[:80]!r}"
+        if isinstance(value, str)
+        else f"is {str(value)[:80]}"
+    )
     return ZelligeError(
         "ZL0608",
         f"the model's setting {key} {state}" + (f": {why}" if why else ""),
         facts={"file": str(path)},
-        help="the file may be damaged, or made by a converter that this version does not know",
+        help=suggestion,
     )

@@ -115,11 +115,14 @@ def has_split_experts(model: ModelFile) -> bool:
 
 
 def _check_tensors(model: ModelFile) -> None:
-    if model.config.layers > len(model.tensors):  # a damaged count: do not list what billions of layers would need
+    c = model.config
+    split = c.experts if has_split_experts(model) else 0
+    if c.layers * max(split, 1) > len(model.tensors):  # a damaged count: do not list what billions of layers would need
+        parts = f"{c.layers} layers" + (f" of {split} experts" if split else "")
         raise ZelligeError(
             "ZL0606",
-            f"{model.path.name} has {len(model.tensors)} tensors, too few for the {model.config.layers} layers it states",
-            facts={"file": str(model.path), "layers": model.config.layers},
+            f"{model.path.name} has {len(model.tensors)} tensors, too few for the {parts} that it states",
+            facts={"file": str(model.path), "layers": c.layers},
             help="the file is damaged: fetch it again, or convert the model again",
         )
     wanted = dict(expected_tensors(model.config, split_experts=has_split_experts(model)))

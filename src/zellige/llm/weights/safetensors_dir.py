@@ -20,7 +20,16 @@ import numpy as np
 
 from zellige.diagnostics import ZelligeError
 from zellige.llm.models import FAMILIES
-from zellige.llm.weights.config import ModelConfig, RopeScaling, bad_config, checked, family_of
+from zellige.llm.weights.config import (
+    ModelConfig,
+    RopeScaling,
+    bad_config,
+    checked,
+    family_of,
+    real_number,
+    unsupported,
+    whole_number,
+)
 from zellige.llm.weights.gguf_file import Tensor, truncated
 from zellige.llm.weights.model_file import ModelFile
 
@@ -61,8 +70,7 @@ def read_safetensors_dir(folder: Path) -> ModelFile:
         raise _unreadable(tokenizer, "it is missing")
     metadata = _json(folder / "tokenizer_config.json")
     generation = _json(folder / "generation_config.json")
-    ends = generation.get("eos_token_id", settings.get("eos_token_id"))
-    metadata["eos_token_ids"] = [ends] if isinstance(ends, int) else list(ends or ())
+    metadata["eos_token_ids"] = _end_ids(generation.get("eos_token_id", settings.get("eos_token_id")), folder)
     template_file = folder / "chat_template.jinja"
     template = template_file.read_text("utf-8") if template_file.exists() else metadata.get("chat_template")
     return ModelFile(folder, config, tensors, metadata, template if isinstance(template, str) else None, tokenizer)
@@ -116,6 +124,13 @@ def _tensors(path: Path) -> Iterator[Tensor]:
                 entries.append((name, str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), begin, end))
     except (ValueError, LookupError, TypeError, AttributeError):
         raise _damaged(path, "its header is not what a safetensors file has") from None
+    at = 0
+    for name, _, _, begin, end in sorted(entries, key=lambda entry: entry[3:]):  # the format allows no holes
+        if begin != at:
+            raise _damaged(path, f"tensor {name} begins at byte {begin} of the data, the one before it ends at {at}")
+        at = end
+    if base + at < len(mapped):
+        raise _damaged(path, f"its data has {len(mapped) - base} bytes, its tensors {at}")
     for name, kind, shape, begin, end in entries:
         known = gguf_name(name)
         if known is None:
@@ -141,45 +156,50 @@ def _config(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: 
     file = folder / "config.json"
     family = family_of(settings.get("model_type"), FAMILIES, file)
 
-    def read(key: str, default: Any = None) -> Any:
-        value = settings.get(key)
-        value = default if value is None else value
-        if not isinstance(value, (int, float)) or not value > 0:
-            raise bad_config(file, key, value)
-        return value
+    def whole(key: str, default: Any = None) -> int:
+        return whole_number(file, key, default if settings.get(key) is None else settings[key])
 
-    heads, width = int(read("num_attention_heads")), int(read("hidden_size"))
-    rope = settings.get("rope_parameters") or {}  # transformers 5 keeps all of RoPE here
-    scaling = rope if rope.get("rope_type", "default") != "default" else settings.get("rope_scaling")
-    context = int(read("max_position_embeddings"))
+    heads, width = whole("num_attention_heads"), whole("hidden_size")
+    rope = _object(settings, "rope_parameters", file)  # transformers 5 keeps all of RoPE here
+    scaling = rope if rope.get("rope_type", "default") != "default" else _object(settings, "rope_scaling", file)
+    theta = rope.get("rope_theta") or settings.get("rope_theta")
+    context = whole("max_position_embeddings")
+    quantiser = _object(settings, "quantization_config", file).get("quant_method")
+    if quantiser is not None and quantiser not in _QUANTISERS:
+        raise unsupported(file, "quantization_config.quant_method", quantiser, f"supported: {', '.join(_QUANTISERS)}")
+    for key, supported in _ONLY.items():
+        if settings.get(key, supported) not in (supported, None):
+            raise unsupported(file, key, settings[key], f"only {supported} is supported")
     config = ModelConfig(
         architecture=family.name,
-        vocab_size=int(read("vocab_size")),
+        vocab_size=whole("vocab_size"),
         width=width,
-        layers=int(read("num_hidden_layers")),
+        layers=whole("num_hidden_layers"),
         heads=heads,
-        kv_heads=int(read("num_key_value_heads", heads)),
-        head_dim=int(read("head_dim", width // heads)),
-        ffn_width=int(read("moe_intermediate_size" if family.experts else "intermediate_size")),
+        kv_heads=whole("num_key_value_heads", heads),
+        head_dim=whole("head_dim", width // heads),
+        ffn_width=whole("moe_intermediate_size" if family.experts else "intermediate_size"),
         context_length=context,
-        rms_eps=float(read("rms_norm_eps")),
-        rope_theta=float(rope.get("rope_theta") or read("rope_theta", 10000.0)),
+        rms_eps=real_number(file, "rms_norm_eps", settings.get("rms_norm_eps")),
+        rope_theta=real_number(file, "rope_theta", 10000.0 if theta is None else theta),
         rope_pairs="halves",
         rope_scaling=None if not scaling else _rope_scaling(scaling, context, file),
         tied_embeddings="output.weight" not in tensors or bool(settings.get("tie_word_embeddings")),
         qk_norm=family.qk_norm,
         qkv_bias=family.qkv_bias,
-        experts=int(read("num_experts", settings.get("num_local_experts"))) if family.experts else 0,
-        experts_used=int(read("num_experts_per_tok")) if family.experts else 0,
+        experts=whole("num_experts", settings.get("num_local_experts")) if family.experts else 0,
+        experts_used=whole("num_experts_per_tok") if family.experts else 0,
         renormalise=bool(settings.get("norm_topk_prob", not family.experts)),
     )
-    quantiser = (settings.get("quantization_config") or {}).get("quant_method")
-    if quantiser is not None and quantiser not in _QUANTISERS:
-        raise bad_config(file, "quantization_config.quant_method", quantiser, f"supported: {', '.join(_QUANTISERS)}")
-    for key, supported in _ONLY.items():
-        if settings.get(key, supported) not in (supported, None):
-            raise bad_config(file, key, settings[key], f"only {supported} is supported")
     return checked(config, folder)
+
+
+def _object(settings: Mapping[str, Any], key: str, file: Path) -> Mapping[str, Any]:
+    """A setting that holds settings; none if it is absent."""
+    value = settings.get(key)
+    if not isinstance(value, dict | None):
+        raise bad_config(file, key, value, "a JSON object is expected")
+    return value or {}
 
 
 def _rope_scaling(scaling: Mapping[str, Any], context: int, file: Path) -> RopeScaling | None:
@@ -187,23 +207,26 @@ def _rope_scaling(scaling: Mapping[str, Any], context: int, file: Path) -> RopeS
     if kind == "default":
         return None
     if kind not in ("linear", "llama3", "yarn"):
-        raise bad_config(file, "rope_scaling", kind, "linear, llama3 and yarn are supported")
+        raise unsupported(file, "rope_scaling", kind, "linear, llama3 and yarn are supported")
     optional = {
-        ours: float(scaling[theirs])
-        for ours, theirs in [
-            ("low_freq_factor", "low_freq_factor"),
-            ("high_freq_factor", "high_freq_factor"),
-            ("beta_fast", "beta_fast"),
-            ("beta_slow", "beta_slow"),
-            ("attention_factor", "attention_factor"),
-        ]
-        if scaling.get(theirs) is not None
+        name: real_number(file, f"rope_scaling.{name}", scaling[name])
+        for name in ("low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor")
+        if scaling.get(name) is not None
     }
-    try:
-        original = int(scaling.get("original_max_position_embeddings") or context)
-        return RopeScaling(kind, float(scaling["factor"]), original, **optional)
-    except (LookupError, TypeError, ValueError):
-        raise bad_config(file, "rope_scaling", dict(scaling)) from None
+    original = scaling.get("original_max_position_embeddings") or context
+    return RopeScaling(
+        kind,
+        real_number(file, "rope_scaling.factor", scaling.get("factor")),
+        whole_number(file, "rope_scaling.original_max_position_embeddings", original),
+        **optional,
+    )
+
+
+def _end_ids(given: Any, file: Path) -> list[int]:
+    ids = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        raise bad_config(file, "eos_token_id", given, "a token id or a list of them is expected")
+    return ids
 
 
 def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime.cuda.order import Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Device:
     """Shared memory that one block may use."""
     handle: Any = field(repr=False, compare=False)
     """The ``cuda.core.Device``."""
+    order: Order = field(default_factory=Order, repr=False, compare=False)
+    """Of the work of all its streams."""
 
     def use(self) -> None:
         """Makes this the calling thread's device."""
@@ -39,7 +42,8 @@ class Device:
         return self.handle.create_event(EventOptions(timing_enabled=True) if timed else None)
 
     def synchronise(self) -> None:
-        """Waits for all work given to the device."""
+        """Waits for all work given to the device, by whomever."""
+        self.use()
         self.handle.sync()
 
 

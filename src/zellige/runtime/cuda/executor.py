@@ -7,9 +7,11 @@ read back is zeros. A program that does the same whatever it reads meets every k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType
 from zellige.ir.ops import Function
 from zellige.runtime import preconditions
+from zellige.runtime.admission import check_contents
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
@@ -27,14 +30,23 @@ from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, RepeatedLaunch, cleared
-from zellige.runtime.cuda.memory import Allocator, Block, Staging
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, written
+from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Staging
+from zellige.runtime.cuda.order import Order, Users
+from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.execution import note_writes
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor, numpy_dtype
+from zellige.runtime.tensor_type import byte_bounds
+
+if TYPE_CHECKING:
+    from zellige.runtime.cuda.stream import CudaStream
+
+_OPENING = Lock()
+_defaults: dict[int, CudaExecutor] = {}
+"""By the GPU's number."""
 
 
 class CudaRecording:
@@ -43,6 +55,7 @@ class CudaRecording:
     def __init__(self) -> None:
         self.launches: list[PreparedLaunch] = []
         self.graph: LaunchGraph | None = None
+        self.uses: list[tuple[Users, bool]] = []
 
     def append(self, launch: PreparedLaunch) -> int:
         """Adds a launch; its position."""
@@ -50,12 +63,25 @@ class CudaRecording:
         return len(self.launches) - 1
 
 
+class MadeUpMemory:
+    """Addresses where there is no device, each given out once."""
+
+    def __init__(self) -> None:
+        self.next = 1 << 20
+
+    def take(self, size: int) -> int:
+        """Where that many bytes would be."""
+        address, self.next = self.next, self.next + -(-size // 512) * 512
+        return address
+
+
 class CudaExecutor:
-    """Runs launches on one stream of one GPU, or with ``device=None`` only compiles them."""
+    """One stream of one GPU: launches run in the order in which they were given, beside those of other streams unless they use what
+    those use (``order.py``). Any thread may use it. With ``device=None`` it only compiles."""
 
     name = "cuda"
     asynchronous = False
-    borrows = False
+    copies = True
 
     def __init__(self, device: Device | None, target: str | None = None, *, schedules: str | None = None) -> None:
         """``schedules``: the name of the device whose schedules are used, if not those of this one."""
@@ -66,18 +92,37 @@ class CudaExecutor:
         self.target = target or (device.target if device else "sm_90")
         self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
-        self._next_address = 1 << 20
+        self._made_up = MadeUpMemory()
+        self.order = device.order if device else Order()
+        self.turn = self.order.lock
         if device is not None:
             device.use()
             self.stream = device.stream()
-            self._allocator = Allocator(device, self.stream)
+            self.queue = self.order.join(self.stream)
+            self._allocator = Allocator(device, self.queue)
             self._staging = Staging(device, self.stream)
             self._guards = Guards()
 
     @classmethod
     def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
-        """An executor on a GPU of this machine. ZelligeError ZL0510 to ZL0512 if there is none."""
+        """A new stream of a GPU of this machine. ZelligeError ZL0510 to ZL0512 if there is none."""
         return cls(open_device(ordinal), schedules=schedules)
+
+    @classmethod
+    def default(cls, ordinal: int = 0) -> CudaExecutor:
+        """The stream of a GPU that work goes to which names no other. ZelligeError ZL0510 to ZL0512 if there is none."""
+        with _OPENING:
+            if ordinal not in _defaults:
+                _defaults[ordinal] = CudaExecutor.open(ordinal)
+            return _defaults[ordinal]
+
+    def beside(self) -> CudaStream:
+        """Another stream of the same GPU (``stream.py``)."""
+        from zellige.runtime.cuda.stream import CudaStream
+
+        made = CudaStream(self.device, self.target, schedules=self.schedules)
+        made._made_up = self._made_up
+        return made
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
@@ -87,7 +132,7 @@ class CudaExecutor:
         size = math.prod(stored) * stored_as.itemsize
         block: Block | None = None
         if self.device is None:
-            address, self._next_address = self._next_address, self._next_address + -(-max(size, 1) // 512) * 512
+            address = self._made_up.take(max(size, 1))
         else:
             block = self._allocator.allocate(max(size, 1))
             address = block.address
@@ -105,38 +150,69 @@ class CudaExecutor:
         """A cleared tensor on the GPU."""
         made = self.empty(shape, dtype)
         if self.device is not None:
-            made.storage.memory.buffer.fill(0, stream=self.stream)
+            block = made.storage.memory
+            with self.ordered((block.users, True)):
+                block.buffer.fill(0, stream=self.stream)
         made.initialised = True
         return made
 
     def upload(self, values: NDArray[Any], target: DeviceArray) -> None:
         """Copies a host array to the GPU, in stream order."""
-        if self.device is not None and target.nbytes:
-            self._staging.upload(values, target.memory)
+        if self.device is None or not target.nbytes:
+            return
+        block = _block(target)
+        with self.ordered((block.users, True)):
+            if target.flags.c_contiguous:
+                self._staging.upload(values, block, target.address - block.address)
+                return
+            # elements in between keep what they hold
+            low, held, part = self._around(target)
+            self._staging.download(block, held, low)
+            part[...] = values
+            self._staging.upload(held, block, low)
 
     def download(self, source: DeviceArray) -> NDArray[Any]:
         """Copies device memory to a new host array and waits for it; zeros where there is no device."""
-        made = np.zeros(source.shape, source.dtype)
-        if self.device is not None:
-            self._staging.download(source.memory, made)
-            self._guards.check()
-        return made
+        return self._fetch(source)()
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it (and for nothing given to the stream later).
 
         Zeros where there is no device."""
-        made = np.zeros(source.storage.shape, source.storage.dtype)
+        return self._fetch(source.storage)
+
+    def _fetch(self, source: DeviceArray) -> Callable[[], NDArray[Any]]:
         if self.device is None:
-            return lambda: made
-        wait = self._staging.fetch(source.storage.memory, made)
+            return lambda: np.zeros(source.shape, source.dtype)
+        low, held, part = self._around(source)
+        block = _block(source)
+        with self.ordered((block.users, False)):
+            wait = self._staging.fetch(block, held, low)
 
         def fetched() -> NDArray[Any]:
-            found = wait()
+            wait()
             self._guards.check()
-            return found
+            return part if source.flags.c_contiguous else part.copy()
 
         return fetched
+
+    @staticmethod
+    def _around(array: DeviceArray) -> tuple[int, NDArray[np.uint8], NDArray[Any]]:
+        """Room on the host for the bytes from an array's first to its last: where they begin in its memory, the room, the array in it."""
+        low, high = byte_bounds(array)
+        held = np.empty(high - low, np.uint8)
+        part: NDArray[Any] = np.ndarray(array.shape, array.dtype, held, array.address - low, array.strides)
+        return low - _block(array).address, held, part
+
+    @contextmanager
+    def ordered(self, *uses: tuple[Users, bool]) -> Iterator[None]:
+        """The work in the ``with`` uses memory: it is ordered with that of other streams."""
+        with self.order.lock:
+            self.order.before(self.queue, uses)
+            try:
+                yield
+            finally:  # some of it may have been given
+                self.order.after(self.queue, uses)
 
     # --- launches
     def statics(self, kernel: str, dims: dict[str, int]) -> dict[str, Any]:
@@ -150,18 +226,43 @@ class CudaExecutor:
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Gives one launch to the stream and returns at once. What layouts decide is worked out at a plan's first launch."""
-        plan = binding.plan
-        if self not in plan.prepared:
-            ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
-            plan.prepared[self] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
-        if plan.has_preconditions:
-            plan.check_preconditions(binding.scalars)
-        repeated = plan.prepared[self]
-        if repeated is not None:
-            for clear in cleared(plan, binding.held):
+        plan, held, order = binding.plan, binding.held, self.order
+        order.lock.acquire()  # a ``with`` takes twice as long
+        try:
+            check_contents(plan, held)
+            if plan.has_preconditions:
+                plan.check_preconditions(binding.scalars)
+            repeated = plan.prepared[self] if self in plan.prepared else self._repeated(instance, binding, self)
+            if repeated is not None:
+                if order.alone:
+                    self._give(repeated, binding)
+                else:
+                    uses = uses_of(binding)
+                    order.before(self.queue, uses)
+                    try:
+                        self._give(repeated, binding)
+                    finally:  # as ``ordered``, which takes long
+                        order.after(self.queue, uses)
+            note_writes(plan, held)
+        finally:
+            order.lock.release()
+
+    def _give(self, repeated: RepeatedLaunch, binding: Binding) -> None:
+        plan, held = binding.plan, binding.held
+        if plan.fills:
+            for clear in cleared(plan, held):
                 clear(self.stream)
-            repeated.run(binding.held, binding.scalars)
-        note_writes(plan, binding.held)
+        if not repeated.run(held, binding.scalars):
+            key = (self, unaligned(binding))
+            other = plan.prepared[key] if key in plan.prepared else self._repeated(plan.instance, binding, key)
+            assert other is not None
+            other.run(held, binding.scalars)
+
+    def _repeated(self, instance: Instance, binding: Binding, key: Any) -> RepeatedLaunch | None:
+        plan = binding.plan
+        ready = self._ready(self.prepare(instance, binding), pdl=False, ranges=())
+        made = plan.prepared[key] = None if ready is None else RepeatedLaunch(ready, self.stream, plan.names)
+        return made
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
         """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
@@ -170,6 +271,10 @@ class CudaExecutor:
             function.name, binding.dims, self.schedules, binding.plan.parts,
             groups=binding.statics if self._has_groups else None,
         )  # fmt: skip
+        layouts = {name: strides for name, held in binding.tensors.items() if (strides := held.layout.strides)}
+        loose = unaligned(binding)
+        if layouts or loose:
+            options = _without_boxes(options, layouts, loose)
         if pdl:
             constant = constant_inputs(function, binding.tensors, ranges)
             options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
@@ -215,6 +320,7 @@ class CudaExecutor:
             ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
+            recording.uses = [use for launch in recording.launches for use in uses_of(launch.binding)]
 
     def replay(self, recording: CudaRecording) -> None:
         """Gives the graph to the stream and returns at once; without a device there is nothing to do."""
@@ -222,10 +328,28 @@ class CudaExecutor:
             return
         if recording.graph is None:
             raise InternalError("a CUDA recording is replayed that was not captured")
-        recording.graph(self.stream)
+        with self.ordered(*recording.uses):
+            recording.graph(self.stream)
 
     def synchronise(self) -> None:
         """Waits for all work given to the stream."""
         if self.device is not None:
             self.stream.sync()
             self._guards.check()
+
+
+def _block(array: DeviceArray) -> Block | BorrowedBlock:
+    assert array.memory is not None
+    return array.memory
+
+
+def unaligned(binding: Binding) -> frozenset[str]:
+    """Arrays that do not begin at a multiple of 16 bytes."""
+    return frozenset(name for name, held in binding.tensors.items() if held.address % 16)
+
+
+def _without_boxes(options: Options, layouts: Mapping[str, tuple[int, ...]], loose: frozenset[str]) -> Options:
+    """A schedule for arrays with gaps, or that begin anywhere: the copy engine, and what rests on it, takes neither."""
+    others = options.descriptors.difference(layouts, loose)
+    consumers = options.consumers if others == options.descriptors else 0
+    return replace(options, layouts=layouts, unaligned=loose, descriptors=others, consumers=consumers)

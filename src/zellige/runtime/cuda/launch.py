@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ class LoadedKernel:
             )
         blocks = programs
         if compiled.options.persistent:
-            blocks = min(programs, self.device.multiprocessors * compiled.options.persistent)
+            blocks = persistent_blocks(programs, self.device.multiprocessors * compiled.options.persistent)
         arguments: list[Any] = []
         for parameter in compiled.parameters:
             match parameter.kind:
@@ -117,6 +116,16 @@ class LoadedKernel:
         return Launch(self, blocks, tuple(arguments), scratch, call)
 
 
+def persistent_blocks(programs: int, places: int) -> int:
+    """How many blocks share the programs of a persistent grid, if ``places`` of them run at once.
+
+    As few as need no more turns, if those are nearly all: turns are alike then, so that bands of tiles lie in them as wide as they
+    are, and what one turn reads is what the next one has in the cache (docs/performance/gpu.md)."""
+    turns = max(-(-programs // places), 1)
+    even = -(-programs // turns)
+    return even if 16 * even >= 15 * places else min(programs, places)
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """Writes one element, given as its bytes, to all of an array: how a launch clears what ``Acc(init=…)`` accumulates."""
@@ -132,7 +141,13 @@ class Fill:
 
 
 def cleared(plan: Plan, held: Sequence[Tensor]) -> list[Fill]:
-    """What a launch of a plan clears first."""
+    """What a launch of a plan clears first. ZelligeError ZL0521 of an array with gaps."""
+    for i, _ in plan.fills:
+        if not held[i].storage.flags.c_contiguous:
+            raise ZelligeError(
+                "ZL0521", f"{plan.kernel}: an Acc(init=…) argument with gaps between its rows cannot be cleared on a GPU",
+                help="pass it whole",
+            )  # fmt: skip
     return [
         Fill(a.address, np.full((), start, a.dtype).tobytes(), a.nbytes // a.dtype.itemsize)
         for a, start in ((held[i].storage, start) for i, start in plan.fills)
@@ -158,44 +173,34 @@ class Launch:
 class RepeatedLaunch:
     """A launch whose arrays and scalars may change from one run to the next, on one stream: for calls of one layout.
 
-    The driver copies arguments when it is called, so a run writes them in place. Runs of several threads go one by one."""
+    The driver copies arguments when it is called, so a run writes them in place; one thread at a time."""
 
-    __slots__ = ("_arrays", "_call", "_kernel", "_lock", "_low_bits", "_multiples", "_scalars", "_stream")
+    __slots__ = ("_arrays", "_call", "_kernel", "_low_bits", "_multiples", "_scalars", "_stream")
 
     def __init__(self, launch: Launch, stream: Any, names: Sequence[str]) -> None:
         """``names``: of the arrays, in the order in which runs give them."""
         places = {name: i for i, name in enumerate(names)}
         made = list(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False))
         self._arrays = tuple((a, places[p.name]) for p, a in made if p.kind == "array")
-        self._multiples = tuple((places[p.name], p.multiple, p.name) for p, _ in made if p.kind == "array")
-        self._low_bits = max((multiple for _, multiple, _ in self._multiples), default=1) - 1  # they are powers of two
+        self._multiples = tuple((places[p.name], p.multiple) for p, _ in made if p.kind == "array")
+        self._low_bits = max((multiple for _, multiple in self._multiples), default=1) - 1  # they are powers of two
         self._scalars = tuple((a, p.name) for p, a in made if p.kind == "scalar")
         self._call = launch.call
         self._kernel = launch  # keeps code and scratch
         self._stream = int(stream.handle)
-        self._lock = Lock()
 
-    def run(self, held: Sequence[Tensor], scalars: Mapping[str, int | float]) -> None:
-        """Runs it and returns at once. ZelligeError ZL0515: an address is not the multiple that the code relies on."""
-        self._lock.acquire()  # a ``with`` takes twice as long
-        try:
-            bits = 0
-            for argument, place in self._arrays:
-                argument.value = address = held[place].address
-                bits |= address
-            if bits & self._low_bits:
-                self._check_multiples(held)
-            for argument, name in self._scalars:
-                argument.value = scalars[name]
-            self._call.run(self._stream)
-        finally:
-            self._lock.release()
-
-    def _check_multiples(self, held: Sequence[Tensor]) -> None:
-        for place, multiple, name in self._multiples:
-            address = held[place].address
-            if address % multiple:
-                raise _misaligned(self._kernel.kernel.compiled.name, name, multiple, address)
+    def run(self, held: Sequence[Tensor], scalars: Mapping[str, int | float]) -> bool:
+        """Runs it and returns at once; False, and nothing runs, if an address is not the multiple that the code relies on."""
+        bits = 0
+        for argument, place in self._arrays:
+            argument.value = address = held[place].address
+            bits |= address
+        if bits & self._low_bits and any(held[place].address % multiple for place, multiple in self._multiples):
+            return False
+        for argument, name in self._scalars:
+            argument.value = scalars[name]
+        self._call.run(self._stream)
+        return True
 
 
 def _misaligned(kernel: str, parameter: str, multiple: int, value: int) -> ZelligeError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from zellige.ir.ops import Function
 from zellige.ir.types import Role
 from zellige.runtime.binding import Binding
+from zellige.runtime.cuda.order import Users
 from zellige.runtime.instances import Instance
 from zellige.runtime.tensor import Tensor
 
@@ -32,9 +33,14 @@ class PreparedLaunch:
         return ()
 
 
+def uses_of(binding: Binding) -> tuple[tuple[Users, bool], ...]:
+    """The memory of a launch's arrays, each with whether it is used exclusively."""
+    return tuple((held.storage.memory.users, exclusive) for held, exclusive in binding.borrowed_arguments())
+
+
 def memory_range(held: Tensor) -> tuple[int, int]:
     """The bytes of a tensor."""
-    return held.storage.address, held.storage.address + held.storage.nbytes
+    return held.span
 
 
 def overlap(some: Ranges, others: Ranges) -> bool:

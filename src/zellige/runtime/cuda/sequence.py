@@ -26,7 +26,16 @@ from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.driver import PreparedCall
 from zellige.runtime.cuda.launch import LoadedKernel
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, memory_range, overlap, written
+from zellige.runtime.cuda.order import Users
+from zellige.runtime.cuda.prepared import (
+    PreparedLaunch,
+    Ranges,
+    constant_inputs,
+    memory_range,
+    overlap,
+    uses_of,
+    written,
+)
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import Tensor
@@ -173,6 +182,7 @@ class SequenceRecording:
         self.kernel: CompiledKernel | None = None
         self.programs = 0
         """On a multiprocessor."""
+        self.uses: tuple[tuple[Users, bool], ...] = ()
         self.run: Callable[[Any], None] | None = None
 
     def append(self, launch: PreparedLaunch) -> int:
@@ -202,13 +212,14 @@ class SequenceExecutor:
     """Records launches of a ``CudaExecutor`` into one kernel, in place of a CUDA graph."""
 
     asynchronous = False
-    borrows = False
+    copies = False
 
     def __init__(self, executor: CudaExecutor, form: Form | None = None) -> None:
         self._executor = executor
         self.form = form or Form()
         self.plan_key = f"cuda {self.form.schedules}"
         self.place = executor.place
+        self.turn = executor.turn
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor on the GPU."""
@@ -231,12 +242,19 @@ class SequenceExecutor:
         return tuned.statics(kernel, dims, self.form.schedules)
 
     def prepare(self, instance: Instance, binding: Binding) -> PreparedLaunch:
-        """A checked launch. ZelligeError ZL0507 if a precondition does not hold, ZL0908 if it has an ``Acc(init=…)``."""
+        """A checked launch. ZelligeError ZL0507 if a precondition does not hold, ZL0908 if it has an ``Acc(init=…)``
+        or an array with gaps."""
         if binding.plan.fills:
             raise ZelligeError(
                 "ZL0908", f"'{instance.function.name}' clears an array first, which no kernel does that runs before it",
                 help="record it as launches, or clear the array in a kernel of its own",
             )  # fmt: skip
+        for name, held in binding.tensors.items():
+            if held.layout.strides is not None:
+                raise ZelligeError(
+                    "ZL0908", f"'{name}' of '{instance.function.name}' has gaps between its rows, which one kernel's table does not know",
+                    help="record it as launches, or pass a copy",
+                )  # fmt: skip
         return self._executor.prepare(instance, binding)
 
     def new_recording(self) -> SequenceRecording:
@@ -253,6 +271,7 @@ class SequenceExecutor:
         recording.kernel, recording.programs = kernel, programs
         if self._executor.device is not None:
             recording.run = self._prepared(plan, kernel, programs)
+            recording.uses = tuple(use for launch in recording.launches for use in uses_of(launch.binding))
 
     def _compiled(self, plan: Plan) -> tuple[CompiledKernel, int]:
         """The kernel, and how many programs of it a multiprocessor holds: as many as wanted, or as there is room for."""
@@ -295,7 +314,8 @@ class SequenceExecutor:
             return
         if recording.run is None:
             raise InternalError("a sequence is replayed that was not prepared for a device")
-        recording.run(self._executor.stream)
+        with self._executor.ordered(*recording.uses):
+            recording.run(self._executor.stream)
 
 
 # --- all programs at once

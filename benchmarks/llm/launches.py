@@ -1,8 +1,8 @@
 """Where the time of a recorded pass goes on one GPU, launch by launch, while the whole pass runs.
 
-    python benchmarks/llm/profile.py Qwen3-30B-A3B                       one decode step at position 512
-    python benchmarks/llm/profile.py Qwen3-8B --prefill 8192             one prefill pass
-    python benchmarks/llm/profile.py --compile-only Qwen3-8B …           anywhere (fills the cache)
+    python benchmarks/llm/launches.py Qwen3-30B-A3B                       one decode step at position 512
+    python benchmarks/llm/launches.py Qwen3-8B --prefill 8192             one prefill pass
+    python benchmarks/llm/launches.py --compile-only Qwen3-8B …           anywhere (fills the cache)
 
 Launches overlap (each may start before the one in front has ended), so a launch's share is what the pass is longer for it:
 from the end of the one in front to its own end. The tracer is torch's (CUPTI), and adds to what it traces.

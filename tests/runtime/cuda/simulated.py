@@ -1,0 +1,201 @@
+"""A GPU that is simulated: memory is the host's, and each stream's work is done late, in any order that its events allow.
+
+What runs when is drawn. A program that relies on an order that nobody asked for gets other results for some draws.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zellige.backends.reference import run
+from zellige.runtime.cuda import executor as executor_module
+from zellige.runtime.cuda.array import DeviceArray
+from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.memory import Block
+from zellige.runtime.cuda.order import Order
+from zellige.runtime.cuda.prepared import PreparedLaunch
+
+
+class Work:
+    """One piece of work of a stream, and what must be done before."""
+
+    def __init__(self, action: Callable[[], object], before: list[Work]) -> None:
+        self.action, self.before, self.is_done = action, before, False
+
+
+class Gpu:
+    """The device, as ``runtime.cuda.device.Device``."""
+
+    def __init__(self, seed: int) -> None:
+        self.ordinal, self.name, self.target = 0, "a simulated GPU", "sm_90"
+        self.multiprocessors, self.shared_bytes = 1, 1 << 20
+        self.handle, self.order, self.random = self, Order(), Random(seed)
+        self.waiting: list[Work] = []
+
+    def use(self) -> None:
+        pass
+
+    def stream(self) -> Stream:
+        return Stream(self)
+
+    def allocate(self, size: int, stream: Stream) -> Buffer:
+        return Buffer(size)
+
+    def synchronise(self) -> None:
+        self.until(lambda: not self.waiting)
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Does work, whichever is drawn of what may be next, until a point is reached."""
+        while not reached():
+            ready = [work for work in self.waiting if all(earlier.is_done for earlier in work.before)]
+            chosen = self.random.choice(ready)
+            self.waiting.remove(chosen)
+            chosen.action()
+            chosen.is_done = True
+
+
+class Buffer:
+    """Memory as ``cuda.core.Buffer``: at first it holds what looks like values."""
+
+    def __init__(self, size: int) -> None:
+        self.room = (ctypes.c_uint8 * size)()
+        self.handle = ctypes.addressof(self.room)
+        ctypes.memset(self.handle, 0x55, size)
+
+    def fill(self, value: int, stream: Stream) -> None:
+        stream.give(lambda: ctypes.memset(self.handle, value, len(self.room)))
+
+    def close(self, stream: Stream) -> None:
+        room, address = self.room, self.handle
+        stream.give(lambda: ctypes.memset(address, 0x77, len(room)))
+
+
+class Stream:
+    """As ``cuda.core.Stream``; an event is the last work given."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu, self.handle = gpu, id(self)
+        self.last: list[Work] = []
+
+    def give(self, action: Callable[[], object]) -> Work:
+        work = Work(action, self.last)
+        self.last = [work]
+        self.gpu.waiting.append(work)
+        return work
+
+    def wait(self, other: Stream) -> None:
+        self.last = [*self.last, *other.last]
+
+    def record(self) -> Event:
+        return Event(self.gpu, list(self.last))
+
+    def sync(self) -> None:
+        self.record().sync()
+
+
+class Event:
+    """As ``cuda.core.Event``."""
+
+    def __init__(self, gpu: Gpu, last: list[Work]) -> None:
+        self.gpu, self.last = gpu, last
+
+    @property
+    def is_done(self) -> bool:
+        return all(work.is_done for work in self.last)
+
+    def sync(self) -> None:
+        self.gpu.until(lambda: self.is_done)
+
+
+class Staging:
+    """As ``runtime.cuda.memory.Staging``."""
+
+    def __init__(self, device: Gpu, stream: Stream) -> None:
+        self.stream = stream
+
+    def upload(self, source: Any, target: Block, offset: int = 0) -> None:
+        data, there = np.ascontiguousarray(source).tobytes(), target.address + offset  # a copy keeps no block
+        assert 0 <= offset <= offset + len(data) <= target.size
+        self.stream.give(lambda: ctypes.memmove(there, data, len(data)))
+
+    def fetch(self, source: Block, target: Any, offset: int = 0) -> Callable[[], Any]:
+        assert 0 <= offset <= offset + target.nbytes <= source.size
+        there, here = target.__array_interface__["data"][0], source.address + offset
+        work = self.stream.give(lambda: ctypes.memmove(there, here, target.nbytes))
+
+        def wait() -> Any:
+            self.stream.gpu.until(lambda: work.is_done)
+            return target
+
+        return wait
+
+    def download(self, source: Block, target: Any, offset: int = 0) -> None:
+        self.fetch(source, target, offset)()
+
+    def move(self, source: DeviceArray, target: DeviceArray) -> None:
+        there, here, size = target.address, source.address, source.nbytes
+        self.stream.give(lambda: ctypes.memmove(there, here, size))
+
+
+class Launch:
+    """A launch that the interpreter carries out; as ``Launch`` and ``RepeatedLaunch`` of ``runtime.cuda.launch``."""
+
+    def __init__(self, launch: PreparedLaunch, stream: Stream | None = None) -> None:
+        self.launch, self.stream = launch, stream
+
+    def __call__(self, stream: Stream) -> None:
+        self._give(stream, self.launch.binding.held, self.launch.binding.scalars)
+
+    def run(self, held: Any, scalars: Any) -> bool:
+        assert self.stream is not None
+        self._give(self.stream, held, scalars)
+        return True
+
+    def _give(self, stream: Stream, held: Any, scalars: Any) -> None:
+        plan, instance = self.launch.binding.plan, self.launch.instance
+        arrays = {name: on_host(tensor.storage) for name, tensor in zip(plan.names, held, strict=True)}
+        scalars = dict(scalars)
+        stream.give(lambda: run(instance.function, plan.dims, arrays, scalars))
+
+
+class Graph:
+    """As ``runtime.cuda.graph.LaunchGraph``."""
+
+    def __init__(self, device: Gpu, launches: Any) -> None:
+        self.launches = launches
+
+    def __call__(self, stream: Stream) -> None:
+        for launch in self.launches:
+            launch(stream)
+
+
+class _Address:
+    def __init__(self, array: DeviceArray) -> None:
+        self.__array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "data": (array.address, False), "strides": array.strides,
+            "version": 3,
+        }  # fmt: skip
+
+
+def on_host(array: DeviceArray) -> Any:
+    """The elements, which are in the host's memory."""
+    return np.asarray(_Address(array))
+
+
+@contextmanager
+def simulated(seed: int) -> Iterator[CudaExecutor]:
+    """The first stream of a simulated GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor_module, "Staging", Staging)
+        patch.setattr(executor_module, "LaunchGraph", Graph)
+        patch.setattr(executor_module, "RepeatedLaunch", lambda ready, stream, names: Launch(ready.launch, stream))
+        patch.setattr(CudaExecutor, "_ready", lambda self, launch, pdl, ranges: Launch(launch))
+        gpu: Any = Gpu(seed)
+        yield CudaExecutor(gpu)
