@@ -109,6 +109,25 @@ def test_every_kernel_of_the_engine_compiles_as_tuned(kernel: Any, tokens: int, 
     assert "griddepcontrol.wait" in made.ptx
 
 
+EVERY_KERNEL = {
+    k.name: k
+    for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}.")
+    for k in vars(importlib.import_module(module.name)).values() if isinstance(k, Kernel)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", tuned.devices())
+def test_shipped_schedules_are_of_kernels_as_they_are(device: str) -> None:
+    """What an entry names is there: else it would be passed over, and nobody would notice that a kernel runs untuned."""
+    for name, entries in tuned._tables()[device].entries.items():
+        signature = EVERY_KERNEL[name].signature
+        for entry in entries:
+            options = Options.from_json(entry["options"])
+            assert entry["statics"].keys() <= signature.statics.keys(), entry
+            assert options.descriptors | options.streamed | options.constant <= signature.arrays.keys(), entry
+            assert entry["dims"].keys() <= signature.dims, entry
+
+
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("case", GPU_KERNELS, ids=lambda case: case[0].name)
 def test_every_gpu_kernel_compiles_within_the_spill_budget(case: tuple[Any, ...], target: str) -> None:
