@@ -137,4 +137,13 @@ def k(n: zl.In[⟨zl.Index[2]|i32|zl.Index[3]⟩, N], x: zl.In[f32, N + 1], *, y
     y[:] = x[zl.cumsum(n[:])]
 """,
     ),
+    "nothing is counted in an empty tile": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, 1]):
+    zl.requires(N >= ⟨1|0⟩)
+    p = zl.grid(1)
+    y[p] = x[zl.minimum(zl.sum((x[:] > 0.0).to(zl.index)), N - 1)]
+""",
+    ),
 }
