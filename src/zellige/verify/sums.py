@@ -48,10 +48,8 @@ def _running(symbols: Symbols, x: Value, axis: int, lanes: Lanes) -> Int | None:
         if limits is None:
             return None
         symbols.functions[key] = _function(symbols, x, axis, *limits)
-    block = symbols.block_of(x)
-    # what is known rests on what the elements are, which is known where they are computed and for lanes that there are
-    guard = terms.conjunction((symbols.path(block), symbols.exist(lanes, x.type.shape)))
-    return terms.apply(symbols.functions[key], (*symbols.scope(block), *lanes), guard)
+    place = (*symbols.scope(symbols.block_of(x)), *lanes)
+    return terms.apply(symbols.functions[key], place, symbols.reached(x, lanes))
 
 
 def _limits(symbols: Symbols, x: Value, axis: int) -> tuple[int, int] | None:

@@ -224,6 +224,10 @@ class Symbols:
         """The block that a value is defined in."""
         return self.definitions[value][1] if value in self.definitions else self.parameters[value][0]
 
+    def reached(self, value: Value, lanes: Lanes) -> Bool:
+        """That a value is computed, at a lane that it has: what is known of its operands holds there."""
+        return terms.conjunction((self.path(self.block_of(value)), self._exist(lanes, value.type.shape)))
+
     def unknown(self, value: Value, lanes: Lanes, purpose: str = "value") -> Int:
         """A number that is not followed: a function of program, iterations and lanes, within the dtype's range."""
         block = self.block_of(value)
@@ -417,7 +421,7 @@ class Symbols:
     def _load(self, op: ops.Load, block: Block, lanes: Lanes) -> Int:
         param = self.function.array(op.array)
         active = self.masks_at(op.masks, lanes)
-        guard = terms.conjunction((self.path(block), active, self.exist(lanes, op.result.type.shape)))
+        guard = terms.conjunction((self.path(block), active, self._exist(lanes, op.result.type.shape)))
         stable = param.role is Role.IN or op.array not in self.written
         if stable:
             if op.array not in self.arrays:
@@ -430,7 +434,7 @@ class Symbols:
             element = terms.apply(self.functions[key], (*self.scope(block), *lanes), guard)
         return terms.ite(active, element, const(int(op.pad)))
 
-    def exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
+    def _exist(self, lanes: Lanes, shape: Sequence[Extent]) -> Bool:
         """That lanes are lanes of a tile: a position that is looked up need not be one where nothing looks it up."""
         return terms.conjunction(
             terms.between(0, lane, self.extent(extent) - 1)
@@ -504,7 +508,7 @@ class Symbols:
             return self.int_at(op.init[i], lanes) + step * k
         block = self.places[op.body].parent
         assert block is not None
-        guard = terms.conjunction((self.path(block), self.exist(lanes, op.init[i].type.shape)))
+        guard = terms.conjunction((self.path(block), self._exist(lanes, op.init[i].type.shape)))
         return terms.apply(self.carried_function(op, i), (*self.scope(block), k, *lanes), guard)
 
     def stride(self, op: For | While, i: int) -> Int | None:

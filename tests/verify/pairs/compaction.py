@@ -41,7 +41,7 @@ def k(x: zl.In[f32, N], *, y: zl.Mut[f32, N + 1]):
     zl.grid(1)
     value = x[:]
     keep = value > 0.0
-    y[zl.only(zl.cumsum(keep.to(i32)), ⟨keep|value >= 0.0|value <= 0.0|~keep⟩)] = value
+    y[zl.only(zl.cumsum(keep.to(i32)), ⟨keep|value >= 0.0|value <= 0.0|~keep|(keep.to(i32) + (zl.arange(N) == N - 1).to(i32)) > 0⟩)] = value
 """,
     ),
     "places along one axis are not places along another": (
@@ -135,6 +135,36 @@ def k(bits: zl.In[zl.Index[2], N], s: i32, *, n: zl.Out[zl.UpTo[N], 1]):
 def k(n: zl.In[⟨zl.Index[2]|i32|zl.Index[3]⟩, N], x: zl.In[f32, N + 1], *, y: zl.Out[f32, N]):
     zl.grid(1)
     y[:] = x[zl.cumsum(n[:])]
+""",
+    ),
+    "nothing is counted in an empty tile": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Out[f32, 1]):
+    zl.requires(N >= ⟨1|0⟩)
+    p = zl.grid(1)
+    y[p] = x[zl.minimum(zl.sum((x[:] > 0.0).to(zl.index)), N - 1)]
+""",
+    ),
+    "sums of elements of 2 and more leave their lanes behind": (
+        "ZL0302",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Mut[f32, 2 * N + 2]):
+    zl.grid(1)
+    value = x[:]
+    y[zl.cumsum(⟨2|1⟩ + (value > 1.0).to(zl.index)) - zl.arange(N)] = value
+""",
+    ),
+    "rows are counted each by itself": (
+        "ZL0302",
+        """
+def k(x: zl.In[f32, 2, N], s: i32, *, y: zl.Mut[f32, 2, N]):
+    zl.grid(1)
+    value = x[:, :]
+    lane = zl.arange(N)[None, :]
+    row = zl.arange(2)[:, None] + 0 * lane
+    keep = (value > 0.0) & ((lane < s) == (row == 0))
+    y[⟨row|0⟩, zl.only(zl.cumsum(keep.to(i32), axis=1) - 1, keep)] = value
 """,
     ),
 }
