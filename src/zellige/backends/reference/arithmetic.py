@@ -142,6 +142,12 @@ def check_width(x: Array, bits: int) -> None:
         _in_range(x, -(1 << (bits - 1)), (1 << (bits - 1)) - 1, f"does not fit a {bits}-bit index")
 
 
+def check_counter(value: int, bits: int) -> None:
+    """Fault unless a loop's counter fits in ``bits`` bits."""
+    if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
+        raise Fault(Trip.INDEX_OVERFLOW, f"a loop counts to {value}, which {bits} bits do not hold")
+
+
 def constant(value: int | float | bool, dtype: DType) -> Array:
     """A scalar constant. Fault if an index constant needs more than 64 bits."""
     if dtype.is_float:

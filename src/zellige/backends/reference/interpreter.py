@@ -193,7 +193,10 @@ class Interpreter:
     def loop(self, op: ops.For) -> None:
         carried = tuple(self.values[v] for v in op.init)
         index, *params = op.body.params
-        for i in range(int(self.values[op.lower]), int(self.values[op.upper]), op.step):
+        counter = range(int(self.values[op.lower]), int(self.values[op.upper]), op.step)
+        if counter:  # a backend counts one step further
+            arithmetic.check_counter(counter[-1] + op.step, self.function.index_bits)
+        for i in counter:
             self.values[index] = np.array(i, np.int64)
             self.values.update(zip(params, carried, strict=True))
             carried = self.block(op.body)
@@ -207,6 +210,9 @@ class Interpreter:
                 break
             self.values.update(zip(op.body.params, carried, strict=True))
             carried = self.block(op.body)
+        else:  # a backend may ask once more
+            self.values.update(zip(op.condition.params, carried, strict=True))
+            self.block(op.condition)
         self.values.update(zip(op.results, carried, strict=True))
 
     def branch(self, op: ops.If) -> None:
