@@ -14,10 +14,10 @@ EQUIVALENT: dict[str, str] = {
     # bits
     "bits.combined.known: lt for `terms.le(a, high)`": LESS + "of an operand that is its type's largest number",
     "bits.combined.known: lt for `terms.le(b, high)`": LESS + "of an operand that is its type's largest number",
-    "symbolic.Symbols.exist: without filter": LESS + "that lanes exist is asked of those, too, whose bounds say it",
-    "symbolic.Symbols.exist: without the 1 of `self.extent(extent) - 1` (2)":
+    "symbolic.Symbols._exist: without filter": LESS + "that lanes exist is asked of those, too, whose bounds say it",
+    "symbolic.Symbols._exist: without the 1 of `self.extent(extent) - 1` (2)":
         LESS + "that lanes exist is asked of those, too, whose bounds say it",
-    "symbolic.Symbols.exist: without and `v.kind == 'lane'`": SAME + "any variable with these bounds lies among the lanes",
+    "symbolic.Symbols._exist: without and `v.kind == 'lane'`": SAME + "any variable with these bounds lies among the lanes",
     "solver._Closure._add_monomial: dropped `self._fact(fact)`": LESS + "lemmas of signs, which are true of all products",
     "solver._Closure._pair_lemmas: returns False": LESS + "lemmas of products that come with other lemmas",
     "solver._shared: always `len(common) > 1`": SAME + "of one factor it is there already, and of none it says that x ≤ y if x ≤ y",

@@ -38,8 +38,8 @@ HOLES: dict[str, Hole] = {
     "what is known of a carried value, where its branch is not taken": Hole(
         "invariants", "_facts.facts: without condition `terms.implies(app.guard",
     ),
-    "a carried tile at lanes that it has not": Hole("symbolic", "_carried: without part of conjunction `self.exist"),
-    "a tile at lanes that it has not": Hole("symbolic", "_load: without part of conjunction `self.exist"),
+    "a carried tile at lanes that it has not": Hole("symbolic", "_carried: without part of conjunction `self._exist"),
+    "a tile at lanes that it has not": Hole("symbolic", "_load: without part of conjunction `self._exist"),
     "a load where its branch is not taken": Hole("symbolic", "_load: without part of conjunction `self.path"),
     "a load outside its mask": Hole("symbolic", "_load: without part of conjunction `active"),
     "a sort's order beyond its places": Hole("positions", "permutes: without part of conjunction `*places"),

@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a sort's order has the places that it has": (
         "positions.permutes: without part of conjunction `*places`", "a sort's order has the places that it has, 1 (pairs)"),
     "an element is read at lanes of its tile": (
-        "symbolic.Symbols._load: without part of conjunction `self.exist", "distinct numbers are distinct at the places of their tile, 1 (pairs)"),
+        "symbolic.Symbols._load: without part of conjunction `self._exist", "distinct numbers are distinct at the places of their tile, 1 (pairs)"),
     "bits are of numbers that the type holds": (
         "bits.combined.known: without condition `terms.implies(fit", "more bits than a number of 64 has, 1 (pairs)"),
     "the least number by minus one does not fit": (

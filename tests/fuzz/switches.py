@@ -26,7 +26,7 @@ PACKAGE = "zellige.verify"
 FOLDER = Path(zellige.verify.__file__).parent
 DECIDING = (
     "obligations", "contracts", "overflow", "races", "relations", "segments", "coverage", "invariants", "verifier", "lanes",
-    "symbolic", "positions", "bits", "ranges", "solver", "substitution", "terms",
+    "symbolic", "positions", "sums", "bits", "ranges", "solver", "substitution", "terms",
 )  # fmt: skip
 """Modules that decide what is accepted. ``findings`` and ``counterexample`` say why not; ``cache`` and ``verdict`` keep it."""
 TELLING = frozenset(
