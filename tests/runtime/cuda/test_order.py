@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.runtime.cuda.simulated import on_host, simulated
+from tests.runtime.cuda.simulated import Gpu, on_host, simulated
 from tests.runtime.kernels import add_one, double, ints, scale_add, take
 
 import zellige as zl
@@ -369,3 +369,19 @@ def test_copies_that_are_refused() -> None:
             assert caught.value.code == code
         with zl.record(), pytest.raises(ZelligeError, match="ZL0521"):
             zl.stream()
+
+
+def test_two_gpus_have_memory_and_orders_of_their_own() -> None:
+    with simulated(4) as first:
+        device: Any = Gpu(5)
+        device.ordinal = 1
+        second = CudaExecutor(device)
+        assert (first.place, second.place) == ("GPU 0", "GPU 1") and first.order is not second.order
+        with zl.using(first):
+            x = zl.tensor(ints(1, 2, 3))
+        with zl.using(second):
+            with pytest.raises(ZelligeError, match="ZL0527"):
+                double(x)
+            y = double(zl.tensor(x))
+        assert second.order.alone and y.place == "GPU 1"
+        np.testing.assert_array_equal(y.numpy(), [2, 4, 6])

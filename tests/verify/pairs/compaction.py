@@ -167,4 +167,22 @@ def k(x: zl.In[f32, 2, N], s: i32, *, y: zl.Mut[f32, 2, N]):
     y[⟨row|0⟩, zl.only(zl.cumsum(keep.to(i32), axis=1) - 1, keep)] = value
 """,
     ),
+    "a total that is not followed says nothing": (
+        "ZL0404",
+        """
+def k(n: zl.In[⟨zl.Index[2]|i32⟩, N], *, y: zl.Out[zl.UpTo[N], 1]):
+    p = zl.grid(1)
+    y[p] = zl.sum(n[:])
+""",
+    ),
+    "a running sum of negative numbers may wrap, too": (
+        "ZL0201",
+        """
+def k(x: zl.In[f32, N], *, y: zl.Mut[f32, N]):
+    zl.grid(1)
+    value = x[:]
+    keep = value > 0.0
+    y[zl.only(-1 - zl.cumsum(0 - keep.to(⟨i32|zl.i8⟩)).to(i32), keep)] = value
+""",
+    ),
 }
