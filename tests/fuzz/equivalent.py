@@ -37,18 +37,21 @@ EQUIVALENT: dict[str, str] = {
     "positions._extreme.facts: without condition": SAME + "of an empty axis the result is another unknown, so that nobody asks",
     "positions._position: always `key not in": LESS + "a function of its own each time loses that equal places give equal positions",
     "positions._position: without filter": SAME + "lanes are variables, or 0 on an axis of one",
+    "verifier._Run._coverage: without filter `isinstance(a.op": SAME + "which stores a refusal names; none of these counts as one that covers",
+    "verifier._Run._coverage: without and `isinstance(a.op": SAME + "which stores a refusal names; none of these counts as one that covers",
+    "verifier._Run._coverage: without and `a not in": SAME + "which stores a refusal names; none of these counts as one that covers",
+    "symbolic.Symbols.reached: without part of conjunction `self.path":
+        SAME + "where a tile is not computed its elements are free numbers, of which some lie between the limits: its sums contradict nothing",
     # sums
     "sums._running: always `key not in": LESS + "a function of its own each time loses that equal places give equal sums",
     "sums._limits: never `-inf in": SAME + "an infinite limit cannot be made a whole number: the verifier would fail and accept nothing",
     "sums._limits: without or `-inf in": SAME + "an infinite limit cannot be made a whole number: the verifier would fail and accept nothing",
     "sums._limits: without or `inf in": SAME + "an infinite limit cannot be made a whole number: the verifier would fail and accept nothing",
     "sums._function.here: without filter": SAME + "lanes and programs are variables, or 0 on an axis of one",
-    "sums._function.facts: no high end": LESS + "that a sum is at most so much, which its bounds say",
     "sums._function.growth: without part of conjunction `a.guard`":
         SAME + "a place that is not reached goes on from those that are by numbers between the limits; two such places would contradict, so one guard stays",
     "sums._function.growth: without part of conjunction `b.guard`":
         SAME + "a place that is not reached goes on from those that are by numbers between the limits; two such places would contradict, so one guard stays",
-    "sums._function.growth: no high end": LESS + "that a sum grows by at most so much",
     # substitution
     "substitution.replacing: always `isinstance(a, Var)`": SAME + "only variables are keys",
     "substitution.atoms_of: dropped `seen.add(node)`": SAME + "each atom more than once",
