@@ -95,8 +95,8 @@ class CompiledKernel:
         """Reads what ``save`` wrote. OSError or ValueError if it is not all there, or not what was written."""
         try:
             data = json.loads((folder / "kernel.json").read_text("utf-8"))
-            cubin, digest = (folder / "kernel.cubin").read_bytes(), folder / "kernel.sha256"
-            if digest.exists() and digest.read_text() != hashlib.sha256(cubin).hexdigest():  # older entries have none
+            cubin = (folder / "kernel.cubin").read_bytes()
+            if (folder / "kernel.sha256").read_text() != hashlib.sha256(cubin).hexdigest():
                 raise ValueError("kernel.cubin is not what was written")
             data["parameters"] = tuple(Parameter(**p) for p in data["parameters"])
             data["programs"] = extent_from_json(data["programs"])
