@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -340,3 +341,35 @@ def test_tensors_begin_on_a_line_and_large_ones_where_a_large_page_may(megabytes
     for make in (empty, zeros):
         kept = [make((megabytes << 18,), f32) for _ in range(4)]
         assert all(t.address % boundary == 0 for t in kept)
+
+
+@pytest.mark.parametrize("consume", [False, True])
+def test_a_capsule_that_somebody_holds_is_not_taken_back(consume: bool):
+    t = vector(4)
+    capsule = t.__dlpack__()
+    held = [capsule]
+    del capsule
+    others = [vector(2).__dlpack__() for _ in range(3)]
+    del others
+    assert t.memory.seen_by_others
+    if consume:
+        array = np.from_dlpack(Given(held.pop()))
+        assert t.memory.seen_by_others and array.ctypes.data == t.address
+        del array
+    held.clear()
+    gc.collect()
+    assert not t.memory.seen_by_others
+
+
+class Given:
+    """Hands on a capsule."""
+
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack__(self, **options: Any) -> Any:
+        capsule, self.capsule = self.capsule, None
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0

@@ -82,19 +82,28 @@ def _release(address: int) -> None:
 _delete = _Deleter(_release)
 
 
+def _references(table: dict[int, Any], key: int) -> int:
+    """How often an entry is held, counted in the same way each time (versions of Python count what runs differently)."""
+    return sys.getrefcount(table[key])
+
+
+_ALONE = _references({0: object()}, 0)
+"""Of what only the table holds."""
+
+
 def reclaim() -> None:
     """Takes back what was exported and will not be consumed: its capsule is held by nobody else.
 
     A capsule could have a destructor instead. One that is written in Python loses the error with which a consumer turns the
     capsule down, since it runs while that is raised."""
     for place in list(_untaken):
-        capsule = _untaken.get(place)
-        if capsule is None:
-            continue
-        if not (_is_valid(capsule, _OLD) or _is_valid(capsule, _NEW)):
-            _untaken.pop(place, None)  # its consumer calls the deleter
-        elif sys.getrefcount(capsule) <= 3:  # this name, the table, the argument
-            _release(place)
+        try:
+            if not (_is_valid(_untaken[place], _OLD) or _is_valid(_untaken[place], _NEW)):
+                del _untaken[place]  # its consumer calls the deleter
+            elif _references(_untaken, place) <= _ALONE:
+                _release(place)
+        except KeyError:
+            continue  # another thread was here first
 
 
 def capsule_of(
