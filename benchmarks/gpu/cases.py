@@ -373,6 +373,7 @@ def _added() -> Iterator[Case]:
     boxed = replace(plain, num_stages=4, descriptors=frozenset("xw"))
     groups = replace(boxed, num_warps=4, descriptors=frozenset("xwh"), persistent=1, consumers=2)
     schedules = {
+        "64-128-64-w4-s5": ((64, 128, 64), replace(plain, num_warps=4, num_stages=5)),
         "128-128-64-w8-s4": ((128, 128, 64), replace(plain, num_stages=4)),
         "128-256-64-w8-s3": ((128, 256, 64), replace(plain, num_stages=3)),
         "boxes-128-256-s4": ((128, 256, 64), boxed),
@@ -384,10 +385,11 @@ def _added() -> Iterator[Case]:
     }
     for model, (d, heads, f) in MODELS.items():
         for name, depth in (("o", heads * 128), ("down", f)):
-            for tokens in (1024, 2048, 4096, 8192):
+            for tokens in (512, 1024, 2048, 4096, 8192):
                 for variant, (tile, options) in schedules.items():
                     statics = dict(zip(("BM", "BN", "BK"), tile, strict=True))
-                    if (tile[1] == 64 and d > 1024) or (variant == "boxes-128-256-s4" and tokens < 4096):
+                    small, large = variant == "64-128-64-w4-s5", variant == "boxes-128-256-s4"
+                    if (tile[1] == 64 and tokens * d > 2**21) or (small and tokens > 512) or (large and tokens < 4096):
                         continue
                     row, sizes = f"{model} T{tokens} {name}", dict(T=tokens, N=d, K=depth)
                     yield Case("batch", row, variant, batch.linear_rows_add, statics, sizes, options)
