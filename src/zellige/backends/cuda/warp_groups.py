@@ -6,7 +6,8 @@ what does not depend on that axis. As programs are independent of each other, th
 
 It serves functions whose body is one loop of products over boxes, between index arithmetic before it and elementwise
 arithmetic and stores behind it (``Plan`` says what exactly, and raises ZL0909 for anything else). The loop carries the sums of
-its products, or what elementwise arithmetic makes of each turn's: scaled and added, say.
+its products, or what elementwise arithmetic makes of each turn's: scaled and added, say. Sums that start at what they replace in
+memory are added to it instead (``residuals.py``), and results of arrays in ``descriptors`` leave by the copy engine (``outgoing.py``).
 """
 
 from __future__ import annotations
