@@ -141,7 +141,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
     if {mark}plan is None or {mark}more or {mark}others{missing}:
         return {mark}other({mark}kernel, ({by_place}*{mark}more,), {{{by_name}**{mark}others}})
     {mark}direct = {mark}plan.direct.get({mark}executor)
-    if {mark}direct is not None and not {mark}plan.outputs:
+    if {mark}direct is not None:
         return {mark}direct({", ".join((*signature.arrays, *signature.scalars))})
     {mark}binding = {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({scalars}))
     return {mark}launch({mark}executor, {mark}binding)

@@ -48,7 +48,9 @@ class Gpu:
         return Stream(self)
 
     def allocate(self, size: int, stream: Stream) -> Buffer:
-        return Buffer(size)
+        made = Buffer(size)
+        made.fill(0x55, stream)  # there it is when the stream has come so far; what it holds looks like values
+        return made
 
     def synchronise(self) -> None:
         self.until(lambda: not self.waiting)
@@ -64,12 +66,11 @@ class Gpu:
 
 
 class Buffer:
-    """Memory as ``cuda.core.Buffer``: at first it holds what looks like values."""
+    """Memory as ``cuda.core.Buffer``."""
 
     def __init__(self, size: int) -> None:
         self.room = (ctypes.c_uint8 * size)()
         self.handle = ctypes.addressof(self.room)
-        ctypes.memset(self.handle, 0x55, size)
 
     def fill(self, value: int, stream: Stream) -> None:
         stream.give(lambda: ctypes.memset(self.handle, value, len(self.room)))

@@ -230,7 +230,7 @@ def random_launches(seed: int) -> Callable[[Callable[[int], Tensor]], None]:
 
 
 def memory_of(executor: CudaExecutor) -> np.ndarray[Any, Any]:
-    room = executor._made_up.next - BASE
+    room = executor.made_up.next - BASE
     return np.arange(1, room // 4 + 1, dtype=np.float32).view(np.uint8)
 
 

@@ -17,8 +17,8 @@ import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.runtime import admission
 from zellige.runtime.cuda.executor import CudaExecutor
-from zellige.runtime.cuda.memory import Allocator, BorrowedBlock
-from zellige.runtime.cuda.order import Order, Outside, Users
+from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Piece
+from zellige.runtime.cuda.order import Outside, Queue, Users
 
 SIZE = 6
 
@@ -131,14 +131,13 @@ def _read_elsewhere_and_freed(seed: int) -> bool:
 
 def test_freed_memory_is_given_out_again_after_its_users_on_other_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(map(_read_elsewhere_and_freed, range(20)))
-    monkeypatch.setattr(
-        Allocator, "_release", lambda self, buffer, address, size, users: _forget(self, buffer, address, size)
-    )
+    monkeypatch.setattr(Block, "__del__", _forgetting)
     assert not all(map(_read_elsewhere_and_freed, range(20)))
 
 
-def _forget(allocator: Allocator, buffer: Any, address: int, size: int) -> None:
-    allocator._free[size].append((buffer, address, Users()))
+def _forgetting(block: Block) -> None:
+    block.piece.users = Users()
+    block.piece.free.append(block.piece)
 
 
 def test_memory_made_for_one_stream_and_used_on_another_is_free_of_its_last_user(
@@ -162,13 +161,34 @@ def test_memory_made_for_one_stream_and_used_on_another_is_free_of_its_last_user
             return bool((y.numpy() == [2, 4, 6]).all())
 
     assert all(map(right, range(20)))
-    after = Order.after
-    monkeypatch.setattr(Order, "after", lambda self, queue, uses: None if _is_new(uses) else after(self, queue, uses))
+    monkeypatch.setattr(Block, "__del__", _forgetting)
+    assert not all(map(right, range(100)))
+
+
+def test_new_memory_is_used_on_other_streams_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver gives memory in the order of a stream."""
+
+    def right(seed: int) -> bool:
+        with simulated(seed) as first:
+            other = first.beside()
+            x = other.tensor(ints(1, 2, 3), i32)
+            with zl.using(other):
+                double(x, y=other.empty((3,), i32))
+                first.device.synchronise()  # type: ignore[union-attr]
+                y = first.empty((3,), i32)
+                double(x, y=y)
+            return bool((y.numpy() == [2, 4, 6]).all())
+
+    assert all(map(right, range(20)))
+    taken = Allocator.taken
+
+    def without(self: Allocator, size: int, queue: Queue) -> Piece:
+        piece = taken(self, size, queue)
+        piece.users = Users()
+        return piece
+
+    monkeypatch.setattr(Allocator, "taken", without)
     assert not all(map(right, range(20)))
-
-
-def _is_new(uses: Any) -> bool:
-    return len(uses) == 1 and uses[0][0].writer is None and not uses[0][0].readers
 
 
 def test_one_stream_enters_nothing() -> None:
@@ -192,12 +212,12 @@ def test_a_second_stream_runs_after_what_nobody_had_entered() -> None:
 def test_two_readers_do_not_wait_for_each_other() -> None:
     with simulated(0) as first:
         other = first.beside()
-        x = first.tensor(ints(1, 2, 3), i32)
+        x, y, z = first.tensor(ints(1, 2, 3), i32), first.empty((3,), i32), first.empty((3,), i32)
         with zl.using(other):
-            double(x)
+            double(x, y=y)
         waited = list(first.stream.last)
         with zl.using(first):
-            double(x)
+            double(x, y=z)
         assert first.stream.last[0].before == waited
 
 

@@ -6,7 +6,6 @@ read back is zeros. A program that does the same whatever it reads meets every k
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +29,7 @@ from zellige.runtime.cuda.direct import written_out
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
+from zellige.runtime.cuda.making import maker
 from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
 from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
@@ -37,13 +37,14 @@ from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
-from zellige.runtime.tensor import Tensor, numpy_dtype
+from zellige.runtime.tensor import Tensor
 from zellige.runtime.tensor_type import byte_bounds
 
 if TYPE_CHECKING:
     from zellige.runtime.cuda.stream import CudaStream
 
 _MOST_STREAMS = 64  # that one plan keeps launches for, and with them alive; beyond it they are written out anew
+_MOST_MAKERS = 4096  # layouts; beyond it they are made anew
 _OPENING = Lock()
 _defaults: dict[int, CudaExecutor] = {}
 """By the GPU's number."""
@@ -92,7 +93,8 @@ class CudaExecutor:
         self.target = target or (device.target if device else "sm_90")
         self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
-        self._made_up = MadeUpMemory()
+        self.made_up = MadeUpMemory()
+        self._makers: dict[tuple[tuple[int, ...], DType], Callable[[], Tensor]] = {}
         self.order = device.order if device else Order()
         self.turn = self.order.lock
         if device is not None:
@@ -120,24 +122,22 @@ class CudaExecutor:
         from zellige.runtime.cuda.stream import CudaStream
 
         made = CudaStream(self.device, self.target, schedules=self.schedules)
-        made._made_up = self._made_up
+        made.made_up = self.made_up
         return made
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor on the GPU."""
-        shape, stored_as = tuple(shape), numpy_dtype(dtype)
-        stored = (*shape[:-1], dtype.bytes_for(shape[-1])) if dtype.is_block else shape
-        size = math.prod(stored) * stored_as.itemsize
-        block: Block | None = None
-        if self.device is None:
-            address = self._made_up.take(max(size, 1))
-        else:
-            block = self.device.allocator.allocate(max(size, 1), self.queue)
-            address = block.address
-        storage = DeviceArray(self, block, address, stored, stored_as)
-        memory = Memory(storage, address, size, initialised=False, borrowed=False)
-        return Tensor.over(memory, storage, dtype, shape, address=address)
+        return self.maker(tuple(shape), dtype)()
+
+    def maker(self, shape: tuple[int, ...], dtype: DType) -> Callable[[], Tensor]:
+        """What makes uninitialised tensors of a shape and dtype (``making.py``)."""
+        made = self._makers.get((shape, dtype))
+        if made is None:
+            if len(self._makers) >= _MOST_MAKERS:
+                self._makers.clear()
+            made = self._makers[shape, dtype] = maker(self, shape, dtype)
+        return made
 
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor on the GPU with a copy of a host array."""
@@ -244,13 +244,13 @@ class CudaExecutor:
         run = plan.direct.get(self) or self._written_out(binding, self)
         run(*binding.held, *[binding.scalars[scalar.name] for scalar in instance.function.scalars])
 
-    def launch_unaligned(self, binding: Binding) -> None:
-        """A launch of arrays that do not begin where the code that is there for their layouts needs them to."""
+    def launch_unaligned(self, binding: Binding) -> Any:
+        """A launch of arrays that do not begin where the code that is there for their layouts needs them to; what the call returns."""
         key = (self, unaligned(binding))
         run = binding.plan.direct.get(key) or self._written_out(binding, key)
-        run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
+        return run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
 
-    def _written_out(self, binding: Binding, key: Any) -> Callable[..., None]:
+    def _written_out(self, binding: Binding, key: Any) -> Callable[..., Any]:
         ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
         direct = binding.plan.direct
         if len(direct) >= _MOST_STREAMS:
