@@ -171,10 +171,8 @@ def test_what_accumulates_is_cleared_even_if_nothing_is_added(monkeypatch: pytes
 
     monkeypatch.setattr(launch_module, "fill", fill)
     with simulated(0) as first, zl.using(first):
-        ready = CudaExecutor._ready
-        for _ in range(2):
-            monkeypatch.setattr(CudaExecutor, "_ready", lambda *_, **__: None)
-            s = total(first.empty((0,), i32))
-            assert s.numpy().tolist() == [0]
-        monkeypatch.setattr(CudaExecutor, "_ready", ready)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CudaExecutor, "_ready", lambda *_, **__: None)
+            for _ in range(2):
+                assert total(first.empty((0,), i32)).numpy().tolist() == [0]
         assert total(first.tensor(ints(3, 4), i32)).numpy().tolist() == [7]
