@@ -154,17 +154,24 @@ def _over(array: NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> Tensor:
 
 def private(shared: Tensor) -> Tensor:
     """A copy, laid out alike, of a tensor in host memory that others may write; itself if it was never written."""
-    low, high = shared.span
     with HostUse(shared, exclusive=False, name="a copy"):
-        if low == high or not shared.initialised:
+        if shared.span[0] == shared.span[1] or not shared.initialised:
             return shared
-        room = np.empty(high - low + _ALIGNMENT, np.uint8)
-        skip = -address_of(room) % _ALIGNMENT
-        given = shared.storage
-        storage: NDArray[Any] = np.ndarray(given.shape, given.dtype, room, skip + shared.address - low, given.strides)
-        storage[...] = given
-    memory = Memory(room, address_of(room) + skip, high - low, initialised=True, borrowed=False)
-    return Tensor.over(memory, storage, shared.dtype, shared.shape)
+        copy = alike(shared)
+        copy.storage[...] = shared.storage
+    copy.initialised = True
+    return copy
+
+
+def alike(other: Tensor) -> Tensor:
+    """An uninitialised tensor in host memory that lies as another one does."""
+    low, high = other.span
+    room = np.empty(high - low + _ALIGNMENT, np.uint8)
+    skip = -address_of(room) % _ALIGNMENT
+    there = other.storage
+    storage: NDArray[Any] = np.ndarray(there.shape, there.dtype, room, skip + other.address - low, there.strides)
+    memory = Memory(room, address_of(room) + skip, high - low, initialised=False, borrowed=False)
+    return Tensor.over(memory, storage, other.dtype, other.shape)
 
 
 def copied(values: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> Tensor:

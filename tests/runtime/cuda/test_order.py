@@ -306,19 +306,68 @@ def test_what_was_checked_of_memory_of_others_is_what_a_launch_reads(
         x = first.tensor(ints(5, 6, 7), i32)
         at = _shared(first, ints(2, 0, 1))
         values = on_host(at.storage)
-        broken = admission.broken
-
-        def then_written(fact: Any, seen: Any) -> Any:
-            problem = broken(fact, seen)
-            values[:] = 10**6
-            return problem
-
-        monkeypatch.setattr(admission, "broken", then_written)
+        _then_written(values, monkeypatch)
         for _ in range(2):
             values[:] = 2, 0, 1
             np.testing.assert_array_equal(take(x, at[part]).numpy(), ints(7, 5, 6)[part])
             with pytest.raises(ZelligeError, match="ZL0505"):
                 take(x, at[part])
+
+
+def _then_written(values: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indices are written by their owner as soon as they have been looked at."""
+    broken = admission.broken
+
+    def then_written(fact: Any, seen: Any) -> Any:
+        problem = broken(fact, seen)
+        values[:] = 10**6
+        return problem
+
+    monkeypatch.setattr(admission, "broken", then_written)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(None, None, 2), slice(None, None, -1)])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_replay_has_checked_of_memory_of_others_is_what_it_reads(
+    part: slice, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated(seed) as first, zl.using(first):
+        x = first.tensor(ints(5, 6, 7), i32)
+        at = _shared(first, ints(2, 0, 1))
+        values = on_host(at.storage)
+        with zl.record() as graph:
+            y = take(x, at[part])
+            add_one(y=y)
+        _then_written(values, monkeypatch)
+        for indices in ([2, 0, 1], [1, 1, 2]):
+            values[:] = indices
+            graph.replay()
+            np.testing.assert_array_equal(y.numpy(), ints(5, 6, 7)[indices][part] + 1)
+            with pytest.raises(ZelligeError, match="ZL0505"):
+                graph.replay()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_graph_reads_a_copy_of_what_others_got_after_the_recording(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated(seed) as first, zl.using(first):
+        x, at = first.tensor(ints(5, 6, 7), i32), first.tensor(ints(2, 0, 1), i32)
+        with zl.record() as graph:
+            y = take(x, at)
+        graph.replay()
+        assert not graph._capture.copies
+        first.order.let_others_in()
+        at.memory.exports[0] = True  # as ``foreign.export`` notes it
+        at.storage.memory.users.outside = Outside(first.device, first.order.outsiders, lambda: bool(at.memory.exports))
+        values = on_host(at.storage)
+        _then_written(values, monkeypatch)
+        for indices in ([2, 0, 1], [1, 1, 2]):
+            values[:] = indices
+            graph.replay()
+            np.testing.assert_array_equal(y.numpy(), ints(5, 6, 7)[indices])
+            with pytest.raises(ZelligeError, match="ZL0505"):
+                graph.replay()
 
 
 def test_two_borrows_of_one_memory_with_streams_of_their_own_are_ordered() -> None:

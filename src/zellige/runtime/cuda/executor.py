@@ -176,18 +176,29 @@ class CudaExecutor:
 
     def private(self, shared: Tensor) -> Tensor:
         """A copy on the GPU, laid out alike."""
-        storage, (low, high) = shared.storage, shared.span
-        if self.device is None or low == high or not shared.initialised:
+        if self.device is None or shared.span[0] == shared.span[1] or not shared.initialised:
             return shared
-        block = self.device.allocator.allocate(high - low, self.queue)
-        with self.ordered((storage.memory.users, False), (block.users, True)):
-            self._staging.duplicate(storage.memory, low - storage.memory.address, block, high - low)
-        made = DeviceArray(
-            self, block, block.address + shared.address - low, storage.shape, storage.dtype, storage.strides
-        )
-        return Tensor.over(
-            Memory(made, block.address, high - low, initialised=True, borrowed=False), made, shared.dtype, shared.shape
-        )
+        copy = self.alike(shared)
+        self.copy_over(shared, copy)
+        copy.initialised = True
+        return copy
+
+    def alike(self, other: Tensor) -> Tensor:
+        """An uninitialised tensor on the GPU that lies as another one does."""
+        there, (low, high) = other.storage, other.span
+        block = None if self.device is None else self.device.allocator.allocate(high - low, self.queue)
+        first = self.made_up.take(high - low) if block is None else block.address
+        made = DeviceArray(self, block, first + other.address - low, there.shape, there.dtype, there.strides)
+        memory = Memory(made, first, high - low, initialised=False, borrowed=False)
+        return Tensor.over(memory, made, other.dtype, other.shape)
+
+    def copy_over(self, source: Tensor, target: Tensor) -> None:
+        """Copies a tensor to one that lies as it does and has memory of its own, in order with the work of other streams."""
+        if self.device is None:
+            return
+        (low, high), here, there = source.span, source.storage.memory, target.storage.memory
+        with self.ordered((here.users, False), (there.users, True)):
+            self._staging.duplicate(here, low - here.address, there, high - low)
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it (and for nothing given to the stream later).
@@ -306,7 +317,9 @@ class CudaExecutor:
         return CudaRecording()
 
     def finish(self, recording: CudaRecording) -> None:
-        """Compiles the launches for running with programmatic dependent launch and captures them."""
+        """Compiles the launches for running with programmatic dependent launch and captures them; anew if they were before."""
+        if recording.graph is not None:
+            self.stream.sync()
         ranges = written(recording.launches)
         ready: list[Launch | Fill | None] = []
         for launch in recording.launches:
