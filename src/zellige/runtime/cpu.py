@@ -206,11 +206,11 @@ class CpuExecutor(HostArrays):
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Runs one launch and returns when it has completed. GuardError if a guard failed."""
-        plan, held = binding.plan, binding.held
+        plan = binding.plan
         ready = plan.prepared.get(self) or self.prepared(binding)
         if plan.has_preconditions:
             plan.check_preconditions(binding.scalars)
-        admission = Admission(plan, held, Completion(plan.kernel), asynchronous=False)
+        admission = Admission(binding, Completion(plan.kernel), asynchronous=False)
         try:
             admission.settle()
             failed = self.run(ready, binding)

@@ -106,10 +106,6 @@ class Graph:
         made: Tensor = self._executor.tensor(values, dtype)
         return made
 
-    def private(self, shared: Tensor) -> Tensor:
-        """The tensor itself: each replay checks and reads what it holds then, or a copy of that."""
-        return shared
-
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Not while recording: nothing has run."""
         raise ZelligeError("ZL0504", "a tensor is read while launches are recorded", help="replay the graph first")

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
-from zellige.runtime.tensor import Tensor, alike, empty, private, tensor, zeros
+from zellige.runtime.tensor import Tensor, alike, empty, tensor, zeros
 from zellige.runtime.tensor_type import HOST
 
 
@@ -31,10 +31,6 @@ class HostArrays:
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor in host memory with a copy of an array."""
         return tensor(values, dtype)
-
-    def private(self, shared: Tensor) -> Tensor:
-        """A copy, laid out alike, once nobody of ours writes the original."""
-        return private(shared)
 
     def alike(self, other: Tensor) -> Tensor:
         """An uninitialised tensor in host memory that lies as another one does."""

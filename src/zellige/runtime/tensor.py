@@ -17,7 +17,7 @@ from zellige.lang.dtype_names import checked
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.dlpack import array_from, is_on_gpu
 from zellige.runtime.element_types import dtype_from_numpy, numpy_dtype
-from zellige.runtime.memory import HostUse, Memory, memory_of_view, wait_for_writers
+from zellige.runtime.memory import Memory, memory_of_view, wait_for_writers
 from zellige.runtime.tensor_type import Tensor, address_of, byte_bounds
 
 __all__ = ["Tensor", "borrow", "dtype_from_numpy", "empty", "index", "numpy_dtype", "stored_shape", "tensor", "zeros"]
@@ -152,13 +152,10 @@ def _over(array: NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> Tensor:
     return Tensor.over(memory, storage, dtype, shape)
 
 
-def private(shared: Tensor) -> Tensor:
-    """A copy, laid out alike, of a tensor in host memory that others may write; itself if it was never written."""
-    with HostUse(shared, exclusive=False, name="a copy"):
-        if shared.span[0] == shared.span[1] or not shared.initialised:
-            return shared
-        copy = alike(shared)
-        copy.storage[...] = shared.storage
+def copied_here(given: Tensor) -> Tensor:
+    """A copy, laid out alike, of a tensor in host memory, which the caller has borrowed."""
+    copy = alike(given)
+    copy.storage[...] = given.storage
     copy.initialised = True
     return copy
 

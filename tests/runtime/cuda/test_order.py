@@ -370,6 +370,48 @@ def test_a_graph_reads_a_copy_of_what_others_got_after_the_recording(
                 graph.replay()
 
 
+class Turn:
+    """The device's lock; before it is taken for the first time, something else happens."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.happens = lock, lambda: None
+        self.release = lock.release
+
+    def acquire(self) -> Any:
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        return self.lock.acquire()
+
+    def __enter__(self) -> Any:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def test_memory_that_others_get_just_before_a_launchs_turn_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    with simulated(0) as first, zl.using(first):
+        turn: Any = Turn(first.order.lock)
+        first.order.lock = turn
+        x, at, y = (first.tensor(ints(*values), i32) for values in ((5, 6, 7), (2, 0, 1), (0, 0, 0)))
+        take(x, at, y=y)
+
+        def exported() -> None:
+            first.order.let_others_in()
+            at.memory.exports[0] = True  # as ``foreign.export`` notes it
+            users = at.storage.memory.users
+            users.outside = Outside(first.device, first.order.outsiders, lambda: bool(at.memory.exports))
+
+        turn.happens = exported
+        values = on_host(at.storage)
+        first.device.synchronise()  # type: ignore[union-attr]
+        _then_written(values, monkeypatch)
+        take(x, at, y=y)
+        np.testing.assert_array_equal(y.numpy(), [7, 5, 6])
+        with pytest.raises(ZelligeError, match="ZL0505"):
+            take(x, at, y=y)
+
+
 def test_two_borrows_of_one_memory_with_streams_of_their_own_are_ordered() -> None:
     for seed in range(20):
         with simulated(seed) as first:

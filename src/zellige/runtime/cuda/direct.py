@@ -45,13 +45,14 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
         lines.append(f"low{i}, high{i} = a{i}.span")
     for i, j in plan.pairs:
         lines.append(f"if low{i} < high{j} and low{j} < high{i}: plan.check_overlap({held})")
-    for i in {i: None for i, _ in plan.needs if not plan.exclusive[i]}:
-        lines.append(f"if a{i}.memory.seen_by_others: a{i} = private(a{i})")
     for i, shape, dtype in plan.outputs:
         names[f"new{i}"] = executor.maker(shape, dtype)
         lines.append(f"if a{i} is LEFT_OUT: a{i} = new{i}()")
     lines += ["taken()", "try:"]
-    turn: list[str] = []
+    turn = [
+        f"if a{i}.memory.seen_by_others: a{i} = private(a{i})"  # nobody gets it while it is our turn
+        for i in {i: None for i, _ in plan.needs if not plan.exclusive[i]}
+    ]
     if plan.needs:
         turn.append(f"check_contents(plan, {held})")
     else:

@@ -26,8 +26,8 @@ class PreparedLaunch:
     def read_instead(self, name: str, copy: Tensor) -> None:
         """Takes another array that lies as the argument of that name does."""
         bound = self.binding
-        held = [copy if parameter == name else tensor for parameter, tensor in bound.tensors.items()]
-        self.binding = Binding(bound.plan, held, bound.scalars)
+        self.binding = Binding(bound.plan, list(bound.held), bound.scalars)  # the recorded one keeps what was given
+        self.binding.replace(bound.plan.names.index(name), copy)
 
     @property
     def dims(self) -> dict[str, int]:

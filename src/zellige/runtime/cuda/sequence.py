@@ -236,10 +236,6 @@ class SequenceExecutor:
         """A tensor on the GPU with a copy of a host array."""
         return self._executor.tensor(values, dtype)
 
-    def private(self, shared: Tensor) -> Tensor:
-        """A copy on the GPU, laid out alike."""
-        return self._executor.private(shared)
-
     def alike(self, other: Tensor) -> Tensor:
         """An uninitialised tensor on the GPU that lies as another one does."""
         return self._executor.alike(other)
