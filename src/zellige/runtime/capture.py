@@ -16,9 +16,9 @@ from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, fact_of
 from zellige.runtime.completion import LOCK
 from zellige.runtime.contracts import Fact
-from zellige.runtime.memory import HostUse, Memory, Unwritten
+from zellige.runtime.memory import Memory, Unwritten
 from zellige.runtime.tensor import Tensor
-from zellige.runtime.tensor_type import fact_of_part
+from zellige.runtime.tensor_type import fact_of_part, host_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def given_by(link: Link, dims: dict[str, int], wanted: Fact) -> bool:
 
 
 def _check_at_capture(kernel: str, name: str, held: Tensor, fact: Fact) -> None:
-    with HostUse(held, exclusive=False, name=kernel):
+    with host_use(held, exclusive=False, name=kernel):
         with LOCK:
             known, stamp = held.keeps(fact), held.memory.stamp()
         if not known:

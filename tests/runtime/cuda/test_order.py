@@ -266,6 +266,39 @@ def test_a_graph_checks_and_relies_on_a_contract_in_one_step() -> None:
         np.testing.assert_array_equal(y.numpy(), [7, 6, 5])
 
 
+@pytest.mark.parametrize("use", ["numpy", "write", "record"])
+def test_a_replay_and_the_hosts_uses_of_a_tensor_wait_for_each_other_in_one_order(use: str) -> None:
+    with simulated(0) as first, zl.using(first):
+        x, at = first.tensor(ints(5, 6, 7), i32), first.tensor(ints(0, 0, 1), i32)
+        with zl.record():
+            take(x, first.tensor(ints(0, 0, 1), i32))  # lowered and proved
+        with zl.record() as graph:
+            add_one(y=at)
+
+        def host() -> None:
+            with zl.using(first):
+                if use == "numpy":
+                    at.numpy()
+                elif use == "write":
+                    at.write(ints(0, 1, 2))
+                else:
+                    with zl.record():
+                        take(x, at)
+
+        def replay() -> None:
+            with first.order.lock:
+                threads[1].start()
+                threads[1].join(0.05)  # now the other thread waits for its turn
+                graph.replay()
+
+        threads = [threading.Thread(target=run, daemon=True) for run in (replay, host)]
+        threads[0].start()
+        threads[0].join(20)
+        assert not threads[0].is_alive(), "the replay waits for who waits for it"
+        threads[1].join(20)
+        assert not threads[1].is_alive()
+
+
 # --- memory that others have
 def _shared(first: CudaExecutor, values: Any, stream: Any = None) -> zl.Tensor:
     """A tensor over memory that others use, as ``foreign.borrow`` makes it."""
