@@ -310,7 +310,7 @@ class Tensor:
 
     def _contents(self) -> NDArray[Any]:
         if self.memory.borrowed:
-            array = self.storage.view()
+            array: NDArray[Any] = self.storage.view()
             array.flags.writeable = False
             return array
         return self._host_array(writable=False)

@@ -269,9 +269,9 @@ def test_a_graph_checks_and_relies_on_a_contract_in_one_step() -> None:
 @pytest.mark.parametrize("use", ["numpy", "write", "record"])
 def test_a_replay_and_the_hosts_uses_of_a_tensor_wait_for_each_other_in_one_order(use: str) -> None:
     with simulated(0) as first, zl.using(first):
-        x, at = first.tensor(ints(5, 6, 7), i32), first.tensor(ints(0, 0, 1), i32)
+        x, at, y = (first.tensor(ints(*values), i32) for values in ((5, 6, 7), (0, 0, 1), (0, 0, 0)))
         with zl.record():
-            take(x, first.tensor(ints(0, 0, 1), i32))  # lowered and proved
+            take(x, first.tensor(ints(0, 0, 1), i32), y=y)  # lowered and proved
         with zl.record() as graph:
             add_one(y=at)
 
@@ -283,7 +283,7 @@ def test_a_replay_and_the_hosts_uses_of_a_tensor_wait_for_each_other_in_one_orde
                     at.write(ints(0, 1, 2))
                 else:
                     with zl.record():
-                        take(x, at)
+                        take(x, at, y=y)
 
         def replay() -> None:
             with first.order.lock:
