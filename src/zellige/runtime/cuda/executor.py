@@ -102,7 +102,7 @@ class CudaExecutor:
             self.stream = device.stream()
             self.queue = self.order.join(self.stream)
             self._staging = Staging(device, self.stream)
-            self._guards = Guards()
+            self._guards = Guards(self.stream)
 
     @classmethod
     def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
