@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -487,6 +488,38 @@ def kinds(first: CudaExecutor, torch: Any) -> tuple[int, int]:
     return ok.count(False), len(ok)
 
 
+def threads(first: CudaExecutor) -> tuple[int, int]:
+    """New threads, which have used no GPU before, call, replay, read and write; memory goes from one to the other."""
+    ok: list[bool] = []
+    blind = first.device is None
+    with zl.using(first):
+        shared = first.zeros((1000,), i32)
+        with zl.record() as graph:
+            add_one(y=shared)
+
+    def work(number: int) -> None:
+        with zl.using(first.beside() if number % 2 else first):
+            for turn in range(20):
+                values = np.arange(1000, dtype=np.int32) + number * turn
+                x = first.tensor(values, i32)
+                y = double(double(x))
+                cleared = first.zeros((1000,), i32)
+                scale_add(y, 1, y=cleared)
+                graph.replay()
+                shared.numpy()
+                ok.append(blind or bool((cleared.numpy() == 4 * values).all()))
+                x.write(values + 1)
+                ok.append(blind or bool((double(x).numpy() == 2 * (values + 1)).all()))
+
+    several = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    ok += [blind or bool((shared.numpy() == 80).all()), len(ok) == 160]
+    return ok.count(False), len(ok)
+
+
 # --- what it costs
 def cost(first: CudaExecutor, what: str, y: zl.Tensor) -> None:
     """Microseconds of the host for a launch."""
@@ -511,6 +544,7 @@ def main() -> int:
         cost(first, "one stream", first.zeros((1024,), i32))
     report.check("views", lambda: views(first))
     report.check("events", lambda: events(first))
+    report.check("threads", lambda: threads(first))
     report.check("three streams", lambda: streams(first, range(2 if only else 12), 60))
     if only:
         return report.wrong

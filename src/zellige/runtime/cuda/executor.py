@@ -286,7 +286,10 @@ class CudaExecutor:
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
         if compiled is None:
-            compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
+            with launch.instance.lock:  # one thread compiles, the others get what it made
+                compiled = launch.instance.compiled.get(key)
+                if compiled is None:
+                    compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
         if self.device is None:
             return None
         loaded = self._loaded.get(id(compiled))
