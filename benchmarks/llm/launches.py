@@ -11,6 +11,7 @@ from the end of the one in front to its own end. The tracer is torch's (CUPTI), 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import tempfile
@@ -47,6 +48,7 @@ def shares(graph: zl.Graph, replays: int) -> tuple[dict[tuple[str, str], list[fl
         path = Path(folder) / "trace.json"
         traced.export_chrome_trace(str(path))
         events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("cat") == "kernel"]
+    end_tracing()
     events.sort(key=lambda event: event["ts"] + event["dur"])
     count = len(events) // replays
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -59,6 +61,18 @@ def shares(graph: zl.Graph, replays: int) -> tuple[dict[tuple[str, str], list[fl
             found[event["name"], "×".join(map(str, event["args"]["grid"]))].append(ended - before)
         totals.append(ended - begun)
     return found, statistics.median(totals)
+
+
+def end_tracing() -> None:
+    """Takes CUPTI out of the process.
+
+    The driver destroys its context at exit, after the static objects of torch's tracer. CUPTI, which the tracer leaves attached, hands
+    over a buffer then, and the tracer frees what it has freed: "free(): invalid pointer", an abort (torch 2.11, CUDA 13)."""
+    with open("/proc/self/maps") as maps:
+        (path,) = {line.split(maxsplit=5)[-1].strip() for line in maps if "/libcupti.so" in line}
+    code = ctypes.CDLL(path).cuptiFinalize()
+    if code:
+        raise SystemExit(f"CUPTI refuses to leave: {code}")
 
 
 def report(graph: zl.Graph, replays: int) -> None:
