@@ -48,7 +48,6 @@ def shares(graph: zl.Graph, replays: int) -> tuple[dict[tuple[str, str], list[fl
         path = Path(folder) / "trace.json"
         traced.export_chrome_trace(str(path))
         events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("cat") == "kernel"]
-    end_tracing()
     events.sort(key=lambda event: event["ts"] + event["dur"])
     count = len(events) // replays
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -67,7 +66,8 @@ def end_tracing() -> None:
     """Takes CUPTI out of the process.
 
     The driver destroys its context at exit, after the static objects of torch's tracer. CUPTI, which the tracer leaves attached, hands
-    over a buffer then, and the tracer frees what it has freed: "free(): invalid pointer", an abort (torch 2.11, CUDA 13)."""
+    over a buffer then, and the tracer frees what it has freed: "free(): invalid pointer", an abort (torch 2.11, CUDA 13; seen in a native
+    stack on 2026-11-29; whether this mends it has not been tried on a device yet)."""
     with open("/proc/self/maps") as maps:
         (path,) = {line.split(maxsplit=5)[-1].strip() for line in maps if "/libcupti.so" in line}
     code = ctypes.CDLL(path).cuptiFinalize()
@@ -147,6 +147,8 @@ def main() -> None:
         what = f"prefill of {options.prefill}" if options.prefill else f"decode step of {options.batch}"
         print(f"{model} {options.dtype}, {what}: {plain:.0f} µs by events, {len(graph)} launches", flush=True)
         report(graph, replays)
+    if not options.compile_only:
+        end_tracing()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.runtime.cuda.simulated import Stream, simulated
+from tests.runtime.cuda.simulated import filled, simulated
 from tests.runtime.kernels import best, double, ints, take, total
 
 import zellige as zl
@@ -165,11 +164,7 @@ def test_makers_keep_no_stream_alive_once_its_plans_are_gone() -> None:
 
 def test_what_accumulates_is_cleared_even_if_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     """A launch of no programs clears what it accumulates in: it counts as written."""
-
-    def fill(address: int, pattern: bytes, count: int, stream: Stream) -> None:
-        stream.give(lambda: ctypes.memmove(address, pattern * count, len(pattern) * count))
-
-    monkeypatch.setattr(launch_module, "fill", fill)
+    monkeypatch.setattr(launch_module, "fill", filled)
     with simulated(0) as first, zl.using(first):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(CudaExecutor, "_ready", lambda *_, **__: None)

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.runtime.cuda.simulated import Gpu, on_host, simulated
-from tests.runtime.kernels import add_one, double, ints, scale_add, take
+from tests.runtime.cuda.simulated import Gpu, filled, on_host, simulated
+from tests.runtime.kernels import add_one, double, ints, scale_add, take, total
 
 import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.runtime import admission
+from zellige.runtime.cuda import launch as launch_module
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Piece
 from zellige.runtime.cuda.order import Outside, Queue, Users
@@ -529,3 +530,43 @@ def test_two_gpus_have_memory_and_orders_of_their_own() -> None:
             y = double(zl.tensor(x))
         assert second.order.alone and y.place == "GPU 1"
         np.testing.assert_array_equal(y.numpy(), [2, 4, 6])
+
+
+def test_threads_and_gpus_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has used no GPU, or another one last, gives work to any stream."""
+    monkeypatch.setattr(launch_module, "fill", filled)
+    with simulated(4) as first:
+        device: Any = Gpu(5)
+        device.ordinal = 1
+        executors = [first, CudaExecutor(device), first.beside()]
+        results: list[Any] = []
+
+        def work() -> None:
+            tensors = []
+            for executor in executors:  # each finds another one's device in use, or none
+                with zl.using(executor):
+                    tensors.append((executor.tensor(ints(1, 2, 3), i32), executor.zeros((3,), i32)))
+            graphs = []
+            for executor, (x, y) in zip(executors, tensors, strict=True):
+                with zl.using(executor), zl.record() as graph:
+                    add_one(y=y)
+                graphs.append(graph)
+            for executor, (x, y), graph in zip(executors, tensors, graphs, strict=True):
+                with zl.using(executor):
+                    double(x, y=executor.empty((3,), i32))
+                    graph.replay()
+            for executor, (x, y), graph in zip(executors, tensors, graphs, strict=True):
+                with zl.using(executor):
+                    graph.replay()
+                    results.append((total(x).numpy().tolist(), y.numpy().tolist(), double(double(x)).numpy().tolist()))
+            events = [stream.event() for stream in executors if hasattr(stream, "event")]
+            for event in events:
+                executors[2].wait(event)  # type: ignore[attr-defined]
+            for (x, _), (other, _) in zip(tensors, (tensors[0], tensors[1], tensors[0]), strict=True):
+                x.write(other)
+
+        work()
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert results == [([6], [2, 2, 2], [4, 8, 12])] * 6

@@ -108,6 +108,9 @@ def _run(
     yield from _indented([f"uses = ({uses},)", "before(queue, uses)"])
     yield "try:"
     if plan.fills:
+        if executor.device is not None:
+            names["use"] = executor.device.use
+            yield "    use()"
         yield from _indented([f"for clear in cleared(plan, {held}): clear(stream)"])
     if launch is not None:
         call, *arguments = launch.call.foreign(executor.stream)

@@ -100,7 +100,7 @@ class CudaExecutor:
         if device is not None:
             device.use()
             self.stream = device.stream()
-            self.queue = self.order.join(self.stream)
+            self.queue = self.order.join(self.stream, device.use)
             self._staging = Staging(device, self.stream)
             self._guards = Guards(self.stream)
 
@@ -231,7 +231,9 @@ class CudaExecutor:
 
     @contextmanager
     def ordered(self, *uses: tuple[Users, bool]) -> Iterator[None]:
-        """The work in the ``with`` uses memory: it is ordered with that of other streams."""
+        """The work in the ``with`` uses memory: it is ordered with that of other streams. Any thread may give it."""
+        assert self.device is not None
+        self.device.use()
         with self.order.lock:
             self.order.before(self.queue, uses)
             try:

@@ -59,6 +59,7 @@ class Allocator:
     def taken(self, size: int, queue: Queue) -> Piece:
         """Memory from the driver, which others than ``queue`` have when its stream has come so far. ZelligeError ZL0506 if it is short."""
         size, order = _rounded(size), self.device.order
+        self.device.use()
         with order.lock:
             for last in (False, True):
                 try:
