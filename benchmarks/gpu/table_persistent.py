@@ -178,7 +178,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
     began = time.perf_counter()
     same = CudaExecutor(executor.device, executor.target, schedules=case.name)
     if executor.device is None:
-        same._made_up = executor._made_up
+        same.made_up = executor.made_up
     else:
         same.stream, same.queue = executor.stream, executor.queue  # one order
         same._staging = executor._staging

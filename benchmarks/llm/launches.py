@@ -11,6 +11,7 @@ from the end of the one in front to its own end. The tracer is torch's (CUPTI), 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import tempfile
@@ -59,6 +60,19 @@ def shares(graph: zl.Graph, replays: int) -> tuple[dict[tuple[str, str], list[fl
             found[event["name"], "×".join(map(str, event["args"]["grid"]))].append(ended - before)
         totals.append(ended - begun)
     return found, statistics.median(totals)
+
+
+def end_tracing() -> None:
+    """Takes CUPTI out of the process.
+
+    The driver destroys its context at exit, after the static objects of torch's tracer. CUPTI, which the tracer leaves attached, hands
+    over a buffer then, and the tracer frees what it has freed: "free(): invalid pointer", an abort (torch 2.11, CUDA 13; seen in a native
+    stack on 2026-11-29; whether this mends it has not been tried on a device yet)."""
+    with open("/proc/self/maps") as maps:
+        (path,) = {line.split(maxsplit=5)[-1].strip() for line in maps if "/libcupti.so" in line}
+    code = ctypes.CDLL(path).cuptiFinalize()
+    if code:
+        raise SystemExit(f"CUPTI refuses to leave: {code}")
 
 
 def report(graph: zl.Graph, replays: int) -> None:
@@ -133,6 +147,8 @@ def main() -> None:
         what = f"prefill of {options.prefill}" if options.prefill else f"decode step of {options.batch}"
         print(f"{model} {options.dtype}, {what}: {plain:.0f} µs by events, {len(graph)} launches", flush=True)
         report(graph, replays)
+    if not options.compile_only:
+        end_tracing()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ class PreparedLaunch:
     instance: Instance
     binding: Binding
 
+    def read_instead(self, name: str, copy: Tensor) -> None:
+        """Takes another array that lies as the argument of that name does."""
+        bound = self.binding
+        self.binding = Binding(bound.plan, list(bound.held), bound.scalars)  # the recorded one keeps what was given
+        self.binding.replace(bound.plan.names.index(name), copy)
+
     @property
     def dims(self) -> dict[str, int]:
         return self.binding.dims
