@@ -54,7 +54,7 @@ def swiglu_few(
     y: zl.Out[X, T, F],
     BM: zl.Static = 16,
     BN: zl.Static = 64,
-    BK: zl.Static = 128,
+    BK: zl.Static = 64,
 ):
     """``batch.swiglu_rows`` for few tokens: the weights are the left operand, as in ``batch.linear_few``. Same shapes."""
     cols, rows = zl.grid(F.tiles(BN), T.tiles(BM))
@@ -76,7 +76,7 @@ def expert_swiglu_each(
     y: zl.Out[X, T, C, F],
     BM: zl.Static = 16,
     BN: zl.Static = 64,
-    BK: zl.Static = 128,
+    BK: zl.Static = 64,
 ):
     """``gpu_moe.expert_swiglu`` for few tokens: each pair of a token and a choice is one row of a tile of its own, and nothing is sorted.
 
@@ -102,7 +102,7 @@ def expert_down_each(
     y: zl.Out[f32, T, C, N],
     BM: zl.Static = 16,
     BN: zl.Static = 64,
-    BK: zl.Static = 128,
+    BK: zl.Static = 64,
 ):
     """``gpu_moe.expert_down`` as ``expert_swiglu_each`` does it. x [T, C, K]; w [E, N, K]; y f32 [T, C, N]."""
     cols, c, t = zl.grid(N.tiles(BN), C, T)

@@ -125,9 +125,7 @@ class InvariantProducts(Products):
         y = self.buffer("chosen", (self.rows, choices, depth), f32)
         expert_down_each(gated, down, expert, y=y)
         x = self.buffer("normed", h.shape, self.dtype)
-        combine_norm(
-            y.reshape(-1, depth), self.in_order(self.rows, choices), share, then, self.eps, h=h, x=x
-        )
+        combine_norm(y.reshape(-1, depth), self.in_order(self.rows, choices), share, then, self.eps, h=h, x=x)
         self._ready = then, self.dtype
 
     def in_order(self, rows: int, choices: int) -> Tensor:
