@@ -10,6 +10,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
+from zellige.kernels.moe import likeliest
 from zellige.kernels.pages import KV
 from zellige.kernels.precision import X, rounded
 
@@ -46,24 +47,22 @@ def linear_stretches_add(
 
 
 @zl.kernel
-def swiglu_few(
-    x: zl.In[X, T, K],
-    gate: zl.In[X, F, K],
-    up: zl.In[X, F, K],
+def route_parts(
+    part: zl.In[f32, PARTS, T, E],
     *,
-    y: zl.Out[X, T, F],
-    BM: zl.Static = 16,
-    BN: zl.Static = 64,
-    BK: zl.Static = 64,
+    expert: zl.Out[zl.Index[E], T, C],
+    weight: zl.Out[f32, T, C],
+    RENORMALISE: zl.Static = True,
 ):
-    """``batch.swiglu_rows`` for few tokens: the weights are the left operand, as in ``batch.linear_few``. Same shapes."""
-    cols, rows = zl.grid(F.tiles(BN), T.tiles(BM))
-    a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
-    for depth in K.tiles(BK):
-        tile = x[rows, depth].T
-        a = zl.dot(gate[cols, depth], tile, a)
-        b = zl.dot(up[cols, depth], tile, b)
-    y[rows, cols] = rounded(a * zl.sigmoid(a) * b, y.dtype).T
+    """``moe.route`` of logits that are the sum of parts. part f32 [PARTS, T, E]; expert Index[E] [T, C]; weight f32 [T, C]."""
+    zl.requires((C >= 1) & (C <= E))
+    t = zl.grid(T)
+    score = zl.zeros((E,), f32)
+    for p in range(PARTS):
+        score = score + part[p, t, :]
+    chosen, share = likeliest(score, zl.arange(E), zl.arange(C), RENORMALISE)
+    expert[t, :] = zl.clamp(chosen, 0, E - 1)
+    weight[t, :] = share
 
 
 @zl.kernel
