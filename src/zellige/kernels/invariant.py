@@ -10,7 +10,6 @@ from __future__ import annotations
 import zellige as zl
 from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
-from zellige.kernels.moe import likeliest
 from zellige.kernels.pages import KV
 from zellige.kernels.precision import X, rounded
 
@@ -44,25 +43,6 @@ def linear_stretches_add(
             acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
         total = total + acc.T
     h[rows, cols] = total
-
-
-@zl.kernel
-def route_parts(
-    part: zl.In[f32, PARTS, T, E],
-    *,
-    expert: zl.Out[zl.Index[E], T, C],
-    weight: zl.Out[f32, T, C],
-    RENORMALISE: zl.Static = True,
-):
-    """``moe.route`` of logits that are the sum of parts. part f32 [PARTS, T, E]; expert Index[E] [T, C]; weight f32 [T, C]."""
-    zl.requires((C >= 1) & (C <= E))
-    t = zl.grid(T)
-    score = zl.zeros((E,), f32)
-    for p in range(PARTS):
-        score = score + part[p, t, :]
-    chosen, share = likeliest(score, zl.arange(E), zl.arange(C), RENORMALISE)
-    expert[t, :] = zl.clamp(chosen, 0, E - 1)
-    weight[t, :] = share
 
 
 @zl.kernel

@@ -14,19 +14,6 @@ from zellige.kernels.precision import X, rounded
 T, D, F, N, E, C = zl.dims("T D F N E C")
 
 
-@zl.inline
-def likeliest(score, lane, choice, renormalise):
-    """The lanes of the C largest of score, ties to the first, and their probabilities under soft-max: of all, or made to sum to 1.
-
-    score f32 [E]; lane 0 … E − 1; choice 0 … C − 1; both results [C]."""
-    tie = (score[:, None] == score[None, :]) & (lane[:, None] < lane[None, :])
-    rank = zl.sum(((score[:, None] > score[None, :]) | tie).to(i32), axis=0)
-    at = rank[:, None] == choice[None, :]
-    p = zl.exp(score - zl.max(score))
-    share = zl.sum(zl.where(at, p[:, None], 0.0), axis=0)
-    return zl.sum(zl.where(at, lane[:, None], 0), axis=0), share / zl.sum(share if renormalise else p)
-
-
 @zl.kernel
 def route(
     logits: zl.In[f32, T, E],
@@ -40,9 +27,16 @@ def route(
     logits f32 [T, E], C ≤ E; expert Index[E] [T, C]; weight f32 [T, C]."""
     zl.requires((C >= 1) & (C <= E))
     t = zl.grid(T)
-    chosen, share = likeliest(logits[t, :], zl.arange(E), zl.arange(C), RENORMALISE)
-    expert[t, :] = zl.clamp(chosen, 0, E - 1)  # one lane has each of the first C ranks
-    weight[t, :] = share
+    score, lane, choice = logits[t, :], zl.arange(E), zl.arange(C)
+    tie = (score[:, None] == score[None, :]) & (lane[:, None] < lane[None, :])
+    rank = zl.sum(((score[:, None] > score[None, :]) | tie).to(i32), axis=0)
+    at = rank[:, None] == choice[None, :]
+    p = zl.exp(score - zl.max(score))
+    share = zl.sum(zl.where(at, p[:, None], 0.0), axis=0)
+    expert[t, :] = zl.clamp(
+        zl.sum(zl.where(at, lane[:, None], 0), axis=0), 0, E - 1
+    )  # one lane has each of the first C ranks
+    weight[t, :] = share / zl.sum(share if RENORMALISE else p)
 
 
 @zl.kernel

@@ -23,6 +23,7 @@ from zellige.kernels.heads import (
     head_rope_append,
     head_rope_rows,
 )
+from zellige.kernels.moe import route
 from zellige.llm.models.products import Matrix, Memory, Products, Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
@@ -272,9 +273,10 @@ def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tens
         y = products.swiglu(h, layer.ffn_norm, layer.gate, layer.up, layer.down)
         products.add(y, layer.down, h, then, fp8.SHRINK if y.dtype is not products.dtype else 1.0)
         return
+    logits = products.normed(h, layer.ffn_norm, layer.router, f32)
     choice = (products.rows, config.experts_used)
     expert = products.buffer("expert", choice, i32)
     weight = products.buffer("share", choice, f32)
-    products.route(h, layer.ffn_norm, layer.router, expert, weight, config.renormalise)
+    route(logits, expert=expert, weight=weight, RENORMALISE=config.renormalise)
     experts = cast("tuple[Tensor, Tensor, Tensor]", (layer.gate, layer.up, layer.down))
     products.experts(h, layer.ffn_norm, experts, expert, weight, then)

@@ -13,7 +13,7 @@ import numpy as np
 
 from zellige.ir.dtypes import DType, f32, i32
 from zellige.ir.types import ContractKind
-from zellige.kernels.batch import linear_few, linear_parts
+from zellige.kernels.batch import linear_few
 from zellige.kernels.gpu_moe import combine_norm
 from zellige.kernels.invariant import (
     expert_down_each,
@@ -23,7 +23,6 @@ from zellige.kernels.invariant import (
     paged_decode_folded,
     paged_decode_tiles,
     paged_prefill_folded,
-    route_parts,
 )
 from zellige.llm.models.products import FEW_EXPERTS, Matrix, Pages, Products, Scaled, split
 from zellige.runtime.contracts import Fact
@@ -35,8 +34,6 @@ TILE = 16
 """Rows of a tile of queries in attention."""
 TILE_OF_CONTEXT = 64
 """Positions that attention takes together."""
-STRETCH = 256
-"""Of the inner axis of a router's product."""
 FEW = 64
 """Tokens up to which stretches of a narrow product are programs of their own; with fp8 weights they always are."""
 MOST_WITH_PARTS = 2048
@@ -95,12 +92,6 @@ class InvariantProducts(Products):
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
         linear_few(self.norm(h, g, w), w, y=y)
         return y
-
-    def route(self, h: Tensor, g: Tensor, router: Tensor, expert: Tensor, weight: Tensor, renormalise: bool) -> None:
-        """In stretches of the inner axis, however many tokens there are: one row is a long chain of matrix instructions otherwise."""
-        part = self.buffer("part", (-(-router.shape[1] // STRETCH), self.rows, router.shape[0]), f32)
-        linear_parts(self.norm(h, g, router), router, part=part, DEPTH=STRETCH)
-        route_parts(part, expert=expert, weight=weight, RENORMALISE=renormalise)
 
     def experts(
         self,

@@ -43,7 +43,7 @@ from zellige.kernels.gpu_moe import (
     expert_swiglu,
     place_pairs,
 )
-from zellige.kernels.moe import expert_norm_swiglu, expert_residual, route
+from zellige.kernels.moe import expert_norm_swiglu, expert_residual
 from zellige.runtime.kernel import Kernel
 from zellige.runtime.tensor import Tensor
 
@@ -286,10 +286,6 @@ class Products:
         else:
             sum_parts_norm(part, then, self.eps, h=h, x=x)
         self._ready = then, after
-
-    def route(self, h: Tensor, g: Tensor, router: Tensor, expert: Tensor, weight: Tensor, renormalise: bool) -> None:
-        """The experts of each token and their shares, see ``moe.route``, from the logits rms_norm(h, g)·routerᵀ. router [E, D]."""
-        route(self.normed(h, g, router, f32), expert=expert, weight=weight, RENORMALISE=renormalise)
 
     def experts(
         self,
