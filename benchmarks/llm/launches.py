@@ -2,6 +2,7 @@
 
     python benchmarks/llm/launches.py Qwen3-30B-A3B                       one decode step at position 512
     python benchmarks/llm/launches.py Qwen3-8B --prefill 8192             one prefill pass
+    python benchmarks/llm/launches.py Qwen3-0.6B --invariant              one decode step in batch-invariant mode
     python benchmarks/llm/launches.py --compile-only Qwen3-8B …           anywhere (fills the cache)
 
 Launches overlap (each may start before the one in front has ended), so a launch's share is what the pass is longer for it:
@@ -25,6 +26,8 @@ from prefill import inputs_of
 
 import zellige as zl
 from zellige.llm.models.fused import prefill_step
+from zellige.llm.models.invariant import SCHEDULES, InvariantProducts
+from zellige.llm.models.products import Products
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.tuned import UNMEASURED, devices
@@ -123,13 +126,19 @@ def main() -> None:
     parser.add_argument("--position", type=int, default=512)
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
+    parser.add_argument("--invariant", action="store_true", help="in batch-invariant mode; not for a prefill pass")
     options = parser.parse_args()
+    if options.invariant and options.prefill:
+        parser.error("--invariant traces a decode step, not a prefill pass")
+    products_of = InvariantProducts if options.invariant else Products
     for model in options.models:
-        executor = (
-            CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
-        )
+        if options.compile_only:
+            schedules = SCHEDULES if options.invariant else options.schedules
+            executor = CudaExecutor(None, "sm_90", schedules=schedules)
+        else:
+            executor = CudaExecutor.open(schedules=SCHEDULES if options.invariant else None)
         context = max(1024, options.prefill)
-        decoder = Decoder(executor, known_config(model), options.batch, context, None, options.dtype)
+        decoder = Decoder(executor, known_config(model), options.batch, context, None, options.dtype, products_of)
         graph: Any = decoder.graph
         if options.prefill:
             tokens = np.random.default_rng(0).integers(0, decoder.config.vocab_size, options.prefill)
@@ -145,7 +154,8 @@ def main() -> None:
                 decoder.step(position)
         plain = untraced(executor, graph, replays)
         what = f"prefill of {options.prefill}" if options.prefill else f"decode step of {options.batch}"
-        print(f"{model} {options.dtype}, {what}: {plain:.0f} µs by events, {len(graph)} launches", flush=True)
+        mode = ", batch-invariant" if options.invariant else ""
+        print(f"{model} {options.dtype}, {what}{mode}: {plain:.0f} µs by events, {len(graph)} launches", flush=True)
         report(graph, replays)
     if not options.compile_only:
         end_tracing()

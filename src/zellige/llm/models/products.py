@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
 
 from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import DType, bf16, f16, f32, i32
@@ -136,6 +138,8 @@ class Memory(Protocol):
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
 
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
+
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor: ...
 
 
 @dataclass(slots=True)
