@@ -19,6 +19,14 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from tests.backends.cuda.interpreted import function_of
+
+from zellige.backends.cuda.lowering import lower
+from zellige.backends.cuda.options import Options
+from zellige.backends.reference.launch import run as reference
+from zellige.ir.types import ContractKind, Role
+from zellige.ir.walk import specialise
+from zellige.runtime.tensor import numpy_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -185,6 +193,7 @@ class Block:
                     self._copy_arrives()
             except AssertionError as problem:
                 self.failed.append(problem)
+                self.now = -1
             self.changed.notify_all()
 
     def _copy_arrives(self) -> None:
@@ -272,7 +281,7 @@ def _language(block: Block) -> SimpleNamespace:
     def same(x: Any, *_: Any) -> Any:
         return x
 
-    layout = lambda *_: None  # noqa: E731
+    layout = lambda *_: None
     return SimpleNamespace(
         constexpr=same, static_range=range, program_id=lambda _: V(block.number), num_programs=lambda _: V(block.blocks),
         int1=np.bool_, int32=np.int64, int64=np.int64, float32=np.float32, float16=np.float16, bfloat16=ml_dtypes.bfloat16,
@@ -317,3 +326,40 @@ def run(source: str, name: str, arguments: Sequence[Any], *, blocks: int = 2, se
         exec(compile(body, "<generated>", "exec"), names)
         given = [Pointer(x) if isinstance(x, np.ndarray) else V(x) for x in arguments]
         names[f"{name}_kernel"](*given)
+
+
+def drawn(function: Any, dims: dict[str, int], seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    made = {}
+    for array in function.arrays:
+        shape, dtype = tuple(e.evaluate(dims) for e in array.shape), numpy_dtype(array.dtype)
+        if array.role is Role.OUT:
+            made[array.name] = np.full(shape, np.nan, dtype)
+        elif array.contract is not None:
+            bound = array.contract.bound.evaluate(dims) + (array.contract.kind is ContractKind.UP_TO)
+            made[array.name] = random.integers(0, bound, shape).astype(dtype)
+        else:
+            made[array.name] = random.standard_normal(shape).astype(dtype)
+    return made
+
+
+def off(
+    kernel: Any,
+    dims: dict[str, int],
+    options: Options,
+    seed: int = 0,
+    change: tuple[str, str] = ("", ""),
+    **statics: int,
+) -> float:
+    """How far what the model makes of the generated source is from the interpreter's numbers, relatively."""
+    function = function_of(kernel, **statics)
+    arrays, scalars = drawn(function, dims, seed), {scalar.name: 0.1 for scalar in function.scalars}
+    expected = {name: array.copy() for name, array in arrays.items()}
+    reference(function, dims, expected, scalars, check=False)
+    lowered = lower(specialise(function, dims), options)
+    assert change[0] in lowered.text
+    given = [arrays[p.name] if p.kind == "array" else scalars[p.name] for p in lowered.parameters]
+    run(lowered.text.replace(*change) if change[0] else lowered.text, function.name, given, seed=seed)
+    (out,) = (array.name for array in function.arrays if array.role is Role.OUT)
+    got, want = (x[out].astype(np.float64) for x in (arrays, expected))
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))

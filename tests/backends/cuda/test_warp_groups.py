@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from tests.backends.cuda.gluon_model import off
 from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
@@ -147,6 +148,22 @@ def test_a_buffer_is_given_back_after_its_products_are_waited_for() -> None:
     assert "empty.index((turn + 3) % 4), count=1, pred=depth > 0)" in turn, (
         "the buffer of the turn before, if there was one"
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("kernel", "statics", "dims", "options"),
+    [
+        (gpu_linear.matmul, {"BM": 64, "BN": 64, "BK": 32}, {"M": 200, "N": 72, "K": 104}, {"consumers": 3}),
+        (batch.linear_rows, {"BM": 64, "BN": 128, "BK": 64}, {"T": 130, "N": 136, "K": 64}, {"num_stages": 2}),
+        (batch.swiglu_rows, {"BM": 64, "BN": 64, "BK": 64}, {"T": 100, "F": 72, "K": 200}, {}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)  # fmt: skip
+def test_what_is_generated_gives_the_interpreters_numbers(
+    kernel: Any, statics: dict[str, int], dims: dict[str, int], options: dict[str, Any], seed: int
+) -> None:
+    assert off(kernel, dims, replace(GROUPS, **options), seed, **statics) < 5e-3
 
 
 def test_groups_without_a_program_store_nothing() -> None:
