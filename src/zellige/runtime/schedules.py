@@ -2,8 +2,8 @@
 
 A file holds one device's: ``{"device": name, "entries": [{"kernel", "dims", "statics", "options"}, …]}``. Of a kernel's
 entries the nearest counts, by the logarithm of the sizes that it names. An entry that does not suit all sizes says which it does:
-``least`` and ``most`` sizes, and ``multiples`` that sizes are of, not 0 times; of two that are equally near the first counts. Schedules change
-nothing but the order of sums, and with it their last bits.
+``least`` and ``most`` sizes, and ``multiples`` that sizes are of, not 0 times; of two that are equally near the first counts.
+Schedules change nothing but the order of sums, and with it their last bits.
 """
 
 from __future__ import annotations

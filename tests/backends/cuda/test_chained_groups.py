@@ -56,6 +56,29 @@ def queries_twice(
 
 
 @zl.kernel
+def queries_in_a_loop(
+    q: zl.In[bf16, G, M, HD], k: zl.In[bf16, S, HD], v: zl.In[bf16, S, HD], *, out: zl.Out[f32, G, M, HD]
+):
+    g, rows = zl.grid(G, M.tiles(64))
+    query, acc = q[g, rows, :], zl.zeros((64, HD), f32)
+    for pos in S.tiles(64):
+        acc = chained(query, k[pos, :], v[pos, :], acc + query.to(f32))
+    out[g, rows, :] = acc
+
+
+@zl.kernel
+def rescaled(q: zl.In[bf16, G, M, HD], k: zl.In[bf16, S, HD], v: zl.In[bf16, S, HD], *, out: zl.Out[f32, G, M, HD]):
+    """Sums are rescaled by what the loop carried before this turn, and two of the carried numbers change places."""
+    g, rows = zl.grid(G, M.tiles(64))
+    query, acc = q[g, rows, :], zl.zeros((64, HD), f32)
+    a, b = zl.full((64,), 1.0, f32), zl.full((64,), 0.5, f32)
+    for pos in S.tiles(64):
+        acc = chained(query, k[pos, :], v[pos, :], acc * a[:, None])
+        a, b = b, a
+    out[g, rows, :] = acc * (a + 2.0 * b)[:, None]
+
+
+@zl.kernel
 def queries_changed(
     q: zl.In[bf16, G, M, HD], k: zl.In[bf16, S, HD], v: zl.In[bf16, S, HD], *, out: zl.Out[f32, G, M, HD]
 ):
@@ -201,6 +224,7 @@ PLAIN = {"G": 4, "M": 128, "S": 256, "HD": 64}
     ("kernel", "dims", "options", "why"),
     [
         (queries_twice, PLAIN, GROUPS, "used by something else"),
+        (queries_in_a_loop, PLAIN, GROUPS, "used by something else"),
         (queries_changed, PLAIN, GROUPS, "no left operand in common"),
         (values_changed, PLAIN, GROUPS, "not loaded as it is"),
         (values_seen, PLAIN, GROUPS, "not along rows|something else than the products"),
@@ -248,6 +272,7 @@ def test_tiles_that_the_units_do_not_multiply_are_refused(statics: dict[str, int
         (batch.prefill_attention, {"T": 512, "TILES": 4, "G": 2}, {"BM": 128, "SPLIT": 2, "BS": 128}, {}),
         (batch.prefill_attention, {"T": 320, "TILES": 5, "G": 3}, {"BM": 64, "BS": 128}, {"num_stages": 3, "pdl": True}),
         (plain, {**PLAIN, "S": 250}, {}, {}),
+        (rescaled, {**PLAIN, "S": 320}, {}, {}),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip

@@ -1,10 +1,7 @@
-"""Pairs of chained products, as of attention, whose blocks divide their work by warp groups: Gluon source as in ``warp_groups.py``.
+"""Chained products (``chained_products.py``) whose blocks divide their work by warp groups: Gluon source as in ``warp_groups.py``.
 
-In each turn of a loop a first product of a tile that stays (queries) and a copied one (keys) starts at 0; elementwise arithmetic and
-reductions along its rows make weights of it and rescale the sums that the loop carries; a second product of the weights, out of
-registers, and another copied tile (values) is added to these sums. ``Plan`` says what exactly is served, and ``plan`` raises ZL0909 for
-anything else. A function may have several such loops, one after the other, with tiles of different lengths: they go through the same
-two rings of buffers.
+Keys and values go through a ring of buffers each, which all loops use, whatever the lengths of their tiles; each group has a buffer for its
+queries. The weights are an operand out of registers.
 
 Within a group, the first product of a turn and the second one of the turn before are under way together (Shah et al., 2024,
 FlashAttention-3, algorithm 2); the groups' arithmetic runs beside each other's products.
@@ -12,31 +9,28 @@ FlashAttention-3, algorithm 2); the groups' arithmetic runs beside each other's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from math import prod
 
 from zellige.backends.cuda import operators
+from zellige.backends.cuda.chained_products import Chain, Plan, needed, plan
 from zellige.backends.cuda.expressions import Term
 from zellige.backends.cuda.lowering import Lowered
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.warp_groups import (
-    BEFORE,
     PRELUDE,
     REGISTERS_OF_THE_COPIER,
     WARPS,
     Group,
     Role,
-    axes_of,
-    is_zero,
+    following,
     refused,
     registers,
 )
 from zellige.ir import ops
-from zellige.ir.dtypes import f32
 from zellige.ir.ops import Function, Op, Value
-from zellige.ir.walk import definitions, operands, results
+from zellige.ir.walk import operands, results
 
 _GREATER = """@gluon.jit
 def _greater(a, b):
@@ -49,165 +43,6 @@ def _lesser(a, b):
 
 
 """
-_ELEMENTWISE = (*BEFORE, ops.Select)
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """One loop."""
-
-    loop: ops.For
-    first: ops.Dot
-    second: ops.Dot
-    keys: ops.Load
-    values: ops.Load
-    sums: int
-    """Which of the carried values the second product is added to."""
-    after: frozenset[Op]
-    """What follows from the carried sums: it waits for the second product of the turn before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a function of the served form consists of."""
-
-    chains: tuple[Chain, ...]
-    queries: ops.Load
-    """The tile that stays: left operand of all first products."""
-    axis: int
-    """Grid axis of which programs share a block: they read the same keys and values, equally many. Of several it is the fastest."""
-
-
-def is_chained(function: Function) -> bool:
-    """Whether a product in a loop is made of another one's result."""
-    for loop in (op for op in function.body.ops if isinstance(op, ops.For)):
-        dots = [op for op in loop.body.ops if isinstance(op, ops.Dot)]
-        if any(other in _following(loop.body.ops, [dot.result]) for dot in dots for other in dots):
-            return True
-    return False
-
-
-def plan(function: Function) -> Plan:
-    """ZelligeError ZL0909 if the function is not of the served form."""
-    top = function.body.ops
-    defined = definitions(function.body)
-    loops = [op for op in top if isinstance(op, ops.For)]
-    chains = tuple(_chain(function, defined, loop) for loop in loops)
-    left = {defined.get(chain.first.a) for chain in chains}
-    queries = left.pop()
-    if left or not isinstance(queries, ops.Load) or queries not in top or top.index(queries) > top.index(loops[0]):
-        raise refused(function, "its first products have no left operand in common that is loaded before its loops")
-    stored = {op.array for op in top if isinstance(op, ops.Store)}
-    for position, op in enumerate(top):
-        match op:
-            case ops.For():
-                pass
-            case ops.Store():
-                if position < top.index(loops[-1]):
-                    raise refused(function, "a store before the end of its loops")
-            case ops.Load():
-                if op is not queries and (op.result.type.rank or position > top.index(loops[0])):
-                    raise refused(function, f"a tile of '{op.array}' loaded outside of its loops")
-            case _ if not isinstance(op, _ELEMENTWISE):
-                raise refused(function, f"{type(op).__name__} outside of its loops")
-        if queries.result in operands(op):
-            raise refused(function, "its queries are used by something else than the first products")
-    for load in (queries, *(part for chain in chains for part in (chain.keys, chain.values))):
-        if load.array in stored:
-            raise refused(function, f"'{load.array}' is loaded and stored")
-    if any(isinstance(op, ops.Load) and op.array in stored for op in top):
-        raise refused(function, "an array is loaded and stored")
-    shared = {axis for chain in chains for axis in _shared_axes(defined, chain)}
-    axes = axes_of(defined, queries) - shared
-    if not axes:
-        raise refused(function, "no axis of the grid moves the queries alone")
-    return Plan(chains, queries, max(axes))
-
-
-def _shared_axes(defined: dict[Value, Op], chain: Chain) -> set[int]:
-    """The grid axes that what a block's programs share comes from."""
-    parts = (chain.keys, chain.values, defined.get(chain.loop.lower), defined.get(chain.loop.upper))
-    return {axis for part in parts for axis in axes_of(defined, part)}
-
-
-def _chain(function: Function, defined: dict[Value, Op], loop: ops.For) -> Chain:
-    """One loop of the served form."""
-    body, params = loop.body.ops, loop.body.params[1:]
-    dots = [op for op in body if isinstance(op, ops.Dot)]
-    loads = [op for op in body if isinstance(op, ops.Load)]
-    if len(dots) != 2 or len(loads) != 2 or loop.step < 1:
-        raise refused(function, "a loop is not of two products and their right operands")
-    first, second = dots
-    keys, values = _copied(defined, first.b, loads), _copied(defined, second.b, loads)
-    if keys is None or values is None or keys is values:
-        raise refused(function, "a right operand of a product is not loaded as it is")
-    for op in body:
-        if isinstance(op, ops.Reduce):
-            if op.x.type.rank != 2 or op.axis != 1 or op.x.type.dtype is not f32:
-                raise refused(function, "a reduction inside its loops that is not along rows of f32")
-        elif not isinstance(op, (*_ELEMENTWISE, ops.Load, ops.Transpose, ops.Dot)):
-            raise refused(function, f"{type(op).__name__} inside its loops")
-        elif isinstance(op, ops.Transpose) and defined.get(op.x) not in loads:
-            raise refused(function, "something else than a loaded tile is transposed")
-    if not is_zero(defined, first.acc) or second not in _following(body, [first.result]):
-        raise refused(function, "its second product is not made of a first one that starts at 0")
-    types = {first.a.type.dtype, first.b.type.dtype, second.a.type.dtype, second.b.type.dtype}
-    if len(types) != 1 or not all(t.is_float and t.bits == 16 for t in types):
-        raise refused(function, "its products are not of one type of 16-bit numbers")
-    at = [i for i, value in enumerate(loop.body.yields) if value is second.result]
-    if len(at) != 1:
-        raise refused(function, "its second product is not what the loop carries once")
-    (sums,) = at
-    after = _following(body, [params[sums]]) - {second}
-    tiles = {value for op in loads for value in results(op)}
-    tiles |= {op.result for op in body if isinstance(op, ops.Transpose)}
-    for op in body:
-        late = op in after and (isinstance(op, ops.Reduce | ops.Dot) or second.a in results(op))
-        early = op is not second and second.result in operands(op)
-        other = not isinstance(op, ops.Dot | ops.Transpose) and tiles & set(operands(op))
-        if late or early or other:
-            raise refused(
-                function, "its weights depend on the sums, or something else than the products on their operands"
-            )
-    if {value for op in after for value in results(op)} & set(loop.body.yields):
-        raise refused(function, "it carries something else that is made of its sums")
-    if second.acc is not params[sums] and defined.get(second.acc) not in after:
-        raise refused(function, "its second product is not added to what the loop carries")
-    rows = second.acc.type.shape[0]
-    for i, value in enumerate(params):
-        if value.type.dtype is not f32 or (i != sums and value.type.shape != (rows,)):
-            raise refused(function, "it carries something else than sums and numbers of their rows, in f32")
-    where = _needed(body, [value for load in loads for value in (*load.index, *load.masks)])
-    if any(not isinstance(op, BEFORE) for op in where) or set(params) & {v for op in where for v in operands(op)}:
-        raise refused(function, "where its operands are depends on what is loaded or carried")
-    return Chain(loop, first, second, keys, values, sums, frozenset(after))
-
-
-def _copied(defined: dict[Value, Op], value: Value, loads: Sequence[ops.Load]) -> ops.Load | None:
-    """The load, one of these, that a product's right operand comes from."""
-    op = defined.get(value)
-    op = defined.get(op.x) if isinstance(op, ops.Transpose) else op
-    return op if isinstance(op, ops.Load) and op in loads else None
-
-
-def _following(body: Iterable[Op], values: Iterable[Value]) -> set[Op]:
-    """What some operations compute from any of some values."""
-    found, known = set(), set(values)
-    for op in body:
-        if known & set(operands(op)):
-            found.add(op)
-            known |= set(results(op))
-    return found
-
-
-def _needed(body: Sequence[Op], values: Iterable[Value]) -> list[Op]:
-    """The operations that some values are computed by, in order."""
-    found, known = [], set(values)
-    for op in reversed(body):
-        if known & set(results(op)):
-            found.append(op)
-            known |= set(operands(op))
-    return found[::-1]
 
 
 def lower_chained(function: Function, options: Options) -> Lowered:
@@ -221,9 +56,10 @@ class _Part(Role):
     def __init__(self, function: Function, options: Options, plan: Plan) -> None:
         super().__init__(function, options, plan.axis)
         self.plan = plan
+        self.units = plan.queries.result.type.dtype
         self.stages = options.num_stages
         made = [value for chain in plan.chains for value in results(chain.loop)]
-        self.behind = _following(function.body.ops, made)
+        self.behind = following(function.body.ops, made)
         """What follows from the results of the loops."""
         self.done = self.source.name("done")
         """Counts tiles of the grid."""
@@ -259,10 +95,29 @@ class _Part(Role):
             raise refused(self.function, "a loop counts in 64 bits")
         return self.x.text(loop.lower), self.x.text(loop.upper)
 
-    def after(self, position: str, ahead: int) -> tuple[str, str]:
+    def slot(self, ahead: int) -> tuple[str, str]:
         """Buffer and phase of a turn, counted from this one."""
-        turn = f"({position} + {ahead})" if ahead else position
+        turn = f"({self.turn} + {ahead})" if ahead else self.turn
         return f"{turn} % {self.stages}", f"{turn} // {self.stages} & 1"
+
+    def view(self, load: ops.Load) -> str:
+        """What makes a buffer one for this load's tile, if that is smaller than the largest of those that share it."""
+        chains = self.plan.chains
+        rings = ([self.plan.queries], [chain.keys for chain in chains], [chain.values for chain in chains])
+        (ring,) = [ring for ring in rings if load in ring]
+        shape = self.padding.shape(load.result)
+        if shape == self.padding.shape(self.largest(ring).result):
+            return ""
+        return f"._reinterpret({operators.TRITON_DTYPE[self.units]}, {list(shape)}, {self.shared_layout(load)})"
+
+    def largest(self, ring: Sequence[ops.Load]) -> ops.Load:
+        """The load of the largest tile."""
+        return max(ring, key=lambda load: prod(self.padding.shape(load.result)))
+
+    def shared_layout(self, load: ops.Load) -> str:
+        """Of a load's tile in shared memory: swizzled, as the copy engine and the units have it."""
+        shape = list(self.padding.shape(load.result))
+        return f"tl.NVMMASharedLayout.get_default_for({shape}, {operators.TRITON_DTYPE[self.units]})"
 
 
 class _Copier(_Part):
@@ -297,11 +152,11 @@ class _Copier(_Part):
         index = self.source.name(loop.body.params[0].name or "i")
         self.x.define(loop.body.params[0], Term(index))
         with self.source.nest(f"for {index} in range({lower}, {upper}, {loop.step}):"):
-            stage, phase = self.after(self.turn, 0)
+            stage, phase = self.slot(0)
             stage = self.source.load(stage, "stage")
             phase = self.source.load(f"({phase}) ^ 1", "phase")
             for number, load in ((1, chain.keys), (2, chain.values)):
-                for op in _needed(loop.body.ops, (*load.index, *load.masks)):
+                for op in needed(loop.body.ops, (*load.index, *load.masks)):
                     self.op(op)
                 self.source.effect(f"mbarrier.wait(empty_{number}.index({stage}), {phase})")
                 self.copy(load, f"ready_{number}.index({stage})", f"_buffers_{number}.index({stage})")
@@ -313,38 +168,12 @@ class _Copier(_Part):
         if found is None or tuple(n for n in found[2] if n > 1) != shape or found[2][-2:] != shape:
             raise refused(self.function, f"its tiles of '{load.array}' are not boxes in 'descriptors'")
         name, corner, block = self.boxes[load] = found
-        buffer = f"{buffer}{self.plan_view(load)}"
+        buffer = f"{buffer}{self.view(load)}"
         if block != shape:
             buffer = f"{buffer}.reshape({list(block)})"
         size = prod(block) * load.result.type.dtype.bits // 8
         self.source.effect(f"mbarrier.expect({barrier}, {size})")
         self.source.effect(f"tma.async_copy_global_to_shared({name}, [{corner}], {barrier}, {buffer})")
-
-    def plan_view(self, load: ops.Load) -> str:
-        """What makes a buffer of a ring one for this load's tile."""
-        return view(self, load)
-
-
-def held(part: _Part, load: ops.Load) -> tuple[int, ...]:
-    """The shape of the buffers that a load's tile goes to: the largest one's of those that share them."""
-    chains = part.plan.chains
-    rings = ([part.plan.queries], [chain.keys for chain in chains], [chain.values for chain in chains])
-    (ring,) = [ring for ring in rings if load in ring]
-    return max((part.padding.shape(other.result) for other in ring), key=prod)
-
-
-def view(part: _Part, load: ops.Load) -> str:
-    """What makes a buffer one for this load's tile, if that is smaller."""
-    shape = part.padding.shape(load.result)
-    if shape == held(part, load):
-        return ""
-    return f"._reinterpret({operators.TRITON_DTYPE[load.result.type.dtype]}, {list(shape)}, {layout_of(part, load)})"
-
-
-def layout_of(part: _Part, load: ops.Load) -> str:
-    """The swizzled layout in shared memory of a load's tile."""
-    dtype, shape = operators.TRITON_DTYPE[load.result.type.dtype], list(part.padding.shape(load.result))
-    return f"tl.NVMMASharedLayout.get_default_for({shape}, {dtype})"
 
 
 class _Multiplier(_Part, Group):
@@ -352,7 +181,6 @@ class _Multiplier(_Part, Group):
 
     def __init__(self, function: Function, options: Options, plan: Plan) -> None:
         super().__init__(function, options, plan)
-        self.units = plan.chains[0].first.a.type.dtype
         self.layouts: dict[Value, str] = {}
         """Layouts in registers of what products and reductions give, and of what follows; of other tiles Triton finds one."""
 
@@ -361,13 +189,13 @@ class _Multiplier(_Part, Group):
         count = self.function.grid[self.plan.axis].programs
         with self.tiles():
             program = self.existing("MEMBER")
-            self.source.effect(f"mbarrier.wait(ready.index(MEMBER), {self.done} & 1)")
-            waiting = len(self.plan.chains)
             for op in body:
                 if isinstance(op, ops.For):
-                    self.loop(next(chain for chain in self.plan.chains if chain.loop is op))
-                    waiting -= 1
-                    if not waiting:
+                    chain = next(chain for chain in self.plan.chains if chain.loop is op)
+                    if chain is self.plan.chains[0]:
+                        self.source.effect(f"mbarrier.wait(ready.index(MEMBER), {self.done} & 1)")
+                    self.loop(chain)
+                    if chain is self.plan.chains[-1]:
                         self.source.effect("mbarrier.arrive(empty.index(MEMBER), count=1)")
                 elif isinstance(op, ops.Store):
                     whole = count.constant is not None and count.constant % self.options.consumers == 0
@@ -442,12 +270,12 @@ class _Multiplier(_Part, Group):
     # --- barriers
     def wait(self, ring: int, ahead: int) -> str:
         """Waits until the tile of a turn, counted from this one, is in its buffer."""
-        stage, phase = self.after(self.turn, ahead)
+        stage, phase = self.slot(ahead)
         return f"mbarrier.wait(ready_{ring}.index({stage}), {phase})"
 
     def arrive(self, ring: int, ahead: int) -> str:
         """Says that this group is done with the tile of a turn."""
-        return f"mbarrier.arrive(empty_{ring}.index({self.after(self.turn, ahead)[0]}), count=1)"
+        return f"mbarrier.arrive(empty_{ring}.index({self.slot(ahead)[0]}), count=1)"
 
     # --- products
     def buffer(self, value: Value, ring: int, ahead: int) -> str:
@@ -455,7 +283,7 @@ class _Multiplier(_Part, Group):
         op = self.bounds.definition(value)
         load = self.bounds.definition(op.x) if isinstance(op, ops.Transpose) else op
         assert isinstance(load, ops.Load)
-        text = f"_buffers_{ring}.index({self.after(self.turn, ahead)[0]}){view(self, load)}"
+        text = f"_buffers_{ring}.index({self.slot(ahead)[0]}){self.view(load)}"
         return text + (".permute((1, 0))" if isinstance(op, ops.Transpose) else "")
 
     def first_product(self, chain: Chain, ahead: int) -> str:
@@ -483,8 +311,7 @@ class _Multiplier(_Part, Group):
 
     # --- what is between them
     def weights(self, chain: Chain, carried: Sequence[str], score: str) -> str:
-        """The arithmetic between the products; the text of the second one's left operand. What the loop carries beside its sums has
-        its next value then."""
+        """The arithmetic between the products; the name of the second one's left operand."""
         loop = chain.loop
         self.x.define(chain.first.result, Term(score))
         self.layouts[chain.first.result] = self.layout(chain.first.result)
@@ -497,10 +324,7 @@ class _Multiplier(_Part, Group):
         parent = self.layout(chain.second.result)
         width = 32 // chain.second.a.type.dtype.bits
         operand = f"tl.convert_layout({self.x.typed(chain.second.a)}, tl.DotOperandLayout(0, {parent}, {width}))"
-        operand = self.source.load(operand, "operand")
-        pairs = [(n, v) for i, (n, v) in enumerate(zip(carried, loop.body.yields, strict=True)) if i != chain.sums]
-        self.source.assign_all([name for name, _ in pairs], [self.placed(v, chain) for _, v in pairs])
-        return operand
+        return self.source.load(operand, "operand")
 
     def placed(self, value: Value, chain: Chain) -> str:
         """A value as a loop carries it."""
@@ -510,13 +334,13 @@ class _Multiplier(_Part, Group):
         return f"tl.{'convert' if value in self.layouts else 'set_auto'}_layout({text}, {wanted})"
 
     def rescaled(self, chain: Chain, carried: Sequence[str]) -> None:
-        """What becomes of the carried sums before a product is added to them."""
-        name = carried[chain.sums]
-        self.x.define(chain.loop.body.params[1:][chain.sums], Term(name))
+        """What becomes of the carried sums before a product is added to them, and of what else the loop carries."""
         for op in chain.loop.body.ops:
             if op in chain.after:
                 self.op(op)
-        self.source.assign(name, self.placed(chain.second.acc, chain))
+        new = list(chain.loop.body.yields)
+        new[chain.sums] = chain.second.acc
+        self.source.assign_all(list(carried), [self.placed(value, chain) for value in new])
 
     def op(self, op: Op) -> None:
         """As the base, with operands in the layout of the largest of them that has one."""
@@ -577,7 +401,7 @@ class _Kernel:
         given = multiplier.source.signature
         boxes = [name for name, _ in copier.descriptors.made.values()]
         rings = (("", o.consumers, p.queries, 1), *(
-            (f"_{i}", o.num_stages, max(loads, key=lambda load: prod(copier.padding.shape(load.result))), o.consumers)
+            (f"_{i}", o.num_stages, copier.largest(loads), o.consumers)
             for i, loads in ((1, [c.keys for c in p.chains]), (2, [c.values for c in p.chains]))
         ))  # fmt: skip
         shared = ", ".join(
@@ -594,7 +418,7 @@ class _Kernel:
             body.append(f"{made} = tma.{text.removeprefix('tl.').removesuffix(')')}, layout=_{made}_layout)")
         for i, (_, count, load, _) in enumerate(rings):
             dtype, shape = operators.TRITON_DTYPE[load.result.type.dtype], [count, *copier.padding.shape(load.result)]
-            body.append(f"_buffers_{i} = tl.allocate_shared_memory({dtype}, {shape}, {layout_of(copier, load)})")
+            body.append(f"_buffers_{i} = tl.allocate_shared_memory({dtype}, {shape}, {copier.shared_layout(load)})")
         for ring, count, _, readers in rings:
             for kind in ("ready", "empty"):
                 barrier = f"tl.allocate_shared_memory(tl.int64, [{count}, 1], mbarrier.MBarrierLayout())"

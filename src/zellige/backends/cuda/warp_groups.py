@@ -151,10 +151,10 @@ def is_zero(defined: dict[Value, Op], value: Value) -> bool:
     return isinstance(op, ops.Constant) and op.value == 0
 
 
-def _following(loop: ops.For, values: Iterable[Value]) -> frozenset[Op]:
-    """What is computed in a loop from any of some values."""
+def following(body: Iterable[Op], values: Iterable[Value]) -> frozenset[Op]:
+    """What some operations compute from any of some values."""
     found, known = set(), set(values)
-    for op in loop.body.ops:
+    for op in body:
         if known & set(operands(op)):
             found.add(op)
             known |= set(results(op))
@@ -283,10 +283,10 @@ class _Products(Role):
         self.plan = plan
         self.boxes: dict[ops.Load, tuple[str, str, tuple[int, ...]]] = {}
         sums = (*plan.loop.body.params[1:], *(dot.result for dot in plan.dots))
-        self.late = frozenset(plan.dots) | _following(plan.loop, sums)
+        self.late = frozenset(plan.dots) | following(plan.loop.body.ops, sums)
         """The loop's products, and what follows from them or from what the loop carries."""
         others = [op for op in plan.loop.body.ops if isinstance(op, ops.Load) and op not in plan.loads]
-        self.scales = _following(plan.loop, [load.result for load in others])
+        self.scales = following(plan.loop.body.ops, [load.result for load in others])
         """What follows from loads that are no operands of the products."""
 
     @contextmanager
@@ -317,7 +317,7 @@ class _Products(Role):
     def index_arithmetic(self) -> None:
         """The operations of the loop that only compute where operands are."""
         loads = [op for op in self.plan.loop.body.ops if isinstance(op, ops.Load)]
-        skipped = self.late | frozenset(loads) | _following(self.plan.loop, [load.result for load in loads])
+        skipped = self.late | frozenset(loads) | following(self.plan.loop.body.ops, [load.result for load in loads])
         for op in self.plan.loop.body.ops:
             if op not in skipped:
                 self.op(op)
