@@ -217,6 +217,21 @@ def found_keys(
     out[g, rows, :] = acc
 
 
+@zl.kernel
+def keys_by_sums(q: zl.In[bf16, G, M, HD], k: zl.In[bf16, S, HD], v: zl.In[bf16, S, HD], *, out: zl.Out[f32, G, M, HD]):
+    """A loop's keys are those that the loop before chose."""
+    zl.requires(S >= 1)
+    g, rows = zl.grid(G, M.tiles(64))
+    query, acc, most = q[g, rows, :], zl.zeros((64, HD), f32), zl.zeros((64,), f32)
+    for pos in S.tiles(64):
+        acc = chained(query, k[pos, :], v[pos, :], acc)
+        most = most + 1.0
+    at = zl.minimum(zl.maximum(most.to(zl.i32).to(zl.index), 0), S - 1)
+    for pos in S.tiles(64):
+        acc = chained(query, k[at, :], v[pos, :], acc)
+    out[g, rows, :] = acc
+
+
 PLAIN = {"G": 4, "M": 128, "S": 256, "HD": 64}
 
 
@@ -235,6 +250,7 @@ PLAIN = {"G": 4, "M": 128, "S": 256, "HD": 64}
         (keys_of_heads, {**PLAIN, "M": 64}, GROUPS, "moves the queries alone"),
         (lengths_of_heads, {**PLAIN, "M": 64}, GROUPS, "moves the queries alone"),
         (begun_anywhere, PLAIN, GROUPS, "not boxes"),
+        (keys_by_sums, PLAIN, GROUPS, "results of another loop"),
         (found_keys, PLAIN, GROUPS, "not of two products"),
         (plain, {**PLAIN, "S": 250}, replace(GROUPS, descriptors=frozenset("qk")), "'v' are not boxes"),
         (plain, {**PLAIN, "HD": 96}, GROUPS, "power of two"),
@@ -291,8 +307,8 @@ def test_what_is_generated_gives_the_interpreters_numbers(
         (("mbarrier.wait(ready_1.index((turn + 1) % 2), (turn + 1) // 2 & 1)", "pass"), "keys are not waited for"),
         (("mbarrier.wait(ready_2.index(turn % 2), turn // 2 & 1)", "pass"), "values are not waited for"),
         (("mbarrier.wait(ready.index(MEMBER), done & 1)", "pass"), "queries are not waited for"),
-        (("mbarrier.wait(empty_1.index(stage_2), phase_2)", "pass"), "keys are overwritten"),
-        (("mbarrier.wait(empty_2.index(stage_2), phase_2)", "pass"), "values are overwritten"),
+        (("mbarrier.wait(empty_1.index(stage), phase)", "pass"), "keys are overwritten"),
+        (("mbarrier.wait(empty_2.index(stage), phase)", "pass"), "values are overwritten"),
         (("mbarrier.wait(empty.index(0), (done & 1) ^ 1)", "pass"), "queries are overwritten"),
         (("mbarrier.arrive(empty_2.index(turn % 2), count=1)", "pass"), "values are never given back"),
         (("mbarrier.arrive(empty_1.index((turn + 1) % 2), count=1)", "pass"), "keys are never given back"),
@@ -314,7 +330,7 @@ def test_each_wait_and_each_arrival_is_needed(change: tuple[str, str], role: str
 
 def test_a_turn_sends_two_products_and_gives_buffers_back_behind_their_waits() -> None:
     source = text(gpu_attention.attention_causal, SIZES, BM=64, BS=128)
-    turn = source[source.index("for more_3 in") : source.index("mbarrier.arrive(empty.index")]
+    turn = source[source.index("for pos_3 in") : source.index("mbarrier.arrive(empty.index")]
     steps = re.findall(r"(?:ready|empty)_\d|warpgroup_mma\(|warpgroup_mma_wait\(\d|tl\.exp2|tl\.Dot", turn)
     assert steps[:11] == [
         "ready_1", "warpgroup_mma(", "ready_2", "warpgroup_mma(",

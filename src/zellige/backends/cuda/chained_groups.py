@@ -189,11 +189,10 @@ class _Multiplier(_Part, Group):
         count = self.function.grid[self.plan.axis].programs
         with self.tiles():
             program = self.existing("MEMBER")
+            self.source.effect(f"mbarrier.wait(ready.index(MEMBER), {self.done} & 1)")
             for op in body:
                 if isinstance(op, ops.For):
                     chain = next(chain for chain in self.plan.chains if chain.loop is op)
-                    if chain is self.plan.chains[0]:
-                        self.source.effect(f"mbarrier.wait(ready.index(MEMBER), {self.done} & 1)")
                     self.loop(chain)
                     if chain is self.plan.chains[-1]:
                         self.source.effect("mbarrier.arrive(empty.index(MEMBER), count=1)")
@@ -311,7 +310,8 @@ class _Multiplier(_Part, Group):
 
     # --- what is between them
     def weights(self, chain: Chain, carried: Sequence[str], score: str) -> str:
-        """The arithmetic between the products; the name of the second one's left operand."""
+        """The arithmetic between the products; the name of the second one's left operand. What the loop carries beside its sums has its
+        next value then."""
         loop = chain.loop
         self.x.define(chain.first.result, Term(score))
         self.layouts[chain.first.result] = self.layout(chain.first.result)
@@ -324,7 +324,10 @@ class _Multiplier(_Part, Group):
         parent = self.layout(chain.second.result)
         width = 32 // chain.second.a.type.dtype.bits
         operand = f"tl.convert_layout({self.x.typed(chain.second.a)}, tl.DotOperandLayout(0, {parent}, {width}))"
-        return self.source.load(operand, "operand")
+        operand = self.source.load(operand, "operand")
+        pairs = [(n, v) for i, (n, v) in enumerate(zip(carried, loop.body.yields, strict=True)) if i != chain.sums]
+        self.source.assign_all([name for name, _ in pairs], [self.placed(value, chain) for _, value in pairs])
+        return operand
 
     def placed(self, value: Value, chain: Chain) -> str:
         """A value as a loop carries it."""
@@ -334,13 +337,11 @@ class _Multiplier(_Part, Group):
         return f"tl.{'convert' if value in self.layouts else 'set_auto'}_layout({text}, {wanted})"
 
     def rescaled(self, chain: Chain, carried: Sequence[str]) -> None:
-        """What becomes of the carried sums before a product is added to them, and of what else the loop carries."""
+        """What becomes of the carried sums before a product is added to them."""
         for op in chain.loop.body.ops:
             if op in chain.after:
                 self.op(op)
-        new = list(chain.loop.body.yields)
-        new[chain.sums] = chain.second.acc
-        self.source.assign_all(list(carried), [self.placed(value, chain) for value in new])
+        self.source.assign(carried[chain.sums], self.placed(chain.second.acc, chain))
 
     def op(self, op: Op) -> None:
         """As the base, with operands in the layout of the largest of them that has one."""

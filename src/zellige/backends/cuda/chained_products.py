@@ -88,6 +88,13 @@ def plan(function: Function) -> Plan:
         for op in chain.loop.body.ops:
             if op is not chain.first and queries.result in operands(op):
                 raise refused(function, "its queries are used by something else than the first products")
+    made = {value for loop in loops for value in loop.results}
+    made |= {value for op in following(top, made) for value in results(op)}
+    for chain in chains:
+        loads = (chain.keys, chain.values)
+        where = needed(chain.loop.body.ops, [value for load in loads for value in (*load.index, *load.masks)])
+        if made & {chain.loop.lower, chain.loop.upper, *(v for op in (*loads, *where) for v in operands(op))}:
+            raise refused(function, "where its operands are depends on the results of another loop")
     shared = {axis for chain in chains for axis in _shared_axes(defined, chain)}
     axes = axes_of(defined, queries) - shared
     if not axes:
@@ -142,6 +149,8 @@ def _chain(function: Function, defined: dict[Value, Op], loop: ops.For) -> Chain
             )
     if {value for op in after for value in results(op)} & set(loop.body.yields):
         raise refused(function, "it carries something else that is made of its sums")
+    if {value for i, value in enumerate(params) if i != sums} & {value for op in after for value in operands(op)}:
+        raise refused(function, "its sums are put together with something else that it carries, as it is")
     if second.acc is not params[sums] and defined.get(second.acc) not in after:
         raise refused(function, "its second product is not added to what the loop carries")
     rows = second.acc.type.shape[0]
