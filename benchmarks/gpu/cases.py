@@ -50,6 +50,7 @@ def cases() -> Iterator[Case]:
     yield from _step()
     yield from _batch()
     yield from _gated()
+    yield from _added()
     from case_models import model_cases
     from case_products import product_cases
 
@@ -354,11 +355,13 @@ def _gated() -> Iterator[Case]:
 
     weights = frozenset(("gate", "up"))
     boxed = Options(num_warps=8, num_stages=3, descriptors=weights | {"x"}, pdl=True, constant=weights)
+    groups = replace(boxed, num_warps=4, num_stages=4, persistent=1, consumers=2)
     schedules = {
         "128-128-64-w8-s3": ((128, 128, 64), replace(boxed, descriptors=frozenset())),
         "128-128-64-w8-s3-boxes": ((128, 128, 64), boxed),
-        "groups2-64-128-64-s4": ((64, 128, 64), replace(boxed, num_warps=4, num_stages=4, persistent=1, consumers=2)),
-        "groups2-64-64-64-s6": ((64, 64, 64), replace(boxed, num_warps=4, num_stages=6, persistent=1, consumers=2)),
+        "groups2-64-128-64-s4": ((64, 128, 64), groups),
+        "groups2-64-128-64-s4-y": ((64, 128, 64), replace(groups, descriptors=weights | {"x", "y"})),
+        "groups2-64-64-64-s6": ((64, 64, 64), replace(groups, num_stages=6)),
     }
     for model, (d, _, f) in MODELS.items():
         for tokens in (256, 512, 2048, 8192):
@@ -366,6 +369,36 @@ def _gated() -> Iterator[Case]:
                 statics = dict(zip(("BM", "BN", "BK"), tile, strict=True))
                 row, sizes = f"{model} T{tokens} up", dict(T=tokens, F=f, K=d)
                 yield Case("batch", row, variant, batch.swiglu_rows, statics, sizes, options)
+
+
+def _added() -> Iterator[Case]:
+    """Products added to the residual stream, work divided by warp groups or not; dependent launches."""
+    from zellige.kernels import batch
+
+    plain = Options(num_warps=8, pdl=True, constant=frozenset("w"))
+    boxed = replace(plain, num_stages=4, descriptors=frozenset("xw"))
+    groups = replace(boxed, num_warps=4, descriptors=frozenset("xwh"), persistent=1, consumers=2)
+    schedules = {
+        "64-128-64-w4-s5": ((64, 128, 64), replace(plain, num_warps=4, num_stages=5)),
+        "128-128-64-w8-s4": ((128, 128, 64), replace(plain, num_stages=4)),
+        "128-256-64-w8-s3": ((128, 256, 64), replace(plain, num_stages=3)),
+        "boxes-128-256-s4": ((128, 256, 64), boxed),
+        "groups2-64-256-64-s4": ((64, 256, 64), groups),
+        "groups2-64-256-64-s4-16": ((64, 256, 64), replace(groups, group=16)),
+        "groups2-64-128-64-s6": ((64, 128, 64), replace(groups, num_stages=6)),
+        "groups3-64-128-64-s4": ((64, 128, 64), replace(groups, num_stages=4, consumers=3)),
+        "groups2-64-64-64-s8": ((64, 64, 64), replace(groups, num_stages=8)),
+    }
+    for model, (d, heads, f) in MODELS.items():
+        for name, depth in (("o", heads * 128), ("down", f)):
+            for tokens in (512, 1024, 2048, 4096, 8192):
+                for variant, (tile, options) in schedules.items():
+                    statics = dict(zip(("BM", "BN", "BK"), tile, strict=True))
+                    small, large = variant == "64-128-64-w4-s5", variant == "boxes-128-256-s4"
+                    if (tile[1] == 64 and tokens * d > 2**21) or (small and tokens > 512) or (large and tokens < 4096):
+                        continue
+                    row, sizes = f"{model} T{tokens} {name}", dict(T=tokens, N=d, K=depth)
+                    yield Case("batch", row, variant, batch.linear_rows_add, statics, sizes, options)
 
 
 def _batch() -> Iterator[Case]:

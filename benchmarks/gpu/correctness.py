@@ -251,6 +251,13 @@ def group_checks() -> Iterator[Check]:
             )
             boxed = replace(options, descriptors=frozenset(("x", "gate", "up")))
             yield Check(batch.swiglu_rows, dict(T=m, F=n, K=k), dict(BM=64, BN=64, BK=64), options=boxed)
+            for rows, columns in ((64, 128), (128, 64)):
+                tile, sent = dict(BM=rows, BN=columns, BK=32), replace(options, descriptors=frozenset("xwhy"))
+                if rows * (groups - 1) < m:
+                    yield Check(batch.linear_rows_add, dict(T=m, N=n, K=k), tile, options=sent)
+                    yield Check(batch.linear_rows, dict(T=m, N=n, K=k), tile, options=sent, dtypes={"Y": bf16})
+            sent = replace(options, descriptors=frozenset("xwh"))
+            yield Check(batch.linear_rows_add, dict(T=m, N=n, K=k), dict(BM=64, BN=32, BK=16), ("N", "K"), sent)
             if k % 16 == 0:
                 yield Check(gpu_quantised.scaled_linear, sizes, dict(BM=64, BH=64, BK=128), options=options)
                 yield Check(gpu_quantised.scaled_linear_int8, sizes, dict(BM=64, BN=64, BK=128), options=options)

@@ -25,6 +25,9 @@ from zellige.runtime.kernel import Kernel
 M, N, K = zl.dims("M N K")
 SQUARE = {"M": 4096, "N": 4096, "K": 4096}
 GROUPS = Options(num_stages=4, descriptors=frozenset(("a", "b", "x", "w", "gate", "up")), persistent=1, consumers=2)
+ROWS = {"T": 256, "N": 4096, "K": 4096}
+SENT = replace(GROUPS, descriptors=frozenset("abxwhyc"))
+"""Results leave by the copy engine, too."""
 
 
 def text(kernel: Any, dims: dict[str, int], options: Options = GROUPS, **statics: int) -> str:
@@ -71,6 +74,25 @@ def doubled(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N])
 
 
 @zl.kernel
+def most(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, h: zl.Acc[f32, M, N]):
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc = zl.zeros((64, 64), f32)
+    for depth in K.tiles(64):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    h.max((rows, cols), acc)
+
+
+@zl.kernel
+def decayed(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, h: zl.Mut[f32, M, N]):
+    """What is loaded is more than added to."""
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc = h[rows, cols]
+    for depth in K.tiles(64):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc * 0.5)
+    h[rows, cols] = acc
+
+
+@zl.kernel
 def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]):
     """Programs that would share a block loop differently often."""
     rows, cols = zl.grid(M.tiles(64), N.tiles(64))
@@ -88,7 +110,10 @@ def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]
         (rows_beside, SQUARE, GROUPS, "tiles made of products"),
         (doubled, SQUARE, GROUPS, "inside its loop"),
         (triangle, SQUARE, GROUPS, "no axis of the grid|how often they loop"),
-        (batch.linear_rows_add, {"T": 256, "N": 4096, "K": 4096}, GROUPS, "Load outside of its loop"),
+        (batch.linear_rows_add, ROWS, GROUPS, "no f32 box"),
+        (batch.linear_rows_add, {**ROWS, "N": 4098}, SENT, "no f32 box"),
+        (most, SQUARE, SENT, "no f32 box"),
+        (decayed, SQUARE, GROUPS, "Load outside of its loop"),
         (gpu_linear.matmul, {"M": 4096, "N": 4096}, GROUPS, "might not run at all"),
         (gpu_linear.matmul, {**SQUARE, "K": 0}, GROUPS, "might not run at all|one loop"),
         (gpu_linear.matmul, {**SQUARE, "M": 64}, GROUPS, "fewer than the groups"),
@@ -195,6 +220,69 @@ def test_machine_code(kernel: Any, statics: dict[str, int], dims: dict[str, int]
     assert "cp.async.bulk.tensor" in made.ptx
     assert "setmaxnreg.inc" in made.ptx and "setmaxnreg.dec" in made.ptx
     assert made.ptx.index("griddepcontrol.wait") < made.ptx.index("cp.async.bulk.tensor")
+
+
+STEPS = r"tma\.store_wait\(\d\)|tl\.thread_barrier|_sums\.index\(MEMBER \* \d \+ \d\)\.store|fence_async_shared\(|_add_box\(|async_copy_shared_to_global\("
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtypes", "send", "boxes", "buffers"),
+    [
+        (batch.linear_rows_add, {}, "_add_box(", 4, 1),
+        (batch.linear_rows, {"Y": f32}, "async_copy_shared_to_global(", 4, 1),
+        (batch.linear_rows, {"Y": bf16}, "async_copy_shared_to_global(", 4, 2),
+    ],
+    ids=["add", "f32", "bf16"],
+)  # fmt: skip
+def test_results_leave_in_boxes(kernel: Any, dtypes: Any, send: str, boxes: int, buffers: int) -> None:
+    """Shared memory is filled after all threads know that the engine has read what was in it, and sent after all have filled it."""
+    function = specialise(function_of(kernel, dtypes, BM=64, BN=256), ROWS)
+    source = lower(function, SENT).text
+    multiply = source[source.index("def _multiply") : source.index("def _copy")]
+    steps = re.findall(STEPS, multiply)
+    expected = []
+    for i in range(boxes):
+        held = f"_sums.index(MEMBER * {buffers} + {i % buffers}).store"
+        expected += [f"tma.store_wait({buffers - 1})", "tl.thread_barrier", held, "fence_async_shared(", send]
+    assert steps == [*expected, "tma.store_wait(0)"]
+    assert "tl.load(" not in multiply and "tl.store(" not in multiply
+    assert f"[{2 * buffers}, 64, 64]" in source, "each group has its own"
+
+
+def test_results_that_are_no_boxes_leave_by_the_threads() -> None:
+    source = text(batch.linear_rows, {**ROWS, "N": 4100}, SENT, BM=64)
+    assert "tl.store(" in source and "_sums" not in source
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sent"),
+    [(batch.linear_rows_add, ".add.bulk_group"), (batch.linear_rows, ".global.shared::cta.bulk_group")],
+    ids=["add", "store"],
+)  # fmt: skip
+def test_machine_code_of_boxes(kernel: Any, sent: str) -> None:
+    """In the machine's order: wait for the engine, meet, fill, fence, meet, send; and nothing of the residual is loaded."""
+    made = compile(
+        function_of(kernel, {"Y": bf16, "X": bf16}, BM=64, BN=256),
+        {**ROWS, "T": 4001},
+        "sm_90",
+        replace(SENT, pdl=True),
+    )
+    assert made.spilled_bytes == 0
+    code = made.ptx[made.ptx.index("wgmma.mma_async") :]
+    steps = re.findall(
+        r"bulk\.wait_group\.read|bar\.sync|st\.shared|stmatrix|fence\.proxy\.async\.shared|cp\.(?:reduce\.)?async\.bulk\.tensor\S*bulk_group",
+        code,
+    )
+    steps = [s for i, s in enumerate(steps) if i == 0 or s != steps[i - 1]]
+    send = [i for i, s in enumerate(steps) if s.endswith("bulk_group")]
+    assert send and all(steps[i].endswith(sent) for i in send)
+    for i in send:
+        fill = steps[i - 3]
+        assert fill in ("st.shared", "stmatrix")
+        assert [steps[i - 5], steps[i - 4], steps[i - 2], steps[i - 1]] == [
+            "bulk.wait_group.read", "bar.sync", "fence.proxy.async.shared", "bar.sync",
+        ]  # fmt: skip
+    assert "ld.global" not in code
 
 
 def test_other_targets_are_refused() -> None:

@@ -43,10 +43,12 @@ class Descriptors:
         self.x: Expressions = memory.x
         self.made: dict[tuple[object, ...], tuple[str, str]] = {}
         """Key to (name, expression that makes it)."""
-        stored = [op.array for op in walk(function.body) if isinstance(op, ops.Store)]
+        stored = [op.array for op in walk(function.body) if isinstance(op, ops.Store | ops.Update)]
         loaded = {op.array for op in walk(function.body) if isinstance(op, ops.Load)}
         loops = [op for op in walk(function.body) if isinstance(op, ops.For | ops.While)]
-        repeated = {op.array for loop in loops for op in walk(Block((), [loop])) if isinstance(op, ops.Store)}
+        repeated = {
+            op.array for loop in loops for op in walk(Block((), [loop])) if isinstance(op, ops.Store | ops.Update)
+        }
         # no order is kept between a box on its way to memory and another access: an array that is stored is stored once
         ordered = {name for name in stored if name in loaded or name in repeated or stored.count(name) > 1}
         self._allowed = options.descriptors - ordered - options.layouts.keys() - options.unaligned
@@ -78,8 +80,25 @@ class Descriptors:
             value = f"{value}.reshape({tuple_text(shape)})"
         return f"{name}.store([{corner}], {value})"
 
+    def columns(self, op: ops.Store | ops.Update, most: int) -> tuple[str, tuple[str, ...], tuple[int, ...]] | None:
+        """Descriptor, corners and shape of the boxes, each of ``most`` columns if there are more, side by side that make up what is
+        stored; None if that is no box."""
+        found = self._box(op.array, op.index, op.masks, op.value, stores=True, most=most)
+        if found is None:
+            return None
+        name, corner, shape = found
+        count = self.x.padding.extent(op.value, op.value.type.rank - 1) // shape[-1]
+        return name, tuple(f"{corner} + {i * shape[-1]}" if i else corner for i in range(count)), shape
+
     def _box(
-        self, name: str, index: Sequence[Value], masks: Sequence[Value], tile: Value, *, stores: bool
+        self,
+        name: str,
+        index: Sequence[Value],
+        masks: Sequence[Value],
+        tile: Value,
+        *,
+        stores: bool,
+        most: int = LARGEST_BOX,
     ) -> tuple[str, str, tuple[int, ...]] | None:
         array = self.memory.function.array(name)
         if name not in self._allowed or not tile.type.rank or array.dtype.is_block or array.dtype.is_bool:
@@ -105,6 +124,8 @@ class Descriptors:
             axes.append(_Axis(extent, corner, self.x.padding.extent(tile, along), position in cut))
         if any(e != Const(1) and a not in covered for a, e in enumerate(tile.type.shape)):
             return None
+        if most < LARGEST_BOX:
+            axes[-1].block = min(axes[-1].block, most)
         return self._describe(array, _merged(axes))
 
     def _describe(self, array: ArrayParam, axes: list[_Axis]) -> tuple[str, str, tuple[int, ...]] | None:

@@ -6,7 +6,8 @@ what does not depend on that axis. As programs are independent of each other, th
 
 It serves functions whose body is one loop of products over boxes, between index arithmetic before it and elementwise
 arithmetic and stores behind it (``Plan`` says what exactly, and raises ZL0909 for anything else). The loop carries the sums of
-its products, or what elementwise arithmetic makes of each turn's: scaled and added, say.
+its products, or what elementwise arithmetic makes of each turn's: scaled and added, say. Sums that start at what they replace in
+memory are added to it instead (``residuals.py``), and results of arrays in ``descriptors`` leave by the copy engine (``outgoing.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from zellige.backends.cuda import operators
 from zellige.backends.cuda.expressions import Term
 from zellige.backends.cuda.lowering import Lowered, Lowering
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.outgoing import PRELUDE as OUTGOING
+from zellige.backends.cuda.outgoing import Outgoing, outgoing
+from zellige.backends.cuda.residuals import added_to_memory
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
 from zellige.ir.dtypes import DType
@@ -42,13 +46,15 @@ _PROPAGATE = tl.constexpr(PropagateNan.ALL)
 '''
 WARPS = 4
 """Of a warp group."""
+BUFFERS_OF_SUMS = "_sums"
+"""Shared memory that sums go through on their way to memory."""
 REGISTERS_OF_THE_COPIER, MOST_REGISTERS = 24, 240
 """Of each thread."""
 BEFORE = (
     ops.Constant, ops.ExtentValue, ops.ScalarValue, ops.ProgramId, ops.Iota, ops.Unary, ops.Binary, ops.Cast, ops.Broadcast,
     ops.ExpandDims, ops.Require,
 )  # fmt: skip
-_AFTER = (*BEFORE, ops.Load, ops.Store)
+_AFTER = (*BEFORE, ops.Load, ops.Store, ops.Update)
 
 
 def refused(function: Function, why: str) -> ZelligeError:
@@ -163,7 +169,7 @@ def following(body: Iterable[Op], values: Iterable[Value]) -> frozenset[Op]:
 
 def lower_groups(function: Function, options: Options) -> Lowered:
     """Gluon source of a function of the served form. ZelligeError ZL0909 for any other, or if an operand is no box."""
-    return _Groups(function, options).run()
+    return _Groups(added_to_memory(function), options).run()
 
 
 class Role(Lowering):
@@ -377,6 +383,8 @@ class _Multiplier(_Products, Group):
     def __init__(self, function: Function, options: Options, plan: Plan) -> None:
         super().__init__(function, options, plan)
         self.units = plan.dots[0].a.type.dtype
+        self.outgoing: Outgoing | None = None
+        """What leaves by the copy engine."""
 
     def write(self) -> str:
         loop, body = self.plan.loop, self.function.body.ops
@@ -420,6 +428,8 @@ class _Multiplier(_Products, Group):
             with nullcontext() if whole else self.source.nest(exists):
                 for op in body[position + 1 :]:
                     self.op(op)
+        if self.outgoing is not None:
+            self.source.effect("tma.store_wait(0)")  # the block's shared memory is there until all is read
         return self.source.render()
 
     def leaves_at_once(self) -> bool:
@@ -498,6 +508,29 @@ class _Multiplier(_Products, Group):
         text = self.memory.load_text(op, operators.number(op.pad, op.result.type.dtype))
         self.x.define(op.result, Term(self.source.load(text, op.result.name or op.array)))
 
+    def op(self, op: Op) -> None:
+        """As in Triton; updates are added to memory by the copy engine."""
+        if not isinstance(op, ops.Update):
+            super().op(op)
+        elif not self._sent(op):
+            raise refused(self.function, f"what it adds to '{op.array}' is no f32 box of an array in 'descriptors'")
+
+    def _sent(self, op: ops.Store | ops.Update) -> bool:
+        """Sends a tile by the copy engine, if it is a box; only one array leaves so."""
+        found = None if self.outgoing is not None else outgoing(self.descriptors, op)
+        if found is None:
+            return False
+        self.outgoing = found
+        value = self.source.load(f"{self.x.typed(op.value)}{self.storage(op.array)}", "sums")
+        fresh = [self.source.name("part") for _ in range(2 * len(found.corners) - 2)]
+        for line in found.statements(value, fresh, BUFFERS_OF_SUMS):
+            self.source.effect(line)
+        return True
+
+    def _store(self, op: ops.Store) -> None:
+        if not self._sent(op):
+            super()._store(op)
+
 
 class _Groups:
     """Writes the kernel: buffers, barriers, and who runs what."""
@@ -524,13 +557,16 @@ class _Groups:
         boxes = list(dict.fromkeys(copier.boxes[load][0] for load in p.loads))
         buffers = [f"_buffers_{i}" for i in range(len(p.loads))]
         shared = ", ".join((*buffers, "ready", "empty"))
-        name = f"{self.function.name}_kernel"
-        lines = [f"@gluon.jit\ndef _multiply({given}, {shared}, MEMBER: tl.constexpr):\n{multiplies}\n\n"]
+        name, sent = f"{self.function.name}_kernel", multiplier.outgoing
+        given_on = f"{given}, {sent.box}, {BUFFERS_OF_SUMS}" if sent else given
+        lines = [f"@gluon.jit\ndef _multiply({given_on}, {shared}, MEMBER: tl.constexpr):\n{multiplies}\n\n"]
         lines.append(f"@gluon.jit\ndef _copy({given}, {', '.join(boxes)}, {shared}):\n{copies}\n\n")
         body = []
-        for made, text in copier.descriptors.made.values():
-            shape = next(shape for held, _, shape in copier.boxes.values() if held == made)
-            dtype = operators.TRITON_DTYPE[next(x for x in p.loads if copier.boxes[x][0] == made).result.type.dtype]
+        known = {box: (shape, load.result.type.dtype) for load, (box, _, shape) in copier.boxes.items()}
+        if sent:
+            known[sent.box] = sent.shape, sent.dtype
+        for made, text in (*copier.descriptors.made.values(), *multiplier.descriptors.made.values()):
+            shape, dtype = known[made][0], operators.TRITON_DTYPE[known[made][1]]
             body.append(f"_{made}_layout: tl.constexpr = tl.NVMMASharedLayout.get_default_for({list(shape)}, {dtype})")
             body.append(f"{made} = tma.{text.removeprefix('tl.').removesuffix(')')}, layout=_{made}_layout)")
         for i, load in enumerate(p.loads):
@@ -542,6 +578,11 @@ class _Groups:
             body.append(
                 f"_buffers_{i} = tl.allocate_shared_memory({dtype}, [{count}, {shape[0]}, {shape[1]}], _{box}_layout)"
             )
+        if sent:
+            dtype, count = operators.TRITON_DTYPE[sent.dtype], o.consumers * sent.buffers
+            body.append(
+                f"{BUFFERS_OF_SUMS} = tl.allocate_shared_memory({dtype}, {[count, *sent.shape]}, _{sent.box}_layout)"
+            )
         for barrier in ("ready", "empty"):
             body.append(
                 f"{barrier} = tl.allocate_shared_memory(tl.int64, [{o.num_stages}, 1], mbarrier.MBarrierLayout())"
@@ -551,13 +592,15 @@ class _Groups:
         body.append(f"    mbarrier.init(empty.index(_i), count={o.consumers})")
         if o.pdl:
             body += ["gdc_launch_dependents()", "gdc_wait()"]
-        roles = [f"(_multiply, ({given}, {shared}, {number}))" for number in range(o.consumers)]
+        roles = [f"(_multiply, ({given_on}, {shared}, {number}))" for number in range(o.consumers)]
         roles.append(f"(_copy, ({given}, {', '.join(boxes)}, {shared}))")
         warps = [WARPS] * (o.consumers - 1) + [1]
         held = [registers(o)] * (o.consumers - 1) + [REGISTERS_OF_THE_COPIER]
         body.append(f"tl.warp_specialize([{', '.join(roles)}], {warps}, {held})")
         lines.append(f"@gluon.jit\ndef {name}({given}):\n" + "".join(f"    {line}\n" for line in body))
-        return Lowered(name, PRELUDE + "\n".join(lines), parameters, multiplier.total(), ())
+        return Lowered(
+            name, PRELUDE + (OUTGOING if sent else "") + "\n".join(lines), parameters, multiplier.total(), ()
+        )
 
 
 def registers(options: Options) -> int:
