@@ -231,6 +231,12 @@ def _attention() -> Iterator[Case]:
                     dict(BM=bm, BS=bs, BAND=band), dict(B=1, HK=8, G=4, S=s, HD=128),
                     Options(num_warps=warps, num_stages=stages, last_first=True, **extra),
                 )  # fmt: skip
+        for bs, stages in ((128, 2), (64, 4)):
+            groups = Options(num_stages=stages, descriptors=boxes, persistent=1, consumers=2, last_first=True)
+            yield Case(
+                "attention", f"{s}", f"groups2-64-{bs}-s{stages}-band16", gpu_attention.attention_causal,
+                dict(BM=64, BS=bs, BAND=16), dict(B=1, HK=8, G=4, S=s, HD=128), groups,
+            )  # fmt: skip
 
 
 def _decode() -> Iterator[Case]:
@@ -551,12 +557,21 @@ def _batch() -> Iterator[Case]:
                 Options(num_warps=warps, pdl=True, constant=frozenset("g")),
             )
     for model, (_, heads, _) in MODELS.items():
-        for tokens in (128, 8192):
+        for tokens in (128, 512, 1024, 2048, 4096, 8192):
+            boxes = frozenset(("q", "k", "qkv"))
             for bm, bs, warps, stages in ((64, 64, 4, 3), (128, 64, 8, 3), (64, 128, 4, 2), (128, 128, 8, 3)):
                 sized = dict(T=tokens, TILES=tokens // bm, HK=8, G=heads // 8, HD=128)
                 options = Options(num_warps=warps, num_stages=stages, pdl=True, last_first=True)
                 name, statics = f"{bm}-{bs}-w{warps}-s{stages}", dict(BM=bm, BS=bs)
                 yield Case("fresh", f"{model} T{tokens} attend", name, batch.prefill_attention, statics, sized, options)
+                if bs == 64:
+                    options = Options(
+                        num_stages=2, descriptors=boxes, persistent=1, consumers=2, last_first=True, pdl=True
+                    )
+                    name, statics = f"groups2-{bm}-128-s2", dict(BM=bm, SPLIT=bm // 64, BS=128)
+                    yield Case(
+                        "fresh", f"{model} T{tokens} attend", name, batch.prefill_attention, statics, sized, options
+                    )
         for tokens in (64, 256, 8192):
             for bt, warps in ((4, 1), (4, 4), (16, 4), (32, 4)):
                 sized = dict(T=tokens, H=heads, HK=8, HALF=64, C=8192, NB=1024, P=16)

@@ -28,8 +28,10 @@ def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
     return entry["kernel"], tuple(sorted(entry["dims"].items())), not entry["options"].get("consumers")
 
 
-def _served(entry: dict[str, Any]) -> dict[str, Any]:
-    """What ``least`` and ``multiples`` say of an entry for warp groups: a program for each group, rows that boxes can have."""
+def _served(entry: dict[str, Any], dims: dict[str, int]) -> dict[str, Any]:
+    """What ``least``, ``most`` and ``multiples`` say of an entry for warp groups: a program for each group, rows that boxes can have."""
+    if "HD" in dims:  # attention: groups are heads; a head's width is a power of two
+        return {"least": {"G": entry["options"]["consumers"], "HD": 64}, "multiples": {"HD": 64}, "most": {"HD": 128}}
     rows = "T" if "T" in entry["dims"] else "M"
     least = entry["statics"]["BM"] * (entry["options"]["consumers"] - 1) + 1
     return {"least": {rows: least}, "multiples": {name: 16 for name in ("N", "K", "F") if name in entry["dims"]}}
@@ -60,7 +62,7 @@ def main() -> None:
                 "us": case["us"],
             }
             if entry["options"].get("consumers"):
-                entry |= _served(entry)
+                entry |= _served(entry, case["dims"])
             if _key(entry) not in best or entry["us"] < best[_key(entry)]["us"]:
                 best[_key(entry)] = entry
     (device,) = devices
@@ -84,7 +86,7 @@ def main() -> None:
 
 def _known(kernel: str) -> frozenset[str]:
     """The sizes by which schedules of this kernel are looked up."""
-    rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T",
+    rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T TILES",
             "paged_decode_partial": "B", "paged_decode_combine": "B", "head_norm_rope_append": "T",
             "argmax": "B", "argmax_parts": "B", "argmax_combine": "B", "begin_segments": "PAIRS", "place_pairs": "PAIRS"}  # fmt: skip
     return frozenset(rows.get(kernel, "T M N K D F PAIRS").split())

@@ -67,6 +67,8 @@ class Check:
     """Inputs that are 0 instead of random."""
     positive: frozenset[str] = frozenset()
     """Inputs of which a kernel takes the logarithm."""
+    unruly: frozenset[str] = frozenset()
+    """Inputs of which some rows are NaN and some infinite: outputs must be NaN where the interpreter's are."""
 
     @property
     def function(self) -> Function:
@@ -171,6 +173,7 @@ def checks() -> Iterator[Check]:
     yield from ragged_checks()
     yield from eight_bit_checks()
     yield from group_checks()
+    yield from attention_checks()
     yield from update_checks()
     append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
     yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
@@ -261,6 +264,41 @@ def group_checks() -> Iterator[Check]:
                 yield Check(gpu_quantised.block_scaled_linear, sizes, dict(BM=64), options=options)
 
 
+def attention_checks() -> Iterator[Check]:
+    """Attention whose blocks divide their work by warp groups: cut tiles, heads that do not fill a block, rows that are no numbers."""
+    scalars = {"scale": 0.1}
+    for s in (1, 63, 64, 65, 127, 200, 1000, 4097):
+        for heads in range(1, 9) if s == 200 else (2, 5):
+            groups = 1 if heads == 1 else 2 + (heads == 3)
+            tiles = dict(BM=64, BS=64 if groups == 3 or s == 1000 else 128, BAND=4)
+            options = Options(
+                num_stages=2, descriptors=frozenset("qkv"), persistent=1, consumers=groups, last_first=s != 127
+            )
+            sizes = dict(B=2 if s < 1000 else 1, HK=2 if s < 1000 else 1, G=heads, S=s, HD=64 if heads == 4 else 128)
+            unruly = frozenset("kv") if heads == 5 else frozenset()
+            dtypes = {"X": zl.f16} if heads == 6 else {}
+            yield Check(
+                gpu_attention.attention_causal,
+                sizes,
+                tiles,
+                options=options,
+                scalars=scalars,
+                unruly=unruly,
+                dtypes=dtypes,
+            )
+    for tokens, rows, split in ((64, 64, 1), (128, 128, 2), (640, 128, 2), (448, 64, 1), (1024, 256, 4)):
+        for heads, stages in ((2, 2), (3, 3)):
+            options = Options(
+                num_stages=stages, descriptors=frozenset(("q", "k", "qkv")), persistent=1, consumers=2, pdl=stages == 3
+            )
+            sizes = dict(T=tokens, TILES=tokens // rows, HK=2, G=heads, HD=128)
+            tiles = dict(BM=rows, SPLIT=split, BS=128 if stages == 2 else 64)
+            yield Check(
+                batch.prefill_attention, sizes, tiles, options=options, scalars=scalars,
+                unruly=frozenset(("k", "qkv")) if tokens == 448 else frozenset(),
+            )  # fmt: skip
+
+
 class Machine:
     """Device memory and kernels for the checks."""
 
@@ -336,6 +374,10 @@ def check(machine: Machine, c: Check) -> str | None:
         arrays[name][...] = 0
     for name in c.positive:
         arrays[name] = np.abs(arrays[name]) + arrays[name].dtype.type(0.1)
+    for name in c.unruly:
+        rows = arrays[name].reshape(-1, arrays[name].shape[-1])
+        for value in (np.nan, np.inf, -np.inf):
+            rows[machine.random.integers(0, len(rows), 1 + len(rows) // 500)] = value
     expected = {name: array.copy() for name, array in arrays.items()}
     run(function, c.dims, expected, c.scalars, check=False)
     kernel = machine.load(function, c.known, c.options)
@@ -346,7 +388,12 @@ def check(machine: Machine, c: Check) -> str | None:
         launch(machine.stream)
     found = machine.download(blocks, arrays)
     for array in function.arrays:
-        error = difference(found[array.name], expected[array.name])
+        got, want = found[array.name], expected[array.name]
+        if c.unruly:
+            if (np.isfinite(got) != np.isfinite(want)).any() or (np.isnan(got) != np.isnan(want)).any():
+                return f"{function.name} {c.dims} {c.statics} {c.options}: {array.name} is NaN or infinite elsewhere"
+            got, want = (np.where(np.isfinite(want), x.astype(np.float32), 0) for x in (got, want))
+        error = difference(got, want)
         bound = 0.0 if array.role is Role.IN else c.bound
         if not error <= bound:
             return f"{function.name} {c.dims} {c.statics} {c.options}: {array.name} is off by {error:.3g} (allowed {bound})"
@@ -446,6 +493,7 @@ def repeatable(machine: Machine) -> list[str]:
             dict(BM=64, BS=64),
             scalars={"scale": 0.1},
         ),
+        next(c for c in attention_checks() if c.dims.get("S") == 1000),
     ):
         function = c.function
         arrays = {a.name: machine.draw(a, c.dims) for a in function.arrays}

@@ -1,6 +1,6 @@
 """``correctness.py`` under NVIDIA's compute-sanitizer: memcheck, racecheck, initcheck, synccheck. Needs a GPU whose driver allows it.
 
-python benchmarks/gpu/sanitize.py [--every 6 [--offset 1]] [TOOL…]
+python benchmarks/gpu/sanitize.py [--every 6 [--offset 1]] [--only KERNEL,…] [TOOL…]
 
 racecheck names kernels by the files that they were compiled from, which are named by their keys in the cache: fill it with an empty
 TRITON_CACHE_DIR, for what Triton kept of an earlier version of ours has an earlier name.
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("tools", nargs="*", default=TOOLS)
     parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--only", default="", help="checks of these kernels, by name")
     options = parser.parse_args()
     script = Path(__file__).with_name("correctness.py")
     sys.path.insert(0, str(script.parents[2] / "src"))
@@ -85,7 +86,7 @@ def main() -> None:
         command = [
             "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--print-limit", "10000",
             sys.executable, str(script), "--every", str(options.every), "--offset", str(options.offset),
-            "--no-demonstrations", "--seed", "1",
+            "--no-demonstrations", "--seed", "1", "--only", options.only,
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = [

@@ -74,7 +74,14 @@ def test_a_schedule_for_a_kernel_of_that_name_sets_only_what_it_declares(own_cac
 
 def test_an_entry_that_does_not_suit_a_size_is_passed_over():
     held = [
-        {"kernel": "k", "dims": {"T": 512}, "statics": {"B": 1}, "least": {"T": 65}, "multiples": {"K": 16}},
+        {
+            "kernel": "k",
+            "dims": {"T": 512},
+            "statics": {"B": 1},
+            "least": {"T": 65},
+            "multiples": {"K": 16},
+            "most": {"K": 256},
+        },
         {"kernel": "k", "dims": {"T": 512}, "statics": {"B": 2}},
     ]
     known = Schedules.parse(json.dumps({"device": "d", "entries": held}))
@@ -83,5 +90,5 @@ def test_an_entry_that_does_not_suit_a_size_is_passed_over():
         return known.nearest("k", {"T": t, "K": k})["statics"]["B"]
 
     assert [chosen(t, 64) for t in (512, 65, 64, 1)] == [1, 1, 2, 2]
-    assert [chosen(512, k) for k in (16, 24, 100, 0)] == [1, 2, 2, 2]
+    assert [chosen(512, k) for k in (16, 24, 100, 0, 256, 272)] == [1, 2, 2, 2, 1, 2]
     assert known.nearest("k", {"T": 512, "K": 64}, lambda entry: "least" not in entry)["statics"]["B"] == 2

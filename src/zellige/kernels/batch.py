@@ -223,26 +223,31 @@ def prefill_attention(
     *,
     out: zl.Out[X, T, HK, G, HD],
     BM: zl.Static = 64,
+    SPLIT: zl.Static = 1,
     BS: zl.Static = 64,
+    BD: zl.Static = 64,
 ):
     """Causal attention of whole prompts over their own keys and values, where no cached ones come before them.
 
-    Rows come in tiles of BM = T / TILES; the prompt that tile i belongs to begins at row base[i]. q, out
+    Rows come in tiles of BM = T / TILES, which SPLIT programs share; the prompt that tile i belongs to begins at row base[i], a multiple
+    of BM. Whole tiles of BS positions before a program's rows need no comparison, the rest, in tiles of BD, does. q, out
     [T, HK, G, HD]; k [T, HK, HD], rotated; the values are the last HK heads of qkv."""
     zl.requires(TILES * BM == T)
-    tile, h, g = zl.grid(TILES, HK, G)
-    first = tile * BM
-    begin = zl.minimum(base[tile], first)
-    rows = first + zl.arange(BM)
+    zl.requires(BM // SPLIT * SPLIT == BM)
+    tile, part, h, g = zl.grid(TILES, SPLIT, HK, G)
+    first = tile * BM + part * (BM // SPLIT)
+    begin = zl.minimum(base[tile] // BM, tile) * BM
+    rows = first + zl.arange(BM // SPLIT)
     query = q[rows, h, g, :]
-    best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
+    best, total = zl.full((BM // SPLIT,), -1e30, f32), zl.zeros((BM // SPLIT,), f32)
+    acc = zl.zeros((BM // SPLIT, HD), f32)
     steep = scale * LOG2E
     seen_by_all = (first - begin) // BS * BS
     for lane in zl.tiles(seen_by_all, BS):
         pos = lane + begin
         value = qkv[pos, HK * G + HK + h, :]
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, lane.active[None, :])
-    for lane in zl.tiles(first + BM - begin - seen_by_all, BS):
+    for lane in zl.tiles(first + BM // SPLIT - begin - seen_by_all, BD):
         pos = lane + (begin + seen_by_all)
         value = qkv[pos, HK * G + HK + h, :]
         seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])

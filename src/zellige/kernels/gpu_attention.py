@@ -36,24 +36,27 @@ def attention_causal(
     out: zl.Out[X, B, HK, G, S, HD],
     BM: zl.Static = 128,
     BS: zl.Static = 128,
+    BD: zl.Static = 64,
     BAND: zl.Static = 16,
 ):
     """Causal self-attention of whole sequences. q, out [B, HK, G, S, HD]; k, v [B, HK, S, HD].
 
-    Positions before the tile of queries need no comparison, those of the tile itself do (Dao, 2023). BAND tiles of queries of one
-    key/value head run side by side, so that its keys and values are still in the cache."""
+    Whole tiles of BS positions before the tile of queries need no comparison, the rest, in tiles of BD, does (Dao, 2023). BAND tiles of
+    queries of one key/value head run side by side, so that its keys and values are still in the cache."""
     band, b, h, tile, g = zl.grid(zl.ceildiv(S, BM * BAND), B, HK, BAND, G)
-    first = zl.minimum((band * BAND + tile) * BM, S)
     rows = (band * BAND + tile) * BM + zl.arange(BM)
     rows = zl.only(rows, rows < S)
     query = q[b, h, g, rows, :]
     best, total, acc = zl.full((BM,), -1e30, f32), zl.zeros((BM,), f32), zl.zeros((BM, HD), f32)
     steep = scale * LOG2E
-    for pos in zl.tiles(first, BS):
+    first = zl.minimum(band * BAND + tile, S // BM) * BM
+    seen_by_all = first // BS * BS
+    for pos in zl.tiles(seen_by_all, BS):
         best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])
-    for more in zl.tiles(zl.minimum(S - first, BM), BS):
-        pos = more + first
-        seen = more.active[None, :] & (pos[None, :] <= rows[:, None])
+    for more in zl.tiles(first + BM - seen_by_all, BD):
+        pos = more + seen_by_all
+        pos = zl.only(pos, pos < S)
+        seen = pos.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, seen)
     out[b, h, g, rows, :] = (acc / total[:, None]).to(out.dtype)
 

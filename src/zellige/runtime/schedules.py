@@ -2,8 +2,8 @@
 
 A file holds one device's: ``{"device": name, "entries": [{"kernel", "dims", "statics", "options"}, …]}``. Of a kernel's
 entries the nearest counts, by the logarithm of the sizes that it names. An entry that does not suit all sizes says which it does:
-``least`` sizes, and ``multiples`` that sizes are of, not 0 times; of two that are equally near the first counts. Schedules change
-nothing but the order of sums, and with it their last bits.
+``least`` and ``most`` sizes, and ``multiples`` that sizes are of, not 0 times; of two that are equally near the first counts.
+Schedules change nothing but the order of sums, and with it their last bits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ class Schedules:
 
 def suits(entry: Entry, dims: Mapping[str, int]) -> bool:
     """Whether sizes are among those that an entry serves."""
-    return all(dims.get(name, 0) >= least for name, least in entry.get("least", {}).items()) and all(
-        (size := dims.get(name, 0)) > 0 and size % multiple == 0
-        for name, multiple in entry.get("multiples", {}).items()
+    return (
+        all(dims.get(name, 0) >= least for name, least in entry.get("least", {}).items())
+        and all(dims.get(name, 0) <= most for name, most in entry.get("most", {}).items())
+        and all(
+            (size := dims.get(name, 0)) > 0 and size % multiple == 0
+            for name, multiple in entry.get("multiples", {}).items()
+        )
     )

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from tests.backends.cuda.gluon_model import off
 from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
@@ -174,6 +175,22 @@ def test_a_buffer_is_given_back_after_its_products_are_waited_for() -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("kernel", "statics", "dims", "options"),
+    [
+        (gpu_linear.matmul, {"BM": 64, "BN": 64, "BK": 32}, {"M": 200, "N": 72, "K": 104}, {"consumers": 3}),
+        (batch.linear_rows, {"BM": 64, "BN": 128, "BK": 64}, {"T": 130, "N": 136, "K": 64}, {"num_stages": 2}),
+        (batch.swiglu_rows, {"BM": 64, "BN": 64, "BK": 64}, {"T": 100, "F": 72, "K": 200}, {}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)  # fmt: skip
+def test_what_is_generated_gives_the_interpreters_numbers(
+    kernel: Any, statics: dict[str, int], dims: dict[str, int], options: dict[str, Any], seed: int
+) -> None:
+    assert off(kernel, dims, replace(GROUPS, **options), seed, **statics) < 5e-3
+
+
 def test_groups_without_a_program_store_nothing() -> None:
     assert "if pid_0_2 < 3:" in text(gpu_linear.matmul, {**SQUARE, "M": 192}, BM=64), (
         "3 tiles of rows for blocks of 2 groups"
@@ -275,11 +292,13 @@ def test_other_targets_are_refused() -> None:
     assert caught.value.code == "ZL0909"
 
 
+KERNELS = {k.name: k for m in (batch, gpu_linear, gpu_quantised) for k in vars(m).values() if isinstance(k, Kernel)}
+CHAINED = {name for name, k in KERNELS.items() if "HD" in k.signature.dims} | {"attention_causal"}
+"""Of ``test_chained_groups.py``."""
 SHIPPED = [
     (device, entry) for device in tuned.devices() for entries in tuned._tables()[device].entries.values()
-    for entry in entries if entry["options"].get("consumers")
+    for entry in entries if entry["options"].get("consumers") and entry["kernel"] not in CHAINED
 ]  # fmt: skip
-KERNELS = {k.name: k for m in (batch, gpu_linear, gpu_quantised) for k in vars(m).values() if isinstance(k, Kernel)}
 
 
 def test_schedules_for_groups_are_shipped() -> None:

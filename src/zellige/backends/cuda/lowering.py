@@ -68,9 +68,11 @@ class Lowered:
 def lower(function: Function, options: Options) -> Lowered:
     """Triton source of a function whose tile extents are numbers; other dims may stay symbolic."""
     if options.consumers:
+        from zellige.backends.cuda.chained_groups import lower_chained
+        from zellige.backends.cuda.chained_products import is_chained
         from zellige.backends.cuda.warp_groups import lower_groups
 
-        return lower_groups(function, options)
+        return lower_chained(function, options) if is_chained(function) else lower_groups(function, options)
     if options.early:
         function = constants_first(unroll_short_loops(function), options.constant)
     return Lowering(function, options).run()

@@ -24,7 +24,7 @@ class Options:
     """Give loads and matrix products different warps, in loops that allow it."""
     consumers: int = 0
     """Of products on sm_90: programs that share a block, each a group of four warps, beside one warp that copies their operands,
-    which must be in ``descriptors``; the grid is persistent (``warp_groups.py``). 0: not divided so."""
+    which must be in ``descriptors``; the grid is persistent (``warp_groups.py``, ``chained_groups.py``). 0: not divided so."""
     descriptors: frozenset[str] = frozenset()
     """Arrays to access by bulk tensor copy (TMA) wherever an access is a box of them."""
     streamed: frozenset[str] = frozenset()

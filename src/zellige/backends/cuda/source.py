@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _RESERVED = frozenset(keyword.kwlist) | {
     "tl", "triton", "libdevice", "gdc_wait", "gdc_launch_dependents", "float", "tuple",
-    "gluon", "mbarrier", "tma", "warpgroup_mma", "warpgroup_mma_init", "warpgroup_mma_wait", "fence_async_shared", "ready", "empty",
-    "MEMBER",
+    "gluon", "mbarrier", "tma", "warpgroup_mma", "warpgroup_mma_init", "warpgroup_mma_wait", "fence_async_shared", "range",
+    "ready", "ready_1", "ready_2", "empty", "empty_1", "empty_2", "MEMBER",
 }  # fmt: skip
 """Names that generated source uses for other things; its own functions begin with an underscore, and no name made here does."""
 

@@ -25,6 +25,7 @@ from zellige.backends.cuda.outgoing import Outgoing, outgoing
 from zellige.backends.cuda.residuals import added_to_memory
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
+from zellige.ir.dtypes import DType
 from zellige.ir.extent import Const, Extent, ceildiv
 from zellige.ir.ops import Function, Op, Value
 from zellige.ir.walk import definitions, operands, results, walk
@@ -49,11 +50,11 @@ BUFFERS_OF_SUMS = "_sums"
 """Shared memory that sums go through on their way to memory."""
 REGISTERS_OF_THE_COPIER, MOST_REGISTERS = 24, 240
 """Of each thread."""
-_BEFORE = (
+BEFORE = (
     ops.Constant, ops.ExtentValue, ops.ScalarValue, ops.ProgramId, ops.Iota, ops.Unary, ops.Binary, ops.Cast, ops.Broadcast,
     ops.ExpandDims, ops.Require,
 )  # fmt: skip
-_AFTER = (*_BEFORE, ops.Load, ops.Store, ops.Update)
+_AFTER = (*BEFORE, ops.Load, ops.Store, ops.Update)
 
 
 def refused(function: Function, why: str) -> ZelligeError:
@@ -90,21 +91,21 @@ def plan(function: Function) -> Plan:
     (loop,) = loops
     defined = definitions(function.body)
     position = top.index(loop)
-    for kinds, part in ((_BEFORE, top[:position]), (_AFTER, top[position + 1 :])):
+    for kinds, part in ((BEFORE, top[:position]), (_AFTER, top[position + 1 :])):
         for op in part:
             if not isinstance(op, kinds):
                 raise refused(function, f"{type(op).__name__} outside of its loop")
     dots = tuple(op for op in loop.body.ops if isinstance(op, ops.Dot))
     carried = loop.body.params[1:]
     sums = tuple(d.result for d in dots) == loop.body.yields and tuple(d.acc for d in dots) == carried
-    fresh = all(_is_zero(defined, d.acc) for d in dots)
+    fresh = all(is_zero(defined, d.acc) for d in dots)
     if not dots or not (sums or (fresh and {x.type.shape for x in carried} <= {d.acc.type.shape for d in dots})):
         raise refused(
             function, "its loop does not carry sums of products, one each, or tiles made of products that start at 0"
         )
     loads: dict[ops.Load, None] = {}
     for op in loop.body.ops:
-        if not isinstance(op, (*_BEFORE, ops.Load, ops.Transpose, ops.Dot)):
+        if not isinstance(op, (*BEFORE, ops.Load, ops.Transpose, ops.Dot)):
             raise refused(function, f"{type(op).__name__} inside its loop")
     for dot in dots:
         right = defined.get(dot.b)
@@ -113,17 +114,17 @@ def plan(function: Function) -> Plan:
         if not isinstance(left, ops.Load) or not isinstance(right, ops.Load):
             raise refused(function, "an operand of a product is not loaded as it is")
         loads |= {left: None, right: None}
-    axes = {axis for dot in dots for axis in _axes(defined, defined[dot.a])}
+    axes = {axis for dot in dots for axis in axes_of(defined, defined[dot.a])}
     for dot in dots:
-        axes -= _axes(defined, _loaded(defined, dot.b))
+        axes -= axes_of(defined, _loaded(defined, dot.b))
     if len(axes) != 1:
         raise refused(function, "no axis of the grid moves the left operands alone")
     (axis,) = axes
-    if any(axis in _axes(defined, defined.get(bound)) for bound in (loop.lower, loop.upper)):
+    if any(axis in axes_of(defined, defined.get(bound)) for bound in (loop.lower, loop.upper)):
         raise refused(function, "programs that share a block differ in how often they loop")
-    if any(not _is_zero(defined, value) for value in loop.init):
+    if any(not is_zero(defined, value) for value in loop.init):
         raise refused(function, "its sums do not start at 0")
-    own = frozenset(load for load in loads if axis in _axes(defined, load))
+    own = frozenset(load for load in loads if axis in axes_of(defined, load))
     return Plan(loop, dots, not sums, tuple(loads), axis, own)
 
 
@@ -132,24 +133,34 @@ def _loaded(defined: dict[Value, Op], value: Value) -> Op | None:
     return defined.get(op.x) if isinstance(op, ops.Transpose) else op
 
 
-def _axes(defined: dict[Value, Op], op: Op | None) -> set[int]:
+def axes_of(defined: dict[Value, Op], op: Op | None) -> set[int]:
     """The grid axes that an operation's operands come from."""
-    if isinstance(op, ops.ProgramId):
-        return {op.axis}
-    return set() if op is None else {axis for value in operands(op) for axis in _axes(defined, defined.get(value))}
+    found: set[int] = set()
+    seen: set[Op] = set()
+    pending = [op]
+    while pending:
+        op = pending.pop()
+        if op is None or op in seen:
+            continue
+        seen.add(op)
+        if isinstance(op, ops.ProgramId):
+            found.add(op.axis)
+        pending += [defined.get(value) for value in operands(op)]
+    return found
 
 
-def _is_zero(defined: dict[Value, Op], value: Value) -> bool:
+def is_zero(defined: dict[Value, Op], value: Value) -> bool:
+    """Whether every lane is the constant 0."""
     op = defined.get(value)
     while isinstance(op, ops.Broadcast | ops.ExpandDims):
         op = defined.get(op.x)
     return isinstance(op, ops.Constant) and op.value == 0
 
 
-def _following(loop: ops.For, values: Iterable[Value]) -> frozenset[Op]:
-    """What is computed in a loop from any of some values."""
+def following(body: Iterable[Op], values: Iterable[Value]) -> frozenset[Op]:
+    """What some operations compute from any of some values."""
     found, known = set(), set(values)
-    for op in loop.body.ops:
+    for op in body:
         if known & set(operands(op)):
             found.add(op)
             known |= set(results(op))
@@ -161,31 +172,25 @@ def lower_groups(function: Function, options: Options) -> Lowered:
     return _Groups(added_to_memory(function), options).run()
 
 
-class _Role(Lowering):
-    """What the two roles share: the loop over the tiles of a persistent grid, and where a tile's programs lie."""
+class Role(Lowering):
+    """What the roles of all forms share: a persistent grid of blocks, and where a block's programs lie."""
 
     shares = False
     """Rows and columns are laid out differently, so that equal lanes are not one value."""
 
-    def __init__(self, function: Function, options: Options, plan: Plan) -> None:
+    def __init__(self, function: Function, options: Options, axis: int) -> None:
         super().__init__(function, options)
-        self.plan = plan
+        self.axis = axis
+        """Of the grid: the one that a block's programs lie side by side on."""
         self.group = ""
-        """The block's position on the shared axis."""
-        self.boxes: dict[ops.Load, tuple[str, str, tuple[int, ...]]] = {}
+        """The block's position on that axis."""
         self.turn = self.source.name("turn")
         """Counts turns of the ring of buffers, over all tiles."""
-        sums = (*plan.loop.body.params[1:], *(dot.result for dot in plan.dots))
-        self.late = frozenset(plan.dots) | _following(plan.loop, sums)
-        """The loop's products, and what follows from them or from what the loop carries."""
-        others = [op for op in plan.loop.body.ops if isinstance(op, ops.Load) and op not in plan.loads]
-        self.scales = _following(plan.loop, [load.result for load in others])
-        """What follows from loads that are no operands of the products."""
 
     def counts(self) -> list[Extent]:
         """Blocks along each axis of the grid."""
         counts = [axis.programs for axis in self.function.grid]
-        counts[self.plan.axis] = ceildiv(counts[self.plan.axis], Const(self.options.consumers))
+        counts[self.axis] = ceildiv(counts[self.axis], Const(self.options.consumers))
         return counts
 
     def total(self) -> Extent:
@@ -195,6 +200,101 @@ class _Role(Lowering):
             made = made * count
         return made
 
+    def place(self, tile: str) -> None:
+        """From here on the block is at this tile."""
+        self._place(tile, self.counts())
+        self.group = self.pids[self.axis]
+
+    def member(self, number: str) -> None:
+        """From here on the program is this one of its block."""
+        self.pids[self.axis] = self.source.bind(
+            f"{self.group} * {self.options.consumers} + {number}", f"pid_{self.axis}"
+        )
+
+    def op(self, op: Op) -> None:
+        """As in Triton, but for what Gluon does by itself or otherwise."""
+        match op:
+            case ops.Broadcast(x=a, result=result) if a.type.rank:
+                self.x.define(result, self.x.term(a))  # elementwise operations broadcast
+            case _:
+                super().op(op)
+
+
+class Group(Role):
+    """A warp group that multiplies: where its tiles are, and how it stores them."""
+
+    units: DType
+    """Of what is multiplied."""
+
+    def layout(self, value: Value) -> str:
+        """Where the units leave a tile of sums: registers of the group's warps."""
+        width = min(self.padding.extent(value, 1), 256 if self.units.is_float else 128)
+        return f"tl.NVMMADistributedLayout([3, 0], [{WARPS}, 1], [16, {width}, {256 // self.units.bits}])"
+
+    def rows_layout(self, value: Value) -> str:
+        """A tile to be stored with 16 bytes of a row in each thread; of 4-byte sums 8 bytes in each as they are fill sectors, too."""
+        if value.type.dtype.bits >= 32:
+            return self.layout(value)
+        width = self.padding.extent(value, 1)
+        held = min(128 // value.type.dtype.bits, width)
+        across = min(width // held, 32)
+        return f"tl.BlockedLayout([1, {held}], [{32 // across}, {across}], [{WARPS}, 1], [1, 0])"
+
+    def _settle(self, op: Op) -> None:
+        """Lets the other warps of the group come so far, if it touches what they may still be storing."""
+        if op in self.barriers:
+            self.source.effect("tl.thread_barrier()")
+
+    def lanes_of(self, values: Iterable[Value]) -> list[Op]:
+        """What has to be written again for these values to have lanes of their own, in order: their arithmetic over lanes."""
+        needed = set(values)
+        found: list[Op] = []
+        for op in reversed(self.function.body.ops):
+            if isinstance(op, BEFORE) and needed & set(results(op)) and any(v.type.rank for v in results(op)):
+                needed |= set(operands(op))
+                found.append(op)
+        return found[::-1]
+
+    def _store(self, op: ops.Store) -> None:
+        self._settle(op)
+        value = f"{self.x.typed(op.value)}{self.storage(op.array)}"
+        array = self.function.array(op.array)
+        if op.value.type.rank != 2:
+            raise refused(self.function, "it stores something else than tiles of sums")
+        with self.x.trial():  # lanes of their own, as they are laid out otherwise than the sums'
+            for other in walk(self.function.body):
+                if isinstance(other, ops.Iota):
+                    self.op(other)
+            pointer = self.memory.pointer(array, op.index, op.value)
+        sums, held = self.layout(op.value), self.rows_layout(op.value)
+
+        def moved(text: str) -> str:
+            return text if sums == held else f"tl.convert_layout({text}, {held})"
+
+        arguments = [f"tl.set_auto_layout({pointer}, {held})", moved(value)]
+        with self.x.trial():  # and of the mask's own: stores may be of tiles of several widths
+            for other in self.lanes_of(op.masks):
+                self.op(other)
+            mask = self.memory.mask(op.masks, op.value)
+        if mask is not None:
+            arguments.append(f"mask={moved(f'{mask} & tl.full({self.x.shape(op.value)}, True, tl.int1, {sums})')}")
+        self.source.effect(f"tl.store({', '.join(arguments)})")
+
+
+class _Products(Role):
+    """What the two roles of this form share."""
+
+    def __init__(self, function: Function, options: Options, plan: Plan) -> None:
+        super().__init__(function, options, plan.axis)
+        self.plan = plan
+        self.boxes: dict[ops.Load, tuple[str, str, tuple[int, ...]]] = {}
+        sums = (*plan.loop.body.params[1:], *(dot.result for dot in plan.dots))
+        self.late = frozenset(plan.dots) | following(plan.loop.body.ops, sums)
+        """The loop's products, and what follows from them or from what the loop carries."""
+        others = [op for op in plan.loop.body.ops if isinstance(op, ops.Load) and op not in plan.loads]
+        self.scales = following(plan.loop.body.ops, [load.result for load in others])
+        """What follows from loads that are no operands of the products."""
+
     @contextmanager
     def tiles(self) -> Iterator[None]:
         """The loop over this block's tiles."""
@@ -203,15 +303,8 @@ class _Role(Lowering):
         with self.source.nest(
             f"for {tile} in range(tl.program_id(0), {self._count(self.total())}, tl.num_programs(0)):"
         ):
-            self._place(tile, self.counts())
-            self.group = self.pids[self.plan.axis]
+            self.place(tile)
             yield
-
-    def member(self, number: str) -> None:
-        """From here on the program is this one of its block."""
-        self.pids[self.plan.axis] = self.source.bind(
-            f"{self.group} * {self.options.consumers} + {number}", f"pid_{self.plan.axis}"
-        )
 
     @contextmanager
     def turns(self) -> Iterator[str]:
@@ -230,21 +323,13 @@ class _Role(Lowering):
     def index_arithmetic(self) -> None:
         """The operations of the loop that only compute where operands are."""
         loads = [op for op in self.plan.loop.body.ops if isinstance(op, ops.Load)]
-        skipped = self.late | frozenset(loads) | _following(self.plan.loop, [load.result for load in loads])
+        skipped = self.late | frozenset(loads) | following(self.plan.loop.body.ops, [load.result for load in loads])
         for op in self.plan.loop.body.ops:
             if op not in skipped:
                 self.op(op)
 
-    def op(self, op: Op) -> None:
-        """As in Triton, but for what Gluon does by itself or otherwise."""
-        match op:
-            case ops.Broadcast(x=a, result=result) if a.type.rank:
-                self.x.define(result, self.x.term(a))  # elementwise operations broadcast
-            case _:
-                super().op(op)
 
-
-class _Copier(_Role):
+class _Copier(_Products):
     """The warp that fills the buffers."""
 
     def write(self) -> str:
@@ -292,11 +377,12 @@ class _Copier(_Role):
         return found
 
 
-class _Multiplier(_Role):
+class _Multiplier(_Products, Group):
     """A warp group that multiplies, and does what the function does with its sums."""
 
     def __init__(self, function: Function, options: Options, plan: Plan) -> None:
         super().__init__(function, options, plan)
+        self.units = plan.dots[0].a.type.dtype
         self.outgoing: Outgoing | None = None
         """What leaves by the copy engine."""
 
@@ -417,41 +503,10 @@ class _Multiplier(_Role):
         place = f"{stage} * {self.options.consumers} + MEMBER" if load in self.plan.own else stage
         return f"_buffers_{number}.index({place})" + (".permute((1, 0))" if isinstance(op, ops.Transpose) else "")
 
-    def layout(self, value: Value) -> str:
-        """Where the units leave a tile of sums: registers of the group's warps."""
-        dtype = self.plan.dots[0].a.type.dtype
-        width = min(self.padding.extent(value, 1), 256 if dtype.is_float else 128)
-        bits = dtype.bits
-        return f"tl.NVMMADistributedLayout([3, 0], [{WARPS}, 1], [16, {width}, {256 // bits}])"
-
-    def rows_layout(self, value: Value) -> str:
-        """A tile to be stored with 16 bytes of a row in each thread; of 4-byte sums 8 bytes in each as they are fill sectors, too."""
-        if value.type.dtype.bits >= 32:
-            return self.layout(value)
-        width = self.padding.extent(value, 1)
-        held = min(128 // value.type.dtype.bits, width)
-        across = min(width // held, 32)
-        return f"tl.BlockedLayout([1, {held}], [{32 // across}, {across}], [{WARPS}, 1], [1, 0])"
-
     def _load(self, op: ops.Load) -> None:
         self._settle(op)
         text = self.memory.load_text(op, operators.number(op.pad, op.result.type.dtype))
         self.x.define(op.result, Term(self.source.load(text, op.result.name or op.array)))
-
-    def _settle(self, op: Op) -> None:
-        """Lets the other warps of the group come so far, if it touches what they may still be storing."""
-        if op in self.barriers:
-            self.source.effect("tl.thread_barrier()")
-
-    def lanes_of(self, values: Iterable[Value]) -> list[Op]:
-        """What has to be written again for these values to have lanes of their own, in order: their arithmetic over lanes."""
-        needed = set(values)
-        found: list[Op] = []
-        for op in reversed(self.function.body.ops):
-            if isinstance(op, _BEFORE) and needed & set(results(op)) and any(v.type.rank for v in results(op)):
-                needed |= set(operands(op))
-                found.append(op)
-        return found[::-1]
 
     def op(self, op: Op) -> None:
         """As in Triton; updates are added to memory by the copy engine."""
@@ -473,31 +528,8 @@ class _Multiplier(_Role):
         return True
 
     def _store(self, op: ops.Store) -> None:
-        if self._sent(op):
-            return
-        self._settle(op)
-        value = f"{self.x.typed(op.value)}{self.storage(op.array)}"
-        array = self.function.array(op.array)
-        if op.value.type.rank != 2:
-            raise refused(self.function, "it stores something else than tiles of sums")
-        with self.x.trial():  # lanes of their own, as they are laid out otherwise than the sums'
-            for other in walk(self.function.body):
-                if isinstance(other, ops.Iota):
-                    self.op(other)
-            pointer = self.memory.pointer(array, op.index, op.value)
-        sums, held = self.layout(op.value), self.rows_layout(op.value)
-
-        def moved(text: str) -> str:
-            return text if sums == held else f"tl.convert_layout({text}, {held})"
-
-        arguments = [f"tl.set_auto_layout({pointer}, {held})", moved(value)]
-        with self.x.trial():  # and of the mask's own: stores may be of tiles of several widths
-            for other in self.lanes_of(op.masks):
-                self.op(other)
-            mask = self.memory.mask(op.masks, op.value)
-        if mask is not None:
-            arguments.append(f"mask={moved(f'{mask} & tl.full({self.x.shape(op.value)}, True, tl.int1, {sums})')}")
-        self.source.effect(f"tl.store({', '.join(arguments)})")
+        if not self._sent(op):
+            super()._store(op)
 
 
 class _Groups:
@@ -563,20 +595,20 @@ class _Groups:
         roles = [f"(_multiply, ({given_on}, {shared}, {number}))" for number in range(o.consumers)]
         roles.append(f"(_copy, ({given}, {', '.join(boxes)}, {shared}))")
         warps = [WARPS] * (o.consumers - 1) + [1]
-        registers = [self.registers()] * (o.consumers - 1) + [REGISTERS_OF_THE_COPIER]
-        body.append(f"tl.warp_specialize([{', '.join(roles)}], {warps}, {registers})")
+        held = [registers(o)] * (o.consumers - 1) + [REGISTERS_OF_THE_COPIER]
+        body.append(f"tl.warp_specialize([{', '.join(roles)}], {warps}, {held})")
         lines.append(f"@gluon.jit\ndef {name}({given}):\n" + "".join(f"    {line}\n" for line in body))
         return Lowered(
             name, PRELUDE + (OUTGOING if sent else "") + "\n".join(lines), parameters, multiplier.total(), ()
         )
 
-    def registers(self) -> int:
-        """For each thread that multiplies: what the block's share and the copier leave."""
-        groups = self.options.consumers + 1
-        return min(
-            (block_registers(self.options) * groups - REGISTERS_OF_THE_COPIER) // self.options.consumers // 8 * 8,
-            MOST_REGISTERS,
-        )
+
+def registers(options: Options) -> int:
+    """For each thread that multiplies: what the block's share and the copier leave."""
+    groups = options.consumers + 1
+    return min(
+        (block_registers(options) * groups - REGISTERS_OF_THE_COPIER) // options.consumers // 8 * 8, MOST_REGISTERS
+    )
 
 
 def block_registers(options: Options) -> int:
