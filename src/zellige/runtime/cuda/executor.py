@@ -259,7 +259,7 @@ class CudaExecutor:
         return made
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
-        """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
+        """The compiled and loaded launch; ``ranges``: memory that launches may write which it must wait for."""
         function, binding = launch.instance.function, launch.binding
         options = tuned.options(
             function.name, binding.dims, self.schedules, binding.plan.parts,
@@ -306,12 +306,15 @@ class CudaExecutor:
         return CudaRecording()
 
     def finish(self, recording: CudaRecording) -> None:
-        """Compiles the launches for running with programmatic dependent launch and captures them."""
-        ranges = written(recording.launches)
+        """Compiles the launches for running with programmatic dependent launch and captures them.
+
+        What only later launches write is constant for a launch: they wait for its end, and a replay waits for the end of the one before."""
+        earlier: dict[tuple[int, int], None] = {}
         ready: list[Launch | Fill | None] = []
         for launch in recording.launches:
             clears = cleared(launch.binding.plan, launch.binding.held)
-            ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
+            ready += [*clears, self._ready(launch, pdl=not clears, ranges=tuple(earlier))]
+            earlier |= dict.fromkeys(written([launch]))
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
             recording.uses = [use for launch in recording.launches for use in uses_of(launch.binding)]

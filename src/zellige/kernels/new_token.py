@@ -1,0 +1,230 @@
+"""Decode attention from the joined query/key/value product on, where several programs share a context: no launch of its own for heads.
+
+Each of the WAYS programs of ``*_attend`` rotates the queries that it needs. It reads the cache first, which no earlier launch of a step
+writes, so that keys and values are there when the product comes. The new token's own key and value come from the product; one of the
+programs turns to them, and ``combine_append`` puts them into the cache. Families differ as in ``heads``; rotary pairs are (i, i + HALF).
+"""
+
+from __future__ import annotations
+
+import zellige as zl
+from zellige import f32
+from zellige.kernels.gpu_attention import LOG2E
+from zellige.kernels.heads import biased, cached, halves, normed, put, turn
+from zellige.kernels.pages import KV
+from zellige.kernels.precision import X, rounded
+
+B, HK, G, HALF, HD, C, NB, P, PAGES, SPLITS = zl.dims("B HK G HALF HD C NB P PAGES SPLITS")
+
+
+@zl.inline
+def tile_of(keys, values, table, b, h, tile, count, size, half):
+    """A tile of the first ``count`` positions of a context: whether each counts, the two halves of keys, and values."""
+    pos = tile * size + zl.arange(size)
+    pos = zl.only(pos, pos < count)
+    page, row, i = table[b, pos // P], pos % P, zl.arange(half)
+    return pos.active, keys[page, row, h, i], keys[page, row, h, i + half], values[page, row, h, :]
+
+
+@zl.inline
+def nothing(groups, head_dim):
+    """The state of a soft-max that has seen nothing: the largest score, the sum of weights, the weighted sum."""
+    return zl.full((groups,), -1e30, f32), zl.zeros((groups,), f32), zl.zeros((groups, head_dim), f32)
+
+
+@zl.inline
+def step(q, held, state, steep):
+    """``gpu_attention.attend`` with queries and keys in two halves. q: two of [G, HALF]; held: see ``tile_of``."""
+    seen, k, more, v = held
+    best, total, acc = state
+    score = zl.dot(q[1], more.to(q[1].dtype).T, zl.dot(q[0], k.to(q[0].dtype).T))
+    score = zl.where(seen[None, :], score, -1e30)
+    top = zl.maximum(best, zl.max(score, axis=1))
+    weight = zl.exp2(score * steep - (top * steep)[:, None])
+    fix = zl.exp2((best - top) * steep)
+    total = total * fix + zl.sum(weight, axis=1)
+    v = v.to(q[0].dtype)
+    return top, total, zl.dot(weight.to(v.dtype), v, acc * fix[:, None])
+
+
+@zl.inline
+def over_cache(q, held, keys, values, table, b, h, first, count, steep, ways, size, half):
+    """Every ``ways``-th tile of the first ``count`` positions, from tile ``first`` on, which is ``held``."""
+    state = step(q, held, nothing(q[0].shape[0], 2 * half), steep)
+    for tile in range(first + ways, (count + size - 1) // size, ways):
+        more = tile_of(keys, values, table, b, h, tile, count, size, half)
+        state = step(q, more, state, steep)
+    return state
+
+
+@zl.inline
+def own(q, key, value, state, steep):
+    """``step`` of the new token itself. key: two of [HALF]; value [HD]; both as the cache holds them."""
+    a, b = q[0].to(f32), q[1].to(f32)
+    best, total, acc = state
+    score = zl.sum(a * key[0].to(f32)[None, :], axis=1) + zl.sum(b * key[1].to(f32)[None, :], axis=1)
+    top = zl.maximum(best, score)
+    weight, fix = zl.exp2((score - top) * steep), zl.exp2((best - top) * steep)
+    return top, total * fix + weight, acc * fix[:, None] + weight[:, None] * value.to(f32)[None, :]
+
+
+@zl.kernel
+def norm_rope_attend(
+    qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
+    q_norm: zl.In[X, 2 * HALF],
+    k_norm: zl.In[X, 2 * HALF],
+    position: zl.In[zl.Index[C], B],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    keys: zl.In[KV, NB, P, HK, 2 * HALF],
+    values: zl.In[KV, NB, P, HK, 2 * HALF],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    eps: f32,
+    *,
+    part: zl.Out[f32, B, HK, SPLITS, G, 2 * HALF],
+    best_of: zl.Out[f32, B, HK, SPLITS, G],
+    total_of: zl.Out[f32, B, HK, SPLITS, G],
+    key: zl.Out[KV, B, HK, 2 * HALF],
+    value: zl.Out[KV, B, HK, 2 * HALF],
+    WAYS: zl.Static = 16,
+    BS: zl.Static = 32,
+):
+    """Norm and rotation of the heads (Qwen3), and attention over every SPLITS-th tile of BS positions of each context: the state of the
+    soft-max by which ``combine_append`` puts parts together. How a context is divided depends on its own length alone.
+
+    qkv [B, H + 2·HK, HD]: query heads, then key heads, then value heads; length: positions of a context with the new token, which is
+    read as if there were one in an empty one; part f32 [B, HK, SPLITS, G, HD]; key, value: the new token's, as the cache holds them.
+    """
+    zl.requires((SPLITS == WAYS) & (P >= 1))
+    b, h, s = zl.grid(B, HK, SPLITS)
+    at, i, first, count = position[b], zl.arange(HALF), WAYS - 1 - s, zl.maximum(length[b], 1) - 1
+    c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
+    held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
+    q = normed(qkv, q_norm, b, h * G + zl.arange(G), HALF, eps)
+    q = turn(q[0], q[1], c, sn, qkv.dtype)
+    state = over_cache(q, held, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:  # it has the last tiles, so the fewest
+        k = normed(qkv, k_norm, b, HK * G + h, HALF, eps)
+        k = turn(k[0], k[1], c, sn, qkv.dtype)
+        k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+        v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
+        state = own(q, k, v, state, steep)
+        put(key, b, h, HALF, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
+
+
+@zl.kernel
+def rope_attend(
+    qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
+    position: zl.In[zl.Index[C], B],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    keys: zl.In[KV, NB, P, HK, 2 * HALF],
+    values: zl.In[KV, NB, P, HK, 2 * HALF],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    *,
+    part: zl.Out[f32, B, HK, SPLITS, G, 2 * HALF],
+    best_of: zl.Out[f32, B, HK, SPLITS, G],
+    total_of: zl.Out[f32, B, HK, SPLITS, G],
+    key: zl.Out[KV, B, HK, 2 * HALF],
+    value: zl.Out[KV, B, HK, 2 * HALF],
+    WAYS: zl.Static = 16,
+    BS: zl.Static = 32,
+):
+    """``norm_rope_attend`` without the norm (Llama)."""
+    zl.requires((SPLITS == WAYS) & (P >= 1))
+    b, h, s = zl.grid(B, HK, SPLITS)
+    at, i, first, count = position[b], zl.arange(HALF), WAYS - 1 - s, zl.maximum(length[b], 1) - 1
+    c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
+    held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
+    q = halves(qkv, b, h * G + zl.arange(G), HALF)
+    q = turn(q[0], q[1], c, sn, qkv.dtype)
+    state = over_cache(q, held, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:  # it has the last tiles, so the fewest
+        k = halves(qkv, b, HK * G + h, HALF)
+        k = turn(k[0], k[1], c, sn, qkv.dtype)
+        k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+        v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
+        state = own(q, k, v, state, steep)
+        put(key, b, h, HALF, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
+
+
+@zl.kernel
+def bias_rope_attend(
+    qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
+    bias: zl.In[X, HK * (G + 2), 2 * HALF],
+    position: zl.In[zl.Index[C], B],
+    cosine: zl.In[f32, C, HALF],
+    sine: zl.In[f32, C, HALF],
+    keys: zl.In[KV, NB, P, HK, 2 * HALF],
+    values: zl.In[KV, NB, P, HK, 2 * HALF],
+    table: zl.In[zl.Index[NB], B, PAGES],
+    length: zl.In[zl.UpTo[PAGES * P], B],
+    scale: f32,
+    *,
+    part: zl.Out[f32, B, HK, SPLITS, G, 2 * HALF],
+    best_of: zl.Out[f32, B, HK, SPLITS, G],
+    total_of: zl.Out[f32, B, HK, SPLITS, G],
+    key: zl.Out[KV, B, HK, 2 * HALF],
+    value: zl.Out[KV, B, HK, 2 * HALF],
+    WAYS: zl.Static = 16,
+    BS: zl.Static = 32,
+):
+    """``norm_rope_attend`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]."""
+    zl.requires((SPLITS == WAYS) & (P >= 1))
+    b, h, s = zl.grid(B, HK, SPLITS)
+    at, i, first, count = position[b], zl.arange(HALF), WAYS - 1 - s, zl.maximum(length[b], 1) - 1
+    c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
+    held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
+    q = biased(qkv, bias, b, h * G + zl.arange(G), HALF)
+    q = turn(q[0], q[1], c, sn, qkv.dtype)
+    state = over_cache(q, held, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:  # it has the last tiles, so the fewest
+        k = biased(qkv, bias, b, HK * G + h, HALF)
+        k = turn(k[0], k[1], c, sn, qkv.dtype)
+        k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+        v = qkv[b, HK * G + HK + h, :].to(f32) + bias[HK * G + HK + h, :].to(f32)
+        v = cached(rounded(v, qkv.dtype), values.dtype)
+        state = own(q, k, v, state, steep)
+        put(key, b, h, HALF, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
+
+
+@zl.kernel
+def combine_append(
+    part: zl.In[f32, B, HK, SPLITS, G, HD],
+    best_of: zl.In[f32, B, HK, SPLITS, G],
+    total_of: zl.In[f32, B, HK, SPLITS, G],
+    key: zl.In[KV, B, HK, HD],
+    value: zl.In[KV, B, HK, HD],
+    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], B],
+    *,
+    out: zl.Out[X, B, HK, G, HD],
+    keys: zl.Mut[KV, NB, P, HK, HD],
+    values: zl.Mut[KV, NB, P, HK, HD],
+):
+    """Combines the chunks of ``*_attend``, and puts the new token's key and value into its slot of the cache. out [B, HK, G, HD]."""
+    b, h, g = zl.grid(B, HK, G)
+    best = best_of[b, h, :, g]
+    weight = zl.exp2(best - zl.max(best))
+    total = zl.sum(weight * total_of[b, h, :, g])
+    acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
+    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(out.dtype)
+    s = slot[b]
+    if g == 0 and s.present:
+        keys[s // P, s % P, h, :] = key[b, h, :]
+        values[s // P, s % P, h, :] = value[b, h, :]
