@@ -27,9 +27,14 @@ def tile_of(keys, values, table, b, h, tile, count, size, half):
 
 
 @zl.inline
-def nothing(groups, head_dim):
-    """The state of a soft-max that has seen nothing: the largest score, the sum of weights, the weighted sum."""
-    return zl.full((groups,), -1e30, f32), zl.zeros((groups,), f32), zl.zeros((groups, head_dim), f32)
+def begin(q, key, value, mine):
+    """The state of a soft-max (largest score, sum of weights, weighted sum) that has seen the new token, if it is ``mine``, or nothing.
+
+    q: two of [G, HALF]; key: two of [HALF]; value [HD]; both as the cache holds them."""
+    a, b, v = q[0].to(f32) * key[0].to(f32)[None, :], q[1].to(f32) * key[1].to(f32)[None, :], value.to(f32)[None, :]
+    rows, total, acc = q[0].shape[0], zl.where(mine, 1.0, 0.0), zl.zeros((q[0].shape[0], value.shape[0]), f32)
+    best = zl.where(mine, zl.sum(a, axis=1) + zl.sum(b, axis=1), -1e30)
+    return best, zl.broadcast_to(total, (rows,)), zl.where(mine, v, acc)
 
 
 @zl.inline
@@ -48,24 +53,13 @@ def step(q, held, state, steep):
 
 
 @zl.inline
-def over_cache(q, held, keys, values, table, b, h, first, count, steep, ways, size, half):
-    """Every ``ways``-th tile of the first ``count`` positions, from tile ``first`` on, which is ``held``."""
-    state = step(q, held, nothing(q[0].shape[0], 2 * half), steep)
+def over_cache(q, held, state, keys, values, table, b, h, first, count, steep, ways, size, half):
+    """The state after every ``ways``-th tile of the first ``count`` positions, from tile ``first`` on, which is ``held``."""
+    state = step(q, held, state, steep)
     for tile in range(first + ways, (count + size - 1) // size, ways):
         more = tile_of(keys, values, table, b, h, tile, count, size, half)
         state = step(q, more, state, steep)
     return state
-
-
-@zl.inline
-def own(q, key, value, state, steep):
-    """``step`` of the new token itself. key: two of [HALF]; value [HD]; both as the cache holds them."""
-    a, b = q[0].to(f32), q[1].to(f32)
-    best, total, acc = state
-    score = zl.sum(a * key[0].to(f32)[None, :], axis=1) + zl.sum(b * key[1].to(f32)[None, :], axis=1)
-    top = zl.maximum(best, score)
-    weight, fix = zl.exp2((score - top) * steep), zl.exp2((best - top) * steep)
-    return top, total * fix + weight, acc * fix[:, None] + weight[:, None] * value.to(f32)[None, :]
 
 
 @zl.kernel
@@ -99,18 +93,19 @@ def norm_rope_attend(
     """
     zl.requires((SPLITS == WAYS) & (P >= 1))
     b, h, s = zl.grid(B, HK, SPLITS)
-    at, i, first, count = position[b], zl.arange(HALF), WAYS - 1 - s, zl.maximum(length[b], 1) - 1
+    at, i, count = position[b], zl.arange(HALF), zl.maximum(length[b], 1) - 1
+    first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
     held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
     q = normed(qkv, q_norm, b, h * G + zl.arange(G), HALF, eps)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    state = over_cache(q, held, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
-    if s == 0:  # it has the last tiles, so the fewest
-        k = normed(qkv, k_norm, b, HK * G + h, HALF, eps)
-        k = turn(k[0], k[1], c, sn, qkv.dtype)
-        k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
-        v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
-        state = own(q, k, v, state, steep)
+    k = normed(qkv, k_norm, b, HK * G + h, HALF, eps)
+    k = turn(k[0], k[1], c, sn, qkv.dtype)
+    k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+    v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
+    state = begin(q, k, v, s == 0)
+    state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:
         put(key, b, h, HALF, k[0], k[1])
         value[b, h, :] = v
     part[b, h, s, :, :] = state[2]
@@ -141,18 +136,19 @@ def rope_attend(
     """``norm_rope_attend`` without the norm (Llama)."""
     zl.requires((SPLITS == WAYS) & (P >= 1))
     b, h, s = zl.grid(B, HK, SPLITS)
-    at, i, first, count = position[b], zl.arange(HALF), WAYS - 1 - s, zl.maximum(length[b], 1) - 1
+    at, i, count = position[b], zl.arange(HALF), zl.maximum(length[b], 1) - 1
+    first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
     held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
     q = halves(qkv, b, h * G + zl.arange(G), HALF)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    state = over_cache(q, held, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
-    if s == 0:  # it has the last tiles, so the fewest
-        k = halves(qkv, b, HK * G + h, HALF)
-        k = turn(k[0], k[1], c, sn, qkv.dtype)
-        k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
-        v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
-        state = own(q, k, v, state, steep)
+    k = halves(qkv, b, HK * G + h, HALF)
+    k = turn(k[0], k[1], c, sn, qkv.dtype)
+    k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+    v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
+    state = begin(q, k, v, s == 0)
+    state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:
         put(key, b, h, HALF, k[0], k[1])
         value[b, h, :] = v
     part[b, h, s, :, :] = state[2]
@@ -184,19 +180,20 @@ def bias_rope_attend(
     """``norm_rope_attend`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]."""
     zl.requires((SPLITS == WAYS) & (P >= 1))
     b, h, s = zl.grid(B, HK, SPLITS)
-    at, i, first, count = position[b], zl.arange(HALF), WAYS - 1 - s, zl.maximum(length[b], 1) - 1
+    at, i, count = position[b], zl.arange(HALF), zl.maximum(length[b], 1) - 1
+    first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
     held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
     q = biased(qkv, bias, b, h * G + zl.arange(G), HALF)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    state = over_cache(q, held, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
-    if s == 0:  # it has the last tiles, so the fewest
-        k = biased(qkv, bias, b, HK * G + h, HALF)
-        k = turn(k[0], k[1], c, sn, qkv.dtype)
-        k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
-        v = qkv[b, HK * G + HK + h, :].to(f32) + bias[HK * G + HK + h, :].to(f32)
-        v = cached(rounded(v, qkv.dtype), values.dtype)
-        state = own(q, k, v, state, steep)
+    k = biased(qkv, bias, b, HK * G + h, HALF)
+    k = turn(k[0], k[1], c, sn, qkv.dtype)
+    k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+    v = qkv[b, HK * G + HK + h, :].to(f32) + bias[HK * G + HK + h, :].to(f32)
+    v = cached(rounded(v, qkv.dtype), values.dtype)
+    state = begin(q, k, v, s == 0)
+    state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:
         put(key, b, h, HALF, k[0], k[1])
         value[b, h, :] = v
     part[b, h, s, :, :] = state[2]

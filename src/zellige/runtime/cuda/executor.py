@@ -24,6 +24,7 @@ from zellige.ir.ops import Function
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
+from zellige.runtime.cuda.ahead import asked_for
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.direct import written_out
@@ -251,20 +252,27 @@ class CudaExecutor:
         run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
 
     def _written_out(self, binding: Binding, key: Any) -> Callable[..., None]:
-        ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
+        ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False)
         direct = binding.plan.direct
         if len(direct) >= _MOST_STREAMS:
             direct.clear()
         made = direct[key] = written_out(ready, self, binding.plan)
         return made
 
-    def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
-        """The compiled and loaded launch; ``ranges``: memory that launches may write which it must wait for."""
-        function, binding = launch.instance.function, launch.binding
-        options = tuned.options(
-            function.name, binding.dims, self.schedules, binding.plan.parts,
+    def _options(self, launch: PreparedLaunch) -> Options:
+        """The schedule of a launch."""
+        binding = launch.binding
+        return tuned.options(
+            launch.instance.function.name, binding.dims, self.schedules, binding.plan.parts,
             groups=binding.statics if self._has_groups else None,
         )  # fmt: skip
+
+    def _ready(
+        self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges = (), ahead: Ranges = ()
+    ) -> Launch | None:
+        """The compiled and loaded launch; ``ranges``: memory that launches may write which it must wait for; ``ahead``: memory that
+        it asks for on behalf of later ones."""
+        function, binding, options = launch.instance.function, launch.binding, self._options(launch)
         layouts = {name: strides for name, held in binding.tensors.items() if (strides := held.layout.strides)}
         loose = unaligned(binding)
         if layouts or loose:
@@ -283,7 +291,7 @@ class CudaExecutor:
             loaded = self._loaded[id(compiled)] = LoadedKernel(compiled, self.device)
         addresses = {name: held.storage.address for name, held in binding.tensors.items()}
         flag = self._guards.flag(compiled) if compiled.guards else 0
-        return loaded.prepare(self.stream, addresses, binding.scalars, flag=flag)
+        return loaded.prepare(self.stream, addresses, binding.scalars, flag=flag, ahead=ahead)
 
     def _compiled(self, function: Function, dims: dict[str, int], options: Options) -> CompiledKernel:
         """The compiled kernel. A schedule that was measured at other sizes or with other types may want more shared memory than a
@@ -311,9 +319,10 @@ class CudaExecutor:
         What only later launches write is constant for a launch: they wait for its end, and a replay waits for the end of the one before."""
         earlier: dict[tuple[int, int], None] = {}
         ready: list[Launch | Fill | None] = []
-        for launch in recording.launches:
+        ahead = asked_for(recording.launches, [self._options(launch).ahead for launch in recording.launches])
+        for launch, pieces in zip(recording.launches, ahead, strict=True):
             clears = cleared(launch.binding.plan, launch.binding.held)
-            ready += [*clears, self._ready(launch, pdl=not clears, ranges=tuple(earlier))]
+            ready += [*clears, self._ready(launch, pdl=not clears, ranges=tuple(earlier), ahead=pieces)]
             earlier |= dict.fromkeys(written([launch]))
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
