@@ -15,6 +15,9 @@ from zellige.kernels.pages import KV
 from zellige.kernels.precision import X, rounded
 
 B, HK, G, HALF, HD, C, NB, P, PAGES, SPLITS = zl.dims("B HK G HALF HD C NB P PAGES SPLITS")
+LEAST = -1e29
+"""The reference of a program that has seen nothing, above the score of what does not count: its weight must be 0, not 2^(x − x), which
+rounding makes infinite."""
 
 
 @zl.inline
@@ -33,7 +36,7 @@ def begin(q, key, value, mine):
     q: two of [G, HALF]; key: two of [HALF]; value [HD]; both as the cache holds them."""
     a, b, v = q[0].to(f32) * key[0].to(f32)[None, :], q[1].to(f32) * key[1].to(f32)[None, :], value.to(f32)[None, :]
     rows, total, acc = q[0].shape[0], zl.where(mine, 1.0, 0.0), zl.zeros((q[0].shape[0], value.shape[0]), f32)
-    best = zl.where(mine, zl.sum(a, axis=1) + zl.sum(b, axis=1), -1e30)
+    best = zl.where(mine, zl.sum(a, axis=1) + zl.sum(b, axis=1), LEAST)
     return best, zl.broadcast_to(total, (rows,)), zl.where(mine, v, acc)
 
 
