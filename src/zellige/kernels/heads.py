@@ -22,18 +22,16 @@ def halves(x, t, head, half):
 
 
 @zl.inline
-def biased(x, bias, t, head, half):
-    """``halves`` plus the head's bias."""
+def added(a, b, bias, head, half):
+    """The two halves of a head plus its bias."""
     i = zl.arange(half)
-    a, b = halves(x, t, head, half)
     return a + bias[head, i].to(f32), b + bias[head, i + half].to(f32)
 
 
 @zl.inline
-def normed(x, g, t, head, half, eps):
-    """``halves`` after the norm of the head."""
+def normed(a, b, g, half, eps):
+    """The two halves of a head after its norm."""
     i = zl.arange(half)
-    a, b = halves(x, t, head, half)
     squares = zl.sum(a * a, axis=-1, keepdims=True) + zl.sum(b * b, axis=-1, keepdims=True)
     scale = zl.rsqrt(squares / (2 * half) + eps)
     return a * scale * g[i].to(f32), b * scale * g[i + half].to(f32)
@@ -95,11 +93,13 @@ def head_norm_rope_rows(
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
     if j < H:
-        a, b = normed(qkv, q_norm, t, j, HALF, eps)
+        a, b = halves(qkv, t, j, HALF)
+        a, b = normed(a, b, q_norm, HALF, eps)
         a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
-        a, b = normed(qkv, k_norm, t, j, HALF, eps)
+        a, b = halves(qkv, t, j, HALF)
+        a, b = normed(a, b, k_norm, HALF, eps)
         a, b = turn(a, b, c, sn, q.dtype)
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
@@ -162,7 +162,8 @@ def head_bias_rope_rows(
     at, s, i = position[t], slot[t], zl.arange(HALF)
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
-    a, b = biased(qkv, bias, t, j, HALF)
+    a, b = halves(qkv, t, j, HALF)
+    a, b = added(a, b, bias, j, HALF)
     if j < H:
         a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)

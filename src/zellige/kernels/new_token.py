@@ -10,7 +10,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
-from zellige.kernels.heads import biased, cached, halves, normed, put, turn
+from zellige.kernels.heads import added, cached, halves, normed, put, turn
 from zellige.kernels.pages import KV
 from zellige.kernels.precision import X, rounded
 
@@ -59,9 +59,10 @@ def step(q, held, state, steep):
 def over_cache(q, held, state, keys, values, table, b, h, first, count, steep, ways, size, half):
     """The state after every ``ways``-th tile of the first ``count`` positions, from tile ``first`` on, which is ``held``."""
     state = step(q, held, state, steep)
-    for tile in range(first + ways, (count + size - 1) // size, ways):
-        more = tile_of(keys, values, table, b, h, tile, count, size, half)
-        state = step(q, more, state, steep)
+    if count > ways * size:
+        for tile in range(first + ways, (count + size - 1) // size, ways):
+            more = tile_of(keys, values, table, b, h, tile, count, size, half)
+            state = step(q, more, state, steep)
     return state
 
 
@@ -100,12 +101,14 @@ def norm_rope_attend(
     first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
     held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
-    q = normed(qkv, q_norm, b, h * G + zl.arange(G), HALF, eps)
+    mine, its_key, its_value = h * G + zl.arange(G), HK * G + h, HK * (G + 1) + h
+    q, k, v = halves(qkv, b, mine, HALF), halves(qkv, b, its_key, HALF), qkv[b, its_value, :]
+    q = normed(q[0], q[1], q_norm, HALF, eps)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    k = normed(qkv, k_norm, b, HK * G + h, HALF, eps)
+    k = normed(k[0], k[1], k_norm, HALF, eps)
     k = turn(k[0], k[1], c, sn, qkv.dtype)
     k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
-    v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
+    v = cached(v, values.dtype)
     state = begin(q, k, v, s == 0)
     state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
     if s == 0:
@@ -143,12 +146,12 @@ def rope_attend(
     first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
     held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
-    q = halves(qkv, b, h * G + zl.arange(G), HALF)
+    mine, its_key, its_value = h * G + zl.arange(G), HK * G + h, HK * (G + 1) + h
+    q, k, v = halves(qkv, b, mine, HALF), halves(qkv, b, its_key, HALF), qkv[b, its_value, :]
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    k = halves(qkv, b, HK * G + h, HALF)
     k = turn(k[0], k[1], c, sn, qkv.dtype)
     k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
-    v = cached(qkv[b, HK * G + HK + h, :], values.dtype)
+    v = cached(v, values.dtype)
     state = begin(q, k, v, s == 0)
     state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
     if s == 0:
@@ -187,13 +190,14 @@ def bias_rope_attend(
     first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
     held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
-    q = biased(qkv, bias, b, h * G + zl.arange(G), HALF)
+    mine, its_key, its_value = h * G + zl.arange(G), HK * G + h, HK * (G + 1) + h
+    q, k, v = halves(qkv, b, mine, HALF), halves(qkv, b, its_key, HALF), qkv[b, its_value, :]
+    q = added(q[0], q[1], bias, mine, HALF)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    k = biased(qkv, bias, b, HK * G + h, HALF)
+    k = added(k[0], k[1], bias, its_key, HALF)
     k = turn(k[0], k[1], c, sn, qkv.dtype)
     k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
-    v = qkv[b, HK * G + HK + h, :].to(f32) + bias[HK * G + HK + h, :].to(f32)
-    v = cached(rounded(v, qkv.dtype), values.dtype)
+    v = cached(rounded(v.to(f32) + bias[its_value, :].to(f32), qkv.dtype), values.dtype)
     state = begin(q, k, v, s == 0)
     state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
     if s == 0:
