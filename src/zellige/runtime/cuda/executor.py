@@ -33,7 +33,7 @@ from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
 from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
+from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written_before
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
@@ -314,16 +314,13 @@ class CudaExecutor:
         return CudaRecording()
 
     def finish(self, recording: CudaRecording) -> None:
-        """Compiles the launches for running with programmatic dependent launch and captures them.
-
-        What only later launches write is constant for a launch: they wait for its end, and a replay waits for the end of the one before."""
-        earlier: dict[tuple[int, int], None] = {}
+        """Compiles the launches for running with programmatic dependent launch and captures them. A replay waits for the one before."""
         ready: list[Launch | Fill | None] = []
-        ahead = asked_for(recording.launches, [self._options(launch).ahead for launch in recording.launches])
-        for launch, pieces in zip(recording.launches, ahead, strict=True):
+        launches = recording.launches
+        ahead = asked_for(launches, [self._options(launch).ahead for launch in launches])
+        for launch, ranges, pieces in zip(launches, written_before(launches), ahead, strict=True):
             clears = cleared(launch.binding.plan, launch.binding.held)
-            ready += [*clears, self._ready(launch, pdl=not clears, ranges=tuple(earlier), ahead=pieces)]
-            earlier |= dict.fromkeys(written([launch]))
+            ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges, ahead=pieces)]
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
             recording.uses = [use for launch in recording.launches for use in uses_of(launch.binding)]
