@@ -23,9 +23,10 @@ rounding makes infinite."""
 @zl.inline
 def tile_of(keys, values, table, b, h, tile, count, size, half):
     """A tile of the first ``count`` positions of a context: whether each counts, the two halves of keys, and values."""
-    pos = tile * size + zl.arange(size)
+    pos, i = tile * size + zl.arange(size), zl.arange(half)
+    page = table[b, zl.only(pos, pos < PAGES * P) // P]  # need not wait for the length of the context
     pos = zl.only(pos, pos < count)
-    page, row, i = table[b, pos // P], pos % P, zl.arange(half)
+    row = pos % P
     return pos.active, keys[page, row, h, i], keys[page, row, h, i + half], values[page, row, h, :]
 
 
@@ -47,7 +48,7 @@ def step(q, held, state, steep):
     best, total, acc = state
     score = zl.dot(q[1], more.to(q[1].dtype).T, zl.dot(q[0], k.to(q[0].dtype).T))
     score = zl.where(seen[None, :], score, -1e30)
-    top = zl.maximum(best, zl.max(score, axis=1))
+    top = zl.maximum(best, zl.max(score, axis=1, pad=LEAST))
     weight = zl.exp2(score * steep - (top * steep)[:, None])
     fix = zl.exp2((best - top) * steep)
     total = total * fix + zl.sum(weight, axis=1)
@@ -58,6 +59,8 @@ def step(q, held, state, steep):
 @zl.inline
 def over_cache(q, held, state, keys, values, table, b, h, first, count, steep, ways, size, half):
     """The state after every ``ways``-th tile of the first ``count`` positions, from tile ``first`` on, which is ``held``."""
+    seen = held[0]
+    held = seen, zl.where(seen[:, None], held[1], 0.0), zl.where(seen[:, None], held[2], 0.0), zl.where(seen[:, None], held[3], 0.0)
     state = step(q, held, state, steep)
     if count > ways * size:
         for tile in range(first + ways, (count + size - 1) // size, ways):

@@ -20,7 +20,7 @@ from zellige.backends.cuda.hazards import barriers
 from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups
-from zellige.backends.cuda.prefetch import PIECES, fetch_ahead, prefetch
+from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.sorting import lower_sort
 from zellige.backends.cuda.source import Source
@@ -41,7 +41,7 @@ FLAG = "guard_flag"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of the compiled kernel. ``kind`` is array, scalar, dim, stride, flag, ahead or ahead_bytes."""
+    """One parameter of the compiled kernel. ``kind`` is array, scalar, dim, stride or flag."""
 
     kind: str
     name: str
@@ -123,7 +123,8 @@ class Lowering:
         if not waits:
             self.block(self.function.body)
             return
-        self.source.effect("gdc_launch_dependents()")
+        if not self.options.holds:
+            self.source.effect("gdc_launch_dependents()")
         self.waiting(pid)
 
     def waiting(self, pid: str) -> None:
@@ -140,9 +141,9 @@ class Lowering:
     def wait_for_earlier(self, rest: Sequence[Op], pid: str) -> None:
         """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
         prefetch(self, rest, pid)
-        if self.options.ahead:
-            fetch_ahead(self, pid)
         self.source.effect("gdc_wait()")
+        if self.options.holds:
+            self.source.effect("gdc_launch_dependents()")
 
     def _touches_shared(self, op: Op) -> bool:
         """Whether an operation touches an array that a kernel still in flight may write or read."""
@@ -608,7 +609,7 @@ def _zero(value: Value) -> str:
 
 
 def _parameters(function: Function, options: Options) -> tuple[Parameter, ...]:
-    """Arrays, scalars, dims, strides, the flag that guards raise, and what to fetch ahead, in this order."""
+    """Arrays, scalars, dims, strides, and the flag that guards raise, in this order."""
     made = []
     for array in function.arrays:
         multiple = 1 if array.name in options.unaligned else 16
@@ -623,9 +624,6 @@ def _parameters(function: Function, options: Options) -> tuple[Parameter, ...]:
                 made.append(Parameter("stride", stride_name(name, axis), "i64", axis))
     if any(isinstance(op, ops.Guard) for op in walk(function.body)):
         made.append(Parameter("flag", FLAG, "*i32", multiple=16))
-    if options.pdl and options.ahead:
-        for kind, type in (("ahead", "*i8"), ("ahead_bytes", "i32")):
-            made += [Parameter(kind, f"{kind}_{piece}", type, axis=piece, multiple=16) for piece in range(PIECES)]
     return tuple(made)
 
 

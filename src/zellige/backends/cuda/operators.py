@@ -153,19 +153,6 @@ def _prefetch(pointers, wanted):
     )
 
 
-@triton.jit
-def _fetch_ahead(start, size, program, threads: tl.constexpr):
-    lane = tl.arange(0, threads)
-    pieces = tl.num_programs(0) * (threads // 32)  # one a warp
-    each = ((size + pieces - 1) // pieces + 127) // 128 * 128
-    first = (program * (threads // 32) + lane // 32) * each
-    length = tl.where(lane % 32 == 0, tl.minimum(size - first, each), 0)
-    tl.inline_asm_elementwise(
-        "{ .reg .pred p; setp.gt.s32 p, $2, 0; @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
-        "=r,l,r", [start + first, length], dtype=tl.int32, is_pure=False, pack=1,
-    )
-
-
 '''
 
 

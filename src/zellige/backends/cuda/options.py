@@ -41,8 +41,9 @@ class Options:
     """Inputs that no kernel in flight writes (weights); under ``pdl`` they may be read before the wait."""
     early: bool = False
     """Under ``pdl``: short loops are written out, and what they read of ``constant`` inputs is in registers before the wait."""
-    ahead: int = 0
-    """Under ``pdl``: bytes of what later launches read that the programs ask for before they wait (``runtime/cuda/ahead.py``)."""
+    holds: bool = False
+    """Under ``pdl``: the next launch may start once this one has waited, not at once, so that what that one reads before its own wait
+    does not slow down the launches in front of this one."""
     max_registers: int | None = None
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Dims left symbolic that the launch promises to be multiples of a number."""

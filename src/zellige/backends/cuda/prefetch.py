@@ -2,8 +2,7 @@
 
 Before a program waits for the kernels ahead of it, it asks for the first lines that its loops will read of arrays that
 nothing in flight writes. Only the addresses of the first iteration are computed, one a cache line, and nothing is loaded:
-a prefetch has no effect that a program could see. Where the launch says so, its programs also ask for memory that later
-launches read.
+a prefetch has no effect that a program could see.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from zellige.backends.cuda.lowering import Lowering
 
 LINE_BYTES = 128
-PIECES = 4
-"""Pieces of memory that the programs of a launch may ask for on behalf of later ones."""
 WAITING_PROGRAMS = 2048
 """Programs that a large GPU can hold at once, and so the ones that ever wait; those after them would fetch what they are
 about to load anyway."""
@@ -37,13 +34,6 @@ def prefetch(lowering: Lowering, rest: Sequence[Op], pid: str) -> None:
         return
     with lowering.x.trial(), lowering.source.nest(f"if {pid} < {WAITING_PROGRAMS}:"):
         _visit(lowering, rest)
-
-
-def fetch_ahead(lowering: Lowering, pid: str) -> None:
-    """Asks for what the launch names, each program for its share."""
-    for piece in range(PIECES):
-        start, size = (lowering.source.parameter(kind, f"{kind}_{piece}") for kind in ("ahead", "ahead_bytes"))
-        lowering.source.effect(f"_fetch_ahead({start}, {size}, {pid}, {32 * lowering.options.num_warps})")
 
 
 def _visit(lowering: Lowering, rest: Sequence[Op]) -> None:

@@ -24,7 +24,6 @@ from zellige.ir.ops import Function
 from zellige.runtime import preconditions
 from zellige.runtime.binding import Binding
 from zellige.runtime.cuda import tuned
-from zellige.runtime.cuda.ahead import asked_for
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.direct import written_out
@@ -252,27 +251,20 @@ class CudaExecutor:
         run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
 
     def _written_out(self, binding: Binding, key: Any) -> Callable[..., None]:
-        ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False)
+        ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
         direct = binding.plan.direct
         if len(direct) >= _MOST_STREAMS:
             direct.clear()
         made = direct[key] = written_out(ready, self, binding.plan)
         return made
 
-    def _options(self, launch: PreparedLaunch) -> Options:
-        """The schedule of a launch."""
-        binding = launch.binding
-        return tuned.options(
-            launch.instance.function.name, binding.dims, self.schedules, binding.plan.parts,
+    def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
+        """The compiled and loaded launch; ``ranges``: memory that launches may write which it waits for."""
+        function, binding = launch.instance.function, launch.binding
+        options = tuned.options(
+            function.name, binding.dims, self.schedules, binding.plan.parts,
             groups=binding.statics if self._has_groups else None,
         )  # fmt: skip
-
-    def _ready(
-        self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges = (), ahead: Ranges = ()
-    ) -> Launch | None:
-        """The compiled and loaded launch; ``ranges``: memory that launches may write which it must wait for; ``ahead``: memory that
-        it asks for on behalf of later ones."""
-        function, binding, options = launch.instance.function, launch.binding, self._options(launch)
         layouts = {name: strides for name, held in binding.tensors.items() if (strides := held.layout.strides)}
         loose = unaligned(binding)
         if layouts or loose:
@@ -291,7 +283,7 @@ class CudaExecutor:
             loaded = self._loaded[id(compiled)] = LoadedKernel(compiled, self.device)
         addresses = {name: held.storage.address for name, held in binding.tensors.items()}
         flag = self._guards.flag(compiled) if compiled.guards else 0
-        return loaded.prepare(self.stream, addresses, binding.scalars, flag=flag, ahead=ahead)
+        return loaded.prepare(self.stream, addresses, binding.scalars, flag=flag)
 
     def _compiled(self, function: Function, dims: dict[str, int], options: Options) -> CompiledKernel:
         """The compiled kernel. A schedule that was measured at other sizes or with other types may want more shared memory than a
@@ -316,11 +308,9 @@ class CudaExecutor:
     def finish(self, recording: CudaRecording) -> None:
         """Compiles the launches for running with programmatic dependent launch and captures them. A replay waits for the one before."""
         ready: list[Launch | Fill | None] = []
-        launches = recording.launches
-        ahead = asked_for(launches, [self._options(launch).ahead for launch in launches])
-        for launch, ranges, pieces in zip(launches, written_before(launches), ahead, strict=True):
+        for launch, ranges in zip(recording.launches, written_before(recording.launches), strict=True):
             clears = cleared(launch.binding.plan, launch.binding.held)
-            ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges, ahead=pieces)]
+            ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
             recording.uses = [use for launch in recording.launches for use in uses_of(launch.binding)]

@@ -61,10 +61,8 @@ class LoadedKernel:
         dims: Mapping[str, int] | None = None,
         strides: Mapping[str, tuple[int, ...]] | None = None,
         flag: int = 0,
-        ahead: Sequence[tuple[int, int]] = (),
     ) -> Launch | None:
-        """A launch with these addresses, scalars, dims and strides (in elements); None if the grid is empty. ``ahead``: the first bytes
-        and ends of memory that its programs ask for on behalf of later launches, if it was compiled to (``Options.ahead``).
+        """A launch with these addresses, scalars, dims and strides (in elements); None if the grid is empty.
 
         The caller has checked that they suit the kernel, and keeps the memory alive. ZelligeError ZL0515: an address or a dim
         is not the multiple that the kernel was compiled for; ZL0516: more programs than a grid has.
@@ -95,14 +93,11 @@ class LoadedKernel:
                     value = (strides or {})[array][parameter.axis]
                 case "flag":
                     value = flag
-                case "ahead" | "ahead_bytes":
-                    start, end = ahead[parameter.axis] if parameter.axis < len(ahead) else (0, 0)
-                    value = start if parameter.kind == "ahead" else end - start
                 case other:
                     raise InternalError(f"a kernel parameter of kind {other!r}")
             if value % parameter.multiple:
                 raise _misaligned(compiled.name, parameter.name, parameter.multiple, value)
-            arguments.append(ctypes.c_int32(value) if parameter.type == "i32" else ctypes.c_uint64(value))
+            arguments.append(ctypes.c_int32(value) if parameter.kind == "dim" else ctypes.c_uint64(value))
         scratch = None
         if compiled.scratch_bytes:
             scratch = self.device.handle.allocate(compiled.scratch_bytes * blocks, stream=stream)
