@@ -8,7 +8,7 @@ from typing import Any
 from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
-from zellige import bf16, f32
+from zellige import f32
 from zellige.backends.cuda import operators
 from zellige.backends.cuda.lowering import lower
 from zellige.backends.cuda.options import Options
@@ -16,7 +16,7 @@ from zellige.backends.cuda.source import Source
 from zellige.ir.walk import specialise
 from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, rope
 
-N, M, K, E = zl.dims("N M K E")
+N, M = zl.dims("N M")
 
 
 def text(kernel: Any, dims: dict[str, int] | None = None, options: Options | None = None, **statics: Any) -> str:
@@ -125,48 +125,6 @@ def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:
 
     source = text(ones, options=Options(pdl=True))
     assert source.index("gdc_wait()") < source.index("tl.store")
-
-
-def test_the_next_launch_is_held_back_until_this_one_has_waited_where_the_schedule_says_so() -> None:
-    sizes: dict[str, Any] = {"BN": 1, "BK": 2048}
-    at_once = text(gpu_linear.matvec, {"N": 6144, "K": 4096}, Options(pdl=True, constant=frozenset("w")), **sizes)
-    held = text(gpu_linear.matvec, {"N": 6144, "K": 4096}, Options(pdl=True, constant=frozenset("w"), holds=True), **sizes)
-    for source, order in ((at_once, -1), (held, 1)):
-        kernel = source[source.rindex("@triton.jit") :]
-        assert kernel.count("gdc_launch_dependents()") == kernel.count("gdc_wait()") == 1
-        assert (kernel.index("gdc_launch_dependents()") - kernel.index("gdc_wait()")) * order > 0
-
-
-@zl.kernel
-def picked(
-    x: zl.In[f32, K],
-    w: zl.In[bf16, E, N, K],
-    which: zl.In[zl.Index[E], 1],
-    other: zl.In[zl.Index[E, zl.optional], 1],
-    *,
-    y: zl.Out[f32, N],
-):
-    n = zl.grid(N)
-    y[n] = zl.sum(w[which[0], n, :].to(f32) * x[:]) + other[0].to(f32)
-
-
-def test_what_an_index_says_before_the_wait_is_used_for_prefetches_only_and_within_its_bounds() -> None:
-    sizes = {"E": 8, "N": 64, "K": 1024}
-    options = Options(pdl=True, constant=frozenset("w"), guessed=frozenset({"which"}))
-    before, after = text(picked, sizes, options).split("gdc_wait()")
-    assert before.count("_prefetch(w") == 1
-    assert "tl.minimum(tl.maximum(tl.load(which, volatile=True), 0), 8 - 1)" in before
-    assert before.count("tl.load") == 1, "and nothing is loaded by it"
-    guess = next(line.split(" = ")[0].strip() for line in before.splitlines() if "volatile" in line)
-    assert guess not in after
-    assert "tl.load(which" in after
-    assert "_prefetch(" not in text(picked, sizes, Options(pdl=True, constant=frozenset("w"))).split("gdc_wait()")[0]
-
-
-def test_an_index_that_may_be_absent_is_no_guess() -> None:
-    sizes = {"E": 8, "N": 64, "K": 1024}
-    options = Options(pdl=True, constant=frozenset("w"), guessed=frozenset({"other", "x"}))
-    assert "tl.load" not in text(picked, sizes, options).split("gdc_wait()")[0].split("@triton.jit")[-1]
 
 
 def test_lines_that_all_programs_share_are_not_prefetched_by_each() -> None:

@@ -123,8 +123,7 @@ class Lowering:
         if not waits:
             self.block(self.function.body)
             return
-        if not self.options.holds:
-            self.source.effect("gdc_launch_dependents()")
+        self.source.effect("gdc_launch_dependents()")
         self.waiting(pid)
 
     def waiting(self, pid: str) -> None:
@@ -142,8 +141,6 @@ class Lowering:
         """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
         prefetch(self, rest, pid)
         self.source.effect("gdc_wait()")
-        if self.options.holds:
-            self.source.effect("gdc_launch_dependents()")
 
     def _touches_shared(self, op: Op) -> bool:
         """Whether an operation touches an array that a kernel still in flight may write or read."""

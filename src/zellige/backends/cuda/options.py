@@ -41,12 +41,6 @@ class Options:
     """Inputs that no kernel in flight writes (weights); under ``pdl`` they may be read before the wait."""
     early: bool = False
     """Under ``pdl``: short loops are written out, and what they read of ``constant`` inputs is in registers before the wait."""
-    guessed: frozenset[str] = frozenset()
-    """Inputs with an ``Index`` contract that were most likely written long before the wait: what they say is read early, to know which
-    lines of constant inputs to ask for, and read again for everything else."""
-    holds: bool = False
-    """Under ``pdl``: the next launch may start once this one has waited, not at once, so that what that one reads before its own wait
-    does not slow down the launches in front of this one."""
     max_registers: int | None = None
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Dims left symbolic that the launch promises to be multiples of a number."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from zellige.backends.cuda.expressions import Term, expand
 from zellige.ir import ops
 from zellige.ir.ops import Block, Op
-from zellige.ir.types import ContractKind
 from zellige.ir.walk import operands, results, walk
 from zellige.passes.bounds import is_index
 from zellige.passes.intervals import point
@@ -47,9 +46,6 @@ def _visit(lowering: Lowering, rest: Sequence[Op]) -> None:
                 lowering.x.define(op.body.params[0], Term("0", literal=True))
                 with lowering.bounds.at_iteration(op, 0):
                     _visit(lowering, op.body.ops)
-            case ops.Load(array=name) if name in lowering.options.guessed:
-                if all(map(lowering.x.is_defined, (*op.index, *op.masks))):
-                    _guess(lowering, op)
             case ops.Load() | ops.Segment() | ops.Store() | ops.Update() | ops.Guard():
                 continue  # memory, which something in flight may write
             case ops.For() | ops.While() | ops.If() | ops.Sort() | ops.Offsets():
@@ -58,17 +54,6 @@ def _visit(lowering: Lowering, rest: Sequence[Op]) -> None:
                 arithmetic = all(is_index(r) or r.type.dtype.is_bool for r in results(op))
                 if arithmetic and all(map(lowering.x.is_defined, operands(op))):
                     lowering.op(op)
-
-
-def _guess(lowering: Lowering, op: ops.Load) -> None:
-    """Defines what a load gives as the number that is there now, which something in flight may change, within its contract's bounds."""
-    contract = lowering.function.array(op.array).contract
-    if contract is None or contract.kind is not ContractKind.INDEX or contract.optional:
-        return
-    text = lowering.memory.load_text(op, "0").removesuffix(")") + ", volatile=True)"  # not to be taken for the load after the wait
-    last = f"{lowering.x.extent(contract.bound).text} - 1"
-    held = lowering.source.bind(f"tl.minimum(tl.maximum({text}, 0), {last})", f"{op.array}_guess")
-    lowering.x.define(op.result, Term(f"{held}.to({lowering.x.dtype(op.result)})"))
 
 
 def _lines(lowering: Lowering, op: ops.Load) -> None:
