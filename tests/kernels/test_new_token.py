@@ -56,7 +56,9 @@ class Step:
         self.bias = rounded(rng.standard_normal((HEADS, HD)).astype(np.float32))
         angles = rng.uniform(0, 6, (C, HD // 2))
         self.cosine, self.sine = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        self.cache = [stored(rounded(rng.standard_normal((POOL, PAGE, HK, HD)).astype(np.float32)), dtype) for _ in range(2)]
+        self.cache = [
+            stored(rounded(rng.standard_normal((POOL, PAGE, HK, HD)).astype(np.float32)), dtype) for _ in range(2)
+        ]
         self.table = rng.permutation(POOL).reshape(B, PAGES)
         self.position = np.maximum(np.array(LENGTHS) - 1, 0)
         at = self.table[np.arange(B), self.position // PAGE] * PAGE + self.position % PAGE
@@ -124,7 +126,9 @@ def test_it_is_attention_over_the_cache_and_the_new_token_which_goes_to_its_slot
         want = before.copy().reshape(-1, HK, HD)
         for b, slot in enumerate(step.slot):
             if slot >= 0:
-                np.testing.assert_allclose(after.reshape(-1, HK, HD)[slot], stored(own[b, i], dtype), rtol=0.13, atol=1e-2)
+                np.testing.assert_allclose(
+                    after.reshape(-1, HK, HD)[slot], stored(own[b, i], dtype), rtol=0.13, atol=1e-2
+                )
                 want[slot] = after.reshape(-1, HK, HD)[slot]
         np.testing.assert_array_equal(after.reshape(-1, HK, HD), want)
 

@@ -53,7 +53,12 @@ def over_cache(q, held, keys, values, table, b, h, first, count, steep, ways, si
     rows, seen = q[0].shape[0], held[0]
     state = zl.full((rows,), LEAST, f32), zl.zeros((rows,), f32), zl.zeros((rows, 2 * half), f32)
     # what loads give goes to the matrix units by way of a choice: else each load would be waited for before the next one
-    held = seen, zl.where(seen[:, None], held[1], 0.0), zl.where(seen[:, None], held[2], 0.0), zl.where(seen[:, None], held[3], 0.0)
+    held = (
+        seen,
+        zl.where(seen[:, None], held[1], 0.0),
+        zl.where(seen[:, None], held[2], 0.0),
+        zl.where(seen[:, None], held[3], 0.0),
+    )
     state = step(q, held, state, steep)
     if count > ways * size:
         for tile in range(first + ways, (count + size - 1) // size, ways):

@@ -59,7 +59,7 @@ def written(launches: Iterable[PreparedLaunch]) -> Ranges:
 
 
 def written_before(launches: Iterable[PreparedLaunch]) -> Iterator[Ranges]:
-    """For each launch, the memory that earlier ones may write. A later one waits for its end, so what that writes may be read at any time."""
+    """For each launch, the memory that earlier ones may write. What only later ones write may be read at any time: they wait for it."""
     found: dict[tuple[int, int], None] = {}
     for launch in launches:
         yield tuple(found)
