@@ -312,10 +312,9 @@ def _step() -> Iterator[Case]:
                 name = f"{splits}-{bs}-w{warps}-s{stages}"
                 yield Case("step", f"{model} attend", name, new_token.norm_rope_attend, statics, sized, options)
             for warps in (1, 2, 4):
-                early = frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot"))
-                options = Options(num_warps=warps, pdl=True, constant=early, early=True)
+                options = Options(num_warps=warps, pdl=True, constant=frozenset(("slot",)))
                 name = f"{splits}-w{warps}"
-                yield Case("step", f"{model} combine", name, new_token.norm_rope_combine, {}, sized, options)
+                yield Case("step", f"{model} combine", name, new_token.combine_append, {}, sized, options)
     for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
         dims = dict(B=1, V=VOCABULARY, PARTS=-(-VOCABULARY // block))
         yield Case(

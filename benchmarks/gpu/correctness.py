@@ -168,11 +168,11 @@ def checks() -> Iterator[Check]:
         yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
     for ways in (1, 4):
         token = dict(B=3, HK=2, G=3, HALF=16, C=64, NB=50, P=4, PAGES=16, SPLITS=ways)
-        for family, eps in (("norm_rope", {"eps": 1e-6}), ("bias_rope", {}), ("rope", {})):
-            scalars, divided = {"scale": 0.2, **eps}, dict(WAYS=ways, BS=16)
-            yield Check(getattr(new_token, f"{family}_attend"), token, divided, scalars=scalars, bound=2e-2)
-            kernel = getattr(new_token, f"{family}_combine")
-            yield Check(kernel, token, scalars=scalars, positive=frozenset(("total_of",)))
+        divided: dict[str, Any] = dict(statics=dict(WAYS=ways, BS=16), bound=2e-2)
+        yield Check(new_token.norm_rope_attend, token, **divided, scalars={"scale": 0.2, "eps": 1e-6})
+        yield Check(new_token.bias_rope_attend, token, **divided, scalars={"scale": 0.2})
+        yield Check(new_token.rope_attend, token, **divided, scalars={"scale": 0.2})
+        yield Check(new_token.combine_append, dict(B=3, HK=2, G=3, HD=32, NB=50, P=4, SPLITS=ways))
     for tokens in (5, 33):
         rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
         yield Check(head_norm_rope_rows, rows, dict(BT=16), scalars={"eps": 1e-6})

@@ -67,7 +67,7 @@ class Case:
                 {"kernel": kernel, "dims": dims, "statics": statics, "options": options}
             )
         for kernel in (
-            "embed", "norm_rows", "norm_rope_combine", "sum_parts_norm", "argmax_parts",
+            "embed", "norm_rows", "combine_append", "sum_parts_norm", "argmax_parts",
             "argmax_combine",
         ):  # fmt: skip
             entries[kernel] = [{"kernel": kernel, "dims": {}, "statics": {}, "options": options}]

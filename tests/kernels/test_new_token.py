@@ -13,7 +13,7 @@ import zellige as zl
 from zellige import bf16, f8e4m3, f32, i32
 from zellige.ir.dtypes import DType
 from zellige.ir.types import ContractKind
-from zellige.kernels import new_token
+from zellige.kernels.new_token import bias_rope_attend, combine_append, norm_rope_attend, rope_attend
 from zellige.runtime.contracts import Fact
 from zellige.runtime.tensor import empty, tensor
 
@@ -67,32 +67,35 @@ class Step:
             for cache in self.cache:
                 cache.reshape(-1, HK, HD)[at[b]] = np.nan
 
-    def run(self, family: str, ways: int, size: int) -> tuple[Array, list[Array]]:
+    def run(self, kernel: Any, ways: int, size: int) -> tuple[Array, list[Array]]:
         """The attention, f32 [B, HK, G, HD], and the cache after it."""
         caches = [tensor(c, self.dtype) for c in self.cache]
-        norms, eps = [tensor(n, bf16) for n in self.norms], [EPS] if family == "norm_rope" else []
-        bias = [tensor(self.bias, bf16)]
-        qkv, states = tensor(self.qkv, bf16), (B, HK, ways, G)
-        turns = (integers(self.position, ContractKind.INDEX, C), tensor(self.cosine, f32), tensor(self.sine, f32))
-        state = {"part": empty((*states, HD), f32), "best_of": empty(states, f32), "total_of": empty(states, f32)}
-        getattr(new_token, f"{family}_attend")(
-            qkv, *{"norm_rope": norms[:1], "bias_rope": bias, "rope": []}[family], *turns, *caches,
-            integers(self.table, ContractKind.INDEX, POOL), integers(LENGTHS, ContractKind.UP_TO, PAGES * PAGE), SCALE,
-            *eps, **state, WAYS=ways, BS=size,
+        first = {
+            norm_rope_attend: [tensor(n, bf16) for n in self.norms],
+            bias_rope_attend: [tensor(self.bias, bf16)],
+            rope_attend: [],
+        }[kernel]
+        states = (B, HK, ways, G)
+        state = {
+            "part": empty((*states, HD), f32), "best_of": empty(states, f32), "total_of": empty(states, f32),
+            "key": empty((B, HK, HD), self.dtype), "value": empty((B, HK, HD), self.dtype),
+        }  # fmt: skip
+        kernel(
+            tensor(self.qkv, bf16), *first, integers(self.position, ContractKind.INDEX, C), tensor(self.cosine, f32),
+            tensor(self.sine, f32), *caches, integers(self.table, ContractKind.INDEX, POOL),
+            integers(LENGTHS, ContractKind.UP_TO, PAGES * PAGE), SCALE, *([EPS] if kernel is norm_rope_attend else []),
+            **state, WAYS=ways, BS=size,
         )  # fmt: skip
         out = empty((B, HK, G, HD), bf16)
         slot = integers(self.slot, ContractKind.INDEX, POOL * PAGE, distinct=True, optional=True)
-        getattr(new_token, f"{family}_combine")(
-            qkv, *{"norm_rope": norms, "bias_rope": bias, "rope": []}[family], *turns, slot, *state.values(), SCALE,
-            *eps, out=out, keys=caches[0], values=caches[1],
-        )  # fmt: skip
+        combine_append(*state.values(), slot, out=out, keys=caches[0], values=caches[1])
         return out.numpy().astype(np.float32), [c.numpy().astype(np.float32) for c in caches]
 
-    def heads(self, family: str) -> Array:
+    def heads(self, kernel: Any) -> Array:
         """All heads as attention reads them, f32 [B, H + 2·HK, HD]."""
-        x = self.qkv + self.bias if family == "bias_rope" else self.qkv.copy()
+        x = self.qkv + self.bias if kernel is bias_rope_attend else self.qkv.copy()
         turned = x[:, : HK * (G + 1)]
-        if family == "norm_rope":
+        if kernel is norm_rope_attend:
             weight = np.repeat(self.norms, [HK * G, HK], axis=0)
             turned = turned / np.sqrt((turned**2).mean(-1, keepdims=True) + EPS) * weight
         c, s = self.cosine[self.position][:, None], self.sine[self.position][:, None]
@@ -102,16 +105,16 @@ class Step:
 
 
 @pytest.mark.parametrize("dtype", [bf16, f8e4m3], ids=lambda d: d.name)
-@pytest.mark.parametrize("family", ["norm_rope", "bias_rope", "rope"])
+@pytest.mark.parametrize("kernel", [norm_rope_attend, bias_rope_attend, rope_attend], ids=lambda k: k.name)
 @pytest.mark.parametrize(("ways", "size"), [(2, 4), (8, 4), (4, 16)])
 def test_it_is_attention_over_the_cache_and_the_new_token_which_goes_to_its_slot(
-    family: str, dtype: DType, ways: int, size: int, executor: str
+    kernel: Any, dtype: DType, ways: int, size: int, executor: str
 ) -> None:
     if executor == "reference" and (ways, size) != (2, 4):
         pytest.skip("slow, and the same kernel")
     step = Step(dtype)
-    got, caches = step.run(family, ways, size)
-    heads = step.heads(family)
+    got, caches = step.run(kernel, ways, size)
+    heads = step.heads(kernel)
     q, own = heads[:, : HK * G].reshape(B, HK, G, HD), heads[:, HK * G :].reshape(B, 2, HK, HD)
     for b, length in enumerate(LENGTHS):
         if not length:
@@ -137,7 +140,7 @@ def test_what_goes_to_an_fp8_cache_is_the_nearest_number_up_to_the_largest() -> 
     eight, exact = Step(f8e4m3), Step(bf16)
     eight.qkv[0, -1, 3] = exact.qkv[0, -1, 3] = 1000.0
     eight.qkv[0, -1, 4] = exact.qkv[0, -1, 4] = -600.0
-    for kept, plain in zip(eight.run("rope", 2, 4)[1], exact.run("rope", 2, 4)[1], strict=True):
+    for kept, plain in zip(eight.run(rope_attend, 2, 4)[1], exact.run(rope_attend, 2, 4)[1], strict=True):
         slots = eight.slot[eight.slot >= 0]
         want = stored(plain.reshape(-1, HK, HD)[slots], f8e4m3)
         assert np.any(want)

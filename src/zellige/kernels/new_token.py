@@ -1,9 +1,8 @@
 """Decode attention from the joined query/key/value product on, where several programs share a context: no launch of its own for heads.
 
-``*_attend`` goes over the cache, by WAYS programs a context, each of which rotates the queries that it needs. No earlier launch of a
-step writes the cache, so that keys and values are read while the product still runs. ``*_combine`` puts together what the programs
-found and the new token itself, whose key and value it appends to the cache. Families differ as in ``heads``; rotary pairs are
-(i, i + HALF).
+Each of the WAYS programs of ``*_attend`` rotates the queries that it needs. It reads the cache first, which no earlier launch of a step
+writes, so that keys and values are there when the product comes. The new token's own key and value come from the product; one of the
+programs turns to them, and ``combine_append`` puts them into the cache. Families differ as in ``heads``; rotary pairs are (i, i + HALF).
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from __future__ import annotations
 import zellige as zl
 from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
-from zellige.kernels.heads import added, cached, halves, normed, put_in_page, turn
+from zellige.kernels.heads import added, cached, halves, normed, put, turn
 from zellige.kernels.pages import KV
 from zellige.kernels.precision import X, rounded
 
-B, HK, G, HALF, C, NB, P, PAGES, SPLITS = zl.dims("B HK G HALF C NB P PAGES SPLITS")
+B, HK, G, HALF, HD, C, NB, P, PAGES, SPLITS = zl.dims("B HK G HALF HD C NB P PAGES SPLITS")
 LEAST = -1e29
 """The reference of a program that has seen nothing, above the score of what does not count: its weight must be 0, not 2^(x − x), which
 rounding makes infinite."""
@@ -29,6 +28,17 @@ def tile_of(keys, values, table, b, h, tile, count, size, half):
     pos = zl.only(pos, pos < count)
     row = pos % P
     return pos.active, keys[page, row, h, i], keys[page, row, h, i + half], values[page, row, h, :]
+
+
+@zl.inline
+def begin(q, key, value, mine):
+    """The state of a soft-max (largest score, sum of weights, weighted sum) that has seen the new token, if it is ``mine``, or nothing.
+
+    q: two of [G, HALF]; key: two of [HALF]; value [HD]; both as the cache holds them."""
+    a, b, v = q[0].to(f32) * key[0].to(f32)[None, :], q[1].to(f32) * key[1].to(f32)[None, :], value.to(f32)[None, :]
+    rows, total, acc = q[0].shape[0], zl.where(mine, 1.0, 0.0), zl.zeros((q[0].shape[0], value.shape[0]), f32)
+    best = zl.where(mine, zl.sum(a, axis=1) + zl.sum(b, axis=1), LEAST)
+    return best, zl.broadcast_to(total, (rows,)), zl.where(mine, v, acc)
 
 
 @zl.inline
@@ -47,11 +57,9 @@ def step(q, held, state, steep):
 
 
 @zl.inline
-def over_cache(q, held, keys, values, table, b, h, first, count, steep, ways, size, half):
-    """The state of a soft-max (largest score, sum of weights, weighted sum) after every ``ways``-th tile of the first ``count``
-    positions, from tile ``first`` on, which is ``held``."""
-    rows, seen = q[0].shape[0], held[0]
-    state = zl.full((rows,), LEAST, f32), zl.zeros((rows,), f32), zl.zeros((rows, 2 * half), f32)
+def over_cache(q, held, state, keys, values, table, b, h, first, count, steep, ways, size, half):
+    """The state after every ``ways``-th tile of the first ``count`` positions, from tile ``first`` on, which is ``held``."""
+    seen = held[0]
     # what loads give goes to the matrix units by way of a choice: else each load would be waited for before the next one
     held = (
         seen,
@@ -71,6 +79,7 @@ def over_cache(q, held, keys, values, table, b, h, first, count, steep, ways, si
 def norm_rope_attend(
     qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
     q_norm: zl.In[X, 2 * HALF],
+    k_norm: zl.In[X, 2 * HALF],
     position: zl.In[zl.Index[C], B],
     cosine: zl.In[f32, C, HALF],
     sine: zl.In[f32, C, HALF],
@@ -84,26 +93,39 @@ def norm_rope_attend(
     part: zl.Out[f32, B, HK, SPLITS, G, 2 * HALF],
     best_of: zl.Out[f32, B, HK, SPLITS, G],
     total_of: zl.Out[f32, B, HK, SPLITS, G],
+    key: zl.Out[KV, B, HK, 2 * HALF],
+    value: zl.Out[KV, B, HK, 2 * HALF],
     WAYS: zl.Static = 16,
     BS: zl.Static = 32,
 ):
-    """Norm and rotation of query heads (Qwen3), and their attention over every SPLITS-th tile of BS positions of each context in the
-    cache, without the new token. How a context is divided depends on its own length alone.
+    """Norm and rotation of the heads (Qwen3), and attention over every SPLITS-th tile of BS positions of each context: the state of the
+    soft-max by which ``combine_append`` puts parts together. How a context is divided depends on its own length alone.
 
-    qkv [B, H + 2·HK, HD]: query heads, then key heads, then value heads; length: positions of a context with the new token;
-    part f32 [B, HK, SPLITS, G, HD]."""
+    qkv [B, H + 2·HK, HD]: query heads, then key heads, then value heads; length: positions of a context with the new token, which is
+    read as if there were one in an empty one; part f32 [B, HK, SPLITS, G, HD]; key, value: the new token's, as the cache holds them.
+    """
     zl.requires((SPLITS == WAYS) & (P >= 1))
     b, h, s = zl.grid(B, HK, SPLITS)
     at, i, count = position[b], zl.arange(HALF), zl.maximum(length[b], 1) - 1
+    first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
-    held, heads = tile_of(keys, values, table, b, h, s, count, BS, HALF), h * G + zl.arange(G)
-    q = halves(qkv, b, heads, HALF)
+    held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
+    mine, its_key, its_value = h * G + zl.arange(G), HK * G + h, HK * (G + 1) + h
+    q, k, v = halves(qkv, b, mine, HALF), halves(qkv, b, its_key, HALF), qkv[b, its_value, :]
     q = normed(q[0], q[1], q_norm, HALF, eps)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    best, total, acc = over_cache(q, held, keys, values, table, b, h, s, count, steep, WAYS, BS, HALF)
-    part[b, h, s, :, :] = acc
-    best_of[b, h, s, :] = best * steep
-    total_of[b, h, s, :] = total
+    k = normed(k[0], k[1], k_norm, HALF, eps)
+    k = turn(k[0], k[1], c, sn, qkv.dtype)
+    k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+    v = cached(v, values.dtype)
+    state = begin(q, k, v, s == 0)
+    state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:
+        put(key, b, h, HALF, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
 
 
 @zl.kernel
@@ -121,6 +143,8 @@ def rope_attend(
     part: zl.Out[f32, B, HK, SPLITS, G, 2 * HALF],
     best_of: zl.Out[f32, B, HK, SPLITS, G],
     total_of: zl.Out[f32, B, HK, SPLITS, G],
+    key: zl.Out[KV, B, HK, 2 * HALF],
+    value: zl.Out[KV, B, HK, 2 * HALF],
     WAYS: zl.Static = 16,
     BS: zl.Static = 32,
 ):
@@ -128,14 +152,23 @@ def rope_attend(
     zl.requires((SPLITS == WAYS) & (P >= 1))
     b, h, s = zl.grid(B, HK, SPLITS)
     at, i, count = position[b], zl.arange(HALF), zl.maximum(length[b], 1) - 1
+    first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
-    held, heads = tile_of(keys, values, table, b, h, s, count, BS, HALF), h * G + zl.arange(G)
-    q = halves(qkv, b, heads, HALF)
+    held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
+    mine, its_key, its_value = h * G + zl.arange(G), HK * G + h, HK * (G + 1) + h
+    q, k, v = halves(qkv, b, mine, HALF), halves(qkv, b, its_key, HALF), qkv[b, its_value, :]
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    best, total, acc = over_cache(q, held, keys, values, table, b, h, s, count, steep, WAYS, BS, HALF)
-    part[b, h, s, :, :] = acc
-    best_of[b, h, s, :] = best * steep
-    total_of[b, h, s, :] = total
+    k = turn(k[0], k[1], c, sn, qkv.dtype)
+    k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+    v = cached(v, values.dtype)
+    state = begin(q, k, v, s == 0)
+    state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:
+        put(key, b, h, HALF, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
 
 
 @zl.kernel
@@ -154,6 +187,8 @@ def bias_rope_attend(
     part: zl.Out[f32, B, HK, SPLITS, G, 2 * HALF],
     best_of: zl.Out[f32, B, HK, SPLITS, G],
     total_of: zl.Out[f32, B, HK, SPLITS, G],
+    key: zl.Out[KV, B, HK, 2 * HALF],
+    value: zl.Out[KV, B, HK, 2 * HALF],
     WAYS: zl.Static = 16,
     BS: zl.Static = 32,
 ):
@@ -161,131 +196,48 @@ def bias_rope_attend(
     zl.requires((SPLITS == WAYS) & (P >= 1))
     b, h, s = zl.grid(B, HK, SPLITS)
     at, i, count = position[b], zl.arange(HALF), zl.maximum(length[b], 1) - 1
+    first = WAYS - 1 - s  # who takes the new token has the last tiles, so the fewest
     c, sn, steep = cosine[at, i], sine[at, i], scale * LOG2E
-    held, heads = tile_of(keys, values, table, b, h, s, count, BS, HALF), h * G + zl.arange(G)
-    q = halves(qkv, b, heads, HALF)
-    q = added(q[0], q[1], bias, heads, HALF)
+    held = tile_of(keys, values, table, b, h, first, count, BS, HALF)
+    mine, its_key, its_value = h * G + zl.arange(G), HK * G + h, HK * (G + 1) + h
+    q, k, v = halves(qkv, b, mine, HALF), halves(qkv, b, its_key, HALF), qkv[b, its_value, :]
+    q = added(q[0], q[1], bias, mine, HALF)
     q = turn(q[0], q[1], c, sn, qkv.dtype)
-    best, total, acc = over_cache(q, held, keys, values, table, b, h, s, count, steep, WAYS, BS, HALF)
-    part[b, h, s, :, :] = acc
-    best_of[b, h, s, :] = best * steep
-    total_of[b, h, s, :] = total
-
-
-@zl.inline
-def together(best, totals, parts):
-    """The states of the SPLITS programs of ``*_attend`` (see ``over_cache``) as one."""
-    top = zl.max(best)
-    weight = zl.exp2(best - top)
-    return top, zl.sum(weight * totals), zl.sum(parts * weight[:, None], axis=0)
-
-
-@zl.inline
-def with_own(q, key, value, state, steep):
-    """Attention over what the cache holds and the new token, f32 [HD].
-
-    q, key: two of [HALF]; value [HD]; key and value as the cache holds them; state: of the cache."""
-    best, total, acc = state
-    score = (zl.sum(q[0].to(f32) * key[0].to(f32)) + zl.sum(q[1].to(f32) * key[1].to(f32))) * steep
-    top = zl.maximum(best, score)
-    own, fix = zl.exp2(score - top), zl.exp2(best - top)
-    return (acc * fix + own * value.to(f32)) / (total * fix + own)
+    k = added(k[0], k[1], bias, its_key, HALF)
+    k = turn(k[0], k[1], c, sn, qkv.dtype)
+    k = cached(k[0], keys.dtype), cached(k[1], keys.dtype)
+    v = cached(rounded(v.to(f32) + bias[its_value, :].to(f32), qkv.dtype), values.dtype)
+    state = begin(q, k, v, s == 0)
+    state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
+    if s == 0:
+        put(key, b, h, HALF, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
 
 
 @zl.kernel
-def norm_rope_combine(
-    qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
-    q_norm: zl.In[X, 2 * HALF],
-    k_norm: zl.In[X, 2 * HALF],
-    position: zl.In[zl.Index[C], B],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], B],
-    part: zl.In[f32, B, HK, SPLITS, G, 2 * HALF],
+def combine_append(
+    part: zl.In[f32, B, HK, SPLITS, G, HD],
     best_of: zl.In[f32, B, HK, SPLITS, G],
     total_of: zl.In[f32, B, HK, SPLITS, G],
-    scale: f32,
-    eps: f32,
-    *,
-    out: zl.Out[X, B, HK, G, 2 * HALF],
-    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
-    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
-):
-    """Norm and rotation of the new token's heads (Qwen3), attention with what ``norm_rope_attend`` found, and the append.
-
-    out [B, HK, G, HD]; a token without a slot is attended to, and kept nowhere."""
-    b, h, g = zl.grid(B, HK, G)
-    at, i, s = position[b], zl.arange(HALF), slot[b]
-    c, sn = cosine[at, i], sine[at, i]
-    q, k, v = halves(qkv, b, h * G + g, HALF), halves(qkv, b, HK * G + h, HALF), qkv[b, HK * (G + 1) + h, :]
-    state = together(best_of[b, h, :, g], total_of[b, h, :, g], part[b, h, :, g, :])
-    q, k = normed(q[0], q[1], q_norm, HALF, eps), normed(k[0], k[1], k_norm, HALF, eps)
-    q, k = turn(q[0], q[1], c, sn, qkv.dtype), turn(k[0], k[1], c, sn, qkv.dtype)
-    k, v = (cached(k[0], keys.dtype), cached(k[1], keys.dtype)), cached(v, values.dtype)
-    out[b, h, g, :] = with_own(q, k, v, state, scale * LOG2E).to(out.dtype)
-    if g == 0 and s.present:
-        put_in_page(keys, s, P, h, HALF, k[0], k[1])
-        values[s // P, s % P, h, :] = v
-
-
-@zl.kernel
-def rope_combine(
-    qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
-    position: zl.In[zl.Index[C], B],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
+    key: zl.In[KV, B, HK, HD],
+    value: zl.In[KV, B, HK, HD],
     slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], B],
-    part: zl.In[f32, B, HK, SPLITS, G, 2 * HALF],
-    best_of: zl.In[f32, B, HK, SPLITS, G],
-    total_of: zl.In[f32, B, HK, SPLITS, G],
-    scale: f32,
     *,
-    out: zl.Out[X, B, HK, G, 2 * HALF],
-    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
-    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
+    out: zl.Out[X, B, HK, G, HD],
+    keys: zl.Mut[KV, NB, P, HK, HD],
+    values: zl.Mut[KV, NB, P, HK, HD],
 ):
-    """``norm_rope_combine`` without the norm (Llama)."""
+    """Combines the chunks of ``*_attend``, and puts the new token's key and value into its slot of the cache. out [B, HK, G, HD]."""
     b, h, g = zl.grid(B, HK, G)
-    at, i, s = position[b], zl.arange(HALF), slot[b]
-    c, sn = cosine[at, i], sine[at, i]
-    q, k, v = halves(qkv, b, h * G + g, HALF), halves(qkv, b, HK * G + h, HALF), qkv[b, HK * (G + 1) + h, :]
-    state = together(best_of[b, h, :, g], total_of[b, h, :, g], part[b, h, :, g, :])
-    q, k = turn(q[0], q[1], c, sn, qkv.dtype), turn(k[0], k[1], c, sn, qkv.dtype)
-    k, v = (cached(k[0], keys.dtype), cached(k[1], keys.dtype)), cached(v, values.dtype)
-    out[b, h, g, :] = with_own(q, k, v, state, scale * LOG2E).to(out.dtype)
+    best = best_of[b, h, :, g]
+    weight = zl.exp2(best - zl.max(best))
+    total = zl.sum(weight * total_of[b, h, :, g])
+    acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
+    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(out.dtype)
+    s = slot[b]
     if g == 0 and s.present:
-        put_in_page(keys, s, P, h, HALF, k[0], k[1])
-        values[s // P, s % P, h, :] = v
-
-
-@zl.kernel
-def bias_rope_combine(
-    qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
-    bias: zl.In[X, HK * (G + 2), 2 * HALF],
-    position: zl.In[zl.Index[C], B],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], B],
-    part: zl.In[f32, B, HK, SPLITS, G, 2 * HALF],
-    best_of: zl.In[f32, B, HK, SPLITS, G],
-    total_of: zl.In[f32, B, HK, SPLITS, G],
-    scale: f32,
-    *,
-    out: zl.Out[X, B, HK, G, 2 * HALF],
-    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
-    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
-):
-    """``norm_rope_combine`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]."""
-    b, h, g = zl.grid(B, HK, G)
-    at, i, s = position[b], zl.arange(HALF), slot[b]
-    c, sn = cosine[at, i], sine[at, i]
-    q, k, v = halves(qkv, b, h * G + g, HALF), halves(qkv, b, HK * G + h, HALF), qkv[b, HK * (G + 1) + h, :]
-    state = together(best_of[b, h, :, g], total_of[b, h, :, g], part[b, h, :, g, :])
-    q, k = added(q[0], q[1], bias, h * G + g, HALF), added(k[0], k[1], bias, HK * G + h, HALF)
-    v = rounded(v.to(f32) + bias[HK * (G + 1) + h, :].to(f32), qkv.dtype)
-    q, k = turn(q[0], q[1], c, sn, qkv.dtype), turn(k[0], k[1], c, sn, qkv.dtype)
-    k, v = (cached(k[0], keys.dtype), cached(k[1], keys.dtype)), cached(v, values.dtype)
-    out[b, h, g, :] = with_own(q, k, v, state, scale * LOG2E).to(out.dtype)
-    if g == 0 and s.present:
-        put_in_page(keys, s, P, h, HALF, k[0], k[1])
-        values[s // P, s % P, h, :] = v
+        keys[s // P, s % P, h, :] = key[b, h, :]
+        values[s // P, s % P, h, :] = value[b, h, :]

@@ -17,14 +17,7 @@ from zellige.kernels.decode import argmax_combine, argmax_parts
 from zellige.kernels.embedding import embed, take_rows
 from zellige.kernels.heads import head_bias_rope_rows, head_norm_rope_rows, head_rope_rows
 from zellige.kernels.moe import route
-from zellige.kernels.new_token import (
-    bias_rope_attend,
-    bias_rope_combine,
-    norm_rope_attend,
-    norm_rope_combine,
-    rope_attend,
-    rope_combine,
-)
+from zellige.kernels.new_token import bias_rope_attend, combine_append, norm_rope_attend, rope_attend
 from zellige.llm.models.products import Matrix, Memory, Products, Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
@@ -275,22 +268,23 @@ def _attend_new(
     """out, [B, HK, G, HD], = the attention of one new token a sequence, whose key and value go to the cache."""
     c, rows, (keys, values) = config, products.rows, cached
     qkv = _projected(c, layer, products, h)
-    states = (rows, c.kv_heads, ways, c.heads // c.kv_heads)
-    part = products.buffer("part of attention", (*states, c.head_dim), f32)
-    best, total = products.buffer("best", states, f32), products.buffer("total", states, f32)
-    found: dict[str, Any] = {"part": part, "best_of": best, "total_of": total}
-    turns, pages = (inputs.position, cache.cosine, cache.sine), (keys, values, inputs.table, inputs.length)
-    rest, scale = (inputs.slot, part, best, total), c.head_dim**-0.5
-    after: dict[str, Any] = {"out": out, "keys": keys, "values": values}
+    states, own = (rows, c.kv_heads, ways, c.heads // c.kv_heads), (rows, c.kv_heads, c.head_dim)
+    state = {
+        "part": products.buffer("part of attention", (*states, c.head_dim), f32),
+        "best_of": products.buffer("best", states, f32),
+        "total_of": products.buffer("total", states, f32),
+        "key": products.buffer("key", own, keys.dtype),
+        "value": products.buffer("value", own, values.dtype),
+    }
+    places = (inputs.position, cache.cosine, cache.sine, keys, values, inputs.table, inputs.length)
+    scale = c.head_dim**-0.5
     if layer.q_norm is not None:
-        norm_rope_attend(qkv, layer.q_norm, *turns, *pages, scale, c.rms_eps, **found, WAYS=ways)
-        norm_rope_combine(qkv, layer.q_norm, layer.k_norm, *turns, *rest, scale, c.rms_eps, **after)
+        norm_rope_attend(qkv, layer.q_norm, layer.k_norm, *places, scale, c.rms_eps, **state, WAYS=ways)
     elif layer.qkv_bias is not None:
-        bias_rope_attend(qkv, layer.qkv_bias, *turns, *pages, scale, **found, WAYS=ways)
-        bias_rope_combine(qkv, layer.qkv_bias, *turns, *rest, scale, **after)
+        bias_rope_attend(qkv, layer.qkv_bias, *places, scale, **state, WAYS=ways)
     else:
-        rope_attend(qkv, *turns, *pages, scale, **found, WAYS=ways)
-        rope_combine(qkv, *turns, *rest, scale, **after)
+        rope_attend(qkv, *places, scale, **state, WAYS=ways)
+    combine_append(*state.values(), inputs.slot, out=out, keys=keys, values=values)
 
 
 def _projected(config: ModelConfig, layer: Layer, products: Products, h: Tensor) -> Tensor:
