@@ -88,7 +88,7 @@ class InvariantProducts(Products):
 
     def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
         """h += factor · x·wᵀ, in stretches that the shape of the weights decides."""
-        parts, depth = split(TILE, *w.shape)
+        parts, depth = split(TILE, *w.shape, crowded=True)
         self._ready = None
         if isinstance(w, Scaled) or (parts > 1 and self.rows <= FEW):
             self.add_parts(x, w, h, then, factor, (parts, depth))

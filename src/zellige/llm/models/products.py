@@ -259,7 +259,7 @@ class Products:
             else:
                 linear_residual(x, w, h=h)
             return
-        parts, depth = split(self.rows, *w.shape)
+        parts, depth = split(self.rows, *w.shape, crowded=isinstance(w, Scaled))
         if parts == 1 and isinstance(w, Tensor):
             linear_rows_add(x, w, h=h)
         else:
@@ -326,16 +326,22 @@ def _by_turns(x: Tensor) -> Tensor:
     return x.reshape(*x.shape[:-1], x.shape[-1] // fp8.TURN, fp8.TURN)
 
 
-def split(rows: int, width: int, depth: int) -> tuple[int, int]:
-    """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is."""
-    side = 64 if rows <= 64 else 128
-    programs = -(-rows // side) * -(-width // side)
+def split(rows: int, width: int, depth: int, *, crowded: bool = False) -> tuple[int, int]:
+    """Into how many stretches to cut the inner axis of a narrow product so that it fills the GPU, and how long each is.
+
+    As many as run at once with one program a multiprocessor, since what is left over would wait for a whole program. ``crowded``
+    (fp8): some two a multiprocessor for up to ``SOME`` rows, as a program alone does not ask for bytes fast enough there."""
+
+    def tiles(side: int) -> int:
+        return -(-rows // side) * -(-width // side)
+
+    side = 64 if rows <= THIN or (not crowded and 2 * tiles(64) <= MULTIPROCESSORS) else 128
+    programs = tiles(side)
     if rows > 256 or programs >= MULTIPROCESSORS:
         return 1, depth
-    most = 8 if rows <= 64 else 4
-    if rows <= 16:  # bound by memory: more programs than multiprocessors
-        wanted = min(most, -(-2 * MULTIPROCESSORS // programs))
-    else:  # a power of two, so that all run at once
-        wanted = min(most, 1 << (MULTIPROCESSORS // programs).bit_length() - 1)
-    length = -(-depth // wanted // 256) * 256
+    parts = MULTIPROCESSORS // programs
+    if rows <= SOME:
+        parts = -(-2 * MULTIPROCESSORS // programs) if crowded else max(parts, 2)
+    parts = min(parts, 8 if rows <= THIN else 4)
+    length = -(-depth // parts // 256) * 256
     return -(-depth // length), length
