@@ -274,13 +274,14 @@ def test_without_its_waits_a_sequence_goes_wrong() -> None:
 def test_each_kernel_is_written_once_however_often_it_is_launched() -> None:
     def layers(tensor: Callable[[int], Tensor]) -> None:
         h, x = tensor(8), tensor(8)
+        twice(tensor(8), y=x)
         for _ in range(5):
             add(x, y=h)
             totals(h, y=x)
 
     plan, _ = planned(layers)
-    assert [body.name for body in plan.bodies] == ["add_0", "totals_1"]
-    assert plan.numbers == (0, 1) * 5
+    assert [body.name for body in plan.bodies] == ["twice_0", "add_1", "totals_2"]
+    assert plan.numbers == (0, *(1, 2) * 5)
 
 
 def test_a_row_holds_addresses_scalars_and_who_reports() -> None:

@@ -55,7 +55,7 @@ class InvariantProducts(Products):
         return False
 
     @property
-    def by_head(self) -> bool:
+    def heads_in_attention(self) -> bool:
         """Never."""
         return False
 

@@ -32,7 +32,7 @@ from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
 from zellige.runtime.cuda.making import maker
 from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
+from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written_before
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
@@ -272,7 +272,7 @@ class CudaExecutor:
         return made
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
-        """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
+        """The compiled and loaded launch; ``ranges``: memory that launches may write which it waits for."""
         function, binding = launch.instance.function, launch.binding
         options = tuned.options(
             function.name, binding.dims, self.schedules, binding.plan.parts,
@@ -322,12 +322,12 @@ class CudaExecutor:
         return CudaRecording()
 
     def finish(self, recording: CudaRecording) -> None:
-        """Compiles the launches for running with programmatic dependent launch and captures them; anew if they were before."""
+        """Compiles the launches for running with programmatic dependent launch and captures them; anew if they were before. A replay
+        waits for the one before."""
         if recording.graph is not None:
             self.stream.sync()
-        ranges = written(recording.launches)
         ready: list[Launch | Fill | None] = []
-        for launch in recording.launches:
+        for launch, ranges in zip(recording.launches, written_before(recording.launches), strict=True):
             clears = cleared(launch.binding.plan, launch.binding.held)
             ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
         if self.device is not None:

@@ -34,7 +34,7 @@ from zellige.runtime.cuda.prepared import (
     memory_range,
     overlap,
     uses_of,
-    written,
+    written_before,
 )
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
@@ -131,12 +131,11 @@ def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
     """What runs when. ZelligeError ZL0908: a launch cannot be part of one kernel."""
     options = [tuned.options(x.instance.function.name, x.dims, form.schedules, x.binding.plan.parts) for x in launches]
     warps = form.warps or max((o.num_warps for o in options), default=4)
-    ranges = written(launches)
     bodies: list[Body] = []
     known: dict[Any, int] = {}
     kept: list[PreparedLaunch] = []
     numbers: list[int] = []
-    for launch, own in zip(launches, options, strict=True):
+    for launch, own, ranges in zip(launches, options, written_before(launches), strict=True):
         function, tensors = launch.instance.function, launch.binding.tensors
         constant = constant_inputs(function, tensors, ranges)
         own = replace(own, num_warps=warps, constant=constant)
