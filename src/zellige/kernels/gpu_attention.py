@@ -97,6 +97,16 @@ def paged_decode_partial(
     total_of[b, h, s, :] = total
 
 
+@zl.inline
+def combined(part, best_of, total_of, b, h, g):
+    """One query's attention, f32 [HD], from the states of the programs that shared its context; of an empty context 0."""
+    best = best_of[b, h, :, g]
+    weight = zl.exp2(best - zl.max(best))
+    total = zl.sum(weight * total_of[b, h, :, g])
+    acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
+    return acc / zl.maximum(total, 1e-30)
+
+
 @zl.kernel
 def paged_decode_combine(
     part: zl.In[f32, B, HK, SPLITS, G, HD],
@@ -107,8 +117,4 @@ def paged_decode_combine(
 ):
     """Combines the chunks of ``paged_decode_partial``. out [B, HK, G, HD]; a context of length 0 gives 0."""
     b, h, g = zl.grid(B, HK, G)
-    best = best_of[b, h, :, g]
-    weight = zl.exp2(best - zl.max(best))
-    total = zl.sum(weight * total_of[b, h, :, g])
-    acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
-    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(out.dtype)
+    out[b, h, g, :] = combined(part, best_of, total_of, b, h, g).to(out.dtype)

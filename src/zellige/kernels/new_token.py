@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import f32
-from zellige.kernels.gpu_attention import LOG2E
+from zellige.kernels.gpu_attention import LOG2E, combined
 from zellige.kernels.heads import added, cached, halves, normed, put, turn
 from zellige.kernels.pages import KV
 from zellige.kernels.precision import X, rounded
@@ -232,11 +232,7 @@ def combine_append(
 ):
     """Combines the chunks of ``*_attend``, and puts the new token's key and value into its slot of the cache. out [B, HK, G, HD]."""
     b, h, g = zl.grid(B, HK, G)
-    best = best_of[b, h, :, g]
-    weight = zl.exp2(best - zl.max(best))
-    total = zl.sum(weight * total_of[b, h, :, g])
-    acc = zl.sum(part[b, h, :, g, :] * weight[:, None], axis=0)
-    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)).to(out.dtype)
+    out[b, h, g, :] = combined(part, best_of, total_of, b, h, g).to(out.dtype)
     s = slot[b]
     if g == 0 and s.present:
         keys[s // P, s % P, h, :] = key[b, h, :]
