@@ -20,13 +20,12 @@ from zellige.backends.cuda.lowering import Lowered
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.warp_groups import (
     PRELUDE,
-    REGISTERS_OF_THE_COPIER,
     WARPS,
     Group,
     Role,
     following,
     refused,
-    registers,
+    roles,
 )
 from zellige.ir import ops
 from zellige.ir.ops import Function, Op, Value
@@ -427,12 +426,6 @@ class _Kernel:
             body.append(f"for _i in tl.static_range({count}):")
             body.append(f"    mbarrier.init(ready{ring}.index(_i), count=1)")
             body.append(f"    mbarrier.init(empty{ring}.index(_i), count={readers})")
-        if o.pdl:
-            body += ["gdc_launch_dependents()", "gdc_wait()"]
-        roles = [f"(_multiply, ({given}, {shared}, {number}))" for number in range(o.consumers)]
-        roles.append(f"(_copy, ({given}, {', '.join(boxes)}, {shared}))")
-        warps = [WARPS] * (o.consumers - 1) + [1]
-        held = [registers(o)] * (o.consumers - 1) + [REGISTERS_OF_THE_COPIER]
-        body.append(f"tl.warp_specialize([{', '.join(roles)}], {warps}, {held})")
+        body += roles(o, f"{given}, {shared}", f"{given}, {', '.join(boxes)}, {shared}")
         lines.append(f"@gluon.jit\ndef {name}({given}):\n" + "".join(f"    {line}\n" for line in body))
         return Lowered(name, PRELUDE + "\n".join(lines), multiplier.parameters, multiplier.total(), ())

@@ -592,25 +592,23 @@ class _Groups:
         body.append(f"for _i in tl.static_range({o.num_stages}):")
         body.append("    mbarrier.init(ready.index(_i), count=1)")
         body.append(f"    mbarrier.init(empty.index(_i), count={o.consumers})")
-        if o.pdl:
-            body += ["gdc_launch_dependents()", "gdc_wait()"]
-        roles = [f"(_multiply, ({given_on}, {shared}, {number}))" for number in range(o.consumers)]
-        roles.append(f"(_copy, ({given}, {', '.join(boxes)}, {shared}))")
-        warps = [WARPS] * (o.consumers - 1) + [1]
-        held = [registers(o)] * (o.consumers - 1) + [REGISTERS_OF_THE_COPIER]
-        body.append(f"tl.warp_specialize([{', '.join(roles)}], {warps}, {held})")
+        body += roles(o, f"{given_on}, {shared}", f"{given}, {', '.join(boxes)}, {shared}")
         lines.append(f"@gluon.jit\ndef {name}({given}):\n" + "".join(f"    {line}\n" for line in body))
         return Lowered(
             name, PRELUDE + (OUTGOING if sent else "") + "\n".join(lines), parameters, multiplier.total(), ()
         )
 
 
-def registers(options: Options) -> int:
-    """For each thread that multiplies: what the block's share and the copier leave."""
-    groups = options.consumers + 1
-    return min(
-        (block_registers(options) * groups - REGISTERS_OF_THE_COPIER) // options.consumers // 8 * 8, MOST_REGISTERS
+def roles(options: Options, multiply: str, copy: str) -> list[str]:
+    """Statements that a kernel ends with: its groups and its copier take up their roles, with these arguments."""
+    groups = options.consumers
+    registers = min(
+        (block_registers(options) * (groups + 1) - REGISTERS_OF_THE_COPIER) // groups // 8 * 8, MOST_REGISTERS
     )
+    waits = ["gdc_launch_dependents()", "gdc_wait()"] if options.pdl else []
+    taken = [*(f"(_multiply, ({multiply}, {number}))" for number in range(groups)), f"(_copy, ({copy}))"]
+    warps, held = [WARPS] * (groups - 1) + [1], [registers] * (groups - 1) + [REGISTERS_OF_THE_COPIER]
+    return [*waits, f"tl.warp_specialize([{', '.join(taken)}], {warps}, {held})"]
 
 
 def block_registers(options: Options) -> int:
