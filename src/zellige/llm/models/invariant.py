@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.ir.dtypes import DType, f32, i32
-from zellige.ir.types import ContractKind
 from zellige.kernels.batch import linear_few
 from zellige.kernels.gpu_moe import combine_norm
 from zellige.kernels.invariant import (
@@ -25,7 +24,6 @@ from zellige.kernels.invariant import (
     paged_prefill_folded,
 )
 from zellige.llm.models.products import FEW_EXPERTS, Matrix, Pages, Products, Scaled, split
-from zellige.runtime.contracts import Fact
 from zellige.runtime.tensor import Tensor
 
 SCHEDULES = "batch-invariant"
@@ -123,9 +121,7 @@ class InvariantProducts(Products):
         """Index[rows · choices] [rows, choices]: 0, 1, 2, …"""
         key, pairs = f"in order {rows} {choices}", rows * choices
         if key not in self.buffers:
-            made = self.memory.tensor(np.arange(pairs, dtype=np.int32).reshape(rows, choices), i32)
-            made.learn(Fact(ContractKind.INDEX, pairs))
-            self.buffers[key] = made
+            self.buffers[key] = self.memory.tensor(np.arange(pairs, dtype=np.int32).reshape(rows, choices), i32)
         return self.buffers[key]
 
     def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
