@@ -265,8 +265,7 @@ MODELS = {"0.6B": (1024, 16, 3072), "4B": (2560, 32, 9728), "8B": (4096, 32, 122
 def _step() -> Iterator[Case]:
     """Kernels of one decode step, by model and schedule, as they run in it: dependent launches, weights prefetched."""
     from zellige.ir.dtypes import bf16, f32
-    from zellige.kernels import decode, gpu_attention
-    from zellige.kernels.heads import head_norm_rope_append
+    from zellige.kernels import decode, new_token
 
     tiles = (
         (1, 1024, 4), (1, 2048, 8), (2, 512, 4), (2, 1024, 4), (2, 1024, 8), (2, 2048, 8),
@@ -301,40 +300,28 @@ def _step() -> Iterator[Case]:
                         dtypes,
                     )
         groups = heads // 8
-        cache = dict(T=1, B=1, HK=8, H=heads, HALF=64, C=1024, NB=64, P=16, PAGES=64, G=groups, HD=128)
-        for warps in (1, 2, 4):
-            options = Options(
-                num_warps=warps,
-                pdl=True,
-                constant=frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "slot")),
-            )
-            yield Case("step", f"{model} rope", f"w{warps}", head_norm_rope_append, {}, cache, options)
+        cache = dict(B=1, HK=8, HALF=64, HD=128, C=1024, NB=64, P=16, PAGES=64, G=groups)
+        held = frozenset(("q_norm", "k_norm", "cosine", "sine", "position", "keys", "values", "table", "length"))
         for splits in (32, 64):
             sized = {**cache, "SPLITS": splits}
             for bs, warps, stages in (
                 (16, 1, 2),
                 (16, 2, 2),
+                (16, 4, 2),
                 (32, 1, 2),
                 (32, 2, 2),
-                (32, 2, 3),
-                (64, 2, 2),
+                (32, 4, 2),
+                (32, 8, 2),
                 (64, 4, 2),
             ):
-                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=frozenset(("table", "length")))
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=held, early=True)
                 statics = dict(WAYS=splits, BS=bs)
                 name = f"{splits}-{bs}-w{warps}-s{stages}"
-                yield Case("step", f"{model} attend", name, gpu_attention.paged_decode_partial, statics, sized, options)
+                yield Case("step", f"{model} attend", name, new_token.norm_rope_attend, statics, sized, options)
             for warps in (1, 2, 4):
-                options = Options(num_warps=warps, pdl=True)
-                yield Case(
-                    "step",
-                    f"{model} combine",
-                    f"{splits}-w{warps}",
-                    gpu_attention.paged_decode_combine,
-                    {},
-                    sized,
-                    options,
-                )
+                options = Options(num_warps=warps, pdl=True, constant=frozenset(("slot",)))
+                name = f"{splits}-w{warps}"
+                yield Case("step", f"{model} combine", name, new_token.combine_append, {}, sized, options)
     for block, warps in ((1024, 4), (2048, 4), (4096, 8)):
         dims = dict(B=1, V=VOCABULARY, PARTS=-(-VOCABULARY // block))
         yield Case(

@@ -87,7 +87,7 @@ def main() -> None:
 def _known(kernel: str) -> frozenset[str]:
     """The sizes by which schedules of this kernel are looked up."""
     rows = {"norm_rows": "T D", "sum_parts_norm": "T D", "head_norm_rope_rows": "T", "prefill_attention": "T TILES",
-            "paged_decode_partial": "B", "paged_decode_combine": "B", "head_norm_rope_append": "T",
+            "paged_decode_partial": "B", "paged_decode_combine": "B", "norm_rope_attend": "B", "combine_append": "B",
             "argmax": "B", "argmax_parts": "B", "argmax_combine": "B", "begin_segments": "PAIRS", "place_pairs": "PAIRS"}  # fmt: skip
     return frozenset(rows.get(kernel, "T M N K D F PAIRS").split())
 

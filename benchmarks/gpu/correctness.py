@@ -31,15 +31,18 @@ from zellige.backends.cuda.options import Options
 from zellige.backends.reference.launch import run
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, ContractKind, Role
-from zellige.kernels import batch, decode, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, gpu_quantised, sampling
-from zellige.kernels.heads import (
-    head_bias_rope_append,
-    head_bias_rope_rows,
-    head_norm_rope_append,
-    head_norm_rope_rows,
-    head_rope_append,
-    head_rope_rows,
+from zellige.kernels import (
+    batch,
+    decode,
+    gpu_attention,
+    gpu_elementwise,
+    gpu_linear,
+    gpu_moe,
+    gpu_quantised,
+    new_token,
+    sampling,
 )
+from zellige.kernels.heads import head_bias_rope_rows, head_norm_rope_rows, head_rope_rows
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel
@@ -165,6 +168,13 @@ def checks() -> Iterator[Check]:
             bound=2e-2,
         )
         yield Check(gpu_attention.paged_decode_combine, dict(B=3, SPLITS=splits, **heads))
+    for ways in (1, 4):
+        token = dict(B=3, HK=2, G=3, HALF=16, C=64, NB=50, P=4, PAGES=16, SPLITS=ways)
+        divided: dict[str, Any] = dict(statics=dict(WAYS=ways, BS=16), bound=2e-2)
+        yield Check(new_token.norm_rope_attend, token, **divided, scalars={"scale": 0.2, "eps": 1e-6})
+        yield Check(new_token.bias_rope_attend, token, **divided, scalars={"scale": 0.2})
+        yield Check(new_token.rope_attend, token, **divided, scalars={"scale": 0.2})
+        yield Check(new_token.combine_append, dict(B=3, HK=2, G=3, HD=32, NB=50, P=4, SPLITS=ways))
     for tokens in (5, 33):
         rows = dict(T=tokens, H=6, HK=2, HALF=16, C=64, NB=20, P=4)
         yield Check(head_norm_rope_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
@@ -175,10 +185,6 @@ def checks() -> Iterator[Check]:
     yield from group_checks()
     yield from attention_checks()
     yield from update_checks()
-    append = dict(T=6, H=6, HK=2, HALF=16, C=64, NB=8, P=4)
-    yield Check(head_norm_rope_append, append, scalars={"eps": 1e-6})
-    yield Check(head_rope_append, append)
-    yield Check(head_bias_rope_append, append)
     yield Check(decode.argmax_parts, dict(B=3, V=1000, PARTS=4), dict(BLOCK=256), bound=0.0)
     yield Check(decode.argmax_combine, dict(B=3, V=1000, PARTS=5), bound=0.0)
     row = dict(B=3, V=1000, PARTS=4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.ir import dtypes
+from zellige.runtime import admission
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.foreign import borrow
 from zellige.runtime.cuda.order import Outside, Users
@@ -402,6 +404,51 @@ def contract(first: CudaExecutor, library: ModuleType) -> tuple[int, int]:
     return ok.count(False), len(ok)
 
 
+@contextmanager
+def written_after_checks(array: Any) -> Iterator[None]:
+    """The owner of an array writes it as soon as a contract of it has been checked: none of it is an index then."""
+    check = admission.broken
+
+    def then_written(fact: Any, seen: Any) -> Any:
+        problem = check(fact, seen)
+        array[:] = 1 << 30
+        return problem
+
+    admission.broken = then_written
+    try:
+        yield
+    finally:
+        admission.broken = check
+
+
+def checked_and_read(first: CudaExecutor, torch: Any, *, graph: bool) -> tuple[int, int]:
+    """What was checked of others' indices is what is read, by calls and by replays."""
+    ok: list[bool] = []
+    x = first.tensor(np.arange(1000, dtype=np.int32) * 7, i32)
+    theirs = torch.zeros(500, dtype=torch.int32, device="cuda")
+    random = np.random.default_rng(3)
+    with zl.using(first):
+        at = borrow(theirs)
+        with zl.record() as recorded:
+            y = take(x, at)
+        for _ in range(4):
+            indices = random.integers(0, 1000, 500, np.int32)
+            theirs.copy_(torch.from_numpy(indices))
+            with written_after_checks(theirs):
+                if graph:
+                    recorded.replay()
+                else:
+                    y = take(x, at)
+                first.synchronise()
+            ok.append(bool((y.numpy() == indices * 7).all()))
+            try:
+                recorded.replay() if graph else take(x, at)
+                ok.append(False)
+            except ZelligeError as error:
+                ok.append(error.code == "ZL0505")
+    return ok.count(False), len(ok)
+
+
 def kinds(first: CudaExecutor, torch: Any) -> tuple[int, int]:
     """Types, strides, unaligned beginnings and what is refused."""
     ok: list[bool] = []
@@ -441,6 +488,38 @@ def kinds(first: CudaExecutor, torch: Any) -> tuple[int, int]:
     return ok.count(False), len(ok)
 
 
+def threads(first: CudaExecutor) -> tuple[int, int]:
+    """New threads, which have used no GPU before, call, replay, read and write; memory goes from one to the other."""
+    ok: list[bool] = []
+    blind = first.device is None
+    with zl.using(first):
+        shared = first.zeros((1000,), i32)
+        with zl.record() as graph:
+            add_one(y=shared)
+
+    def work(number: int) -> None:
+        with zl.using(first.beside() if number % 2 else first):
+            for turn in range(20):
+                values = np.arange(1000, dtype=np.int32) + number * turn
+                x = first.tensor(values, i32)
+                y = double(double(x))
+                cleared = first.zeros((1000,), i32)
+                scale_add(y, 1, y=cleared)
+                graph.replay()
+                shared.numpy()
+                ok.append(blind or bool((cleared.numpy() == 4 * values).all()))
+                x.write(values + 1)
+                ok.append(blind or bool((double(x).numpy() == 2 * (values + 1)).all()))
+
+    several = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    ok += [blind or bool((shared.numpy() == 80).all()), len(ok) == 160]
+    return ok.count(False), len(ok)
+
+
 # --- what it costs
 def cost(first: CudaExecutor, what: str, y: zl.Tensor) -> None:
     """Microseconds of the host for a launch."""
@@ -465,6 +544,7 @@ def main() -> int:
         cost(first, "one stream", first.zeros((1024,), i32))
     report.check("views", lambda: views(first))
     report.check("events", lambda: events(first))
+    report.check("threads", lambda: threads(first))
     report.check("three streams", lambda: streams(first, range(2 if only else 12), 60))
     if only:
         return report.wrong
@@ -490,6 +570,9 @@ def main() -> int:
     report.check("kinds", lambda: kinds(first, torch))
     report.check("exported to PyTorch", lambda: exported(first, torch, 5))
     report.check("contracts and PyTorch", lambda: contract(first, torch))
+    for graph in (False, True):
+        name = f"others' indices in {'graphs' if graph else 'calls'}"
+        report.check(name, lambda g=graph: checked_and_read(first, torch, graph=g))
     theirs = torch.zeros(1024, dtype=torch.int32, device="cuda")
     cost(first, "borrowed, stream named", borrow(theirs, torch.cuda.current_stream().cuda_stream))
     cost(first, "borrowed, no stream named", borrow(theirs))

@@ -67,7 +67,7 @@ class Case:
                 {"kernel": kernel, "dims": dims, "statics": statics, "options": options}
             )
         for kernel in (
-            "embed", "norm_rows", "head_norm_rope_append", "paged_decode_combine", "sum_parts_norm", "argmax_parts",
+            "embed", "norm_rows", "combine_append", "sum_parts_norm", "argmax_parts",
             "argmax_combine",
         ):  # fmt: skip
             entries[kernel] = [{"kernel": kernel, "dims": {}, "statics": {}, "options": options}]
@@ -83,7 +83,7 @@ def few(
         {
             "norm_linear N=4096": {"BN": qkv, "BK": 1024}, "norm_linear N=151936": {"BN": head, "BK": 1024},
             "linear_residual D=2048": {"BN": out, "BK": 2048}, "linear_residual D=3072": {"BN": down, "BK": 1024},
-            "norm_swiglu": {"BN": gated, "BK": 1024}, "paged_decode_partial B=1": {"WAYS": ways, "BS": bs},
+            "norm_swiglu": {"BN": gated, "BK": 1024}, "norm_rope_attend B=1": {"WAYS": ways, "BS": bs},
         },
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def some(
         {
             "linear_few N=4096": tile, "linear_few N=151936": {**tile, "BN": 64, "BK": min(depth, 128)},
             "linear_parts": {**tile, "BN": 64}, "swiglu_rows": {**tile, "BN": gated},
-            "paged_decode_partial B=8": {"WAYS": ways, "BS": bs},
+            "norm_rope_attend B=8": {"WAYS": ways, "BS": bs},
         },
     )  # fmt: skip
 
@@ -178,7 +178,7 @@ def _one(executor: CudaExecutor, decoder: Decoder, case: Case, compile_only: boo
     began = time.perf_counter()
     same = CudaExecutor(executor.device, executor.target, schedules=case.name)
     if executor.device is None:
-        same._made_up = executor._made_up
+        same.made_up = executor.made_up
     else:
         same.stream, same.queue = executor.stream, executor.queue  # one order
         same._staging = executor._staging

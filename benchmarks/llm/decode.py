@@ -21,7 +21,7 @@ from zellige.ir.dtypes import f32, i32
 from zellige.ir.types import ContractKind
 from zellige.llm.models.fused import Caches, DecodeInputs, decode_step
 from zellige.llm.models.loading import Precision, random_weights
-from zellige.llm.models.products import Scaled
+from zellige.llm.models.products import Products, Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.llm.weights.known import known_config
 from zellige.runtime.contracts import Fact
@@ -42,8 +42,10 @@ class Decoder:
         context: int,
         splits: int | None,
         dtype: Precision = "bf16",
+        products_of: type[Products] = Products,
     ) -> None:
         self.executor, self.config, self.batch, self.context = executor, config, batch, context
+        self.products_of = products_of
         self.pages = -(-context // PAGE)
         with zl.using(executor):
             self.weights = random_weights(executor, config, dtype)
@@ -74,7 +76,7 @@ class Decoder:
     def recorded(self, executor: Any, splits: int | None) -> tuple[zl.Graph, zl.Tensor]:
         """The step recorded by an executor, and its logits."""
         with zl.using(executor), zl.record() as graph:
-            logits = decode_step(self.config, self.weights, self.cache, self.inputs, executor, splits)
+            logits = decode_step(self.config, self.weights, self.cache, self.inputs, executor, splits, self.products_of)
         return graph, logits
 
     def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> zl.Tensor:

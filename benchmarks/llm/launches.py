@@ -2,6 +2,7 @@
 
     python benchmarks/llm/launches.py Qwen3-30B-A3B                       one decode step at position 512
     python benchmarks/llm/launches.py Qwen3-8B --prefill 8192             one prefill pass
+    python benchmarks/llm/launches.py Qwen3-0.6B --invariant              one decode step in batch-invariant mode
     python benchmarks/llm/launches.py --compile-only Qwen3-8B …           anywhere (fills the cache)
 
 Launches overlap (each may start before the one in front has ended), so a launch's share is what the pass is longer for it:
@@ -11,6 +12,7 @@ from the end of the one in front to its own end. The tracer is torch's (CUPTI), 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import tempfile
@@ -24,6 +26,8 @@ from prefill import inputs_of
 
 import zellige as zl
 from zellige.llm.models.fused import prefill_step
+from zellige.llm.models.invariant import SCHEDULES, InvariantProducts
+from zellige.llm.models.products import Products
 from zellige.llm.weights.known import known_config
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.tuned import UNMEASURED, devices
@@ -59,6 +63,19 @@ def shares(graph: zl.Graph, replays: int) -> tuple[dict[tuple[str, str], list[fl
             found[event["name"], "×".join(map(str, event["args"]["grid"]))].append(ended - before)
         totals.append(ended - begun)
     return found, statistics.median(totals)
+
+
+def end_tracing() -> None:
+    """Takes CUPTI out of the process.
+
+    The driver destroys its context at exit, after the static objects of torch's tracer. CUPTI, which the tracer leaves attached, hands
+    over a buffer then, and the tracer frees what it has freed: "free(): invalid pointer", an abort (torch 2.11, CUDA 13; seen in a native
+    stack on 2026-11-29; whether this mends it has not been tried on a device yet)."""
+    with open("/proc/self/maps") as maps:
+        (path,) = {line.split(maxsplit=5)[-1].strip() for line in maps if "/libcupti.so" in line}
+    code = ctypes.CDLL(path).cuptiFinalize()
+    if code:
+        raise SystemExit(f"CUPTI refuses to leave: {code}")
 
 
 def report(graph: zl.Graph, replays: int) -> None:
@@ -109,13 +126,19 @@ def main() -> None:
     parser.add_argument("--position", type=int, default=512)
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
+    parser.add_argument("--invariant", action="store_true", help="in batch-invariant mode; not for a prefill pass")
     options = parser.parse_args()
+    if options.invariant and options.prefill:
+        parser.error("--invariant traces a decode step, not a prefill pass")
+    products_of = InvariantProducts if options.invariant else Products
     for model in options.models:
-        executor = (
-            CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
-        )
+        if options.compile_only:
+            schedules = SCHEDULES if options.invariant else options.schedules
+            executor = CudaExecutor(None, "sm_90", schedules=schedules)
+        else:
+            executor = CudaExecutor.open(schedules=SCHEDULES if options.invariant else None)
         context = max(1024, options.prefill)
-        decoder = Decoder(executor, known_config(model), options.batch, context, None, options.dtype)
+        decoder = Decoder(executor, known_config(model), options.batch, context, None, options.dtype, products_of)
         graph: Any = decoder.graph
         if options.prefill:
             tokens = np.random.default_rng(0).integers(0, decoder.config.vocab_size, options.prefill)
@@ -131,8 +154,11 @@ def main() -> None:
                 decoder.step(position)
         plain = untraced(executor, graph, replays)
         what = f"prefill of {options.prefill}" if options.prefill else f"decode step of {options.batch}"
-        print(f"{model} {options.dtype}, {what}: {plain:.0f} µs by events, {len(graph)} launches", flush=True)
+        mode = ", batch-invariant" if options.invariant else ""
+        print(f"{model} {options.dtype}, {what}{mode}: {plain:.0f} µs by events, {len(graph)} launches", flush=True)
         report(graph, replays)
+    if not options.compile_only:
+        end_tracing()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,17 @@ import zellige as zl
 from zellige.ir.dtypes import bf16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.llm import packing
-from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
+from zellige.llm.models.fused import (
+    ARGMAX_BLOCK,
+    ARGMAX_WHOLE,
+    Caches,
+    DecodeInputs,
+    PrefillInputs,
+    Weights,
+    _likeliest,
+    decode_step,
+    prefill_step,
+)
 from zellige.llm.protocol import StepBatch, check_step_batch
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime import tensor as tensors
@@ -184,3 +194,26 @@ def test_tokens_side_by_side_go_through_the_experts_as_if_alone(monkeypatch: pyt
     for one, *others in zip(alone, few, decoded(weights, 3), strict=True):
         for row in (row for together in others for row in together):
             assert relative(row, one[0]) < 0.02
+
+
+def test_many_rows_at_once_have_the_likeliest_tokens_of_few() -> None:
+    """From ``ARGMAX_WHOLE`` rows on another kernel finds them: equal logits, NaNs, zeros of both signs and infinities included."""
+    vocabulary, rng = 2 * ARGMAX_BLOCK + 700, np.random.default_rng(5)
+    logits = rng.standard_normal((ARGMAX_WHOLE, vocabulary)).astype(np.float32)
+    special = (np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 9.0)
+    for b, row in enumerate(logits):
+        match b % 4:
+            case 0:  # a few special values anywhere, the greatest twice
+                row[rng.integers(0, vocabulary, 4)] = rng.choice(special)
+            case 1:  # nothing but these
+                row[:] = rng.choice(special[2:] if b % 8 < 4 else special, vocabulary)
+            case 2:  # all equal
+                row[:] = special[b % len(special)]
+    whole, parts = (integers([0] * ARGMAX_WHOLE, ContractKind.INDEX, vocabulary) for _ in range(2))
+    given = tensors.tensor(logits)
+    _likeliest(given, whole, tensors)
+    half = ARGMAX_WHOLE // 2
+    for rows in (slice(0, half), slice(half, None)):
+        _likeliest(given[rows], parts[rows], tensors)
+    np.testing.assert_array_equal(whole.numpy(), parts.numpy())
+    np.testing.assert_array_equal(whole.numpy(), np.argmax(logits, 1))

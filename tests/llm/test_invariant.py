@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from zellige.ir.dtypes import bf16, f32, i32
+from zellige.ir.dtypes import DType, bf16, f16, f32, i32
 from zellige.ir.types import ContractKind
 from zellige.kernels.batch import linear_parts, sum_parts_norm
 from zellige.kernels.invariant import (
@@ -21,6 +21,7 @@ from zellige.kernels.invariant import (
 )
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
+from zellige.llm.models.invariant import InvariantProducts
 from zellige.llm.requests import GenerateRequest, ScoreEvent, ScoreRequest, TokenEvent
 from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.config import ModelConfig
@@ -150,6 +151,41 @@ def test_stretches_in_one_program_or_in_many_give_the_same_bits(depth: int) -> N
         sum_parts_norm(part, gain, 1e-6, h=parts, x=np.empty((rows, 100), ml_dtypes.bfloat16))
         np.testing.assert_array_equal(one, whole[:rows])
         np.testing.assert_array_equal(parts, whole[:rows])
+
+
+@pytest.mark.parametrize("dtype", [bf16, f16])
+def test_experts_of_pairs_one_by_one_and_sorted_give_the_same_bits(dtype: DType) -> None:
+    """Up to 8 tokens each pair of a token and an expert is computed by itself; more are sorted by expert."""
+    rng, experts, choices, width, depth, rows = np.random.default_rng(14), 5, 3, 96, 200, 21
+    with using(executor_named("cpu")) as executor:
+
+        def weights(*shape: int) -> Tensor:
+            return tensor((rng.standard_normal(shape) / 8).astype(np.float32), dtype)
+
+        stacks = weights(experts, width, depth), weights(experts, width, depth), weights(experts, depth, width)
+        gain, then = weights(depth), weights(depth)
+        stream = rng.standard_normal((rows, depth)).astype(np.float32)
+        chosen = rng.random((rows, experts)).argsort(1)[:, :choices].astype(np.int32)
+        share = rng.dirichlet(np.ones(choices), rows).astype(np.float32)
+        found = {}
+        for count in (1, 2, 8, 9, rows):
+            products = InvariantProducts(count, 1e-6, executor, dtype)
+            h, expert = tensor(stream[:count], f32), tensor(chosen[:count], i32)
+            expert.learn(Fact(ContractKind.INDEX, experts))
+            products.experts(h, gain, stacks, expert, tensor(share[:count], f32), then)
+            found[count] = h.numpy(), products.norm(h, then).numpy()
+    for count, results in found.items():
+        for result, whole in zip(results, found[rows], strict=True):
+            np.testing.assert_array_equal(result.view(np.uint8), whole[:count].view(np.uint8))
+
+    def plain(x: Tensor) -> np.ndarray:
+        return x.numpy().astype(np.float32)
+
+    normed = stream / np.sqrt((stream * stream).mean(1, keepdims=True) + 1e-6) * plain(gain)
+    gate, up, down = map(plain, stacks)
+    a, b = (np.einsum("td,tcfd->tcf", normed, w[chosen]) for w in (gate, up))
+    want = stream + np.einsum("tc,tcf,tcdf->td", share, a / (1 + np.exp(-a)) * b, down[chosen])
+    np.testing.assert_allclose(found[rows][0], want, atol=0.05)
 
 
 @pytest.mark.parametrize("ways", [2, 4])

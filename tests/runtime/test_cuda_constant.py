@@ -9,7 +9,8 @@ import zellige as zl
 from zellige import f32
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.executor import CudaExecutor
-from zellige.runtime.cuda.prepared import constant_inputs
+from zellige.runtime.cuda.prepared import constant_inputs, written_before
+from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.tensor import Tensor
 
 M = zl.dims("M")
@@ -40,3 +41,26 @@ def at(address: int) -> Tensor:
 def test_an_input_that_overlaps_what_is_written_is_not_constant(written, constant):
     tensors = {"x": at(1000), "w": at(1500), "y": at(5000)}
     assert constant_inputs(add.lower({}, {}), tensors, written) == constant
+
+
+class Recorder(SequenceExecutor):
+    """Records launches; compiles nothing."""
+
+    def finish(self, recording):
+        pass
+
+
+def test_what_an_earlier_launch_writes_is_not_constant_and_what_a_later_one_writes_is():
+    executor = CudaExecutor(None, "sm_90")
+    x, w, held, y = (executor.tensor(np.ones(4, np.float32), f32) for _ in range(4))
+    with zl.using(Recorder(executor)), zl.record() as graph:
+        add(x, w, y=y)
+        add(y, held, y=x)  # reads y, which was written; held is written by the next one only
+        add(w, x, y=held)
+        add(held, w, y=y)
+    launches = graph._recording.launches
+    found = [
+        constant_inputs(launch.instance.function, launch.binding.tensors, ranges)
+        for launch, ranges in zip(launches, written_before(launches), strict=True)
+    ]
+    assert found == [{"x", "w"}, {"w"}, {"x"}, {"w"}]

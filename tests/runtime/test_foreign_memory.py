@@ -15,6 +15,7 @@ import pytest
 import zellige as zl
 from zellige import ZelligeError, f32, i32
 from zellige.runtime import admission
+from zellige.runtime.cpu import CpuExecutor
 
 M, V = zl.dims("M V")
 
@@ -263,3 +264,30 @@ def test_what_was_checked_is_what_a_launch_reads(
     values[:] = 2, 0, 1
     with zl.using(backend), zl.stream():
         np.testing.assert_array_equal(looked_up(at[part], TABLE).numpy(), wanted)
+
+
+@pytest.mark.parametrize("on_a_stream", [False, True])
+def test_memory_that_others_get_while_a_call_is_bound_is_copied(
+    on_a_stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may export a tensor at any time: here, after the call has looked at its arguments."""
+    at = zl.index([2, 0, 1], below=3)
+    exported: list[Any] = []
+    where = zl.stream() if on_a_stream else zl.using("cpu")
+    kind = type(where) if on_a_stream else CpuExecutor
+    launch, check = kind.launch, admission.broken
+
+    def exported_first(self: Any, *arguments: Any) -> None:
+        exported.append(np.from_dlpack(at))
+        launch(self, *arguments)
+
+    def then_written(fact: Any, seen: Any) -> Any:
+        problem = check(fact, seen)
+        exported[0][:] = len(TABLE)
+        return problem
+
+    monkeypatch.setattr(kind, "launch", exported_first)
+    monkeypatch.setattr(admission, "broken", then_written)
+    with where:
+        y = looked_up(at, TABLE)
+    np.testing.assert_array_equal(y.numpy(), TABLE[[2, 0, 1]])

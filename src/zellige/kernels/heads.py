@@ -1,8 +1,7 @@
 """From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16, f16 or fp8.
 
 Families differ in what comes before the rotation: Qwen3 norms each query and key head, Qwen2 adds a bias, Llama does neither.
-``*_append`` has a program for each head of each token (decode); ``*_rows`` has one for a head of BT tokens, and gives keys in the
-order of tokens as well (prefill). Rotary pairs are (i, i + HALF).
+A program has a head of BT tokens. Rotary pairs are (i, i + HALF). One new token a sequence has no launch for this (``new_token``).
 """
 
 from __future__ import annotations
@@ -23,18 +22,16 @@ def halves(x, t, head, half):
 
 
 @zl.inline
-def biased(x, bias, t, head, half):
-    """``halves`` plus the head's bias."""
+def added(a, b, bias, head, half):
+    """The two halves of a head plus its bias."""
     i = zl.arange(half)
-    a, b = halves(x, t, head, half)
     return a + bias[head, i].to(f32), b + bias[head, i + half].to(f32)
 
 
 @zl.inline
-def normed(x, g, t, head, half, eps):
-    """``halves`` after the norm of the head."""
+def normed(a, b, g, half, eps):
+    """The two halves of a head after its norm."""
     i = zl.arange(half)
-    a, b = halves(x, t, head, half)
     squares = zl.sum(a * a, axis=-1, keepdims=True) + zl.sum(b * b, axis=-1, keepdims=True)
     scale = zl.rsqrt(squares / (2 * half) + eps)
     return a * scale * g[i].to(f32), b * scale * g[i + half].to(f32)
@@ -70,102 +67,6 @@ def put_in_page(cache, s, page_size, head, half, a, b):
     cache[s // page_size, s % page_size, head, i + half] = cached(b, cache.dtype)
 
 
-# --- a program for each head of each token
-@zl.kernel
-def head_norm_rope_append(
-    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
-    q_norm: zl.In[X, 2 * HALF],
-    k_norm: zl.In[X, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    eps: f32,
-    *,
-    q: zl.Out[X, T, H, 2 * HALF],
-    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
-    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
-):
-    """Norm and rotation of query and key heads (Qwen3); keys and values go to their slots.
-
-    qkv [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q [T, H, HD]."""
-    t, j = zl.grid(T, H + 2 * HK)
-    at, s, i = position[t], slot[t], zl.arange(HALF)
-    if j < H:
-        a, b = normed(qkv, q_norm, t, j, HALF, eps)
-        a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
-        put(q, t, j, HALF, a, b)
-    elif j < H + HK:
-        if s.present:
-            a, b = normed(qkv, k_norm, t, j, HALF, eps)
-            a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
-            put_in_page(keys, s, P, j - H, HALF, a, b)
-    else:
-        if s.present:
-            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
-
-
-@zl.kernel
-def head_rope_append(
-    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    *,
-    q: zl.Out[X, T, H, 2 * HALF],
-    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
-    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
-):
-    """``head_norm_rope_append`` without the norm (Llama)."""
-    t, j = zl.grid(T, H + 2 * HK)
-    at, s, i = position[t], slot[t], zl.arange(HALF)
-    if j < H:
-        a, b = halves(qkv, t, j, HALF)
-        a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
-        put(q, t, j, HALF, a, b)
-    elif j < H + HK:
-        if s.present:
-            a, b = halves(qkv, t, j, HALF)
-            a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
-            put_in_page(keys, s, P, j - H, HALF, a, b)
-    else:
-        if s.present:
-            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
-
-
-@zl.kernel
-def head_bias_rope_append(
-    qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
-    bias: zl.In[X, H + 2 * HK, 2 * HALF],
-    position: zl.In[zl.Index[C], T],
-    slot: zl.In[zl.Index[NB * P, zl.distinct, zl.optional], T],
-    cosine: zl.In[f32, C, HALF],
-    sine: zl.In[f32, C, HALF],
-    *,
-    q: zl.Out[X, T, H, 2 * HALF],
-    keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
-    values: zl.Mut[KV, NB, P, HK, 2 * HALF],
-):
-    """``head_norm_rope_append`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]."""
-    t, j = zl.grid(T, H + 2 * HK)
-    at, s, i = position[t], slot[t], zl.arange(HALF)
-    if j < H:
-        a, b = biased(qkv, bias, t, j, HALF)
-        a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
-        put(q, t, j, HALF, a, b)
-    elif j < H + HK:
-        if s.present:
-            a, b = biased(qkv, bias, t, j, HALF)
-            a, b = turn(a, b, cosine[at, i], sine[at, i], q.dtype)
-            put_in_page(keys, s, P, j - H, HALF, a, b)
-    else:
-        if s.present:
-            a, b = biased(qkv, bias, t, j, HALF)
-            put_in_page(values, s, P, j - H - HK, HALF, rounded(a, qkv.dtype), rounded(b, qkv.dtype))
-
-
-# --- a program for a head of BT tokens
 @zl.kernel
 def head_norm_rope_rows(
     qkv: zl.In[X, T, H + 2 * HK, 2 * HALF],
@@ -183,18 +84,22 @@ def head_norm_rope_rows(
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
-    """``head_norm_rope_append`` for many tokens; keys also go to k [T, HK, HD]."""
+    """Norm and rotation of query and key heads (Qwen3); keys and values go to their slots, keys also to k [T, HK, HD].
+
+    qkv [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q [T, H, HD]."""
     zl.requires(P >= 1)
     t, j = zl.grid(T.tiles(BT), H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
     if j < H:
-        a, b = normed(qkv, q_norm, t, j, HALF, eps)
+        a, b = halves(qkv, t, j, HALF)
+        a, b = normed(a, b, q_norm, HALF, eps)
         a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)
     elif j < H + HK:
-        a, b = normed(qkv, k_norm, t, j, HALF, eps)
+        a, b = halves(qkv, t, j, HALF)
+        a, b = normed(a, b, k_norm, HALF, eps)
         a, b = turn(a, b, c, sn, q.dtype)
         put(k, t, j - H, HALF, a, b)
         put_in_page(keys, s, P, j - H, HALF, a, b)
@@ -216,7 +121,7 @@ def head_rope_rows(
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
-    """``head_rope_append`` for many tokens; keys also go to k [T, HK, HD]."""
+    """``head_norm_rope_rows`` without the norm (Llama)."""
     zl.requires(P >= 1)
     t, j = zl.grid(T.tiles(BT), H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
@@ -250,13 +155,15 @@ def head_bias_rope_rows(
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
 ):
-    """``head_bias_rope_append`` for many tokens; keys also go to k [T, HK, HD], and the value heads of qkv get their bias in place."""
+    """``head_norm_rope_rows`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]; the value heads of qkv get
+    theirs in place."""
     zl.requires(P >= 1)
     t, j = zl.grid(T.tiles(BT), H + 2 * HK)
     at, s, i = position[t], slot[t], zl.arange(HALF)
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
-    a, b = biased(qkv, bias, t, j, HALF)
+    a, b = halves(qkv, t, j, HALF)
+    a, b = added(a, b, bias, j, HALF)
     if j < H:
         a, b = turn(a, b, c, sn, q.dtype)
         put(q, t, j, HALF, a, b)

@@ -11,9 +11,9 @@ import zellige as zl
 from zellige import f32
 from zellige.kernels.gpu_attention import LOG2E
 from zellige.kernels.pages import KV
-from zellige.kernels.precision import X
+from zellige.kernels.precision import X, rounded
 
-T, N, K = zl.dims("T N K")
+T, N, K, E, F, C = zl.dims("T N K E F C")
 B, HK, G, HD, NB, P, PAGES, TILES, PARTS = zl.dims("B HK G HD NB P PAGES TILES PARTS")
 LEAST = -1e6
 """The reference of a row that has seen nothing: 2 to this power is 0, as it is to any real exponent below it."""
@@ -43,6 +43,54 @@ def linear_stretches_add(
             acc = zl.dot(w[cols, depth], x[rows, depth].T, acc)
         total = total + acc.T
     h[rows, cols] = total
+
+
+@zl.kernel
+def expert_swiglu_each(
+    x: zl.In[X, T, K],
+    gate: zl.In[X, E, F, K],
+    up: zl.In[X, E, F, K],
+    expert: zl.In[zl.Index[E], T, C],
+    *,
+    y: zl.Out[X, T, C, F],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 64,
+):
+    """``gpu_moe.expert_swiglu`` for few tokens: each pair of a token and a choice is one row of a tile of its own, and nothing is sorted.
+
+    x [T, K]; gate, up [E, F, K]; y [T, C, F]."""
+    cols, c, t = zl.grid(F.tiles(BN), C, T)
+    e, lane = expert[t, c], zl.arange(BM)
+    row = zl.only(t + lane, lane < 1)
+    a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        tile = x[row, depth].T
+        a = zl.dot(gate[e, cols, depth], tile, a)
+        b = zl.dot(up[e, cols, depth], tile, b)
+    a, b = zl.max(a, axis=1, pad=-zl.inf), zl.max(b, axis=1, pad=-zl.inf)  # of the one row that is there
+    y[t, c, cols] = rounded(a * zl.sigmoid(a) * b, y.dtype)
+
+
+@zl.kernel
+def expert_down_each(
+    x: zl.In[X, T, C, K],
+    w: zl.In[X, E, N, K],
+    expert: zl.In[zl.Index[E], T, C],
+    *,
+    y: zl.Out[f32, T, C, N],
+    BM: zl.Static = 16,
+    BN: zl.Static = 64,
+    BK: zl.Static = 64,
+):
+    """``gpu_moe.expert_down`` as ``expert_swiglu_each`` does it. x [T, C, K]; w [E, N, K]; y f32 [T, C, N]."""
+    cols, c, t = zl.grid(N.tiles(BN), C, T)
+    e, lane = expert[t, c], zl.arange(BM)
+    row = zl.only(t + lane, lane < 1)
+    acc = zl.zeros((BN, BM), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(w[e, cols, depth], x[row, c, depth].T, acc)
+    y[t, c, cols] = zl.max(acc, axis=1, pad=-zl.inf)
 
 
 @zl.inline
@@ -135,14 +183,15 @@ def fold_tiles(
     length: zl.In[zl.UpTo[PARTS * 64], B],
     *,
     out: zl.Out[X, B, HK, G, HD],
+    BG: zl.Static = 1,
 ):
     """Folds the tiles of ``paged_decode_tiles``, 64 positions each, together. out [B, HK, G, HD]."""
-    b, h = zl.grid(B, HK)
-    best, total, acc = zl.full((G,), LEAST, f32), zl.zeros((G,), f32), zl.zeros((G, HD), f32)
+    b, h, g = zl.grid(B, HK, G.tiles(BG))
+    best, total, acc = zl.full((BG,), LEAST, f32), zl.zeros((BG,), f32), zl.zeros((BG, HD), f32)
     for tile in range((length[b] + 63) // 64):
-        more = part[b, h, tile, :, :]
-        best, total, acc = fold(best, total, acc, best_of[b, h, tile, :], total_of[b, h, tile, :], more)
-    out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
+        more = part[b, h, tile, g, :]
+        best, total, acc = fold(best, total, acc, best_of[b, h, tile, g], total_of[b, h, tile, g], more)
+    out[b, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
 
 
 @zl.kernel

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zellige.diagnostics.errors import ZelligeError
+from zellige.runtime.binding import Binding
 from zellige.runtime.completion import LOCK, Completion
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.memory import CLOCK, Memory, Unwritten, claim_locked, conflicts_locked, wait_for
 from zellige.runtime.plan import Plan
-from zellige.runtime.tensor import Tensor
+from zellige.runtime.tensor import Tensor, copied_here
 
 
 class Admission:
@@ -18,10 +19,12 @@ class Admission:
     Made, it has its place in the order of all uses, and what it will write counts as written for those after it. It may
     run when ``settle`` has returned; if it does not run, ``abandon`` takes back what was noted."""
 
-    __slots__ = ("_before", "_held", "_plan", "_unchecked", "_undo", "completion")
+    __slots__ = ("_before", "_binding", "_held", "_plan", "_unchecked", "_undo", "completion")
 
-    def __init__(self, plan: Plan, held: Sequence[Tensor], completion: Completion, *, asynchronous: bool) -> None:
+    def __init__(self, binding: Binding, completion: Completion, *, asynchronous: bool) -> None:
         """ZelligeError ZL0504 if something is read that was never written; AliasError ZL0503 if a host array is in the way."""
+        plan, held = binding.plan, binding.held
+        self._binding = binding
         self._plan = plan
         self._held = held
         self.completion = completion
@@ -67,12 +70,18 @@ class Admission:
         return self._before
 
     def check_contracts(self) -> None:
-        """Checks contracts that are not known to hold, once their arrays have been written. ZelligeError ZL0505."""
+        """Checks contracts that are not known to hold, once their arrays have been written. ZelligeError ZL0505.
+
+        Of what others may write meanwhile the launch gets a copy, and that is checked."""
         if not self._unchecked:
             return
-        wait_for(self._before)  # among them whoever writes these arrays
+        wait_for(self._before)  # among them whoever writes these arrays, or has just given them to others
         for i, fact, stamp in self._unchecked:
-            check_contract(self._plan.kernel, self._plan.names[i], fact, self._held[i], stamp)
+            held = self._held[i]
+            if held.memory.seen_by_others and not self._plan.exclusive[i]:
+                held = copied_here(held)
+                self._binding.replace(i, held)
+            check_contract(self._plan.kernel, self._plan.names[i], fact, held, stamp)
 
     def settle(self) -> None:
         """Waits for earlier users, and checks. ZelligeError ZL0505, or the error of an earlier launch that failed."""

@@ -37,6 +37,11 @@ class Binding:
         self.scalars = scalars
         self._tensors: dict[str, Tensor] | None = None
 
+    def replace(self, i: int, other: Tensor) -> None:
+        """Takes another array that lies as the one in that place does."""
+        self.held[i] = other
+        self._tensors = None
+
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The arrays by name."""
@@ -141,7 +146,7 @@ def __call__({mark}kernel, {", ".join(parameters)}):
     if {mark}plan is None or {mark}more or {mark}others{missing}:
         return {mark}other({mark}kernel, ({by_place}*{mark}more,), {{{by_name}**{mark}others}})
     {mark}direct = {mark}plan.direct.get({mark}executor)
-    if {mark}direct is not None and not {mark}plan.outputs:
+    if {mark}direct is not None:
         return {mark}direct({", ".join((*signature.arrays, *signature.scalars))})
     {mark}binding = {mark}bound({mark}executor, {mark}plan, [{", ".join(signature.arrays)}], ({scalars}))
     return {mark}launch({mark}executor, {mark}binding)
@@ -200,9 +205,6 @@ def __call__({mark}kernel, {", ".join(parameters)}):
                 scalars[scalar.name] = check_scalar(self.name, scalar, value, plan.dims)
         if plan.pairs:
             plan.check_overlap(held)
-        for i, _ in plan.needs:
-            if held[i].memory.seen_by_others and not plan.exclusive[i]:
-                held[i] = executor.private(held[i])
         for i, shape, dtype in plan.outputs:
             held[i] = executor.empty(shape, dtype)
         return Binding(plan, held, scalars)

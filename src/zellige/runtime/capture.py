@@ -11,14 +11,14 @@ from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.extent import Extent
-from zellige.ir.types import ArrayParam
+from zellige.ir.types import ArrayParam, Role
 from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, fact_of
 from zellige.runtime.completion import LOCK
 from zellige.runtime.contracts import Fact
-from zellige.runtime.memory import HostUse, Memory, Unwritten
+from zellige.runtime.memory import Memory, Unwritten
 from zellige.runtime.tensor import Tensor
-from zellige.runtime.tensor_type import fact_of_part
+from zellige.runtime.tensor_type import fact_of_part, host_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Need:
+    """A contract of an input that a graph relies on."""
+
+    given: Tensor
+    """The input."""
+    held: Tensor
+    """The rows that are read at the present sizes: of the input, or of the copy that launches read instead."""
+    fact: Fact
+    kernel: str
+    name: str
+    copied: bool
+    """``held`` is of a copy that is made anew for each replay."""
+    in_place: bool
+    """Launches read memory that others may write, and could read a copy."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Link:
     """A contract of an argument that an earlier launch of the graph establishes."""
 
@@ -67,6 +84,8 @@ class Capture:
         self.guarded: list[Step] = []
         self.links: list[Link] = []
         self._inputs: list[tuple[Step, ArrayParam]] = []
+        self.copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        """By how they lie: arrays under contract that others may write, and the copies that launches read instead."""
         self._written: dict[int, tuple[Memory, Unwritten]] = {}
         """By the ``id`` of memory that some launch writes: it, and what of it is still unwritten at this point."""
         self._spans: list[tuple[int, int]] = []
@@ -162,19 +181,45 @@ class Capture:
             if all(sizes.get(name, full[name]) == full[name] for name in full):
                 yield tensor, (fact_of(array.contract, full),)
 
-    def contracts_of_inputs(self) -> list[tuple[Tensor, Fact, str, str]]:
-        """What must hold of the inputs at the present sizes, each thing once: the tensor, the contract, kernel and parameter."""
+    def contracts_of_inputs(self) -> list[Need]:
+        """What must hold of the inputs at the present sizes, each thing once."""
         needs = {}
         for step, array in self._inputs:
             assert array.contract is not None
-            held = step.binding.tensors[array.name]
+            given = step.binding.tensors[array.name]
             fact = fact_of(array.contract, step.launch.dims)
             rows = array.shape[0].evaluate(step.launch.dims) if array.shape else 0
-            key = (id(held.memory), held.address, held.shape, held.storage.strides, rows, fact)
+            shared = array.role is Role.IN
+            key = (*_lies(given), rows, fact, shared)
             if key not in needs:
+                copied = shared and self.is_copied(given)
+                held = self.copies[_lies(given)][1] if copied else given
                 part = held if not held.shape or rows == held.shape[0] else held[:rows]
-                needs[key] = (part, fact, step.binding.plan.kernel, array.name)
+                needs[key] = Need(
+                    given, part, fact, step.binding.plan.kernel, array.name, copied, shared and not copied
+                )
         return list(needs.values())
+
+    def is_copied(self, given: Tensor) -> bool:
+        """Whether launches that only read an array read a copy of it."""
+        return _lies(given) in self.copies
+
+    def read_copies(self, alike: Callable[[Tensor], Tensor]) -> None:
+        """Launches read copies of the arrays under contract that others may write: what was checked is what is read.
+
+        ``alike`` makes a tensor for the copy. Arrays that the graph itself writes, before or by the launch, stay as they are."""
+        for step, array in self._inputs:
+            held = step.binding.tensors[array.name]
+            key = _lies(held)
+            if (
+                array.role is not Role.IN
+                or not (key in self.copies or held.memory.seen_by_others)
+                or not held.storage.size
+            ):
+                continue
+            if key not in self.copies:
+                self.copies[key] = held, alike(held)
+            step.launch.read_instead(array.name, self.copies[key][1])
 
 
 def given_by(link: Link, dims: dict[str, int], wanted: Fact) -> bool:
@@ -187,11 +232,16 @@ def given_by(link: Link, dims: dict[str, int], wanted: Fact) -> bool:
 
 
 def _check_at_capture(kernel: str, name: str, held: Tensor, fact: Fact) -> None:
-    with HostUse(held, exclusive=False, name=kernel):
+    with host_use(held, exclusive=False, name=kernel):
         with LOCK:
             known, stamp = held.keeps(fact), held.memory.stamp()
         if not known:
             check_contract(kernel, name, fact, held, stamp)
+
+
+def _lies(held: Tensor) -> tuple[Any, ...]:
+    """Where and how a tensor lies; the graph keeps its memory alive."""
+    return id(held.memory), held.address, held.shape, held.storage.strides, held.dtype
 
 
 def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

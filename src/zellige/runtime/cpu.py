@@ -88,6 +88,11 @@ class CompiledLaunch:
         )
         self.programs = self.kernel.num_programs(self.dims)
 
+    def read_instead(self, name: str, copy: Tensor) -> None:
+        """Takes another array that lies as the argument of that name does."""
+        self.tensors = {**self.tensors, name: copy}
+        self._pack()
+
     def memory(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Address ranges (first, end) of the arrays that it reads, and of those that it writes."""
         reads: list[tuple[int, int]] = []
@@ -201,11 +206,11 @@ class CpuExecutor(HostArrays):
 
     def launch(self, instance: Instance, binding: Binding) -> None:
         """Runs one launch and returns when it has completed. GuardError if a guard failed."""
-        plan, held = binding.plan, binding.held
+        plan = binding.plan
         ready = plan.prepared.get(self) or self.prepared(binding)
         if plan.has_preconditions:
             plan.check_preconditions(binding.scalars)
-        admission = Admission(plan, held, Completion(plan.kernel), asynchronous=False)
+        admission = Admission(binding, Completion(plan.kernel), asynchronous=False)
         try:
             admission.settle()
             failed = self.run(ready, binding)
@@ -244,7 +249,8 @@ class CpuExecutor(HostArrays):
         return CpuRecording()
 
     def finish(self, recording: CpuRecording) -> None:
-        """Nothing to do: launches were compiled as they were added."""
+        """Takes over what launches read instead of others' arrays; they were compiled as they were added."""
+        recording.update()
 
     def replay(self, recording: CpuRecording) -> None:
         """Runs a recorded sequence and returns when it has completed."""
@@ -258,6 +264,7 @@ class CpuRecording:
         from zellige.backends.cpu.pool import Recording
 
         self.native: Recording = Recording()
+        self._launches: list[CompiledLaunch] = []
         self._reads: list[tuple[int, int]] = []
         self._writes: list[tuple[int, int]] = []
 
@@ -274,9 +281,15 @@ class CpuRecording:
             self._reads, self._writes = [], []
         self._reads += reads
         self._writes += writes
+        self._launches.append(launch)
         return self.native.add(
             launch.entry_address, launch.slots, launch.programs, independent=independent, claims=launch.kernel.claims
         )
+
+    def update(self) -> None:
+        """Takes over the arguments of all launches."""
+        for position, launch in enumerate(self._launches):
+            self.changed(position, launch)
 
     def changed(self, position: int, launch: CompiledLaunch) -> None:
         """Takes over a launch's changed dims or scalars."""

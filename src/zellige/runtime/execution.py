@@ -47,9 +47,6 @@ class Executor(Protocol):
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor where launches run, with a copy of a host array."""
 
-    def private(self, shared: Tensor) -> Tensor:
-        """A copy, laid out alike, of a tensor that others may write: what is checked of it stays true until the launch has read it."""
-
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it."""
 

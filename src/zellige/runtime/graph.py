@@ -26,9 +26,9 @@ from zellige.ir.extent import Dim
 from zellige.runtime import resizing
 from zellige.runtime.admission import check_contract
 from zellige.runtime.binding import Binding, check_scalar
-from zellige.runtime.capture import Capture, Part, Step
+from zellige.runtime.capture import Capture, Need, Part, Step
 from zellige.runtime.completion import LOCK, Completion
-from zellige.runtime.contracts import Fact, broken
+from zellige.runtime.contracts import broken
 from zellige.runtime.execution import current_executor, using
 from zellige.runtime.fusion_search import Accept, Launch, Proposal, Search, pays
 from zellige.runtime.instances import Instance
@@ -60,7 +60,7 @@ class Graph:
             self._executor = _persistent(self._executor)
         self._recording = self._executor.new_recording()
         self._capture = Capture()
-        self._needs: list[tuple[Tensor, Fact, str, str]] | None = None
+        self._needs: list[Need] | None = None
         self._sizes: dict[str, int] = {}
         self._use = GraphUse()
         self._lock = threading.RLock()
@@ -106,10 +106,6 @@ class Graph:
         made: Tensor = self._executor.tensor(values, dtype)
         return made
 
-    def private(self, shared: Tensor) -> Tensor:
-        """The tensor itself: each replay reads what it holds then, and checks that before."""
-        return shared
-
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Not while recording: nothing has run."""
         raise ZelligeError("ZL0504", "a tensor is read while launches are recorded", help="replay the graph first")
@@ -144,6 +140,7 @@ class Graph:
 
     def close(self) -> None:
         """Ends the capture: nothing has run yet, so what it will write is not readable until the first replay."""
+        self._capture.read_copies(self._executor.alike)
         self._executor.finish(self._recording)
         with LOCK:
             for tensor, exclusive in self._capture.uses():
@@ -188,13 +185,16 @@ class Graph:
             completion.finish()
 
     def _borrow(self, completion: Completion, *, asynchronous: bool) -> list[Completion]:
-        """Takes the graph's place in the order of uses, and checks what it relies on. Costs nothing per launch."""
+        """Takes the graph's place in the order of uses, and checks what it relies on. Costs nothing per launch.
+
+        What others may write is copied first; the copy is checked, and is what launches read."""
         if self._fresh:
             self._clear_rows_never_written()
         if self._needs is None:
             self._needs = self._capture.contracts_of_inputs()
         with LOCK:
-            stamps = [(need, need[0].memory.stamp()) for need in self._needs if not need[0].keeps(need[1])]
+            unknown = [(n, n.held.memory.stamp()) for n in self._needs if not n.copied and not n.held.keeps(n.fact)]
+            exposed = any(n.in_place and n.held.memory.seen_by_others for n, _ in unknown)
             before = claim_graph_locked("graph", self._use, completion, asynchronous=asynchronous)
             if self._fresh:
                 for tensor in self._capture.made():
@@ -203,10 +203,22 @@ class Graph:
                 for fact in facts:
                     tensor.learn(fact)
         try:
-            if stamps:
+            if unknown or self._capture.copies:
                 wait_for(before)
-                for (tensor, fact, kernel, name), stamp in stamps:
-                    check_contract(kernel, name, fact, tensor, stamp)
+                if exposed:  # since the last replay
+                    self._capture.read_copies(self._executor.alike)
+                    self._executor.finish(self._recording)
+                    self._needs = self._capture.contracts_of_inputs()
+                    unknown = [
+                        (n, stamp) for n, stamp in unknown if not (n.in_place and self._capture.is_copied(n.given))
+                    ]
+                for given, copy in self._capture.copies.values():
+                    self._executor.copy_over(given, copy)
+                    copy.forget()
+                    copy.initialised = True
+                unknown += [(n, n.held.memory.stamp()) for n in self._needs if n.copied]
+                for need, stamp in unknown:
+                    check_contract(need.kernel, need.name, need.fact, need.held, stamp)
         except BaseException:
             self._forget()
             completion.abandon(before)
@@ -324,13 +336,14 @@ class Graph:
         ZelligeError ZL0505 names what they break; the old contents stay."""
         with self._lock:
             new = np.asarray(values, dtype=tensor.storage.dtype)
-            for held, fact, kernel, name in self._capture.contracts_of_inputs():
-                if held.memory is tensor.memory and held.address == tensor.address and new.shape == tensor.shape:
-                    problem = broken(fact, new[: held.shape[0]] if held.shape and new.ndim == len(held.shape) else new)
+            for need in self._capture.contracts_of_inputs():
+                given, rows = need.given, need.held.shape[:1]
+                if given.memory is tensor.memory and given.address == tensor.address and new.shape == tensor.shape:
+                    problem = broken(need.fact, new[: rows[0]] if rows and new.ndim == len(given.shape) else new)
                     if problem:
                         raise ZelligeError(
                             "ZL0505",
-                            f"{kernel}: '{name}' breaks its contract {fact}: {problem}",
+                            f"{need.kernel}: '{need.name}' breaks its contract {need.fact}: {problem}",
                             help="correct the values",
                         )
             tensor.write(new)

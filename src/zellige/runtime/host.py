@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
-from zellige.runtime.tensor import Tensor, empty, private, tensor, zeros
+from zellige.runtime.tensor import Tensor, alike, empty, tensor, zeros
 from zellige.runtime.tensor_type import HOST
 
 
@@ -32,9 +32,13 @@ class HostArrays:
         """A tensor in host memory with a copy of an array."""
         return tensor(values, dtype)
 
-    def private(self, shared: Tensor) -> Tensor:
-        """A copy, laid out alike, once nobody of ours writes the original."""
-        return private(shared)
+    def alike(self, other: Tensor) -> Tensor:
+        """An uninitialised tensor in host memory that lies as another one does."""
+        return alike(other)
+
+    def copy_over(self, source: Tensor, target: Tensor) -> None:
+        """Copies a tensor to one that lies as it does; the caller has seen to it that nobody of ours writes either."""
+        target.storage[...] = source.storage
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """What a tensor holds now, as a function (work here is done when it is given)."""

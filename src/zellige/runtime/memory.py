@@ -32,7 +32,7 @@ Unwritten = NDArray[np.bool_] | bool | None
 CLOCK = count(1)
 """Numbers writes, so that what was learnt of contents is known to be older or newer than the last write."""
 
-_FEW_READERS = 16
+FEW_READERS = 16
 """A list of readers is cleared of those that have ended when it has grown to this, or to twice what was left."""
 
 
@@ -46,7 +46,7 @@ class Ledger:
     __slots__ = ("__weakref__", "graphs", "most_readers", "readers", "writers")
 
     def __init__(self) -> None:
-        self.most_readers = _FEW_READERS
+        self.most_readers = FEW_READERS
         self.writers: list[tuple[int, int, Completion]] = []
         self.readers: list[tuple[int, int, Completion]] = []
         self.graphs: list[GraphUse] = []
@@ -108,7 +108,11 @@ class Memory(Ledger):
     __slots__ = ("address", "borrowed", "exports", "room", "shared", "size", "unwritten", "version", "views")
 
     def __init__(self, room: Any, address: int, size: int, *, initialised: bool, borrowed: bool) -> None:
-        super().__init__()
+        # as in Ledger: a call of its own for these took as long as all of this
+        self.most_readers = FEW_READERS
+        self.writers = []
+        self.readers = []
+        self.graphs = []
         self.room = room
         """Keeps the memory alive."""
         self.address = address
@@ -315,7 +319,7 @@ def enter_locked(ledger: Ledger, low: int, high: int, exclusive: bool, completio
         return
     if len(readers) >= ledger.most_readers:
         readers[:] = [entry for entry in readers if not entry[2].done]
-        ledger.most_readers = max(_FEW_READERS, 2 * len(readers))
+        ledger.most_readers = max(FEW_READERS, 2 * len(readers))
     readers.append((low, high, completion))
 
 

@@ -54,8 +54,8 @@ class Plan:
     """The kernels that it is made of: a fused one runs with the schedule of the first that has one."""
     prepared: dict[Any, Any] = field(default_factory=dict)
     """What executors made of it."""
-    direct: dict[Any, Callable[..., None]] = field(default_factory=dict)
-    """By executor: launches that do all their checks themselves, given all arrays and all scalars."""
+    direct: dict[Any, Callable[..., Any]] = field(default_factory=dict)
+    """By executor: calls that do all their checks themselves, given all arrays (or ``LEFT_OUT`` for outputs) and all scalars."""
 
     def check_overlap(self, held: Sequence[Tensor]) -> None:
         """AliasError if an array that is written shares memory with another argument."""

@@ -28,7 +28,7 @@ class ReferenceExecutor(HostArrays):
 
         plan = binding.plan
         plan.check_preconditions(binding.scalars)
-        admission = Admission(plan, binding.held, Completion(plan.kernel), asynchronous=False)
+        admission = Admission(binding, Completion(plan.kernel), asynchronous=False)
         try:
             admission.settle()
             arrays = {name: held.storage for name, held in binding.tensors.items()}

@@ -133,7 +133,7 @@ class Stream(HostArrays):
         with self._order:
             self._check()
             completion = Completion(plan.kernel, self._worker.thread.ident)
-            admission = Admission(plan, binding.held, completion, asynchronous=True)
+            admission = Admission(binding, completion, asynchronous=True)
             try:
                 admission.check_contracts()
             except BaseException:

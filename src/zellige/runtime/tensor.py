@@ -17,7 +17,7 @@ from zellige.lang.dtype_names import checked
 from zellige.runtime.contracts import Fact, broken
 from zellige.runtime.dlpack import array_from, is_on_gpu
 from zellige.runtime.element_types import dtype_from_numpy, numpy_dtype
-from zellige.runtime.memory import HostUse, Memory, memory_of_view, wait_for_writers
+from zellige.runtime.memory import Memory, memory_of_view, wait_for_writers
 from zellige.runtime.tensor_type import Tensor, address_of, byte_bounds
 
 __all__ = ["Tensor", "borrow", "dtype_from_numpy", "empty", "index", "numpy_dtype", "stored_shape", "tensor", "zeros"]
@@ -152,19 +152,23 @@ def _over(array: NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> Tensor:
     return Tensor.over(memory, storage, dtype, shape)
 
 
-def private(shared: Tensor) -> Tensor:
-    """A copy, laid out alike, of a tensor in host memory that others may write; itself if it was never written."""
-    low, high = shared.span
-    with HostUse(shared, exclusive=False, name="a copy"):
-        if low == high or not shared.initialised:
-            return shared
-        room = np.empty(high - low + _ALIGNMENT, np.uint8)
-        skip = -address_of(room) % _ALIGNMENT
-        given = shared.storage
-        storage: NDArray[Any] = np.ndarray(given.shape, given.dtype, room, skip + shared.address - low, given.strides)
-        storage[...] = given
-    memory = Memory(room, address_of(room) + skip, high - low, initialised=True, borrowed=False)
-    return Tensor.over(memory, storage, shared.dtype, shared.shape)
+def copied_here(given: Tensor) -> Tensor:
+    """A copy, laid out alike, of a tensor in host memory, which the caller has borrowed."""
+    copy = alike(given)
+    copy.storage[...] = given.storage
+    copy.initialised = True
+    return copy
+
+
+def alike(other: Tensor) -> Tensor:
+    """An uninitialised tensor in host memory that lies as another one does."""
+    low, high = other.span
+    room = np.empty(high - low + _ALIGNMENT, np.uint8)
+    skip = -address_of(room) % _ALIGNMENT
+    there = other.storage
+    storage: NDArray[Any] = np.ndarray(there.shape, there.dtype, room, skip + other.address - low, there.strides)
+    memory = Memory(room, address_of(room) + skip, high - low, initialised=False, borrowed=False)
+    return Tensor.over(memory, storage, other.dtype, other.shape)
 
 
 def copied(values: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> Tensor:

@@ -6,8 +6,8 @@ Who uses a tensor's memory is in ``memory.py``; making tensors is in ``tensor.py
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -292,29 +292,25 @@ class Tensor:
 
         Waits for whoever writes the tensor. While the array (or one derived from it) lives, no stream and no other
         thread may write the tensor: AliasError. ZelligeError ZL0504 if nothing was written yet."""
-        with HostUse(self, exclusive=False, name="numpy"):
+        with host_use(self, exclusive=False, name="numpy"):
             if not self.initialised:
                 raise ZelligeError(
                     "ZL0504",
                     "this tensor is read before anything was written to it",
                     help="run a kernel that writes it",
                 )
-            return self._contents()
-
-    def _turn(self) -> AbstractContextManager[Any]:
-        """Held while the contents change by a copy that is not entered like the host's own uses."""
-        return nullcontext() if isinstance(self.storage, np.ndarray) else self.storage.executor.turn
+            if isinstance(self.storage, np.ndarray):
+                return self._contents()
+            fetched: Callable[[], NDArray[Any]] = self.storage.executor.fetch(self)
+        return fetched()
 
     def values(self) -> NDArray[Any]:
         """The contents for reading by the runtime, which has seen to it that nobody writes them meanwhile."""
         return self.storage if isinstance(self.storage, np.ndarray) else self.storage.download()
 
     def _contents(self) -> NDArray[Any]:
-        if not isinstance(self.storage, np.ndarray):
-            fetched: NDArray[Any] = self.storage.download()
-            return fetched
         if self.memory.borrowed:
-            array = self.storage.view()
+            array: NDArray[Any] = self.storage.view()
             array.flags.writeable = False
             return array
         return self._host_array(writable=False)
@@ -383,7 +379,7 @@ class Tensor:
             )
         if not self.storage.flags.writeable:
             raise ZelligeError("ZL0503", "this tensor's memory is read-only")
-        with HostUse(self, exclusive=True, name="write"), self._turn():
+        with host_use(self, exclusive=True, name="write"):
             facts = self.facts
             if facts:
                 new = new.copy()  # what is checked is what is written, whoever has the values
@@ -406,6 +402,17 @@ class Tensor:
     def __repr__(self) -> str:
         known = "".join(f", {fact}" for fact in self.facts)
         return f"Tensor({self.dtype}, {self.shape}{known})"
+
+
+def host_use(tensor: Tensor, *, exclusive: bool, name: str) -> AbstractContextManager[Any]:
+    """The host uses a tensor: when all conflicting work has ended, or, of one on a GPU, in the device's turn.
+
+    Uses on a GPU are in no ledger: whoever had entered one there and then waited for his turn would be waited for by a replay,
+    whose turn it is."""
+    if isinstance(tensor.storage, np.ndarray):
+        return HostUse(tensor, exclusive=exclusive, name=name)
+    turn: AbstractContextManager[Any] = tensor.storage.executor.turn
+    return turn
 
 
 def fact_of_part(fact: Fact) -> Fact | None:

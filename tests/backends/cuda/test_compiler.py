@@ -25,6 +25,7 @@ from zellige.kernels import (
     gpu_linear,
     gpu_moe,
     gpu_quantised,
+    new_token,
 )
 from zellige.runtime.cuda import tuned
 from zellige.runtime.kernel import Kernel
@@ -51,6 +52,8 @@ GPU_KERNELS: list[tuple[Any, dict[str, int], dict[str, int], Options]] = [
     ),
     (gpu_attention.paged_decode_partial, {}, {"HK": 8, "G": 4, "HD": 128, "P": 16}, Options(num_warps=2)),
     (gpu_attention.paged_decode_combine, {}, {"HK": 8, "G": 4, "HD": 128, "SPLITS": 32}, Options()),
+    (new_token.norm_rope_attend, {"BS": 32}, {"HK": 8, "G": 4, "HALF": 64, "P": 16}, Options(num_warps=8)),
+    (new_token.combine_append, {}, {"HK": 8, "G": 4, "HD": 128, "SPLITS": 32}, Options(num_warps=1)),
     (gpu_moe.grouped_linear, {}, {"PAIRS": 1024, "E": 128, "N": 1536, "K": 2048}, Options(descriptors=frozenset("w"))),
     (gpu_moe.expert_swiglu, {}, {"T": 128, "C": 8, "E": 128, "F": 768, "K": 2048}, Options()),
     (gpu_moe.expert_down, {}, {"PAIRS": 1024, "E": 128, "N": 2048, "K": 768}, Options(num_warps=8)),

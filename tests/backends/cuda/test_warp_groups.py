@@ -249,9 +249,23 @@ def test_results_leave_in_boxes(kernel: Any, dtypes: Any, send: str, boxes: int,
     assert f"[{2 * buffers}, 64, 64]" in source, "each group has its own"
 
 
+@zl.kernel
+def every_second(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Mut[f32, M, 2, N]):
+    """Its results are boxes of three axes, or of two where tiles end with rows."""
+    rows, cols = zl.grid(M.tiles(64), N.tiles(128))
+    acc = zl.zeros((64, 128), f32)
+    for depth in K.tiles(64):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    y[rows, 1, cols] = acc
+
+
 def test_results_that_are_no_boxes_leave_by_the_threads() -> None:
     source = text(batch.linear_rows, {**ROWS, "N": 4100}, SENT, BM=64)
     assert "tl.store(" in source and "_sums" not in source
+    source = text(every_second, {"M": 256, "N": 528, "K": 512}, SENT)
+    assert "tl.store(" in source and "_sums" not in source and "y_box" not in source
+    source = text(every_second, {"M": 256, "N": 512, "K": 512}, SENT)
+    assert "tl.store(" not in source and "shape=[256, 1024]" in source
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ What runs when is drawn. A program that relies on an order that nobody asked for
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
@@ -22,6 +23,9 @@ from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.cuda.memory import Allocator, Block
 from zellige.runtime.cuda.order import Order
 from zellige.runtime.cuda.prepared import PreparedLaunch
+
+CURRENT = threading.local()
+"""The calling thread's device."""
 
 
 class Work:
@@ -42,13 +46,20 @@ class Gpu:
         self.waiting: list[Work] = []
 
     def use(self) -> None:
-        pass
+        CURRENT.gpu = self
+
+    def check_in_use(self) -> None:
+        """The driver takes memory, copies and events of the calling thread's device only; launches find theirs by the stream."""
+        assert getattr(CURRENT, "gpu", None) is self, "another device is the thread's, or none"
 
     def stream(self) -> Stream:
         return Stream(self)
 
     def allocate(self, size: int, stream: Stream) -> Buffer:
-        return Buffer(size)
+        self.check_in_use()
+        made = Buffer(size)
+        made.fill(0x55, stream)  # there it is when the stream has come so far; what it holds looks like values
+        return made
 
     def synchronise(self) -> None:
         self.until(lambda: not self.waiting)
@@ -64,14 +75,14 @@ class Gpu:
 
 
 class Buffer:
-    """Memory as ``cuda.core.Buffer``: at first it holds what looks like values."""
+    """Memory as ``cuda.core.Buffer``."""
 
     def __init__(self, size: int) -> None:
         self.room = (ctypes.c_uint8 * size)()
         self.handle = ctypes.addressof(self.room)
-        ctypes.memset(self.handle, 0x55, size)
 
     def fill(self, value: int, stream: Stream) -> None:
+        stream.gpu.check_in_use()
         stream.give(lambda: ctypes.memset(self.handle, value, len(self.room)))
 
     def close(self, stream: Stream) -> None:
@@ -93,13 +104,15 @@ class Stream:
         return work
 
     def wait(self, other: Stream) -> None:
+        self.gpu.check_in_use()
         self.last = [*self.last, *other.last]
 
     def record(self) -> Event:
+        self.gpu.check_in_use()
         return Event(self.gpu, list(self.last))
 
     def sync(self) -> None:
-        self.record().sync()
+        Event(self.gpu, list(self.last)).sync()
 
 
 class Event:
@@ -125,10 +138,12 @@ class Staging:
     def upload(self, source: Any, target: Block, offset: int = 0) -> None:
         data, there = np.ascontiguousarray(source).tobytes(), target.address + offset  # a copy keeps no block
         assert 0 <= offset <= offset + len(data) <= target.size
+        self.stream.gpu.check_in_use()
         self.stream.give(lambda: ctypes.memmove(there, data, len(data)))
 
     def fetch(self, source: Block, target: Any, offset: int = 0) -> Callable[[], Any]:
         assert 0 <= offset <= offset + target.nbytes <= source.size
+        self.stream.gpu.check_in_use()
         there, here = target.__array_interface__["data"][0], source.address + offset
         work = self.stream.give(lambda: ctypes.memmove(there, here, target.nbytes))
 
@@ -144,9 +159,11 @@ class Staging:
     def duplicate(self, source: Block, offset: int, target: Block, size: int) -> None:
         there, here = target.address, source.address + offset
         assert 0 <= offset <= offset + size <= source.size and size <= target.size
+        self.stream.gpu.check_in_use()
         self.stream.give(lambda: ctypes.memmove(there, here, size))
 
     def move(self, source: DeviceArray, target: DeviceArray) -> None:
+        self.stream.gpu.check_in_use()
         there, here, size = target.address, source.address, source.nbytes
         self.stream.give(lambda: ctypes.memmove(there, here, size))
 
@@ -179,6 +196,12 @@ class Launch:
         return (call,)
 
 
+def filled(address: int, pattern: bytes, count: int, stream: Stream) -> None:
+    """As ``runtime.cuda.driver.fill``."""
+    stream.gpu.check_in_use()
+    stream.give(lambda: ctypes.memmove(address, pattern * count, len(pattern) * count))
+
+
 class Graph:
     """As ``runtime.cuda.graph.LaunchGraph``."""
 
@@ -186,6 +209,7 @@ class Graph:
         self.launches = launches
 
     def __call__(self, stream: Stream) -> None:
+        stream.gpu.check_in_use()
         for launch in self.launches:
             launch(stream)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace as Some
 from typing import Any
 
@@ -200,6 +200,39 @@ def test_a_launch_that_the_driver_refuses_has_written_nothing(gpu: Executor) -> 
     gpu.made.code = 0
     scaled(x, 1.0, y=empty, BN=16)  # no lock is held
     assert empty.initialised
+
+
+def test_threads_that_need_one_kernel_at_once_compile_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    @zl.kernel
+    def halved(x: zl.In[f32, N], *, y: zl.Out[f32, N], BN: zl.Static = 16):
+        i = zl.grid(N.tiles(BN))
+        y[i] = x[i] * 0.5
+
+    compilations: list[str] = []
+    first, others = Event(), Event()
+
+    def slow(self: CudaExecutor, function: Any, dims: Any, options: Any) -> Any:
+        compilations.append(function.name)
+        first.set()
+        others.wait(0.1)  # the other thread may compile now, if nothing keeps it from that
+        return Some(guards=())
+
+    monkeypatch.setattr(CudaExecutor, "_compiled", slow)
+    executor = CudaExecutor(None, "sm_90")
+    x = executor.zeros((64,), f32)
+    halved.instance({"BN": 16}, {})
+
+    def work() -> None:
+        with zl.using(executor):
+            halved(x, BN=16)
+
+    threads = [Thread(target=work) for _ in range(2)]
+    threads[0].start()
+    first.wait(20)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert compilations == ["halved"]
 
 
 def test_contracts_preconditions_and_scalars_are_checked_each_time(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +25,9 @@ class Counting:
     def __init__(self, room: int = 1 << 30) -> None:
         self.handle, self.room, self.addresses, self.order = self, room, count(512, 512), Order()
 
+    def use(self) -> None:
+        pass
+
     def allocate(self, size: int, stream: Any) -> Any:
         if self.room == 0:
             raise RuntimeError("out of memory")
@@ -37,18 +39,26 @@ class Counting:
 
 
 class Hesitant(list[Any]):
-    """A list at whose length another thread gets its turn."""
+    """A list at whose length, and before each change, another thread gets its turn."""
 
     def __len__(self) -> int:
         length = super().__len__()
         time.sleep(1e-4)
         return length
 
+    def pop(self, *at: Any) -> Any:
+        time.sleep(1e-4)
+        return super().pop(*at)
+
+    def append(self, piece: Any) -> None:
+        time.sleep(1e-4)
+        super().append(piece)
+
 
 def test_threads_never_get_one_block_twice() -> None:
     allocator = Allocator(Counting())  # type: ignore[arg-type]
-    allocator._free = defaultdict(Hesitant)
-    allocator.allocate(512, QUEUE).close()
+    allocator._free[512] = Hesitant()
+    allocator.allocate(512, QUEUE)
     used: set[int] = set()
     wrong: list[object] = []
 
@@ -61,7 +71,7 @@ def test_threads_never_get_one_block_twice() -> None:
                 used.add(block.address)
                 time.sleep(1e-4)
                 used.discard(block.address)
-                block.close()
+                del block
         except IndexError as error:
             wrong.append(error)
 
@@ -77,7 +87,7 @@ def test_threads_never_get_one_block_twice() -> None:
 
 def test_free_blocks_of_other_sizes_go_back_before_memory_is_short() -> None:
     allocator = Allocator(Counting(room=1))  # type: ignore[arg-type]
-    allocator.allocate(512, QUEUE).close()
+    allocator.allocate(512, QUEUE)
     block = allocator.allocate(4096, QUEUE)
     with pytest.raises(ZelligeError) as caught:
         allocator.allocate(512, QUEUE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.runtime.cuda.simulated import simulated
 
 import zellige as zl
 from zellige import f32
@@ -230,7 +231,7 @@ def random_launches(seed: int) -> Callable[[Callable[[int], Tensor]], None]:
 
 
 def memory_of(executor: CudaExecutor) -> np.ndarray[Any, Any]:
-    room = executor._made_up.next - BASE
+    room = executor.made_up.next - BASE
     return np.arange(1, room // 4 + 1, dtype=np.float32).view(np.uint8)
 
 
@@ -273,13 +274,14 @@ def test_without_its_waits_a_sequence_goes_wrong() -> None:
 def test_each_kernel_is_written_once_however_often_it_is_launched() -> None:
     def layers(tensor: Callable[[int], Tensor]) -> None:
         h, x = tensor(8), tensor(8)
+        twice(tensor(8), y=x)
         for _ in range(5):
             add(x, y=h)
             totals(h, y=x)
 
     plan, _ = planned(layers)
-    assert [body.name for body in plan.bodies] == ["add_0", "totals_1"]
-    assert plan.numbers == (0, 1) * 5
+    assert [body.name for body in plan.bodies] == ["twice_0", "add_1", "totals_2"]
+    assert plan.numbers == (0, *(1, 2) * 5)
 
 
 def test_a_row_holds_addresses_scalars_and_who_reports() -> None:
@@ -392,6 +394,24 @@ def test_there_are_as_many_programs_as_there_is_room_for() -> None:
         assert resident(recording.kernel) >= fit
 
 
+def test_what_the_kernel_uses_of_its_own_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table and the counters go with the graph, maybe before a replay has ended: who gets their memory runs after it."""
+    with simulated(0) as first:
+        first.beside()  # or nothing is entered
+        executor = SequenceExecutor(first)
+        table, counters = first.empty((8,), f32), first.empty((8,), f32)
+        run = SequenceLaunch(SimpleNamespace(on=lambda _: None), ctypes.c_int32(0), None, table, counters)  # type: ignore[arg-type]
+        monkeypatch.setattr(SequenceExecutor, "_compiled", lambda *_: (None, 1))
+        monkeypatch.setattr(SequenceExecutor, "_prepared", lambda *_: run)
+        x = first.tensor(np.ones(8, np.float32), f32)
+        with zl.using(executor), zl.record() as graph:
+            twice(x)
+        given = first.queue.given
+        graph.replay()
+        readers, writer = table.storage.memory.users.readers, counters.storage.memory.users.writer
+        assert readers[first.queue] > given and writer is not None and writer[1] > given
+
+
 def test_a_launch_that_fails_does_not_count_as_a_replay() -> None:
     """Or the next one would wait for reports that nobody made."""
     replay, seen = ctypes.c_int32(0), []
@@ -402,7 +422,7 @@ def test_a_launch_that_fails_does_not_count_as_a_replay() -> None:
             raise ZelligeError("ZL0517", "no")
 
     launch, stream = (
-        SequenceLaunch(SimpleNamespace(on=lambda s: call(s.handle)), replay, None),
+        SequenceLaunch(SimpleNamespace(on=lambda s: call(s.handle)), replay, *[None] * 3),
         SimpleNamespace(handle=7),
     )
     launch(stream)

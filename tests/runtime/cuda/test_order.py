@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.runtime.cuda.simulated import Gpu, on_host, simulated
-from tests.runtime.kernels import add_one, double, ints, scale_add, take
+from tests.runtime.cuda.simulated import Gpu, filled, on_host, simulated
+from tests.runtime.kernels import add_one, double, ints, scale_add, take, total
 
 import zellige as zl
 from zellige import ZelligeError, i32
 from zellige.runtime import admission
+from zellige.runtime.cuda import launch as launch_module
 from zellige.runtime.cuda.executor import CudaExecutor
-from zellige.runtime.cuda.memory import Allocator, BorrowedBlock
-from zellige.runtime.cuda.order import Order, Outside, Users
+from zellige.runtime.cuda.memory import Allocator, Block, BorrowedBlock, Piece
+from zellige.runtime.cuda.order import Outside, Queue, Users
 
 SIZE = 6
 
@@ -131,14 +132,13 @@ def _read_elsewhere_and_freed(seed: int) -> bool:
 
 def test_freed_memory_is_given_out_again_after_its_users_on_other_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(map(_read_elsewhere_and_freed, range(20)))
-    monkeypatch.setattr(
-        Allocator, "_release", lambda self, buffer, address, size, users: _forget(self, buffer, address, size)
-    )
+    monkeypatch.setattr(Block, "__del__", _forgetting)
     assert not all(map(_read_elsewhere_and_freed, range(20)))
 
 
-def _forget(allocator: Allocator, buffer: Any, address: int, size: int) -> None:
-    allocator._free[size].append((buffer, address, Users()))
+def _forgetting(block: Block) -> None:
+    block.piece.users = Users()
+    block.piece.free.append(block.piece)
 
 
 def test_memory_made_for_one_stream_and_used_on_another_is_free_of_its_last_user(
@@ -162,13 +162,34 @@ def test_memory_made_for_one_stream_and_used_on_another_is_free_of_its_last_user
             return bool((y.numpy() == [2, 4, 6]).all())
 
     assert all(map(right, range(20)))
-    after = Order.after
-    monkeypatch.setattr(Order, "after", lambda self, queue, uses: None if _is_new(uses) else after(self, queue, uses))
+    monkeypatch.setattr(Block, "__del__", _forgetting)
+    assert not all(map(right, range(100)))
+
+
+def test_new_memory_is_used_on_other_streams_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver gives memory in the order of a stream."""
+
+    def right(seed: int) -> bool:
+        with simulated(seed) as first:
+            other = first.beside()
+            x = other.tensor(ints(1, 2, 3), i32)
+            with zl.using(other):
+                double(x, y=other.empty((3,), i32))
+                first.device.synchronise()  # type: ignore[union-attr]
+                y = first.empty((3,), i32)
+                double(x, y=y)
+            return bool((y.numpy() == [2, 4, 6]).all())
+
+    assert all(map(right, range(20)))
+    taken = Allocator.taken
+
+    def without(self: Allocator, size: int, queue: Queue) -> Piece:
+        piece = taken(self, size, queue)
+        piece.users = Users()
+        return piece
+
+    monkeypatch.setattr(Allocator, "taken", without)
     assert not all(map(right, range(20)))
-
-
-def _is_new(uses: Any) -> bool:
-    return len(uses) == 1 and uses[0][0].writer is None and not uses[0][0].readers
 
 
 def test_one_stream_enters_nothing() -> None:
@@ -192,12 +213,12 @@ def test_a_second_stream_runs_after_what_nobody_had_entered() -> None:
 def test_two_readers_do_not_wait_for_each_other() -> None:
     with simulated(0) as first:
         other = first.beside()
-        x = first.tensor(ints(1, 2, 3), i32)
+        x, y, z = first.tensor(ints(1, 2, 3), i32), first.empty((3,), i32), first.empty((3,), i32)
         with zl.using(other):
-            double(x)
+            double(x, y=y)
         waited = list(first.stream.last)
         with zl.using(first):
-            double(x)
+            double(x, y=z)
         assert first.stream.last[0].before == waited
 
 
@@ -246,6 +267,39 @@ def test_a_graph_checks_and_relies_on_a_contract_in_one_step() -> None:
         np.testing.assert_array_equal(y.numpy(), [7, 6, 5])
 
 
+@pytest.mark.parametrize("use", ["numpy", "write", "record"])
+def test_a_replay_and_the_hosts_uses_of_a_tensor_wait_for_each_other_in_one_order(use: str) -> None:
+    with simulated(0) as first, zl.using(first):
+        x, at, y = (first.tensor(ints(*values), i32) for values in ((5, 6, 7), (0, 0, 1), (0, 0, 0)))
+        with zl.record():
+            take(x, first.tensor(ints(0, 0, 1), i32), y=y)  # lowered and proved
+        with zl.record() as graph:
+            add_one(y=at)
+
+        def host() -> None:
+            with zl.using(first):
+                if use == "numpy":
+                    at.numpy()
+                elif use == "write":
+                    at.write(ints(0, 1, 2))
+                else:
+                    with zl.record():
+                        take(x, at, y=y)
+
+        def replay() -> None:
+            with first.order.lock:
+                threads[1].start()
+                threads[1].join(0.05)  # now the other thread waits for its turn
+                graph.replay()
+
+        threads = [threading.Thread(target=run, daemon=True) for run in (replay, host)]
+        threads[0].start()
+        threads[0].join(20)
+        assert not threads[0].is_alive(), "the replay waits for who waits for it"
+        threads[1].join(20)
+        assert not threads[1].is_alive()
+
+
 # --- memory that others have
 def _shared(first: CudaExecutor, values: Any, stream: Any = None) -> zl.Tensor:
     """A tensor over memory that others use, as ``foreign.borrow`` makes it."""
@@ -286,19 +340,110 @@ def test_what_was_checked_of_memory_of_others_is_what_a_launch_reads(
         x = first.tensor(ints(5, 6, 7), i32)
         at = _shared(first, ints(2, 0, 1))
         values = on_host(at.storage)
-        broken = admission.broken
-
-        def then_written(fact: Any, seen: Any) -> Any:
-            problem = broken(fact, seen)
-            values[:] = 10**6
-            return problem
-
-        monkeypatch.setattr(admission, "broken", then_written)
+        _then_written(values, monkeypatch)
         for _ in range(2):
             values[:] = 2, 0, 1
             np.testing.assert_array_equal(take(x, at[part]).numpy(), ints(7, 5, 6)[part])
             with pytest.raises(ZelligeError, match="ZL0505"):
                 take(x, at[part])
+
+
+def _then_written(values: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indices are written by their owner as soon as they have been looked at."""
+    broken = admission.broken
+
+    def then_written(fact: Any, seen: Any) -> Any:
+        problem = broken(fact, seen)
+        values[:] = 10**6
+        return problem
+
+    monkeypatch.setattr(admission, "broken", then_written)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(None, None, 2), slice(None, None, -1)])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_replay_has_checked_of_memory_of_others_is_what_it_reads(
+    part: slice, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated(seed) as first, zl.using(first):
+        x = first.tensor(ints(5, 6, 7), i32)
+        at = _shared(first, ints(2, 0, 1))
+        values = on_host(at.storage)
+        with zl.record() as graph:
+            y = take(x, at[part])
+            add_one(y=y)
+        _then_written(values, monkeypatch)
+        for indices in ([2, 0, 1], [1, 1, 2]):
+            values[:] = indices
+            graph.replay()
+            np.testing.assert_array_equal(y.numpy(), ints(5, 6, 7)[indices][part] + 1)
+            with pytest.raises(ZelligeError, match="ZL0505"):
+                graph.replay()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_graph_reads_a_copy_of_what_others_got_after_the_recording(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated(seed) as first, zl.using(first):
+        x, at = first.tensor(ints(5, 6, 7), i32), first.tensor(ints(2, 0, 1), i32)
+        with zl.record() as graph:
+            y = take(x, at)
+        graph.replay()
+        assert not graph._capture.copies
+        first.order.let_others_in()
+        at.memory.exports[0] = True  # as ``foreign.export`` notes it
+        at.storage.memory.users.outside = Outside(first.device, first.order.outsiders, lambda: bool(at.memory.exports))
+        values = on_host(at.storage)
+        _then_written(values, monkeypatch)
+        for indices in ([2, 0, 1], [1, 1, 2]):
+            values[:] = indices
+            graph.replay()
+            np.testing.assert_array_equal(y.numpy(), ints(5, 6, 7)[indices])
+            with pytest.raises(ZelligeError, match="ZL0505"):
+                graph.replay()
+
+
+class Turn:
+    """The device's lock; before it is taken for the first time, something else happens."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.happens = lock, lambda: None
+        self.release = lock.release
+
+    def acquire(self) -> Any:
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        return self.lock.acquire()
+
+    def __enter__(self) -> Any:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def test_memory_that_others_get_just_before_a_launchs_turn_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    with simulated(0) as first, zl.using(first):
+        turn: Any = Turn(first.order.lock)
+        first.order.lock = turn
+        x, at, y = (first.tensor(ints(*values), i32) for values in ((5, 6, 7), (2, 0, 1), (0, 0, 0)))
+        take(x, at, y=y)
+
+        def exported() -> None:
+            first.order.let_others_in()
+            at.memory.exports[0] = True  # as ``foreign.export`` notes it
+            users = at.storage.memory.users
+            users.outside = Outside(first.device, first.order.outsiders, lambda: bool(at.memory.exports))
+
+        turn.happens = exported
+        values = on_host(at.storage)
+        first.device.synchronise()  # type: ignore[union-attr]
+        _then_written(values, monkeypatch)
+        take(x, at, y=y)
+        np.testing.assert_array_equal(y.numpy(), [7, 5, 6])
+        with pytest.raises(ZelligeError, match="ZL0505"):
+            take(x, at, y=y)
 
 
 def test_two_borrows_of_one_memory_with_streams_of_their_own_are_ordered() -> None:
@@ -385,3 +530,43 @@ def test_two_gpus_have_memory_and_orders_of_their_own() -> None:
             y = double(zl.tensor(x))
         assert second.order.alone and y.place == "GPU 1"
         np.testing.assert_array_equal(y.numpy(), [2, 4, 6])
+
+
+def test_threads_and_gpus_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has used no GPU, or another one last, gives work to any stream."""
+    monkeypatch.setattr(launch_module, "fill", filled)
+    with simulated(4) as first:
+        device: Any = Gpu(5)
+        device.ordinal = 1
+        executors = [first, CudaExecutor(device), first.beside()]
+        results: list[Any] = []
+
+        def work() -> None:
+            tensors = []
+            for executor in executors:  # each finds another one's device in use, or none
+                with zl.using(executor):
+                    tensors.append((executor.tensor(ints(1, 2, 3), i32), executor.zeros((3,), i32)))
+            graphs = []
+            for executor, (x, y) in zip(executors, tensors, strict=True):
+                with zl.using(executor), zl.record() as graph:
+                    add_one(y=y)
+                graphs.append(graph)
+            for executor, (x, y), graph in zip(executors, tensors, graphs, strict=True):
+                with zl.using(executor):
+                    double(x, y=executor.empty((3,), i32))
+                    graph.replay()
+            for executor, (x, y), graph in zip(executors, tensors, graphs, strict=True):
+                with zl.using(executor):
+                    graph.replay()
+                    results.append((total(x).numpy().tolist(), y.numpy().tolist(), double(double(x)).numpy().tolist()))
+            events = [stream.event() for stream in executors if hasattr(stream, "event")]
+            for event in events:
+                executors[2].wait(event)  # type: ignore[attr-defined]
+            for (x, _), (other, _) in zip(tensors, (tensors[0], tensors[1], tensors[0]), strict=True):
+                x.write(other)
+
+        work()
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert results == [([6], [2, 2, 2], [4, 8, 12])] * 6

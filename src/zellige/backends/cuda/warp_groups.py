@@ -566,6 +566,8 @@ class _Groups:
         if sent:
             known[sent.box] = sent.shape, sent.dtype
         for made, text in (*copier.descriptors.made.values(), *multiplier.descriptors.made.values()):
+            if made not in known:  # a box that was of no use
+                continue
             shape, dtype = known[made][0], operators.TRITON_DTYPE[known[made][1]]
             body.append(f"_{made}_layout: tl.constexpr = tl.NVMMASharedLayout.get_default_for({list(shape)}, {dtype})")
             body.append(f"{made} = tma.{text.removeprefix('tl.').removesuffix(')')}, layout=_{made}_layout)")

@@ -15,20 +15,17 @@ from zellige.kernels import fp8
 from zellige.kernels.batch import prefill_attention
 from zellige.kernels.decode import argmax_combine, argmax_parts
 from zellige.kernels.embedding import embed, take_rows
-from zellige.kernels.heads import (
-    head_bias_rope_append,
-    head_bias_rope_rows,
-    head_norm_rope_append,
-    head_norm_rope_rows,
-    head_rope_append,
-    head_rope_rows,
-)
+from zellige.kernels.heads import head_bias_rope_rows, head_norm_rope_rows, head_rope_rows
 from zellige.kernels.moe import route
+from zellige.kernels.new_token import bias_rope_attend, combine_append, norm_rope_attend, rope_attend
+from zellige.kernels.sampling import argmax
 from zellige.llm.models.products import Matrix, Memory, Products, Scaled
 from zellige.llm.weights.config import ModelConfig
 from zellige.runtime.tensor import Tensor
 
 ARGMAX_BLOCK = 2048
+ARGMAX_WHOLE = 256
+"""From so many rows on a program each keeps the device busy: 13 to 25 µs less than two launches (docs/performance/gpu.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +170,13 @@ def decode_step(
     grouped = (rows, c.kv_heads, groups, c.head_dim)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):
-        q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (rows, c.heads * c.head_dim), w.dtype)
-        pages = (keys, values, inputs.table, inputs.length)
-        products.attend(q.reshape(*grouped), pages, c.head_dim**-0.5, a.reshape(*grouped), splits)
+        if products.heads_in_attention and splits > 1:
+            _attend_new(c, layer, products, h, (keys, values), inputs, cache, a.reshape(*grouped), splits)
+        else:
+            q, _, _ = _heads(c, layer, products, h, (keys, values), inputs, cache)
+            pages = (keys, values, inputs.table, inputs.length)
+            products.attend(q.reshape(*grouped), pages, c.head_dim**-0.5, a.reshape(*grouped), splits)
         products.add(a, layer.output, h, layer.ffn_norm)
         _feed_forward(c, layer, products, h, following)
     logits = products.normed(h, w.norm, w.head, f32)
@@ -185,8 +185,11 @@ def decode_step(
 
 
 def _likeliest(logits: Tensor, token: Tensor, memory: Memory) -> None:
-    """token[b] = argmax of logits[b], in two launches so that a long row keeps the whole device busy."""
+    """token[b] = argmax of logits[b]: of few rows in two launches, so that a long row keeps the whole device busy."""
     rows, vocabulary = logits.shape
+    if rows >= ARGMAX_WHOLE:
+        argmax(logits, token=token)
+        return
     parts = (rows, -(-vocabulary // ARGMAX_BLOCK))
     best, at = memory.empty(parts, f32), memory.empty(parts, token.dtype)
     argmax_parts(logits, best=best, at=at, BLOCK=ARGMAX_BLOCK)
@@ -216,7 +219,7 @@ def prefill_step(
         q, k, qkv = _heads(c, layer, products, h, (keys, values), inputs, cache)
         a = products.buffer("attended", (tokens, c.heads * c.head_dim), w.dtype)
         grouped, out = (x.reshape(tokens, c.kv_heads, groups, c.head_dim) for x in (q, a))
-        if fresh and k is not None:
+        if fresh:
             prefill_attention(grouped, k, qkv, inputs.base, c.head_dim**-0.5, out=out, BM=tile)
         else:
             pages = (keys, values, inputs.table, inputs.length)
@@ -239,25 +242,15 @@ def _heads(
     cached: tuple[Tensor, Tensor],
     inputs: DecodeInputs | PrefillInputs,
     cache: Caches,
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Query heads, [T, H, HD], rotated; keys and values go to the cache. For many tokens the keys as well, in the order of
-    tokens, [T, HK, HD]; and all heads before their rotation, [T, H + 2·HK, HD], of which the values are final."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query heads, [T, H, HD], and keys, [T, HK, HD], rotated; keys and values go to the cache. And all heads before their rotation,
+    [T, H + 2·HK, HD], of which the values are final."""
     c, rows = config, products.rows
-    qkv = products.normed(h, layer.attention_norm, layer.qkv, products.dtype).reshape(
-        rows, c.heads + 2 * c.kv_heads, c.head_dim
-    )
+    qkv = _projected(c, layer, products, h)
     q = products.buffer("q", (rows, c.heads, c.head_dim), products.dtype)
+    k = products.buffer("k", (rows, c.kv_heads, c.head_dim), products.dtype)
     keys, values = cached
     places = (inputs.position, inputs.slot, cache.cosine, cache.sine)
-    if products.by_head:
-        if layer.q_norm is not None:
-            head_norm_rope_append(qkv, layer.q_norm, layer.k_norm, *places, c.rms_eps, q=q, keys=keys, values=values)
-        elif layer.qkv_bias is not None:
-            head_bias_rope_append(qkv, layer.qkv_bias, *places, q=q, keys=keys, values=values)
-        else:
-            head_rope_append(qkv, *places, q=q, keys=keys, values=values)
-        return q, None, qkv
-    k = products.buffer("k", (rows, c.kv_heads, c.head_dim), products.dtype)
     if layer.q_norm is not None:
         head_norm_rope_rows(qkv, layer.q_norm, layer.k_norm, *places, c.rms_eps, q=q, k=k, keys=keys, values=values)
     elif layer.qkv_bias is not None:
@@ -265,6 +258,47 @@ def _heads(
     else:
         head_rope_rows(qkv, *places, q=q, k=k, keys=keys, values=values)
     return q, k, qkv
+
+
+def _attend_new(
+    config: ModelConfig,
+    layer: Layer,
+    products: Products,
+    h: Tensor,
+    cached: tuple[Tensor, Tensor],
+    inputs: DecodeInputs,
+    cache: Caches,
+    out: Tensor,
+    ways: int,
+) -> None:
+    """out, [B, HK, G, HD], = the attention of one new token a sequence, whose key and value go to the cache."""
+    c, rows, (keys, values) = config, products.rows, cached
+    qkv = _projected(c, layer, products, h)
+    states, own = (rows, c.kv_heads, ways, c.heads // c.kv_heads), (rows, c.kv_heads, c.head_dim)
+    state = {
+        "part": products.buffer("part of attention", (*states, c.head_dim), f32),
+        "best_of": products.buffer("best", states, f32),
+        "total_of": products.buffer("total", states, f32),
+        "key": products.buffer("key", own, keys.dtype),
+        "value": products.buffer("value", own, values.dtype),
+    }
+    places = (inputs.position, cache.cosine, cache.sine, keys, values, inputs.table, inputs.length)
+    scale = c.head_dim**-0.5
+    if layer.q_norm is not None:
+        norm_rope_attend(qkv, layer.q_norm, layer.k_norm, *places, scale, c.rms_eps, **state, WAYS=ways)
+    elif layer.qkv_bias is not None:
+        bias_rope_attend(qkv, layer.qkv_bias, *places, scale, **state, WAYS=ways)
+    else:
+        rope_attend(qkv, *places, scale, **state, WAYS=ways)
+    combine_append(*state.values(), inputs.slot, out=out, keys=keys, values=values)
+
+
+def _projected(config: ModelConfig, layer: Layer, products: Products, h: Tensor) -> Tensor:
+    """Query, key and value heads, [T, H + 2·HK, HD]."""
+    c = config
+    return products.normed(h, layer.attention_norm, layer.qkv, products.dtype).reshape(
+        products.rows, c.heads + 2 * c.kv_heads, c.head_dim
+    )
 
 
 def _feed_forward(config: ModelConfig, layer: Layer, products: Products, h: Tensor, then: Tensor) -> None:

@@ -9,16 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.ir.dtypes import DType, f32
+import numpy as np
+
+from zellige.ir.dtypes import DType, f32, i32
+from zellige.ir.types import ContractKind
 from zellige.kernels.batch import linear_few
+from zellige.kernels.gpu_moe import combine_norm
 from zellige.kernels.invariant import (
+    expert_down_each,
+    expert_swiglu_each,
     fold_tiles,
     linear_stretches_add,
     paged_decode_folded,
     paged_decode_tiles,
     paged_prefill_folded,
 )
-from zellige.llm.models.products import Matrix, Pages, Products, Scaled, split
+from zellige.llm.models.products import FEW_EXPERTS, Matrix, Pages, Products, Scaled, split
+from zellige.runtime.contracts import Fact
 from zellige.runtime.tensor import Tensor
 
 SCHEDULES = "batch-invariant"
@@ -44,11 +51,11 @@ class InvariantProducts(Products):
 
     @property
     def experts_alone(self) -> bool:
-        """Never: pairs sorted by expert, as for many tokens. Each is a row of a product, wherever among its expert's rows it comes."""
+        """Never, by the kernels for few tokens of the other mode."""
         return False
 
     @property
-    def by_head(self) -> bool:
+    def heads_in_attention(self) -> bool:
         """Never."""
         return False
 
@@ -85,6 +92,41 @@ class InvariantProducts(Products):
         y = self.buffer("product", (self.rows, w.shape[0]), dtype)
         linear_few(self.norm(h, g, w), w, y=y)
         return y
+
+    def experts(
+        self,
+        h: Tensor,
+        g: Tensor,
+        weights: tuple[Matrix, Matrix, Matrix],
+        expert: Tensor,
+        share: Tensor,
+        then: Tensor,
+    ) -> None:
+        """Pairs sorted by expert, where there are many. Each is a row of a product, wherever among its expert's rows it comes: so
+        few pairs in 16 bits go through the same product one by one."""
+        gate, up, down = weights
+        if self.rows > FEW_EXPERTS or not (
+            isinstance(gate, Tensor) and isinstance(up, Tensor) and isinstance(down, Tensor)
+        ):
+            Products.experts(self, h, g, weights, expert, share, then)
+            return
+        choices, width, depth = expert.shape[1], gate.shape[1], h.shape[1]
+        gated = self.buffer("gated", (self.rows, choices, width), self.dtype)
+        expert_swiglu_each(self.norm(h, g), gate, up, expert, y=gated)
+        y = self.buffer("chosen", (self.rows, choices, depth), f32)
+        expert_down_each(gated, down, expert, y=y)
+        x = self.buffer("normed", h.shape, self.dtype)
+        combine_norm(y.reshape(-1, depth), self.in_order(self.rows, choices), share, then, self.eps, h=h, x=x)
+        self._ready = then, self.dtype
+
+    def in_order(self, rows: int, choices: int) -> Tensor:
+        """Index[rows · choices] [rows, choices]: 0, 1, 2, …"""
+        key, pairs = f"in order {rows} {choices}", rows * choices
+        if key not in self.buffers:
+            made = self.memory.tensor(np.arange(pairs, dtype=np.int32).reshape(rows, choices), i32)
+            made.learn(Fact(ContractKind.INDEX, pairs))
+            self.buffers[key] = made
+        return self.buffers[key]
 
     def add(self, x: Tensor, w: Matrix, h: Tensor, then: Tensor, factor: float = 1.0) -> None:
         """h += factor · x·wᵀ, in stretches that the shape of the weights decides."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
 
 from zellige.diagnostics import ZelligeError
 from zellige.ir.dtypes import DType, bf16, f16, f32, i32
@@ -48,7 +50,7 @@ from zellige.runtime.tensor import Tensor
 FEW = 4
 """Tokens up to which each streams the weights by itself."""
 SOME = 16
-"""Tokens up to which each head of each token has a program to itself."""
+"""Tokens up to which programs that share a context each rotate the queries that they use."""
 THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
@@ -137,6 +139,8 @@ class Memory(Protocol):
 
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor: ...
 
+    def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor: ...
+
 
 @dataclass(slots=True)
 class Products:
@@ -163,8 +167,8 @@ class Products:
         return self.rows <= FEW_EXPERTS
 
     @property
-    def by_head(self) -> bool:
-        """Whether each head of each token has a program to itself."""
+    def heads_in_attention(self) -> bool:
+        """Whether attention rotates heads where it uses them, if several programs share a context."""
         return self.rows <= SOME
 
     def splits(self, kv_heads: int) -> int:

@@ -1,4 +1,4 @@
-"""A launch of known layouts as straight-line code: its checks, its addresses, the driver's call, and what is written afterwards.
+"""A call of known layouts as straight-line code: its checks, its outputs, the driver's call, and what is written afterwards.
 
 Loops over a kernel's parameters and a function for each step would cost the host as much again as the driver does.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zellige.runtime.admission import check_contents
-from zellige.runtime.binding import Binding
+from zellige.runtime.binding import LEFT_OUT, Binding
 from zellige.runtime.cuda.driver import checked
 from zellige.runtime.cuda.launch import Launch, cleared
 from zellige.runtime.memory import CLOCK
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from zellige.runtime.cuda.executor import CudaExecutor
 
 
-def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Callable[..., None]:
+def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Callable[..., Any]:
     """A function that launches on an executor's stream: it takes all arrays in the order of the signature, then all scalars.
 
-    ``launch``: what runs, with any arguments; None if there is nothing to run, of which only the checks and the effects are left. From the
+    Outputs that the plan's calls leave out it makes (unless they were made for it), and returns: one, or a tuple.
+    ``launch``: what runs, with any arguments; None if there is nothing to run: checks, what is cleared and effects are left. From the
     checks of contents to what counts as written it is the device's turn (``order.lock``); the driver copies arguments when it is called,
     so that they are written in place. Arrays that begin elsewhere than the code needs go to ``executor.launch_unaligned``.
     The function raises what ``Binder.bound``, ``check_contents`` and ``Plan.check_preconditions`` would."""
@@ -34,6 +35,7 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
         "plan": plan, "check_contents": check_contents, "check_scalar": check_scalar, "checked": checked, "next": next, "CLOCK": CLOCK,
         "taken": order.lock.acquire, "given": order.lock.release, "order": order, "before": order.before, "after": order.after,
         "launch_unaligned": executor.launch_unaligned, "cleared": cleared, "Binding": Binding, "keeps": launch, "private": executor.private,
+        "LEFT_OUT": LEFT_OUT,
     }  # fmt: skip
     lines: list[str] = []
     for scalar, name in zip(function.scalars, scalars.values(), strict=True):
@@ -43,32 +45,40 @@ def written_out(launch: Launch | None, executor: CudaExecutor, plan: Plan) -> Ca
         lines.append(f"low{i}, high{i} = a{i}.span")
     for i, j in plan.pairs:
         lines.append(f"if low{i} < high{j} and low{j} < high{i}: plan.check_overlap({held})")
-    for i in {i: None for i, _ in plan.needs if not plan.exclusive[i]}:
-        lines.append(f"if a{i}.memory.seen_by_others: a{i} = private(a{i})")
+    for i, shape, dtype in plan.outputs:
+        names[f"new{i}"] = executor.maker(shape, dtype)
+        lines.append(f"if a{i} is LEFT_OUT: a{i} = new{i}()")
     lines += ["taken()", "try:"]
-    turn: list[str] = []
+    turn = [
+        f"if a{i}.memory.seen_by_others: a{i} = private(a{i})"  # nobody gets it while it is our turn
+        for i in {i: None for i, _ in plan.needs if not plan.exclusive[i]}
+    ]
     if plan.needs:
         turn.append(f"check_contents(plan, {held})")
     else:
         turn += [f"if a{i}.memory.unwritten is not None: check_contents(plan, {held})" for i in plan.reads]
     if plan.has_preconditions:
         turn.append(f"plan.check_preconditions({values})")
-    if launch is not None:
+    if launch is not None or (plan.fills and executor.device is not None):
         turn += _run(launch, executor, plan, scalars, held, values, names)
+    new = {i: f"a{i}" for i, _, _ in plan.outputs}
     for i in plan.writes:
+        if i in new:  # all of its memory, of which nobody has learnt anything
+            turn.append(f"a{i}.memory.unwritten = None")
+            continue
         turn += [f"memory = a{i}.memory", "memory.version = next(CLOCK)"]
         turn.append(f"if memory.unwritten is not None: memory.mark_written(a{i})")
     for number, (i, fact) in enumerate(plan.establishes):
         names[f"fact{number}"] = fact
         turn.append(f"a{i}.learn(fact{number})")
-    lines += [*_indented([*turn, "pass"]), "finally: given()"]
+    lines += [*_indented([*turn, "pass"]), "finally: given()", f"return {', '.join(new.values()) or None}"]
     exec("\n".join([f"def launch({', '.join((*arrays, *scalars.values()))}):", *_indented(lines)]), names)
-    made: Callable[..., None] = names["launch"]
+    made: Callable[..., Any] = names["launch"]
     return made
 
 
 def _run(
-    launch: Launch,
+    launch: Launch | None,
     executor: CudaExecutor,
     plan: Plan,
     scalars: dict[str, str],
@@ -76,12 +86,11 @@ def _run(
     values: str,
     names: dict[str, Any],
 ) -> Iterator[str]:
-    """The launch's arguments and the driver's call, in order with those of other streams."""
-    call, *arguments = launch.call.foreign(executor.stream)
-    names |= {"call": call, "queue": executor.queue, "stream": executor.stream}
-    names |= {f"argument{i}": argument for i, argument in enumerate(arguments)}
-    places, promises = [], dict[int, list[str]]()
-    for number, (parameter, place) in enumerate(zip(launch.kernel.compiled.parameters, launch.arguments, strict=False)):
+    """What is cleared, the launch's arguments and the driver's call, in order with the work of other streams."""
+    names |= {"queue": executor.queue, "stream": executor.stream}
+    places, promises = list[str](), dict[int, list[str]]()
+    known = () if launch is None else zip(launch.kernel.compiled.parameters, launch.arguments, strict=False)
+    for number, (parameter, place) in enumerate(known):
         names[f"place{number}"] = place
         if parameter.kind == "array":
             i = plan.names.index(parameter.name)
@@ -99,9 +108,15 @@ def _run(
     yield from _indented([f"uses = ({uses},)", "before(queue, uses)"])
     yield "try:"
     if plan.fills:
+        if executor.device is not None:
+            names["use"] = executor.device.use
+            yield "    use()"
         yield from _indented([f"for clear in cleared(plan, {held}): clear(stream)"])
-    yield from _indented([*places, f"code = call({', '.join(f'argument{i}' for i in range(len(arguments)))})"])
-    yield from _indented(["if code: checked(code, 'a launch')"])
+    if launch is not None:
+        call, *arguments = launch.call.foreign(executor.stream)
+        names |= {"call": call, **{f"argument{i}": argument for i, argument in enumerate(arguments)}}
+        yield from _indented([*places, f"code = call({', '.join(f'argument{i}' for i in range(len(arguments)))})"])
+        yield from _indented(["if code: checked(code, 'a launch')"])
     yield "finally:"  # some of it may have been given
     yield from _indented(["if uses is not None: after(queue, uses)"])
 

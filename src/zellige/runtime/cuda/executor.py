@@ -6,7 +6,6 @@ read back is zeros. A program that does the same whatever it reads meets every k
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,20 +29,22 @@ from zellige.runtime.cuda.direct import written_out
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
+from zellige.runtime.cuda.making import maker
 from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written
+from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written_before
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
-from zellige.runtime.tensor import Tensor, numpy_dtype
+from zellige.runtime.tensor import Tensor
 from zellige.runtime.tensor_type import byte_bounds
 
 if TYPE_CHECKING:
     from zellige.runtime.cuda.stream import CudaStream
 
 _MOST_STREAMS = 64  # that one plan keeps launches for, and with them alive; beyond it they are written out anew
+_MOST_MAKERS = 4096  # layouts; beyond it they are made anew
 _OPENING = Lock()
 _defaults: dict[int, CudaExecutor] = {}
 """By the GPU's number."""
@@ -92,15 +93,16 @@ class CudaExecutor:
         self.target = target or (device.target if device else "sm_90")
         self._has_groups = self.target == "sm_90"
         self._loaded: dict[int, LoadedKernel] = {}
-        self._made_up = MadeUpMemory()
+        self.made_up = MadeUpMemory()
+        self._makers: dict[tuple[tuple[int, ...], DType], Callable[[], Tensor]] = {}
         self.order = device.order if device else Order()
         self.turn = self.order.lock
         if device is not None:
             device.use()
             self.stream = device.stream()
-            self.queue = self.order.join(self.stream)
+            self.queue = self.order.join(self.stream, device.use)
             self._staging = Staging(device, self.stream)
-            self._guards = Guards()
+            self._guards = Guards(self.stream)
 
     @classmethod
     def open(cls, ordinal: int = 0, *, schedules: str | None = None) -> CudaExecutor:
@@ -120,24 +122,22 @@ class CudaExecutor:
         from zellige.runtime.cuda.stream import CudaStream
 
         made = CudaStream(self.device, self.target, schedules=self.schedules)
-        made._made_up = self._made_up
+        made.made_up = self.made_up
         return made
 
     # --- memory
     def empty(self, shape: Sequence[int], dtype: DType) -> Tensor:
         """An uninitialised tensor on the GPU."""
-        shape, stored_as = tuple(shape), numpy_dtype(dtype)
-        stored = (*shape[:-1], dtype.bytes_for(shape[-1])) if dtype.is_block else shape
-        size = math.prod(stored) * stored_as.itemsize
-        block: Block | None = None
-        if self.device is None:
-            address = self._made_up.take(max(size, 1))
-        else:
-            block = self.device.allocator.allocate(max(size, 1), self.queue)
-            address = block.address
-        storage = DeviceArray(self, block, address, stored, stored_as)
-        memory = Memory(storage, address, size, initialised=False, borrowed=False)
-        return Tensor.over(memory, storage, dtype, shape, address=address)
+        return self.maker(tuple(shape), dtype)()
+
+    def maker(self, shape: tuple[int, ...], dtype: DType) -> Callable[[], Tensor]:
+        """What makes uninitialised tensors of a shape and dtype (``making.py``)."""
+        made = self._makers.get((shape, dtype))
+        if made is None:
+            if len(self._makers) >= _MOST_MAKERS:
+                self._makers.clear()
+            made = self._makers[shape, dtype] = maker(self, shape, dtype)
+        return made
 
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor on the GPU with a copy of a host array."""
@@ -176,18 +176,29 @@ class CudaExecutor:
 
     def private(self, shared: Tensor) -> Tensor:
         """A copy on the GPU, laid out alike."""
-        storage, (low, high) = shared.storage, shared.span
-        if self.device is None or low == high or not shared.initialised:
+        if self.device is None or shared.span[0] == shared.span[1] or not shared.initialised:
             return shared
-        block = self.device.allocator.allocate(high - low, self.queue)
-        with self.ordered((storage.memory.users, False), (block.users, True)):
-            self._staging.duplicate(storage.memory, low - storage.memory.address, block, high - low)
-        made = DeviceArray(
-            self, block, block.address + shared.address - low, storage.shape, storage.dtype, storage.strides
-        )
-        return Tensor.over(
-            Memory(made, block.address, high - low, initialised=True, borrowed=False), made, shared.dtype, shared.shape
-        )
+        copy = self.alike(shared)
+        self.copy_over(shared, copy)
+        copy.initialised = True
+        return copy
+
+    def alike(self, other: Tensor) -> Tensor:
+        """An uninitialised tensor on the GPU that lies as another one does."""
+        there, (low, high) = other.storage, other.span
+        block = None if self.device is None else self.device.allocator.allocate(high - low, self.queue)
+        first = self.made_up.take(high - low) if block is None else block.address
+        made = DeviceArray(self, block, first + other.address - low, there.shape, there.dtype, there.strides)
+        memory = Memory(made, first, high - low, initialised=False, borrowed=False)
+        return Tensor.over(memory, made, other.dtype, other.shape)
+
+    def copy_over(self, source: Tensor, target: Tensor) -> None:
+        """Copies a tensor to one that lies as it does and has memory of its own, in order with the work of other streams."""
+        if self.device is None:
+            return
+        (low, high), here, there = source.span, source.storage.memory, target.storage.memory
+        with self.ordered((here.users, False), (there.users, True)):
+            self._staging.duplicate(here, low - here.address, there, high - low)
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it (and for nothing given to the stream later).
@@ -220,7 +231,9 @@ class CudaExecutor:
 
     @contextmanager
     def ordered(self, *uses: tuple[Users, bool]) -> Iterator[None]:
-        """The work in the ``with`` uses memory: it is ordered with that of other streams."""
+        """The work in the ``with`` uses memory: it is ordered with that of other streams. Any thread may give it."""
+        assert self.device is not None
+        self.device.use()
         with self.order.lock:
             self.order.before(self.queue, uses)
             try:
@@ -244,13 +257,13 @@ class CudaExecutor:
         run = plan.direct.get(self) or self._written_out(binding, self)
         run(*binding.held, *[binding.scalars[scalar.name] for scalar in instance.function.scalars])
 
-    def launch_unaligned(self, binding: Binding) -> None:
-        """A launch of arrays that do not begin where the code that is there for their layouts needs them to."""
+    def launch_unaligned(self, binding: Binding) -> Any:
+        """A launch of arrays that do not begin where the code that is there for their layouts needs them to; what the call returns."""
         key = (self, unaligned(binding))
         run = binding.plan.direct.get(key) or self._written_out(binding, key)
-        run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
+        return run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
 
-    def _written_out(self, binding: Binding, key: Any) -> Callable[..., None]:
+    def _written_out(self, binding: Binding, key: Any) -> Callable[..., Any]:
         ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
         direct = binding.plan.direct
         if len(direct) >= _MOST_STREAMS:
@@ -259,7 +272,7 @@ class CudaExecutor:
         return made
 
     def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
-        """The compiled and loaded launch; ``ranges``: memory that launches in flight beside it may write."""
+        """The compiled and loaded launch; ``ranges``: memory that launches may write which it waits for."""
         function, binding = launch.instance.function, launch.binding
         options = tuned.options(
             function.name, binding.dims, self.schedules, binding.plan.parts,
@@ -275,7 +288,10 @@ class CudaExecutor:
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
         if compiled is None:
-            compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
+            with launch.instance.lock:  # one thread compiles, the others get what it made
+                compiled = launch.instance.compiled.get(key)
+                if compiled is None:
+                    compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
         if self.device is None:
             return None
         loaded = self._loaded.get(id(compiled))
@@ -306,10 +322,12 @@ class CudaExecutor:
         return CudaRecording()
 
     def finish(self, recording: CudaRecording) -> None:
-        """Compiles the launches for running with programmatic dependent launch and captures them."""
-        ranges = written(recording.launches)
+        """Compiles the launches for running with programmatic dependent launch and captures them; anew if they were before. A replay
+        waits for the one before."""
+        if recording.graph is not None:
+            self.stream.sync()
         ready: list[Launch | Fill | None] = []
-        for launch in recording.launches:
+        for launch, ranges in zip(recording.launches, written_before(recording.launches), strict=True):
             clears = cleared(launch.binding.plan, launch.binding.held)
             ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
         if self.device is not None:

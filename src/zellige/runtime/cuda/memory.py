@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
-from threading import Lock, RLock
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,97 +19,102 @@ if TYPE_CHECKING:
 GRANULE = 512
 
 
+class Piece:
+    """Device memory as the driver gave it, which one block after the other has."""
+
+    __slots__ = ("address", "buffer", "free", "size", "users")
+
+    def __init__(self, buffer: Any, size: int, free: list[Piece]) -> None:
+        self.buffer = buffer
+        """The ``cuda.core.Buffer``; it takes long to ask for its address."""
+        self.address = int(buffer.handle)
+        self.size = size
+        self.users = Users()
+        """Of this block and of those before."""
+        self.free = free
+        """Where it is while no block has it."""
+
+
 class Allocator:
     """Device memory for all streams of a device.
 
-    A freed block may be handed out again at once: what the stream that gets it is given later runs after the block's users on
-    all streams, and what other streams do with it after that. Any thread may allocate and free."""
+    A freed piece may be handed out again at once: it keeps its uses, after which the next ones run, on whatever stream. Any thread may
+    allocate and free; a piece is taken from the free ones of its size, and put there, in one step and without a lock, as a garbage
+    collection may do it anywhere."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._free: dict[int, list[tuple[Any, int, Users]]] = defaultdict(list)
-        """By size: buffers with their addresses, which take long to ask for, and who used them last."""
-        self._lock = (
-            RLock()
-        )  # taken after the device's own, if both are; a garbage collection while it is held may free blocks
+        self._free: dict[int, list[Piece]] = {}
         self.held_bytes = 0
         """Taken from the driver, in use or free."""
 
+    def free(self, size: int) -> list[Piece]:
+        """The free pieces of at least ``size`` bytes."""
+        return self._free.setdefault(_rounded(size), [])
+
     def allocate(self, size: int, queue: Queue) -> Block:
         """At least ``size`` bytes, 512-byte aligned, for what ``queue`` is given next. ZelligeError ZL0506 if memory is short."""
-        size, order = _rounded(size), self.device.order
-        with order.lock:
-            with self._lock:
-                found = self._free[size].pop() if self._free[size] else None
-            if found is None:
-                block = self._taken(size, queue)
-            else:
-                buffer, address, users = found
-                users.admit(queue, exclusive=True)
-                block = Block(self, buffer, address, size)
-            order.after(queue, ((block.users, True),))
-            return block
+        return Block(_one_of(self.free(size)) or self.taken(size, queue))
 
-    def _taken(self, size: int, queue: Queue) -> Block:
-        for last in (False, True):
-            try:
-                buffer = self.device.handle.allocate(size, stream=queue.stream)
-                break
-            except Exception as error:
-                if "memory" not in str(error).lower():
-                    raise
-                if last:
-                    raise ZelligeError(
-                        "ZL0506", f"no memory for {size} bytes on {self.device.name}",
-                        facts={"bytes": size, "already held": self.held_bytes}, help="use smaller batches or a shorter context",
-                    ) from error  # fmt: skip
-            self.trim(queue)
-        with self._lock:
+    def taken(self, size: int, queue: Queue) -> Piece:
+        """Memory from the driver, which others than ``queue`` have when its stream has come so far. ZelligeError ZL0506 if it is short."""
+        size, order = _rounded(size), self.device.order
+        self.device.use()
+        with order.lock:
+            for last in (False, True):
+                try:
+                    buffer = self.device.handle.allocate(size, stream=queue.stream)
+                    break
+                except Exception as error:
+                    if "memory" not in str(error).lower():
+                        raise
+                    if last:
+                        raise ZelligeError(
+                            "ZL0506", f"no memory for {size} bytes on {self.device.name}",
+                            facts={"bytes": size, "already held": self.held_bytes},
+                            help="use smaller batches or a shorter context",
+                        ) from error  # fmt: skip
+                self.trim(queue)
             self.held_bytes += size
-        return Block(self, buffer, int(buffer.handle), size)
+            piece = Piece(buffer, size, self.free(size))
+            order.after(queue, ((piece.users, True),))
+        return piece
 
     def trim(self, queue: Queue) -> None:
-        """Gives free blocks back to the driver, when their users have ended."""
+        """Gives free pieces back to the driver, when their users have ended."""
         with self.device.order.lock:
-            with self._lock:
-                free, self._free = self._free, defaultdict(list)
-            for size, buffers in free.items():
-                for buffer, _, users in buffers:
-                    users.admit(queue, exclusive=True)
-                    buffer.close(queue.stream)
-                with self._lock:
-                    self.held_bytes -= size * len(buffers)
+            for free in list(self._free.values()):
+                while (piece := _one_of(free)) is not None:
+                    piece.users.admit(queue, exclusive=True)
+                    piece.buffer.close(queue.stream)
+                    self.held_bytes -= piece.size
 
-    def _release(self, buffer: Any, address: int, size: int, users: Users) -> None:
-        with self._lock:
-            self._free[size].append((buffer, address, users))
+
+def _one_of(free: list[Piece]) -> Piece | None:
+    try:
+        return free.pop()
+    except IndexError:
+        return None
 
 
 class Block:
-    """Device memory; goes back to its allocator when closed or collected."""
+    """Device memory; goes back to its allocator when collected."""
 
-    __slots__ = ("_allocator", "_buffer", "address", "size", "users")
+    __slots__ = ("address", "piece", "size", "users")
 
-    def __init__(self, allocator: Allocator, buffer: Any, address: int, size: int) -> None:
-        self._allocator = allocator
-        self._buffer = buffer
-        self.address = address
-        self.size = size
-        self.users = Users()
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+        self.address = piece.address
+        self.size = piece.size
+        self.users = piece.users
 
     @property
     def buffer(self) -> Any:
         """The ``cuda.core.Buffer``."""
-        return self._buffer
-
-    def close(self) -> None:
-        """Frees the block; again does nothing."""
-        if self._buffer is not None:
-            self._allocator._release(self._buffer, self.address, self.size, self.users)
-            self._buffer = None
+        return self.piece.buffer
 
     def __del__(self) -> None:
-        self.close()
+        self.piece.free.append(self.piece)
 
 
 class BorrowedBlock:

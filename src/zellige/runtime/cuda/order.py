@@ -16,10 +16,12 @@ from weakref import WeakKeyDictionary, WeakSet
 class Queue:
     """One stream, and how much work was given to it."""
 
-    __slots__ = ("__weakref__", "_seen", "given", "stream")
+    __slots__ = ("__weakref__", "_seen", "_use", "given", "stream")
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, use: Callable[[], object] = lambda: None) -> None:
+        """``use`` makes the stream's device the calling thread's."""
         self.stream = stream
+        self._use = use
         self.given = 0
         self._seen: WeakKeyDictionary[Queue, int] = WeakKeyDictionary()
         """How much of other queues' work everything given from now on runs after."""
@@ -27,6 +29,7 @@ class Queue:
     def follow(self, other: Queue) -> None:
         """Work given from now on runs after all that ``other`` was given before."""
         given = other.given
+        self._use()
         self.stream.wait(other.stream)
         for queue, number in ((other, given), *other._seen.items()):
             self._seen[queue] = max(number, self._seen.get(queue, 0))
@@ -119,10 +122,10 @@ class Order:
         """Of all memory that others know."""
         self._queues: WeakSet[Queue] = WeakSet()
 
-    def join(self, stream: Any) -> Queue:
+    def join(self, stream: Any, use: Callable[[], object] = lambda: None) -> Queue:
         """The queue of a new stream. Its work runs after what was given to all others before, of which nothing may have been entered."""
         with self.lock:
-            made = Queue(stream)
+            made = Queue(stream, use)
             for other in self._queues:
                 made.follow(other)
                 self.alone = False

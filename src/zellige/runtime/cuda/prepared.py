@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from zellige.ir.ops import Function
@@ -22,6 +22,12 @@ class PreparedLaunch:
 
     instance: Instance
     binding: Binding
+
+    def read_instead(self, name: str, copy: Tensor) -> None:
+        """Takes another array that lies as the argument of that name does."""
+        bound = self.binding
+        self.binding = Binding(bound.plan, list(bound.held), bound.scalars)  # the recorded one keeps what was given
+        self.binding.replace(bound.plan.names.index(name), copy)
 
     @property
     def dims(self) -> dict[str, int]:
@@ -58,8 +64,16 @@ def written(launches: Iterable[PreparedLaunch]) -> Ranges:
     )
 
 
+def written_before(launches: Iterable[PreparedLaunch]) -> Iterator[Ranges]:
+    """For each launch, the memory that earlier ones may write. What only later ones write may be read at any time: they wait for it."""
+    found: dict[tuple[int, int], None] = {}
+    for launch in launches:
+        yield tuple(found)
+        found |= dict.fromkeys(written([launch]))
+
+
 def constant_inputs(function: Function, tensors: Mapping[str, Tensor], written: Ranges) -> frozenset[str]:
-    """Inputs of which no byte is in ``written``: what may be read before the wait for earlier launches."""
+    """Inputs of which no byte is in ``written``, memory that earlier launches may write: what may be read before the wait for them."""
     return frozenset(
         array.name
         for array in function.arrays

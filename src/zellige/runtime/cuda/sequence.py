@@ -34,7 +34,7 @@ from zellige.runtime.cuda.prepared import (
     memory_range,
     overlap,
     uses_of,
-    written,
+    written_before,
 )
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
@@ -131,12 +131,11 @@ def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
     """What runs when. ZelligeError ZL0908: a launch cannot be part of one kernel."""
     options = [tuned.options(x.instance.function.name, x.dims, form.schedules, x.binding.plan.parts) for x in launches]
     warps = form.warps or max((o.num_warps for o in options), default=4)
-    ranges = written(launches)
     bodies: list[Body] = []
     known: dict[Any, int] = {}
     kept: list[PreparedLaunch] = []
     numbers: list[int] = []
-    for launch, own in zip(launches, options, strict=True):
+    for launch, own, ranges in zip(launches, options, written_before(launches), strict=True):
         function, tensors = launch.instance.function, launch.binding.tensors
         constant = constant_inputs(function, tensors, ranges)
         own = replace(own, num_warps=warps, constant=constant)
@@ -194,9 +193,12 @@ class SequenceRecording:
 class SequenceLaunch:
     """The kernel of a sequence with its arguments: run any number of times, in the order of one stream."""
 
-    def __init__(self, call: PreparedCall, replay: ctypes.c_int32, held: Any) -> None:
-        """``replay``: the argument that says how often it has been run, this time included; ``held``: what the kernel reads."""
-        self._call, self._replay, self._held = call, replay, held
+    def __init__(
+        self, call: PreparedCall, replay: ctypes.c_int32, kernel: LoadedKernel, table: Tensor, counters: Tensor
+    ) -> None:
+        """``replay``: the argument that says how often it has been run, this time included; ``table``, ``counters``: what the kernel
+        reads and writes beside the arrays of its launches."""
+        self._call, self._replay, self._kernel, self.table, self.counters = call, replay, kernel, table, counters
 
     def __call__(self, stream: Any) -> None:
         """Runs it and returns at once."""
@@ -233,9 +235,13 @@ class SequenceExecutor:
         """A tensor on the GPU with a copy of a host array."""
         return self._executor.tensor(values, dtype)
 
-    def private(self, shared: Tensor) -> Tensor:
-        """A copy on the GPU, laid out alike."""
-        return self._executor.private(shared)
+    def alike(self, other: Tensor) -> Tensor:
+        """An uninitialised tensor on the GPU that lies as another one does."""
+        return self._executor.alike(other)
+
+    def copy_over(self, source: Tensor, target: Tensor) -> None:
+        """Copies a tensor to one that lies as it does."""
+        self._executor.copy_over(source, target)
 
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it."""
@@ -266,7 +272,10 @@ class SequenceExecutor:
         return SequenceRecording()
 
     def finish(self, recording: SequenceRecording) -> None:
-        """Compiles the kernel and makes its table. ZelligeError ZL0908 (a launch that cannot be part of it), ZL0526 (too large)."""
+        """Compiles the kernel and makes its table, anew if it was made before. ZelligeError ZL0908 (a launch that cannot be part of it),
+        ZL0526 (too large)."""
+        if recording.run is not None and self._executor.device is not None:
+            self._executor.stream.sync()
         plan = recording.plan = make_plan(recording.launches, self.form)
         if not plan.launches:
             recording.run = lambda stream: None
@@ -274,8 +283,12 @@ class SequenceExecutor:
         kernel, programs = self._compiled(plan)
         recording.kernel, recording.programs = kernel, programs
         if self._executor.device is not None:
-            recording.run = self._prepared(plan, kernel, programs)
-            recording.uses = tuple(use for launch in recording.launches for use in uses_of(launch.binding))
+            run = recording.run = self._prepared(plan, kernel, programs)
+            own = ((run.table, False), (run.counters, True))  # which are freed with the graph, maybe before it has run
+            recording.uses = (
+                *(use for launch in recording.launches for use in uses_of(launch.binding)),
+                *((held.storage.memory.users, exclusive) for held, exclusive in own),
+            )
 
     def _compiled(self, plan: Plan) -> tuple[CompiledKernel, int]:
         """The kernel, and how many programs of it a multiprocessor holds: as many as wanted, or as there is room for."""
@@ -293,7 +306,7 @@ class SequenceExecutor:
             check_resident(kernel, 1, fit)
             wanted = fit  # and with the registers that so many leave each other
 
-    def _prepared(self, plan: Plan, kernel: CompiledKernel, programs: int) -> Callable[[Any], None]:
+    def _prepared(self, plan: Plan, kernel: CompiledKernel, programs: int) -> SequenceLaunch:
         """The launch of the kernel, for any number of replays in the order of one stream."""
         executor, device = self._executor, self._executor.device
         assert device is not None
@@ -310,7 +323,7 @@ class SequenceExecutor:
         call = PreparedCall(
             loaded.address, blocks, 32 * kernel.num_warps, kernel.shared_bytes, arguments, attribute="cooperative"
         )
-        return SequenceLaunch(call, replay, (loaded, table, counters))
+        return SequenceLaunch(call, replay, loaded, table, counters)
 
     def replay(self, recording: SequenceRecording) -> None:
         """Gives the kernel to the stream and returns at once; without a device there is nothing to do."""

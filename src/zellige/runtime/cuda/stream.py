@@ -19,7 +19,10 @@ class CudaEvent:
     """A point in a stream's work: wait for it on the host, in another stream (``stream.wait``), or with ``await``."""
 
     def __init__(self, stream: CudaStream) -> None:
-        self._event = None if stream.device is None else stream.stream.record()
+        self._event = None
+        if stream.device is not None:
+            stream.device.use()
+            self._event = stream.stream.record()
 
     @property
     def done(self) -> bool:
@@ -50,7 +53,8 @@ class CudaStream(CudaExecutor):
 
     def wait(self, event: CudaEvent) -> None:
         """Work given from now on runs after ``event``. (Tensors in common need no such call.)"""
-        if event._event is not None:
+        if event._event is not None and self.device is not None:
+            self.device.use()
             with self.order.lock:
                 self.stream.wait(event._event)
 
