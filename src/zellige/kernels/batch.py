@@ -243,13 +243,13 @@ def prefill_attention(
     acc = zl.zeros((BM // SPLIT, HD), f32)
     steep = scale * LOG2E
     seen_by_all = (first - begin) // BS * BS
-    for lane in zl.tiles(seen_by_all, BS):
-        pos = lane + begin
-        value = qkv[pos, HK * G + HK + h, :]
-        best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, lane.active[None, :])
     for lane in zl.tiles(first + BM // SPLIT - begin - seen_by_all, BD):
         pos = lane + (begin + seen_by_all)
         value = qkv[pos, HK * G + HK + h, :]
         seen = lane.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, seen)
+    for lane in zl.tiles(seen_by_all, BS):
+        pos = lane + begin
+        value = qkv[pos, HK * G + HK + h, :]
+        best, total, acc = attend(query, k[pos, h, :], value, best, total, acc, steep, lane.active[None, :])
     out[rows, h, g, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)

@@ -51,13 +51,13 @@ def attention_causal(
     steep = scale * LOG2E
     first = zl.minimum(band * BAND + tile, S // BM) * BM
     seen_by_all = first // BS * BS
-    for pos in zl.tiles(seen_by_all, BS):
-        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])
     for more in zl.tiles(first + BM - seen_by_all, BD):
         pos = more + seen_by_all
         pos = zl.only(pos, pos < S)
         seen = pos.active[None, :] & (pos[None, :] <= rows[:, None])
         best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, seen)
+    for pos in zl.tiles(seen_by_all, BS):
+        best, total, acc = attend(query, k[b, h, pos, :], v[b, h, pos, :], best, total, acc, steep, pos.active[None, :])
     out[b, h, g, rows, :] = (acc / total[:, None]).to(out.dtype)
 
 

@@ -307,8 +307,8 @@ def test_what_is_generated_gives_the_interpreters_numbers(
         (("mbarrier.wait(ready_1.index((turn + 1) % 2), (turn + 1) // 2 & 1)", "pass"), "keys are not waited for"),
         (("mbarrier.wait(ready_2.index(turn % 2), turn // 2 & 1)", "pass"), "values are not waited for"),
         (("mbarrier.wait(ready.index(MEMBER), done & 1)", "pass"), "queries are not waited for"),
-        (("mbarrier.wait(empty_1.index(stage), phase)", "pass"), "keys are overwritten"),
-        (("mbarrier.wait(empty_2.index(stage), phase)", "pass"), "values are overwritten"),
+        (("mbarrier.wait(empty_1.index(stage_2), phase_2)", "pass"), "keys are overwritten"),
+        (("mbarrier.wait(empty_2.index(stage_2), phase_2)", "pass"), "values are overwritten"),
         (("mbarrier.wait(empty.index(0), (done & 1) ^ 1)", "pass"), "queries are overwritten"),
         (("mbarrier.arrive(empty_2.index(turn % 2), count=1)", "pass"), "values are never given back"),
         (("mbarrier.arrive(empty_1.index((turn + 1) % 2), count=1)", "pass"), "keys are never given back"),
@@ -330,7 +330,7 @@ def test_each_wait_and_each_arrival_is_needed(change: tuple[str, str], role: str
 
 def test_a_turn_sends_two_products_and_gives_buffers_back_behind_their_waits() -> None:
     source = text(gpu_attention.attention_causal, SIZES, BM=64, BS=128)
-    turn = source[source.index("for pos_3 in") : source.index("mbarrier.arrive(empty.index")]
+    turn = source[source.index("for more_3 in") : source.index("mbarrier.arrive(empty.index")]
     steps = re.findall(r"(?:ready|empty)_\d|warpgroup_mma\(|warpgroup_mma_wait\(\d|tl\.exp2|tl\.Dot", turn)
     assert steps[:11] == [
         "ready_1", "warpgroup_mma(", "ready_2", "warpgroup_mma(",
