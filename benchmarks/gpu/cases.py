@@ -314,7 +314,7 @@ def _step() -> Iterator[Case]:
                 (32, 8, 2),
                 (64, 4, 2),
             ):
-                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=held, early=True)
+                options = Options(num_warps=warps, num_stages=stages, pdl=True, constant=held, early=4)
                 statics = dict(WAYS=splits, BS=bs)
                 name = f"{splits}-{bs}-w{warps}-s{stages}"
                 yield Case("step", f"{model} attend", name, new_token.norm_rope_attend, statics, sized, options)

@@ -488,6 +488,71 @@ def dependence(machine: Machine) -> list[str]:
     return ["a dependent launch reads too early"] if good else []
 
 
+@zl.kernel
+def slow_in_place(*, y: zl.Mut[u32, N], BN: zl.Static = 1024, ROUNDS: zl.Static = 5000) -> None:
+    """``slow``, over what it reads."""
+    i = zl.grid(N.tiles(BN))
+    value = y[i]
+    for _ in range(ROUNDS):
+        value = value * 1664525 + 1013904223
+    y[i] = value
+
+
+@zl.kernel
+def added(y: zl.In[u32, N], *, total: zl.Mut[u32, N], BN: zl.Static = 1024) -> None:
+    i = zl.grid(N.tiles(BN))
+    value = y[i]
+    total[i] = total[i] + value
+
+
+def holding(machine: Machine) -> list[str]:
+    """What a launch wrote two launches ago is read before the wait, with one in between that holds back and with one that does not.
+
+    Forty times over, y is written slowly, one program does something else, and y is added up by programs on other multiprocessors
+    than wrote it, whose first caches may have what y was before."""
+    size, rounds = 32 * 1024, 40
+    start = machine.random.integers(0, 1 << 32, size, dtype=np.uint32)
+    factor, summand = 1, 0
+    for _ in range(5000):
+        factor, summand = factor * 1664525 % (1 << 32), (summand * 1664525 + 1013904223) % (1 << 32)
+    value, want = start, np.zeros_like(start)
+    for _ in range(rounds):
+        value = value * np.uint32(factor) + np.uint32(summand)
+        want = want + value
+    dims, early = {"N": size}, frozenset("y")
+    write = machine.load(slow_in_place.lower({"BN": 1024, "ROUNDS": 5000}, {}), dims, Options(pdl=True))
+
+    def wrong(between: Options, reads: Options) -> int:
+        one = machine.load(successor.lower({"BN": 1024}, {}), {"N": 1024}, between)
+        add = machine.load(added.lower({"BN": 1024}, {}), dims, reads)
+        bad = 0
+        for _ in range(5):
+            y, z, total = (machine.device.allocator.allocate(start.nbytes, machine.queue) for _ in range(3))
+            machine.staging.upload(start, y)
+            machine.staging.upload(np.zeros_like(start), total)
+            machine.stream.sync()
+            launches: list[Launch | None] = [
+                write.prepare(machine.stream, {"y": y.address}),
+                one.prepare(machine.stream, {"y": y.address, "z": z.address}),
+                add.prepare(machine.stream, {"y": y.address, "total": total.address}),
+            ] * rounds
+            LaunchGraph(machine.device, launches)(machine.stream)
+            bad += not np.array_equal(machine.download({"total": total}, {"total": start})["total"], want)
+        return bad
+
+    holds, does_not = Options(pdl=True, holds=True), Options(pdl=True)
+    good = wrong(holds, Options(pdl=True, constant=early, fresh=early))
+    cached, without = (
+        wrong(holds, Options(pdl=True, constant=early)),
+        wrong(does_not, Options(pdl=True, constant=early, fresh=early)),
+    )
+    print(
+        f"launches that hold back: {good} of 5 runs wrong with one in between, {without} of 5 if it does not, "
+        f"{cached} of 5 if the first cache is asked"
+    )
+    return ["what a held launch lets read is not there yet"] if good else []
+
+
 def repeatable(machine: Machine) -> list[str]:
     """The same bits in 100 runs."""
     problems = []
@@ -569,7 +634,7 @@ def main() -> None:
             print(f"WRONG {problem}", flush=True)
     print(f"{len(every)} checks", flush=True)
     if not options.no_demonstrations:
-        for part in (barriers, dependence, repeatable, large):
+        for part in (barriers, dependence, holding, repeatable, large):
             problems += part(machine)
     for problem in problems:
         print(f"WRONG {problem}")

@@ -61,6 +61,16 @@ def test_weights_of_all_iterations_come_before_the_activations_and_before_what_i
     assert not any(isinstance(op, ops.For) for op in walk(moved.body))
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_more_loads_of_an_array_go_ahead_than_asked_for(most: int) -> None:
+    function = lowered(linear_residual, {"T": 1, "N": 64, "D": 384}, BN=4, BK=128)
+    moved = constants_first(unroll_short_loops(function), frozenset("w"), most)
+    spec.check(moved)
+    loads = [op.array for op in moved.body.ops if isinstance(op, ops.Load)]
+    assert loads[: most + 1] == ["w"] * most + ["h"]
+    assert loads.count("w") == 3
+
+
 def test_an_array_that_something_writes_stays_where_it_was() -> None:
     function = unroll_short_loops(lowered(norm_linear, {"T": 1, "N": 64, "D": 128}, BN=4, BK=128))
     assert set(first_loads(constants_first(function, frozenset("gw")))) >= {"g", "w"}

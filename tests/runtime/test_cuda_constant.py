@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import zellige as zl
 from zellige import f32
+from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.executor import CudaExecutor
-from zellige.runtime.cuda.prepared import constant_inputs, written_before
+from zellige.runtime.cuda.prepared import Earlier, constant_inputs
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.tensor import Tensor
 
@@ -58,9 +61,61 @@ def test_what_an_earlier_launch_writes_is_not_constant_and_what_a_later_one_writ
         add(y, held, y=x)  # reads y, which was written; held is written by the next one only
         add(w, x, y=held)
         add(held, w, y=y)
-    launches = graph._recording.launches
-    found = [
-        constant_inputs(launch.instance.function, launch.binding.tensors, ranges)
-        for launch, ranges in zip(launches, written_before(launches), strict=True)
-    ]
+    earlier, found = Earlier(), []
+    for launch in graph._recording.launches:
+        found.append(constant_inputs(launch.instance.function, launch.binding.tensors, earlier.written))
+        earlier.add(launch)
     assert found == [{"x", "w"}, {"w"}, {"x"}, {"w"}]
+
+
+def test_what_a_launch_wrote_is_in_flight_until_one_that_holds_back_has_come_after_it():
+    """The launch behind one that holds starts when all before that one have ended; those behind it, too."""
+    executor = CudaExecutor(None, "sm_90")
+    x, w, held, y = (executor.tensor(np.ones(4, np.float32), f32) for _ in range(4))
+    with zl.using(Recorder(executor)), zl.record() as graph:
+        add(x, x, y=w)
+        add(x, x, y=held)
+        add(w, held, y=y)
+    first, second, third = graph._recording.launches
+    function, tensors = third.instance.function, third.binding.tensors
+
+    def constant(*holding):
+        earlier = Earlier()
+        for launch in (first, second):
+            earlier.add(launch, holds=launch in holding)
+        assert constant_inputs(function, tensors, earlier.written) == set()
+        return constant_inputs(function, tensors, earlier.in_flight)
+
+    assert constant() == set()
+    assert constant(second) == {"x"}, "what the first wrote, and not what the second one writes"
+    assert constant(first) == set(), "the first may still run: it has only started when those before it had ended"
+    assert constant(first, second) == {"x"}
+
+
+@pytest.mark.parametrize("holds", [False, True])
+def test_a_recorded_launch_reads_early_what_was_there_before_the_one_that_holds(holds, monkeypatch):
+    """And past the first cache, since it was written since the recording began; a launch without programs holds nothing back."""
+    chosen = tuned.options
+    monkeypatch.setattr(tuned, "options", lambda *given, **how: replace(chosen(*given, **how), holds=holds))
+    executor = CudaExecutor(None, "sm_90")
+    x, w, held, y, z = (executor.tensor(np.ones(4, np.float32), f32) for _ in range(5))
+    none, empty = (executor.tensor(np.ones(0, np.float32), f32) for _ in range(2))
+    compiled = []
+    scheduled = executor._scheduled
+
+    def kept(*given):
+        compiled.append(scheduled(*given))
+        return compiled[-1]
+
+    monkeypatch.setattr(executor, "_scheduled", kept)
+    with zl.using(executor), zl.record():
+        add(x, x, y=w)
+        add(x, x, y=held)
+        add(w, held, y=y)
+        add(none, none, y=empty)
+        add(y, x, y=z)
+    found = [(set(kernel.options.constant), set(kernel.options.fresh)) for kernel in compiled]
+    both = ({"x", "w"}, set())
+    early = ({"x"}, {"x"}) if holds else (set(), set())
+    assert found == [both, both, early, both, ({"w"}, set())]
+    assert [kernel.holds for kernel in compiled] == [holds, holds, holds, False, holds]

@@ -58,12 +58,13 @@ def expert_residual_fp8(
 ):
     """``moe.expert_residual``. x bf16 [T, C, F]; down f8e4m3 [E, N, F]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
-    e, share = expert[t, :], weight[t, :]
+    e, share, before = expert[t, :], weight[t, :], h[t, cols]
+    factor = scale[e, cols, 0]
     acc = zl.zeros((C, BN, BK), f32)
     for d in F.tiles(BK):
         scaled = x[t, :, d].to(f32) * share[:, None]
         acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
-    h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2) * scale[e, cols, 0], axis=0)
+    h[t, cols] = before + zl.sum(zl.sum(acc, axis=2) * factor, axis=0)
 
 
 @zl.kernel

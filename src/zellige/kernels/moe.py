@@ -84,9 +84,9 @@ def expert_residual(
 
     A program reads the rows of all of a token's experts side by side, so that nothing waits for one expert after another."""
     cols, t = zl.grid(N.tiles(BN), T)
-    e, share = expert[t, :], weight[t, :]
+    e, share, before = expert[t, :], weight[t, :], h[t, cols]
     acc = zl.zeros((C, BN, BK), f32)
     for d in F.tiles(BK):
         scaled = x[t, :, d].to(f32) * share[:, None]
         acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
-    h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2), axis=0)
+    h[t, cols] = before + zl.sum(zl.sum(acc, axis=2), axis=0)

@@ -5,6 +5,7 @@ Both passes keep the order of every sum: results are the same, bit for bit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -60,20 +61,22 @@ class _Unroller(Rewriter):
         return made
 
 
-def constants_first(function: Function, constant: frozenset[str]) -> Function:
-    """``function`` with the loads of arrays in ``constant``, where they stand at its top level and nothing but such loads decides
-    their addresses, in front of the rest; what is made of the loaded values stays where it was.
+def constants_first(function: Function, constant: frozenset[str], most: int = UNROLLED) -> Function:
+    """``function`` with loads of arrays in ``constant``, the first ``most`` of each, where they stand at its top level and nothing but
+    such loads decides their addresses, in front of the rest; what is made of the loaded values stays where it was.
 
     ``constant``: inputs that nothing writes while the function runs. What moves has no effect and reads only them, so it gives
     the same wherever it stands."""
     early: dict[Value, Op] = {}
     loads: list[Op] = []
+    count: Counter[str] = Counter()
     late: set[Value] = set()
     for op in function.body.ops:
         if _reads_only(op, constant) and not late.intersection(operands(op)):
             early.update(dict.fromkeys(results(op), op))
-            if isinstance(op, ops.Load):
+            if isinstance(op, ops.Load) and count[op.array] < most:
                 loads.append(op)
+                count[op.array] += 1
         else:
             late.update(results(op))
     needed: set[Op] = set()

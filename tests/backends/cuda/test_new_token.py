@@ -15,7 +15,7 @@ from zellige.kernels.new_token import bias_rope_attend, combine_append, norm_rop
 
 B, C, NB, P, PAGES, HALF = 3, 64, 30, 4, 40, 64
 EARLY = Options(
-    num_warps=8, early=True, constant=frozenset(("keys", "values", "table", "length", "position", "cosine", "sine"))
+    num_warps=8, early=4, constant=frozenset(("keys", "values", "table", "length", "position", "cosine", "sine"))
 )
 """As the engine runs them: what no earlier launch of a step writes is read first."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from tests.backends.cuda.interpreted import function_of
 
 import zellige as zl
@@ -14,7 +16,7 @@ from zellige.backends.cuda.lowering import lower
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.source import Source
 from zellige.ir.walk import specialise
-from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, rope
+from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, moe, rope
 
 N, M = zl.dims("N M")
 
@@ -106,15 +108,57 @@ def test_weights_are_prefetched_before_the_wait_and_nothing_else_is_touched() ->
 
 
 def test_short_loops_have_their_weights_in_registers_before_the_wait_where_the_schedule_says_so() -> None:
-    options = Options(pdl=True, constant=frozenset("w"), early=True)
+    options = Options(pdl=True, constant=frozenset("w"), early=4)
     short, long = {"N": 6144, "K": 4096}, {"N": 6144, "K": 12288}
     before, after = text(gpu_linear.matvec, short, options, BN=1, BK=2048).split("gdc_wait()")
     assert before.count("tl.load(w") == before.count("tl.load") == 2
     assert "tl.load(w" not in after
     assert "_prefetch(" not in before
     assert "tl.load" not in text(gpu_linear.matvec, long, options, BN=1, BK=2048).split("gdc_wait()")[0]
-    written = Options(pdl=True, early=True)  # nobody promises that nothing in flight writes w
+    written = Options(pdl=True, early=4)  # nobody promises that nothing in flight writes w
     assert "tl.load" not in text(gpu_linear.matvec, short, written, BN=1, BK=2048).split("gdc_wait()")[0]
+
+
+def test_of_each_constant_as_many_loads_as_the_schedule_says_are_early_and_lines_of_the_others_are_asked_for() -> None:
+    sizes, names = {"T": 1, "C": 8, "E": 128, "N": 2048, "F": 768}, ("down", "expert", "weight")
+    whole = text(moe.expert_residual, sizes, Options(pdl=True, constant=frozenset(names), early=2), BN=4, BK=256)
+    before, after = whole.split("gdc_wait()")
+    assert [before.count(f"tl.load({name}") for name in names] == [2, 1, 1]
+    assert [after.count(f"tl.load({name}") for name in names] == [1, 0, 0]
+    assert before.count("_prefetch(") == 1
+    one = text(moe.expert_residual, sizes, Options(pdl=True, constant=frozenset({"down"}), early=2), BN=4, BK=256)
+    assert "tl.load" not in one.split("gdc_wait()")[0], "nobody promises that the index is there"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(pdl=True),
+        Options(pdl=True, constant=frozenset("b"), early=4),
+        Options(pdl=True, persistent=1),
+        Options(pdl=True, persistent=1, consumers=2, descriptors=frozenset("ab"), num_stages=4),
+    ],
+    ids=["plain", "early", "persistent", "groups"],
+)
+def test_what_holds_lets_the_next_kernel_start_after_its_own_wait(options: Options) -> None:
+    def order(**changed: Any) -> list[str]:
+        function = specialise(function_of(gpu_linear.matmul, BM=64, BN=64, BK=64), {"M": 512, "N": 512, "K": 512})
+        return re.findall(r"^ +(gdc_\w+)", lower(function, replace(options, **changed)).text, re.MULTILINE)
+
+    assert order() == ["gdc_launch_dependents", "gdc_wait"]
+    assert order(holds=True) == ["gdc_wait", "gdc_launch_dependents"]
+    assert order(pdl=False, holds=True) == []
+
+
+def test_what_launches_that_ended_wrote_is_read_past_the_first_cache() -> None:
+    constant = frozenset(("down", "expert", "weight"))
+    options = Options(pdl=True, constant=constant, fresh=frozenset(("expert", "weight")), streamed=frozenset({"down"}))
+    source = text(moe.expert_residual, {"T": 1, "C": 8, "E": 128, "N": 2048, "F": 768}, options, BN=4, BK=256)
+    for line in source.splitlines():
+        if "tl.load(" in line:
+            name = line.split("tl.load(")[1].split("_")[0].split(" ")[0].rstrip(",")
+            assert ('cache_modifier=".cg"' in line) == (name in ("expert", "weight")), line
+            assert ("evict_first" in line) == (name == "down"), line
 
 
 def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:

@@ -232,6 +232,6 @@ def simulated(seed: int) -> Iterator[CudaExecutor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor_module, "Staging", Staging)
         patch.setattr(executor_module, "LaunchGraph", Graph)
-        patch.setattr(CudaExecutor, "_ready", lambda self, launch, pdl, ranges: Launch(launch))
+        patch.setattr(CudaExecutor, "_ready", lambda self, launch, earlier: Launch(launch))
         gpu: Any = Gpu(seed)
         yield CudaExecutor(gpu)

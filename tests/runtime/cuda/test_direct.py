@@ -65,7 +65,7 @@ class Executor(CudaExecutor):
         self.queue = self.order.join(self.stream)
         monkeypatch.setattr(driver, "library", lambda: made)
 
-    def _ready(self, launch: Any, **_: Any) -> Launch:
+    def _ready(self, launch: Any, earlier: Any) -> Launch:
         function, loose = launch.instance.function, unaligned(launch.binding)
         places = [(a.name, "array", 1 if a.name in loose else 16) for a in function.arrays]
         self.made.compiled.append(loose)

@@ -145,7 +145,9 @@ class Memory:
         mask = self.mask(op.masks, op.result)
         if mask is not None:
             arguments += [f"mask={mask}", f"other={pad}"]
-        if op.array in self.options.streamed:
+        if op.array in self.options.fresh:
+            arguments.append('cache_modifier=".cg"')
+        elif op.array in self.options.streamed:
             arguments.append('eviction_policy="evict_first"')
         return f"tl.load({', '.join(arguments)})"
 

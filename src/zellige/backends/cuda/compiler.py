@@ -56,6 +56,11 @@ class CompiledKernel:
     spilled_bytes: int
     """Local memory per thread."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether a launch, which must be made, lets the next one start only once all before it have ended."""
+        return self.options.pdl and self.options.holds and bool(self.programs.constant)
+
     def metadata(self) -> dict[str, Any]:
         """Everything but code and texts, JSON-ready."""
         return {

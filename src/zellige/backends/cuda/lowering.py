@@ -74,7 +74,7 @@ def lower(function: Function, options: Options) -> Lowered:
 
         return lower_chained(function, options) if is_chained(function) else lower_groups(function, options)
     if options.early:
-        function = constants_first(unroll_short_loops(function), options.constant)
+        function = constants_first(unroll_short_loops(function), options.constant, options.early)
     return Lowering(function, options).run()
 
 
@@ -106,9 +106,8 @@ class Lowering:
         if self.options.persistent:
             total = self._count(programs)
             flags = [f"{flag}=True" for flag in ("flatten", "warp_specialize") if getattr(self.options, flag)]
-            if self.options.pdl:
-                self.source.effect("gdc_launch_dependents()")
-                self.source.effect("gdc_wait()")
+            for statement in self.options.beginning:
+                self.source.effect(statement)
             step = ", ".join(["tl.program_id(0)", total, "tl.num_programs(0)", *flags])
             tile = self.source.name("tile")
             with self.source.nest(f"for {tile} in tl.range({step}):"):
@@ -125,7 +124,8 @@ class Lowering:
         if not waits:
             self.block(self.function.body)
             return
-        self.source.effect("gdc_launch_dependents()")
+        if not self.options.holds:
+            self.source.effect("gdc_launch_dependents()")
         self.waiting(pid)
 
     def waiting(self, pid: str) -> None:
@@ -143,6 +143,8 @@ class Lowering:
         """Waits for the kernels in flight, before the first access to what they may touch; ``rest`` is still to do."""
         prefetch(self, rest, pid)
         self.source.effect("gdc_wait()")
+        if self.options.holds:
+            self.source.effect("gdc_launch_dependents()")
 
     def _touches_shared(self, op: Op) -> bool:
         """Whether an operation touches an array that a kernel still in flight may write or read."""

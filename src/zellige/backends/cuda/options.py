@@ -39,8 +39,14 @@ class Options:
     """Programmatic dependent launch: start while the kernel before is still running, wait before touching what it may write."""
     constant: frozenset[str] = frozenset()
     """Inputs that no kernel in flight writes (weights); under ``pdl`` they may be read before the wait."""
-    early: bool = False
-    """Under ``pdl``: short loops are written out, and what they read of ``constant`` inputs is in registers before the wait."""
+    fresh: frozenset[str] = frozenset()
+    """Of ``constant``: what kernels that have ended wrote. The first cache may have older lines, so it is read past that."""
+    holds: bool = False
+    """Under ``pdl``: let the kernel after this one start only after the wait, so that all in front of this one have ended by then and
+    what they wrote is ``constant`` to that one. Free where a grid has more programs than run at once."""
+    early: int = 0
+    """Under ``pdl``: short loops are written out, and so many loads of each ``constant`` input are in registers before the wait;
+    lines of the others are asked for. As many registers as that leaves decide how many programs wait beside each other."""
     max_registers: int | None = None
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Dims left symbolic that the launch promises to be multiples of a number."""
@@ -48,6 +54,13 @@ class Options:
     """Arrays whose address may not be a multiple of 16 bytes."""
     layouts: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     """Strides, in elements, of arrays that are not contiguous; None: given at the launch."""
+
+    @property
+    def beginning(self) -> list[str]:
+        """Statements with which a program begins that touches nothing before the wait."""
+        if not self.pdl:
+            return []
+        return ["gdc_wait()", "gdc_launch_dependents()"] if self.holds else ["gdc_launch_dependents()", "gdc_wait()"]
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON-ready data, sorted so that equal options give equal text."""

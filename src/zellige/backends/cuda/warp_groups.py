@@ -605,10 +605,9 @@ def roles(options: Options, multiply: str, copy: str) -> list[str]:
     registers = min(
         (block_registers(options) * (groups + 1) - REGISTERS_OF_THE_COPIER) // groups // 8 * 8, MOST_REGISTERS
     )
-    waits = ["gdc_launch_dependents()", "gdc_wait()"] if options.pdl else []
     taken = [*(f"(_multiply, ({multiply}, {number}))" for number in range(groups)), f"(_copy, ({copy}))"]
     warps, held = [WARPS] * (groups - 1) + [1], [registers] * (groups - 1) + [REGISTERS_OF_THE_COPIER]
-    return [*waits, f"tl.warp_specialize([{', '.join(taken)}], {warps}, {held})"]
+    return [*options.beginning, f"tl.warp_specialize([{', '.join(taken)}], {warps}, {held})"]
 
 
 def block_registers(options: Options) -> int:

@@ -32,7 +32,7 @@ from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
 from zellige.runtime.cuda.making import maker
 from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
 from zellige.runtime.cuda.order import Order, Users
-from zellige.runtime.cuda.prepared import PreparedLaunch, Ranges, constant_inputs, uses_of, written_before
+from zellige.runtime.cuda.prepared import Earlier, PreparedLaunch, constant_inputs, uses_of
 from zellige.runtime.cuda.sequence import SequenceExecutor
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
@@ -264,15 +264,15 @@ class CudaExecutor:
         return run(*binding.held, *[binding.scalars[scalar.name] for scalar in binding.plan.instance.function.scalars])
 
     def _written_out(self, binding: Binding, key: Any) -> Callable[..., Any]:
-        ready = self._ready(self.prepare(binding.plan.instance, binding), pdl=False, ranges=())
+        ready = self._ready(self.prepare(binding.plan.instance, binding), None)
         direct = binding.plan.direct
         if len(direct) >= _MOST_STREAMS:
             direct.clear()
         made = direct[key] = written_out(ready, self, binding.plan)
         return made
 
-    def _ready(self, launch: PreparedLaunch, *, pdl: bool, ranges: Ranges) -> Launch | None:
-        """The compiled and loaded launch; ``ranges``: memory that launches may write which it waits for."""
+    def _scheduled(self, launch: PreparedLaunch, earlier: Earlier | None) -> CompiledKernel:
+        """The launch's kernel, compiled; ``earlier``: the launches beside whose last ones it starts, and waits for them."""
         function, binding = launch.instance.function, launch.binding
         options = tuned.options(
             function.name, binding.dims, self.schedules, binding.plan.parts,
@@ -282,9 +282,10 @@ class CudaExecutor:
         loose = unaligned(binding)
         if layouts or loose:
             options = _without_boxes(options, layouts, loose)
-        if pdl:
-            constant = constant_inputs(function, binding.tensors, ranges)
-            options = Options.from_json({**options.as_json(), "pdl": True, "constant": sorted(constant)})
+        if earlier is not None:
+            constant = constant_inputs(function, binding.tensors, earlier.in_flight)
+            fresh = constant - constant_inputs(function, binding.tensors, earlier.written)
+            options = replace(options, pdl=True, constant=constant, fresh=fresh)
         key = (self.target, tuple(sorted(binding.dims.items())), repr(options.as_json()))
         compiled = launch.instance.compiled.get(key)
         if compiled is None:
@@ -292,6 +293,13 @@ class CudaExecutor:
                 compiled = launch.instance.compiled.get(key)
                 if compiled is None:
                     compiled = launch.instance.compiled[key] = self._compiled(function, binding.dims, options)
+        return compiled
+
+    def _ready(self, launch: PreparedLaunch, earlier: Earlier | None) -> Launch | None:
+        """The compiled and loaded launch, which is one of the ``earlier`` ones then; None without a device or programs."""
+        compiled, binding = self._scheduled(launch, earlier), launch.binding
+        if earlier is not None:
+            earlier.add(launch, holds=compiled.holds)
         if self.device is None:
             return None
         loaded = self._loaded.get(id(compiled))
@@ -327,9 +335,12 @@ class CudaExecutor:
         if recording.graph is not None:
             self.stream.sync()
         ready: list[Launch | Fill | None] = []
-        for launch, ranges in zip(recording.launches, written_before(recording.launches), strict=True):
+        earlier = Earlier()
+        for launch in recording.launches:
             clears = cleared(launch.binding.plan, launch.binding.held)
-            ready += [*clears, self._ready(launch, pdl=not clears, ranges=ranges)]
+            ready += [*clears, self._ready(launch, None if clears else earlier)]
+            if clears:
+                earlier.add(launch)
         if self.device is not None:
             recording.graph = LaunchGraph(self.device, ready)
             recording.uses = [use for launch in recording.launches for use in uses_of(launch.binding)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from zellige.ir.ops import Function
@@ -64,12 +64,30 @@ def written(launches: Iterable[PreparedLaunch]) -> Ranges:
     )
 
 
-def written_before(launches: Iterable[PreparedLaunch]) -> Iterator[Ranges]:
-    """For each launch, the memory that earlier ones may write. What only later ones write may be read at any time: they wait for it."""
-    found: dict[tuple[int, int], None] = {}
-    for launch in launches:
-        yield tuple(found)
-        found |= dict.fromkeys(written([launch]))
+class Earlier:
+    """What the launches before the next one write. What only later ones write may be read at any time: they wait for it."""
+
+    def __init__(self) -> None:
+        self._written: dict[tuple[int, int], None] = {}
+        self._in_flight: dict[tuple[int, int], None] = {}
+
+    @property
+    def written(self) -> Ranges:
+        """The memory that any of them may write."""
+        return tuple(self._written)
+
+    @property
+    def in_flight(self) -> Ranges:
+        """The memory that they may still write when the next one starts."""
+        return tuple(self._in_flight)
+
+    def add(self, launch: PreparedLaunch, *, holds: bool = False) -> None:
+        """The next launch; one that ``holds`` lets the one after it start only once all before it have ended."""
+        if holds:
+            self._in_flight.clear()
+        ranges = dict.fromkeys(written([launch]))
+        self._written |= ranges
+        self._in_flight |= ranges
 
 
 def constant_inputs(function: Function, tensors: Mapping[str, Tensor], written: Ranges) -> frozenset[str]:

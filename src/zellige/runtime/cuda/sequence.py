@@ -28,13 +28,13 @@ from zellige.runtime.cuda.driver import PreparedCall
 from zellige.runtime.cuda.launch import LoadedKernel
 from zellige.runtime.cuda.order import Users
 from zellige.runtime.cuda.prepared import (
+    Earlier,
     PreparedLaunch,
     Ranges,
     constant_inputs,
     memory_range,
     overlap,
     uses_of,
-    written_before,
 )
 from zellige.runtime.instances import Instance
 from zellige.runtime.paths import cache_dir
@@ -135,9 +135,11 @@ def make_plan(launches: Sequence[PreparedLaunch], form: Form) -> Plan:
     known: dict[Any, int] = {}
     kept: list[PreparedLaunch] = []
     numbers: list[int] = []
-    for launch, own, ranges in zip(launches, options, written_before(launches), strict=True):
+    earlier = Earlier()
+    for launch, own in zip(launches, options, strict=True):
         function, tensors = launch.instance.function, launch.binding.tensors
-        constant = constant_inputs(function, tensors, ranges)
+        constant = constant_inputs(function, tensors, earlier.written)
+        earlier.add(launch)
         own = replace(own, num_warps=warps, constant=constant)
         key = (id(launch.instance), tuple(sorted(launch.dims.items())), repr(own.as_json()))
         if key not in known:
