@@ -92,6 +92,23 @@ def test_a_common_beginning_is_found_by_whole_pages() -> None:
     assert cache.match([1, 2, 3, 4, 5]) == []
 
 
+def test_a_stretch_that_agrees_in_part_is_cut_and_goes_from_its_end() -> None:
+    pool = PagePool(16, 2)
+    cache = PrefixCache(pool)
+    pages = filled(pool, cache, [1, 2, 3, 4, 5, 6, 7, 8])
+    assert len(set(cache._nodes.values())) == 1
+    held = cache.match([1, 2, 3, 4, 9, 9, 9])
+    assert held == pages[:2]
+    assert len(set(cache._nodes.values())) == 2
+    other = filled(pool, cache, [1, 2, 3, 4, 5, 6, 9, 9])[3]  # the tree keeps its own pages of the common six tokens
+    assert cache.evict(1) == 1
+    assert set(cache._nodes) == {*pages[:3], other}, "the last page of what was used before"
+    assert cache.evict(9) == 2, "down to what is held"
+    assert cache.pages == 2
+    pool.release(held)
+    assert cache.evict(9) == 2 and pool.free == 16
+
+
 def test_of_pages_that_agree_in_part_the_one_that_agrees_longest_is_found() -> None:
     pool = PagePool(12, 4)
     cache = PrefixCache(pool)
@@ -148,8 +165,8 @@ def test_a_match_has_the_tokens_that_were_put_in(prompts: list[list[int]]) -> No
 
 def oldest_unused_leaf(pool: PagePool, cache: PrefixCache) -> int | None:
     """What must go next, by looking at every node."""
-    leaves = [n for n in cache._nodes.values() if not n.children and pool.references(n.page) == 1]
-    return min(((n.used, n.page) for n in leaves), default=(0, None))[1]
+    leaves = [n for n in cache._nodes.values() if not n.children and pool.references(n.pages[-1]) == 1]
+    return min(((n.used, n.pages[-1]) for n in leaves), default=(0, None))[1]
 
 
 operations = st.one_of(
