@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zellige as zl
 from zellige import f32
@@ -119,3 +121,44 @@ def test_a_recorded_launch_reads_early_what_was_there_before_the_one_that_holds(
     early = ({"x"}, {"x"}) if holds else (set(), set())
     assert found == [both, both, early, both, ({"w"}, set())]
     assert [kernel.holds for kernel in compiled] == [holds, holds, holds, False, holds]
+
+
+def endings(holds, work):
+    """When launches start at the earliest, and end, under PDL as NVIDIA describes it: a launch starts when all programs of the one in
+    front have let it, which they do when they start or, if they hold, after their wait, or have ended; a wait is over when the one in
+    front has ended, and with it all before. ``work``: of each launch the time of a program before its wait and after it."""
+    started, ended, let = [], [], 0
+    for n, (before, after) in enumerate(work):
+        started.append(let)
+        waited = max(started[n] + before, ended[n - 1] if n else 0)
+        ended.append(waited + after)
+        let = waited if holds[n] else started[n]
+    return started, ended
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 9), st.lists(st.integers(0, 4), min_size=3, max_size=3)),
+        min_size=2, max_size=9,
+    )
+)  # fmt: skip
+def test_no_timing_lets_an_early_read_meet_a_write(drawn):
+    """Whatever takes how long: what a launch may read early is nothing that an earlier one may still write."""
+    executor = CudaExecutor(None, "sm_90")
+    arrays = [executor.tensor(np.ones(4, np.float32), f32) for _ in range(5)]
+    with zl.using(Recorder(executor)), zl.record() as graph:
+        drawn = [d for d in drawn if d[3][2] not in d[3][:2]]
+        for *_, (x, w, y) in drawn:
+            add(arrays[x], arrays[w], y=arrays[y])
+    started, ended = endings([d[0] for d in drawn], [d[1:3] for d in drawn])
+    earlier = Earlier()
+    for n, (launch, (holds, _, _, (x, w, _))) in enumerate(zip(graph._recording.launches, drawn, strict=True)):
+        constant = constant_inputs(launch.instance.function, launch.binding.tensors, earlier.in_flight)
+        for name, which in (("x", x), ("w", w)):
+            writers = [m for m in range(n) if drawn[m][3][2] == which]
+            if name in constant:
+                assert all(ended[m] <= started[n] for m in writers)
+            elif writers:  # and nothing is held back for no reason: some timing would let them meet
+                since = max([m for m in range(n) if drawn[m][0]], default=0)
+                assert max(writers) >= since
+        earlier.add(launch, holds=holds)

@@ -16,6 +16,7 @@ from math import prod
 from zellige.backends.cuda import operators
 from zellige.backends.cuda.chained_products import Chain, Plan, needed, plan
 from zellige.backends.cuda.expressions import Term
+from zellige.backends.cuda.grouped_products import following, refused
 from zellige.backends.cuda.lowering import Lowered
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.warp_groups import (
@@ -23,8 +24,6 @@ from zellige.backends.cuda.warp_groups import (
     WARPS,
     Group,
     Role,
-    following,
-    refused,
     roles,
 )
 from zellige.ir import ops

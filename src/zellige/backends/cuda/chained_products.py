@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from zellige.backends.cuda.warp_groups import BEFORE, axes_of, following, is_zero, refused
+from zellige.backends.cuda.grouped_products import BEFORE, axes_of, following, is_zero, refused
 from zellige.ir import ops
 from zellige.ir.dtypes import f32
 from zellige.ir.ops import Function, Op, Value

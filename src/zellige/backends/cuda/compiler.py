@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zellige.backends.cuda.lowering import Lowered, Parameter, lower
+from zellige.backends.cuda.grouped_products import refused
+from zellige.backends.cuda.lowering import Lowered, lower
 from zellige.backends.cuda.options import Options
-from zellige.backends.cuda.warp_groups import WARPS, block_registers, refused
+from zellige.backends.cuda.parameters import Parameter
+from zellige.backends.cuda.warp_groups import WARPS, block_registers
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import Function

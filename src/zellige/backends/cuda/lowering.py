@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from math import prod
 
 from zellige.backends.cuda import operators, quantised
-from zellige.backends.cuda.access import Memory, stride_name
+from zellige.backends.cuda.access import Memory
 from zellige.backends.cuda.carried import carry
 from zellige.backends.cuda.descriptors import Descriptors
 from zellige.backends.cuda.expressions import Expressions, Term, literal_number, tuple_text
 from zellige.backends.cuda.hazards import barriers
-from zellige.backends.cuda.operators import SIGNATURE, TRITON_DTYPE
+from zellige.backends.cuda.operators import TRITON_DTYPE
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.padding import Padding, reshape_groups
+from zellige.backends.cuda.parameters import FLAG, Parameter, parameters
 from zellige.backends.cuda.prefetch import prefetch
 from zellige.backends.cuda.segments import lower_offsets, lower_segment
 from zellige.backends.cuda.sorting import lower_sort
@@ -34,22 +35,6 @@ from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
 from zellige.passes.hoist import constants_first, unroll_short_loops
 from zellige.passes.intervals import Interval, of_extent
-
-FLAG = "guard_flag"
-"""The parameter that guards raise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter of the compiled kernel. ``kind`` is array, scalar, dim, stride or flag."""
-
-    kind: str
-    name: str
-    type: str
-    """As in Triton's signatures: ``*bf16``, ``i32``, …"""
-    axis: int = 0
-    multiple: int = 1
-    """What the launch promises the value (of arrays: the address) to be a multiple of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +72,7 @@ class Lowering:
     def __init__(self, function: Function, options: Options) -> None:
         self.function = function
         self.options = options
-        self.parameters = _parameters(function, options)
+        self.parameters = parameters(function, options)
         self.source = Source(((p.kind, p.name) for p in self.parameters), shares=self.shares)
         self.bounds = Bounds(function, options.multiples)
         self.padding = Padding(function)
@@ -607,30 +592,3 @@ class Lowering:
 
 def _zero(value: Value) -> str:
     return "0.0" if value.type.dtype.is_float else "0"
-
-
-def _parameters(function: Function, options: Options) -> tuple[Parameter, ...]:
-    """Arrays, scalars, dims, strides, and the flag that guards raise, in this order."""
-    made = []
-    for array in function.arrays:
-        multiple = 1 if array.name in options.unaligned else 16
-        made.append(Parameter("array", array.name, f"*{SIGNATURE[array.dtype]}", multiple=multiple))
-    for scalar in function.scalars:
-        made.append(Parameter("scalar", scalar.name, SIGNATURE[scalar.dtype]))
-    for name in sorted(_dims(function)):
-        made.append(Parameter("dim", name, "i32", multiple=options.multiples.get(name, 1)))
-    for name, strides in sorted(options.layouts.items()):
-        for axis, stride in enumerate(strides):
-            if stride is None:
-                made.append(Parameter("stride", stride_name(name, axis), "i64", axis))
-    if any(isinstance(op, ops.Guard) for op in walk(function.body)):
-        made.append(Parameter("flag", FLAG, "*i32", multiple=16))
-    return tuple(made)
-
-
-def _dims(function: Function) -> frozenset[str]:
-    found = function.dims()
-    for op in walk(function.body):
-        if isinstance(op, ops.ExtentValue):
-            found |= op.extent.dims()
-    return found

@@ -25,9 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zellige.backends.cuda import operators
-from zellige.backends.cuda.lowering import Lowered, Lowering, Parameter
+from zellige.backends.cuda.lowering import Lowered, Lowering
 from zellige.backends.cuda.operators import TRITON_DTYPE
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.parameters import Parameter
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import ops
 from zellige.ir.extent import Const, Extent

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zellige.backends.cuda.compiler import CompiledKernel, compile_lowered
-from zellige.backends.cuda.lowering import Parameter
 from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.parameters import Parameter
 from zellige.backends.cuda.sequence import BEGIN, BODY, Body, Layout, lower_body, lower_sequence
 from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir.dtypes import DType, i32, i64
