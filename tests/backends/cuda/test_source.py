@@ -15,8 +15,9 @@ from zellige.backends.cuda import operators
 from zellige.backends.cuda.lowering import lower
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.source import Source
+from zellige.ir.dtypes import ALL, DType
 from zellige.ir.walk import specialise
-from zellige.kernels import gpu_attention, gpu_elementwise, gpu_linear, moe, rope
+from zellige.kernels import embedding, gpu_attention, gpu_elementwise, gpu_linear, gpu_moe, moe, rope
 
 N, M = zl.dims("N M")
 
@@ -159,6 +160,18 @@ def test_what_launches_that_ended_wrote_is_read_past_the_first_cache() -> None:
             name = line.split("tl.load(")[1].split("_")[0].split(" ")[0].rstrip(",")
             assert ('cache_modifier=".cg"' in line) == (name in ("expert", "weight")), line
             assert ("evict_first" in line) == (name == "down"), line
+
+
+def test_so_are_segments_and_blocks_of_quantised_numbers() -> None:
+    def loads(kernel: Any, dtypes: dict[str, DType], dims: dict[str, int], name: str) -> list[str]:
+        options = Options(pdl=True, constant=frozenset({name}), fresh=frozenset({name}))
+        source = lower(specialise(function_of(kernel, dtypes), dims), options).text
+        return re.findall(rf"tl\.load\(\(?{name}[^\n]*", source[source.rindex("@triton.jit") :])
+
+    starts = loads(gpu_moe.expert_swiglu, {}, {"T": 64, "K": 64, "E": 4, "F": 32, "C": 2}, "start")
+    blocks = loads(embedding.embed, {"W": ALL["Q4_K"]}, {"T": 4, "V": 9, "D": 256}, "table")
+    assert starts and len(blocks) > 2
+    assert all(line.count('cache_modifier=".cg"') == line.count("tl.load(") for line in (*starts, *blocks))
 
 
 def test_a_dependent_kernel_that_touches_nothing_shared_still_waits() -> None:

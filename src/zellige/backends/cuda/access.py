@@ -145,11 +145,13 @@ class Memory:
         mask = self.mask(op.masks, op.result)
         if mask is not None:
             arguments += [f"mask={mask}", f"other={pad}"]
-        if op.array in self.options.fresh:
-            arguments.append('cache_modifier=".cg"')
-        elif op.array in self.options.streamed:
+        if op.array in self.options.streamed and op.array not in self.options.fresh:
             arguments.append('eviction_policy="evict_first"')
-        return f"tl.load({', '.join(arguments)})"
+        return f"tl.load({', '.join(arguments)}{self.past_first_cache(op.array)})"
+
+    def past_first_cache(self, array: str) -> str:
+        """What every load of an array says at its end: of one that is ``fresh``, that the first cache is not asked."""
+        return ', cache_modifier=".cg"' if array in self.options.fresh else ""
 
     def store_text(self, op: ops.Store | ops.Update, function: str, value: str) -> str:
         """The statement that stores or updates."""

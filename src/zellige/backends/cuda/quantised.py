@@ -23,7 +23,7 @@ def unpacked(memory: Memory, op: ops.Load, to: DType) -> str:
     position = memory.x.text(last)
     block, within = bind(f"{position} // {layout.elements}", "block"), bind(f"{position} % {layout.elements}", "within")
     mask = memory.mask(op.masks, op.result)
-    masked = "" if mask is None else f", mask={mask}, other=0"
+    masked = ("" if mask is None else f", mask={mask}, other=0") + memory.past_first_cache(op.array)
     lanes = _Lanes(memory, memory.block_pointer(array, outer, block, op.result), masked)
     scale, codes = lanes.half(layout.scale, "scale"), lanes.integers(layout.codes, within, "code")
     group = bind(f"{within} // {layout.group}", "group") if layout.group else ""
@@ -41,7 +41,7 @@ def unpacked(memory: Memory, op: ops.Load, to: DType) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Lanes:
-    """The lanes of one access: the first byte of each one's block, and the mask of a load."""
+    """The lanes of one access: the first byte of each one's block, and how a load ends: with its mask."""
 
     memory: Memory
     start: str

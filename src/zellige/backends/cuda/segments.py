@@ -39,7 +39,8 @@ def lower_segment(lowering: Lowering, op: ops.Segment) -> None:
     def starts(at: str, mask: str) -> str:
         """The position at which segment ``at`` starts; what is loaded is new each time."""
         place = at if stride == "1" else f"{at}.to(tl.int64) * {stride}"
-        loaded = lowering.source.load(f"tl.load({pointer} + {place}, mask={mask}, other=0).to({integer})", "start")
+        text = f"tl.load({pointer} + {place}, mask={mask}, other=0{lowering.memory.past_first_cache(op.array)})"
+        loaded = lowering.source.load(f"{text}.to({integer})", "start")
         return loaded if op.tile is None else bind(f"{loaded} // {op.tile} + {at}", "start")
 
     if not op.result.type.rank and count.constant is not None and count.constant <= COUNTED_AT_ONCE:
