@@ -187,12 +187,12 @@ def _tree(cache) -> list[tuple[int, tuple[int, ...]]]:
         node, tokens = stack.pop()
         for key, child in node.children.items():
             size = len(key)
-            assert key == child.tokens[:size] and len(child.tokens) == size * len(child.pages) > 0
+            assert key == child.tokens[:size] and len(child.tokens) >= size * len(child.pages) > 0
             assert child.parent is node and child in node.by_first[key[0]]
             for index, page in enumerate(child.pages):
                 assert cache._nodes[page] is child
                 found.append((page, tokens + child.tokens[: (index + 1) * size]))
-            stack.append((child, tokens + child.tokens))
+            stack.append((child, tokens + child.tokens[: size * len(child.pages)]))
     assert len(found) == cache.pages
     return found
 

@@ -19,6 +19,7 @@ class _Node:
 
     def __init__(self, tokens: tuple[int, ...], pages: list[int], parent: _Node | None, used: int) -> None:
         self.tokens = tokens
+        """Of the pages, and of those that have been dropped from their end since."""
         self.pages = pages
         self.parent = parent
         self.children: dict[tuple[int, ...], _Node] = {}
@@ -98,7 +99,7 @@ class PrefixCache:
             child = node.children.get(tuple(tokens[at : at + size]))
             if child is None:
                 break
-            end = min(at + len(child.tokens), count * size)
+            end = min(at + len(child.pages) * size, count * size)
             agreeing = _agreeing(child.tokens[: end - at], tokens[at:end]) // size
             if agreeing < len(child.pages):
                 child = self._cut(child, agreeing)
@@ -145,12 +146,10 @@ class PrefixCache:
 
     def _shorten(self, node: _Node) -> None:
         """Notes that pages of a leaf are gone."""
-        size, parent = self._pool.page_size, node.parent
+        parent = node.parent
         assert parent is not None  # the root has no pages
-        if node.pages:
-            node.tokens = node.tokens[: len(node.pages) * size]
-        else:
-            del parent.children[node.tokens[:size]]
+        if not node.pages:
+            del parent.children[node.tokens[: self._pool.page_size]]
             alike = parent.by_first[node.tokens[0]]
             alike.remove(node)
             if not alike:
