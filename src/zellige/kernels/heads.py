@@ -1,7 +1,8 @@
 """From the joined query/key/value product to rotated heads: queries to a tensor, keys and values to the paged cache, in bf16, f16 or fp8.
 
 Families differ in what comes before the rotation: Qwen3 norms each query and key head, Qwen2 adds a bias, Llama does neither.
-A program has a head of BT tokens. Rotary pairs are (i, i + HALF). One new token a sequence has no launch for this (``new_token``).
+A program has BH heads of BT tokens, one after the other, and loads the tokens' angles once; the last heads may be fewer. What
+is computed does not depend on BH. Rotary pairs are (i, i + HALF). One new token a sequence has no launch for this (``new_token``).
 """
 
 from __future__ import annotations
@@ -83,28 +84,31 @@ def head_norm_rope_rows(
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
+    BH: zl.Static = 1,
 ):
     """Norm and rotation of query and key heads (Qwen3); keys and values go to their slots, keys also to k [T, HK, HD].
 
     qkv [T, H + 2·HK, HD]: query heads, then key heads, then value heads; q [T, H, HD]."""
     zl.requires(P >= 1)
-    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    t, block = zl.grid(T.tiles(BT), zl.ceildiv(H + 2 * HK, BH))
     at, s, i = position[t], slot[t], zl.arange(HALF)
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
-    if j < H:
-        a, b = halves(qkv, t, j, HALF)
-        a, b = normed(a, b, q_norm, HALF, eps)
-        a, b = turn(a, b, c, sn, q.dtype)
-        put(q, t, j, HALF, a, b)
-    elif j < H + HK:
-        a, b = halves(qkv, t, j, HALF)
-        a, b = normed(a, b, k_norm, HALF, eps)
-        a, b = turn(a, b, c, sn, q.dtype)
-        put(k, t, j - H, HALF, a, b)
-        put_in_page(keys, s, P, j - H, HALF, a, b)
-    else:
-        values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
+    for n in zl.unroll(range(BH)):
+        j = block * BH + n
+        if j < H:
+            a, b = halves(qkv, t, j, HALF)
+            a, b = normed(a, b, q_norm, HALF, eps)
+            a, b = turn(a, b, c, sn, q.dtype)
+            put(q, t, j, HALF, a, b)
+        elif j < H + HK:
+            a, b = halves(qkv, t, j, HALF)
+            a, b = normed(a, b, k_norm, HALF, eps)
+            a, b = turn(a, b, c, sn, q.dtype)
+            put(k, t, j - H, HALF, a, b)
+            put_in_page(keys, s, P, j - H, HALF, a, b)
+        elif BH == 1 or j < H + 2 * HK:
+            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
 
 
 @zl.kernel
@@ -120,24 +124,27 @@ def head_rope_rows(
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
+    BH: zl.Static = 1,
 ):
     """``head_norm_rope_rows`` without the norm (Llama)."""
     zl.requires(P >= 1)
-    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    t, block = zl.grid(T.tiles(BT), zl.ceildiv(H + 2 * HK, BH))
     at, s, i = position[t], slot[t], zl.arange(HALF)
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
-    if j < H:
-        a, b = halves(qkv, t, j, HALF)
-        a, b = turn(a, b, c, sn, q.dtype)
-        put(q, t, j, HALF, a, b)
-    elif j < H + HK:
-        a, b = halves(qkv, t, j, HALF)
-        a, b = turn(a, b, c, sn, q.dtype)
-        put(k, t, j - H, HALF, a, b)
-        put_in_page(keys, s, P, j - H, HALF, a, b)
-    else:
-        values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
+    for n in zl.unroll(range(BH)):
+        j = block * BH + n
+        if j < H:
+            a, b = halves(qkv, t, j, HALF)
+            a, b = turn(a, b, c, sn, q.dtype)
+            put(q, t, j, HALF, a, b)
+        elif j < H + HK:
+            a, b = halves(qkv, t, j, HALF)
+            a, b = turn(a, b, c, sn, q.dtype)
+            put(k, t, j - H, HALF, a, b)
+            put_in_page(keys, s, P, j - H, HALF, a, b)
+        elif BH == 1 or j < H + 2 * HK:
+            values[s // P, s % P, j - H - HK, :] = cached(qkv[t, j, :], values.dtype)
 
 
 @zl.kernel
@@ -154,24 +161,28 @@ def head_bias_rope_rows(
     keys: zl.Mut[KV, NB, P, HK, 2 * HALF],
     values: zl.Mut[KV, NB, P, HK, 2 * HALF],
     BT: zl.Static = 16,
+    BH: zl.Static = 1,
 ):
     """``head_norm_rope_rows`` with a bias for every head instead of the norm (Qwen2). bias [H + 2·HK, HD]; the value heads of qkv get
     theirs in place."""
     zl.requires(P >= 1)
-    t, j = zl.grid(T.tiles(BT), H + 2 * HK)
+    t, block = zl.grid(T.tiles(BT), zl.ceildiv(H + 2 * HK, BH))
     at, s, i = position[t], slot[t], zl.arange(HALF)
     s = zl.only(s, s >= 0)
     c, sn = cosine[at, i], sine[at, i]
-    a, b = halves(qkv, t, j, HALF)
-    a, b = added(a, b, bias, j, HALF)
-    if j < H:
-        a, b = turn(a, b, c, sn, q.dtype)
-        put(q, t, j, HALF, a, b)
-    elif j < H + HK:
-        a, b = turn(a, b, c, sn, q.dtype)
-        put(k, t, j - H, HALF, a, b)
-        put_in_page(keys, s, P, j - H, HALF, a, b)
-    else:
-        a, b = rounded(a, qkv.dtype), rounded(b, qkv.dtype)
-        put(qkv, t, j, HALF, a, b)
-        put_in_page(values, s, P, j - H - HK, HALF, a, b)
+    for n in zl.unroll(range(BH)):
+        j = block * BH + n
+        if BH == 1 or j < H + 2 * HK:
+            a, b = halves(qkv, t, j, HALF)
+            a, b = added(a, b, bias, j, HALF)
+            if j < H:
+                a, b = turn(a, b, c, sn, q.dtype)
+                put(q, t, j, HALF, a, b)
+            elif j < H + HK:
+                a, b = turn(a, b, c, sn, q.dtype)
+                put(k, t, j - H, HALF, a, b)
+                put_in_page(keys, s, P, j - H, HALF, a, b)
+            else:
+                a, b = rounded(a, qkv.dtype), rounded(b, qkv.dtype)
+                put(qkv, t, j, HALF, a, b)
+                put_in_page(values, s, P, j - H - HK, HALF, a, b)
