@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fuzz.kernels import lowered
+from tests.fuzz.shapes import one_step_away
 from tests.verify import refused
 from zellige.runtime.kernel import Kernel
 from zellige.verify import verify
@@ -40,3 +42,16 @@ def test_the_trap_is_seen(name: str) -> None:
     kernel = KERNELS[name]
     found = verify(kernel.lower(*next(kernel.variants()))).findings
     assert EXPECTED[name] in [f.code for f in found]
+
+
+def test_a_counterexample_shows_elements_that_exist_only() -> None:
+    """Of an empty table nothing is read: only of one that has elements, some are shown."""
+    text = """@zl.kernel
+def k(table: zl.In[i32, N], x: zl.In[f32, N], *, y: zl.Out[f32, K]):
+    i = zl.grid(K)
+    y[i] = x[zl.minimum(zl.maximum(table[zl.minimum(i, N - 1)], 0), N ⟨- 1|+ 0⟩)]
+"""
+    of_none, of_some = (verify(lowered(source, "<k>")).findings for source in one_step_away(text))
+    assert [(f.facts["sizes"], f.facts["index"]) for f in of_none] == [("K = 1, N = 0", -1)] * 2
+    assert not [fact for f in of_none for fact in f.facts if "table[" in fact]
+    assert of_some[-1].facts["table[0]"] == of_some[-1].facts["index"] == 1

@@ -128,7 +128,10 @@ def describe(symbols: Symbols, claim: Claim, answer: Answer) -> Example:
         for name, term in claim.shown.items():
             facts[name] = answer.value(term)
     for app, value in dict(answer.applications).items():
-        facts[f"{app.function.shown}[{', '.join(str(answer.value(i)) for i in app.args)}]"] = value
+        place = [answer.value(i) for i in app.args]
+        shape = symbols.function.array(app.function.shown).shape
+        if all(0 <= i < answer.value(symbols.extent(e)) for i, e in zip(place, shape, strict=True)):
+            facts[f"{app.function.shown}[{', '.join(map(str, place))}]"] = value
     uncertain = any(
         isinstance(a, App) and a.function.approximate for a in atoms_of(*claim.assumptions, claim.goal, guards=False)
     )
