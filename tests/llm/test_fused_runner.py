@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from zellige.llm import fused_runner
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.models.products import Scaled
@@ -130,6 +131,19 @@ def test_greedy_tokens_are_the_argmax_where_the_margin_allows(every, lengths):
         want = log_probabilities(every, prompt + tokens)[len(prompt) - 1 : -1]
         chosen = want[np.arange(len(tokens)), tokens]
         assert np.all(chosen >= want.max(-1) - 0.05)
+
+
+def test_contexts_that_outgrow_a_table_go_on_with_a_larger_one(every, monkeypatch):
+    monkeypatch.setattr(fused_runner, "CONTEXTS", (8, 16))
+    monkeypatch.setattr(every, "_decodes", {})
+    rng = np.random.default_rng(3)
+    prompts = [rng.integers(0, 199, n).tolist() for n in (1, 5, 12)]
+    for prompt, tokens in zip(
+        prompts, generate(every, prompts[:1], count=20) + generate(every, prompts, count=12)[1:], strict=True
+    ):
+        want = log_probabilities(every, prompt + tokens)[len(prompt) - 1 : -1]
+        assert np.all(want[np.arange(len(tokens)), tokens] >= want.max(-1) - 0.05)
+    assert {(size, pages) for size, pages in every._decodes} == {(1, 1), (1, 2), (1, 17), (4, 2), (4, 17)}
 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 17, 3]])

@@ -31,7 +31,7 @@ def test_a_step_is_one_chain_of_launches_over_few_kernels(batch: int) -> None:
     runner = FusedRunner(
         None, CONFIG, num_pages=8, page_size=8, max_context=64, executor=Compiler(None, "sm_90"), step="persistent"
     )
-    graph: Any = runner.decode_pass(batch).graph
+    graph: Any = runner.decode_pass(batch, 64).graph
     plan = graph._recording.plan
     assert len(plan.launches) == len(graph)
     assert len(plan.bodies) < len(plan.launches), "layers share their kernels"

@@ -1,7 +1,7 @@
 """Runs forward passes in bf16, fp16 or fp8 with fused kernels, on a GPU or (where it is tested) the CPU: a `Runner`.
 
-Decode steps are graphs, one for each size of batch that occurs (rounded up), replayed with tokens fed back on the device:
-in place while the batch stays the same, else through `lanes.Lanes`. The host waits for nothing but what it shows.
+Decode steps are graphs, one for each size of batch and length of context that occurs (rounded up), replayed with tokens fed back on the
+device: in place while the batch stays the same, else through `lanes.Lanes`. The host waits for nothing but what it shows.
 Prefill passes are graphs as well, one for each shape (`packing.Shape`); each holds the prompts of as many sequences as fit.
 """
 
@@ -36,6 +36,8 @@ from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of recorded decode steps."""
+CONTEXTS = (512, 8192)
+"""Positions up to which recorded decode steps hold contexts, beside the longest: attention is scheduled by what its table can hold."""
 SCORED = 128
 """Most tokens of a pass whose every row gets logits."""
 
@@ -111,7 +113,8 @@ class FusedRunner:
             page_bytes = config.kv_bytes(page_size) // (2 if kv_dtype == "fp8" else 1)
             self.num_pages = num_pages if isinstance(num_pages, int) else num_pages(page_bytes)
             self._cache = self._new_cache(factors, kv_dtype)
-        self._decodes: dict[int, _Decode] = {}
+        self._decodes: dict[tuple[int, int], _Decode] = {}
+        """By sequences, and pages of the longest context."""
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
@@ -159,21 +162,23 @@ class FusedRunner:
         )
 
     # --- recorded passes
-    def decode_pass(self, rows: int) -> _Decode:
-        """The recorded decode step for up to ``rows`` sequences (made on first use)."""
+    def decode_pass(self, rows: int, longest: int) -> _Decode:
+        """The recorded decode step for up to ``rows`` sequences of up to ``longest`` positions (made on first use)."""
         size = next(b for b in BATCHES if b >= rows)
-        if size not in self._decodes:
+        held = () if self._invariant else (positions // self.page_size for positions in CONTEXTS)
+        pages = next((p for p in held if longest <= p * self.page_size and p < self._pages), self._pages)
+        if (size, pages) not in self._decodes:
             ids, position, slot = self._row_inputs(size)
-            length = self._integers((size,), ContractKind.UP_TO, self._pages * self.page_size)
-            table = self._integers((size, self._pages), ContractKind.INDEX, self.num_pages)
+            length = self._integers((size,), ContractKind.UP_TO, pages * self.page_size)
+            table = self._integers((size, pages), ContractKind.INDEX, self.num_pages)
             inputs = DecodeInputs(ids, position, slot, length, table)
             with using(self.executor), record(self._step) as graph:
                 logits = decode_step(
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
-            self._decodes[size] = _Decode(graph, inputs, logits, draws, drawn)
-        return self._decodes[size]
+            self._decodes[size, pages] = _Decode(graph, inputs, logits, draws, drawn)
+        return self._decodes[size, pages]
 
     def prefill_pass(self, shape: packing.Shape) -> _Prefill:
         """The recorded prefill pass of that shape (made on first use)."""
@@ -237,8 +242,8 @@ class FusedRunner:
 
     def _decode(self, batch: StepBatch, which: Any) -> None:
         """Sequences with one token each, together. Their next tokens stay in ``_held``."""
-        todo = self.decode_pass(len(which))
-        inputs, size = todo.inputs, todo.inputs.ids.shape[0]
+        todo = self.decode_pass(len(which), int(batch.context_lengths[which].max()))
+        inputs, (size, pages) = todo.inputs, todo.inputs.table.shape
         lanes, ids = _padded(batch.lanes[which], size, -1), batch.token_ids[batch.offsets[which]]
         stay = self._held is todo.drawn and np.array_equal(lanes, todo.drawn.lanes) and bool(np.all(ids == UNKNOWN))
         if not stay:
@@ -250,8 +255,8 @@ class FusedRunner:
         inputs.slot.write(_padded(batch.slots[first], size, -1))
         inputs.length.write(_padded(batch.context_lengths[which], size))
         if batch.block_table is not todo.known or len(which) < batch.sequences:
-            table = np.zeros((size, self._pages), np.int32)
-            known = batch.block_table[which, : self._pages]
+            table = np.zeros((size, pages), np.int32)
+            known = batch.block_table[which, :pages]
             table[: len(which), : known.shape[1]] = known
             inputs.table.write(table)
             todo.known = batch.block_table if len(which) == batch.sequences else None
