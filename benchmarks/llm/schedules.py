@@ -3,10 +3,10 @@
     python benchmarks/llm/schedules.py SETS.json                                          on the GPU machine
     python benchmarks/llm/schedules.py --compile-only --schedules "NVIDIA H200" SETS.json    anywhere (fills the cache)
 
-SETS: a list of {"model", "batch", "layers", "dtype", "position", "invariant", "candidates"}; only the model and the candidates must be
-there. "candidates" maps names to lists of entries as in ``runtime/cuda/schedules/*.json``, which come before the device's own where
-they suit as well; an entry may have "parts", the number of stretches of a narrow product of that N and K (``products.split``). The
-step of no candidate is "shipped"; it is measured first and last, since a chip warms up.
+SETS: a list of {"model", "batch", "layers", "dtype", "position", "context", "invariant", "candidates"}; only the model and the
+candidates must be there. "candidates" maps names to lists of entries as in ``runtime/cuda/schedules/*.json``, which come before the
+device's own where they suit as well; an entry may have "parts", the number of stretches of a narrow product of that N and K
+(``products.split``). The step of no candidate is "shipped"; it is measured first and last, since a chip warms up.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def measure(given: dict[str, Any], options: argparse.Namespace) -> None:
         else CudaExecutor.open(schedules=SCHEDULES if given.get("invariant") else None)
     )
     kinds = InvariantProducts if given.get("invariant") else products.Products
-    decoder = Decoder(executor, config, batch, max(1024, position + 1), None, dtype, kinds)
+    context = given.get("context", max(1024, position + 1))
+    decoder = Decoder(executor, config, batch, context, None, dtype, kinds)
     recorded = {"shipped": (decoder.graph, decoder.logits)}
     for name, entries in given["candidates"].items():
         with in_front(executor, name, entries):
