@@ -141,6 +141,17 @@ def paged_decode_folded(
     out[b, h, :, :] = (acc / zl.maximum(total, 1e-30)[:, None]).to(out.dtype)
 
 
+@zl.inline
+def put_tile(query, keys, values, page, pos, b, h, tile, steep, part, best_of, total_of):
+    """What ``attend_apart`` finds in the active ones of some positions, as a tile of a context."""
+    row = pos % keys.shape[1]
+    k, v = keys[page, row, h, :].to(query.dtype), values[page, row, h, :].to(query.dtype)
+    best, total, acc = attend_apart(query, k, v, steep, pos.active[None, :])
+    part[b, h, tile, :, :] = acc
+    best_of[b, h, tile, :] = best
+    total_of[b, h, tile, :] = total
+
+
 @zl.kernel
 def paged_decode_tiles(
     q: zl.In[X, B, HK, G, HD],
@@ -159,20 +170,19 @@ def paged_decode_tiles(
     """Each tile of the contexts of ``paged_decode_folded`` by itself, by WAYS programs a context; PARTS·BS ≥ PAGES·P.
 
     part f32 [B, HK, PARTS, G, HD]; tiles beyond a context keep what they have."""
-    zl.requires(PARTS * BS >= PAGES * P)
+    zl.requires((PARTS * BS >= PAGES * P) & (P >= 1) & (PAGES >= 1))
     b, h, s = zl.grid(B, HK, WAYS)
     query = q[b, h, :, :]
     steep = scale * LOG2E
     count = length[b]
-    for tile in range(s, (count + BS - 1) // BS, WAYS):
+    pos = s * BS + zl.arange(BS)
+    page = table[b, zl.minimum(pos // P, PAGES - 1)]  # need not wait for the length of the context
+    if s * BS < count:
+        put_tile(query, keys, values, page, zl.only(pos, pos < count), b, h, s, steep, part, best_of, total_of)
+    for tile in range(s + WAYS, (count + BS - 1) // BS, WAYS):
         pos = tile * BS + zl.arange(BS)
         pos = zl.only(pos, pos < count)
-        page, row = table[b, pos // P], pos % P
-        k, v = keys[page, row, h, :].to(q.dtype), values[page, row, h, :].to(q.dtype)
-        best, total, acc = attend_apart(query, k, v, steep, pos.active[None, :])
-        part[b, h, tile, :, :] = acc
-        best_of[b, h, tile, :] = best
-        total_of[b, h, tile, :] = total
+        put_tile(query, keys, values, table[b, pos // P], pos, b, h, tile, steep, part, best_of, total_of)
 
 
 @zl.kernel
