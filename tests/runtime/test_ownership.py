@@ -87,6 +87,36 @@ def test_writing_a_view_from_the_host_keeps_the_contract_of_the_whole():
     np.testing.assert_array_equal(t.numpy(), [0, 1, 2, 3])
 
 
+def test_parts_that_are_written_with_their_whole_keep_their_contracts():
+    whole = zl.tensor(np.zeros((3, 4)), i32)
+    index, up_to = Fact(ContractKind.INDEX, 4, distinct=True, optional=True), Fact(ContractKind.UP_TO, 9)
+    parts = whole[0, :3], whole[1], whole[2, ::-2]
+    parts[0].write(ints(-1, -1, -1))
+    for part, fact in zip(parts, (index, up_to, up_to), strict=True):
+        part.learn(fact)
+    new = np.array([[3, -1, 1, 3], [9, 0, 9, 1], [77, 9, 77, 8]], np.int32)
+    whole.write(new, parts=parts)
+    assert [part.facts for part in parts] == [(index,), (up_to,), (up_to,)]
+    assert [part.numpy().tolist() for part in parts] == [[3, -1, 1], [9, 0, 9, 1], [8, 9]]
+    for at, value in (((0, 0), 4), ((0, 2), 3), ((1, 3), 10), ((2, 1), -1), ((2, 3), 10)):
+        wrong = new.copy()
+        wrong[at] = value
+        refused(lambda wrong=wrong: whole.write(wrong, parts=parts), "ZL0505")
+    np.testing.assert_array_equal(whole.numpy(), new)
+    whole.write(new, parts=parts[:1])
+    assert [part.facts for part in parts] == [(index,), (), ()], "of parts that are not named nothing is known"
+
+
+def test_only_parts_of_the_whole_are_written_with_it():
+    whole, other = zl.tensor(np.zeros((3, 4)), i32), zl.index([0, 1], below=2)
+    refused(lambda: whole.write(np.ones((3, 4), np.int32), parts=[other]), "ZL0502")
+    part, more = whole[0], whole[:2]
+    part.learn(Fact(ContractKind.INDEX, 1))
+    refused(lambda: more.transpose().write(np.zeros((4, 2), np.int32), parts=[part]), "ZL0502")
+    refused(lambda: whole[1:].write(np.zeros((2, 4), np.int32), parts=[part]), "ZL0502")
+    assert (whole.numpy() == 0).all()
+
+
 def test_a_kernel_that_is_proved_to_establish_a_contract_spares_the_check():
     at = best(np.array([[1, 5, 2], [7, 0, 0]], np.float32))
     assert at.facts == (Fact(ContractKind.INDEX, 3),)

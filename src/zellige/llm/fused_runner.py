@@ -48,6 +48,8 @@ class _Decode:
 
     graph: Graph
     inputs: DecodeInputs
+    places: Tensor
+    """The inputs' position, slot and length, i32 [3, ≥ B]: rows of one tensor, so that one copy brings them to a device."""
     logits: Tensor
     draws: Draws
     drawn: Drawn
@@ -145,21 +147,31 @@ class FusedRunner:
             make.tensor((c.rope_magnitude * np.sin(angles)).astype(np.float32), f32),
         )
 
-    def _integers(self, shape: tuple[int, ...], kind: ContractKind, bound: int, **flags: bool) -> Tensor:
+    def _integers(self, shape: tuple[int, ...], fact: Fact) -> Tensor:
         """An i32 tensor on the device that keeps a contract: what is written to it later is checked on the host."""
         made = self.executor.empty(shape, i32)
-        made.write(np.full(shape, -1 if flags.get("optional") else 0, np.int32))
-        made.learn(Fact(kind, bound, **flags))
+        made.write(np.full(shape, -1 if fact.optional else 0, np.int32))
+        made.learn(fact)
         return made
 
-    def _row_inputs(self, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """ids, position, slot."""
+    def _row_facts(self) -> tuple[Fact, Fact, Fact]:
+        """Of ids, position and slot."""
         slots = self.num_pages * self.page_size
         return (
-            self._integers((rows,), ContractKind.INDEX, self.vocab_size),
-            self._integers((rows,), ContractKind.INDEX, self._cache.cosine.shape[0]),
-            self._integers((rows,), ContractKind.INDEX, slots, distinct=True, optional=True),
+            Fact(ContractKind.INDEX, self.vocab_size),
+            Fact(ContractKind.INDEX, self._cache.cosine.shape[0]),
+            Fact(ContractKind.INDEX, slots, distinct=True, optional=True),
         )
+
+    def _places(self, rows: int, positions: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """position, slot and length of some rows, and the tensor that they are rows of, each at 16 bytes."""
+        _, position, slot = self._row_facts()
+        places = self.executor.empty((3, -(-rows // 4) * 4), i32)
+        places.write(np.array([[0], [-1], [0]], np.int32).repeat(places.shape[1], 1))
+        parts = [places[i, :rows] for i in range(3)]
+        for part, fact in zip(parts, (position, slot, Fact(ContractKind.UP_TO, positions)), strict=True):
+            part.learn(fact)
+        return parts[0], parts[1], parts[2], places
 
     # --- recorded passes
     def decode_pass(self, rows: int, longest: int) -> _Decode:
@@ -168,36 +180,39 @@ class FusedRunner:
         held = () if self._invariant else (positions // self.page_size for positions in CONTEXTS)
         pages = next((p for p in held if longest <= p * self.page_size and p < self._pages), self._pages)
         if (size, pages) not in self._decodes:
-            ids, position, slot = self._row_inputs(size)
-            length = self._integers((size,), ContractKind.UP_TO, pages * self.page_size)
-            table = self._integers((size, pages), ContractKind.INDEX, self.num_pages)
+            ids = self._integers((size,), self._row_facts()[0])
+            position, slot, length, places = self._places(size, pages * self.page_size)
+            table = self._integers((size, pages), Fact(ContractKind.INDEX, self.num_pages))
             inputs = DecodeInputs(ids, position, slot, length, table)
             with using(self.executor), record(self._step) as graph:
                 logits = decode_step(
                     self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
                 )
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
-            self._decodes[size, pages] = _Decode(graph, inputs, logits, draws, drawn)
+            self._decodes[size, pages] = _Decode(graph, inputs, places, logits, draws, drawn)
         return self._decodes[size, pages]
 
     def prefill_pass(self, shape: packing.Shape) -> _Prefill:
         """The recorded prefill pass of that shape (made on first use)."""
         if shape not in self._prefills:
             rows, positions = shape.rows, self._pages * self.page_size
-            ids, position, slot = self._row_inputs(rows)
-            index, up_to = ContractKind.INDEX, ContractKind.UP_TO
-            tiles = (rows // shape.tile,)
+            ids, position, slot = (self._integers((rows,), fact) for fact in self._row_facts())
+            tiles, up_to = (rows // shape.tile,), Fact(ContractKind.UP_TO, positions)
+
+            def index(of: tuple[int, ...], bound: int) -> Tensor:
+                return self._integers(of, Fact(ContractKind.INDEX, bound))
+
             inputs = PrefillInputs(
                 ids,
                 position,
                 slot,
-                table=self._integers((shape.sequences, self._pages), index, self.num_pages),
-                length=self._integers((shape.sequences,), up_to, positions),
-                owner=self._integers(tiles, index, shape.sequences),
-                start=self._integers(tiles, up_to, positions),
-                base=self._integers(tiles, index, rows),
-                last=self._integers((shape.wanted,), index, rows),
-                token=self._integers((shape.wanted,), index, self.vocab_size),
+                table=index((shape.sequences, self._pages), self.num_pages),
+                length=self._integers((shape.sequences,), up_to),
+                owner=index(tiles, shape.sequences),
+                start=self._integers(tiles, up_to),
+                base=index(tiles, rows),
+                last=index((shape.wanted,), rows),
+                token=index((shape.wanted,), self.vocab_size),
             )
             with using(self.executor), record() as graph:
                 logits = prefill_step(
@@ -251,9 +266,12 @@ class FusedRunner:
             todo.drawn.set_lanes(lanes)
             self._lanes.pick(todo.drawn, ids)
         first = batch.offsets[which]
-        inputs.position.write(_padded(batch.positions[first], size))
-        inputs.slot.write(_padded(batch.slots[first], size, -1))
-        inputs.length.write(_padded(batch.context_lengths[which], size))
+        width = todo.places.shape[1]
+        rows = (batch.positions[first], 0), (batch.slots[first], -1), (batch.context_lengths[which], 0)
+        todo.places.write(
+            np.stack([_padded(values, width, rest) for values, rest in rows]),
+            parts=(inputs.position, inputs.slot, inputs.length),
+        )
         if batch.block_table is not todo.known or len(which) < batch.sequences:
             table = np.zeros((size, pages), np.int32)
             known = batch.block_table[which, :pages]

@@ -359,9 +359,10 @@ class Tensor:
     def __setitem__(self, key: Any, values: Any) -> None:
         raise ZelligeError("ZL0502", "elements of a tensor are not assigned", help="t[…].write(values) writes a part")
 
-    def write(self, values: Any) -> None:
+    def write(self, values: Any, parts: Sequence[Tensor] = ()) -> None:
         """Overwrites the contents from the host, once nobody uses them; contracts that they kept are checked on the new first.
 
+        ``parts``: views of it whose contracts are to hold afterwards, too, each of what it gets.
         ZelligeError ZL0505 (with the offending positions) if the new values break one; the old contents stay."""
         if isinstance(values, np.ndarray):
             wait_for_writers(*byte_bounds(np.asarray(values)))
@@ -380,19 +381,33 @@ class Tensor:
         if not self.storage.flags.writeable:
             raise ZelligeError("ZL0503", "this tensor's memory is read-only")
         with host_use(self, exclusive=True, name="write"):
-            facts = self.facts
-            if facts:
-                new = new.copy()  # what is checked is what is written, whoever has the values
-            for fact in facts:
-                problem = broken(fact, new)
-                if problem:
-                    raise ZelligeError("ZL0505", f"the new contents break {fact}: {problem}", help="correct the values")
+            kept = [(part, facts) for part in (self, *parts) if (facts := part.facts)]
+            if kept:
+                new = np.array(new)  # what is checked is what is written, whoever has the values
+            for part, facts in kept:
+                given = new if part is self else self._share(part, new)
+                for fact in facts:
+                    problem = broken(fact, given)
+                    if problem:
+                        raise ZelligeError(
+                            "ZL0505", f"the new contents break {fact}: {problem}", help="correct the values"
+                        )
             with LOCK:
                 self.forget()
                 self.memory.mark_written(self)
-                if facts:
-                    self._facts, self._stamp = facts, self.memory.stamp()
+                for part, facts in kept:
+                    part._facts, part._stamp = facts, self.memory.stamp()
             self.storage[...] = new
+
+    def _share(self, part: Tensor, values: NDArray[Any]) -> NDArray[Any]:
+        """What a view of this tensor gets of new values for all of it."""
+        (low, high), (first, last) = self.span, part.span
+        inside = part.memory is self.memory and part.dtype is self.dtype and low <= first <= last <= high
+        if not inside or not self.storage.flags.c_contiguous:
+            raise ZelligeError(
+                "ZL0502", "a part that is written with its whole is a view of it, and the whole has no gaps"
+            )
+        return np.ndarray(part.storage.shape, values.dtype, values, part.address - self.address, part.storage.strides)
 
     def __len__(self) -> int:
         if not self.shape:
