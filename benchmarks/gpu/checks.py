@@ -161,6 +161,7 @@ def checks() -> Iterator[Check]:
         yield Check(head_norm_rope_rows, rows, dict(BT=16), scalars={"eps": 1e-6})
         yield Check(head_rope_rows, rows, dict(BT=16))
         yield Check(head_bias_rope_rows, rows, dict(BT=16))
+        yield Check(head_norm_rope_rows, rows, dict(BT=16, BH=4), scalars={"eps": 1e-6})
     yield from ragged_checks()
     yield from eight_bit_checks()
     yield from group_checks()

@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--splits", type=int, default=None, help="programs that share the attention over one context")
-    parser.add_argument("--start", type=int, default=512, help="position of the first step that is timed")
+    parser.add_argument("--start", type=int, help="position of the first step that is timed (default: the middle)")
     parser.add_argument(
         "--dtype",
         default="bf16",
@@ -255,7 +255,8 @@ def main() -> None:
             print(f"{model}: {len(decoder.graph)} launches proved and compiled in {made:.1f} s")
             continue
         checked = "" if options.no_check else check(decoder)
-        wall, bare = measure(decoder, options.start, 200)
+        start = options.context // 2 if options.start is None else options.start
+        wall, bare = measure(decoder, start, min(200, options.context - start))
         floor = decoder.weight_bytes() / bandwidth
         print(
             f"{model} {options.dtype} batch {options.batch}: "
