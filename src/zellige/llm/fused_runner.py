@@ -119,6 +119,7 @@ class FusedRunner:
         """By sequences, and pages of the longest context."""
         self._prefills: dict[packing.Shape, _Prefill] = {}
         self._buffers: dict[str, Tensor] = {}
+        self._decode_buffers: dict[str, Tensor] = {}
         self.lanes, self.lookahead = lanes, lookahead
         # a GPU reads the weights once a pass: a few rows fewer do not make it shorter, but a single one needs none of its own
         self.least_tail = page_size if hasattr(executor, "schedules") else 1
@@ -186,7 +187,13 @@ class FusedRunner:
             inputs = DecodeInputs(ids, position, slot, length, table)
             with using(self.executor), record(self._step) as graph:
                 logits = decode_step(
-                    self.config, self.weights, self._cache, inputs, self.executor, products_of=self._products
+                    self.config,
+                    self.weights,
+                    self._cache,
+                    inputs,
+                    self.executor,
+                    products_of=self._products,
+                    buffers=self._decode_buffers,
                 )
             draws, drawn = Draws(self._sampler, size, recorded=True), self._lanes.drawn(ids)
             self._decodes[size, pages] = _Decode(graph, inputs, places, logits, draws, drawn)

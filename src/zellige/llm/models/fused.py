@@ -159,13 +159,15 @@ def decode_step(
     memory: Memory,
     splits: int | None = None,
     products_of: type[Products] = Products,
+    buffers: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """One greedy decode step: leaves each sequence's next token in ``inputs.ids``; gives the logits, f32 [B, V].
 
-    ``splits``: programs that share the attention over one context (None: as suits the batch)."""
+    ``splits``: programs that share the attention over one context (None: as suits the batch). ``buffers``: scratch that
+    steps may share, the logits included, since they run one after the other."""
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
-    products = products_of(rows, c.rms_eps, memory, w.dtype)
+    products = products_of(rows, c.rms_eps, memory, w.dtype, {} if buffers is None else buffers)
     splits = splits or products.splits(c.kv_heads)
     grouped = (rows, c.kv_heads, groups, c.head_dim)
     h: Any = embed(inputs.ids, w.embedding)
