@@ -1,6 +1,6 @@
 """Fused kernels of a decode step in bf16 or f16: the norm goes into the product that reads it, the residual into the one that ends it.
 
-Each streams its weights once per row of activations, so a step is bound by memory. The residual stream is f32.
+Each streams its weights once per row of activations, so a step is bound by memory. The residual stream is f32. RUN: see ``runs``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import bf16, f16, f32
 from zellige.kernels.precision import X, rounded
+from zellige.kernels.runs import columns, for_rows, sums
 
 T, D, N, F, B, V, PARTS = zl.dims("T D N F B V PARTS")
 Y = zl.dtypes("Y", bf16, f16, f32)
@@ -23,16 +24,18 @@ def norm_linear(
     y: zl.Out[Y, T, N],
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
+    RUN: zl.Static = 1,
 ):
     """y = rms_norm(h, g)·wᵀ. h f32 [T, D]; g [D]; w [N, D]; y [T, N].
 
     The norm's factor is the same for a whole row, so it is found on the way and multiplied in at the end."""
     cols, t = zl.grid(N.tiles(BN), T)
-    acc, squares = zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
-    for d in D.tiles(BK):
+    acc, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN,), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
         x = h[t, d]
-        squares = squares + x * x
-        acc = acc + w[cols, d].to(f32) * (x * g[d].to(f32))[None, :]
+        squares = squares + sums(x * x, RUN)
+        acc = acc + sums(w[cols, d].to(f32) * for_rows(x * g[d].to(f32), RUN), RUN)
     scale = zl.rsqrt(zl.sum(squares) / D + eps)
     y[t, cols] = rounded(zl.sum(acc, axis=1) * scale, y.dtype)
 
@@ -48,16 +51,18 @@ def norm_swiglu(
     y: zl.Out[X, T, F],
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
+    RUN: zl.Static = 1,
 ):
     """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up [F, D]; y [T, F]."""
     cols, t = zl.grid(F.tiles(BN), T)
-    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
-    for d in D.tiles(BK):
+    a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN,), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
         x = h[t, d]
-        squares = squares + x * x
-        x = (x * g[d].to(f32))[None, :]
-        a = a + gate[cols, d].to(f32) * x
-        b = b + up[cols, d].to(f32) * x
+        squares = squares + sums(x * x, RUN)
+        x = for_rows(x * g[d].to(f32), RUN)
+        a = a + sums(gate[cols, d].to(f32) * x, RUN)
+        b = b + sums(up[cols, d].to(f32) * x, RUN)
     scale = zl.rsqrt(zl.sum(squares) / D + eps)
     gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
     y[t, cols] = rounded(gated * zl.sigmoid(gated) * linear, y.dtype)
@@ -65,14 +70,21 @@ def norm_swiglu(
 
 @zl.kernel
 def linear_residual(
-    x: zl.In[X, T, D], w: zl.In[X, N, D], *, h: zl.Mut[f32, T, N], BN: zl.Static = 1, BK: zl.Static = 2048
+    x: zl.In[X, T, D],
+    w: zl.In[X, N, D],
+    *,
+    h: zl.Mut[f32, T, N],
+    BN: zl.Static = 1,
+    BK: zl.Static = 2048,
+    RUN: zl.Static = 1,
 ):
     """h += x·wᵀ. x [T, D]; w [N, D]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
     before = h[t, cols]  # here, not at the end: else its latency would come after the products
-    acc = zl.zeros((BN, BK), f32)
-    for d in D.tiles(BK):
-        acc = acc + w[cols, d].to(f32) * x[t, d].to(f32)[None, :]
+    acc = zl.zeros((BN, BK // RUN), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
+        acc = acc + sums(w[cols, d].to(f32) * for_rows(x[t, d].to(f32), RUN), RUN)
     h[t, cols] = before + zl.sum(acc, axis=1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f8e4m3, f16, f32
+from zellige.kernels.runs import columns, for_rows, sums
 
 T, D, N, F, C, PARTS = zl.dims("T D N F C PARTS")
 Y = zl.dtypes("Y", bf16, f32)
@@ -19,9 +20,6 @@ O = zl.dtypes("O", bf16, f16)
 LARGEST = 448.0
 """The largest finite e4m3 number."""
 BLOCK = 128
-RUN = 16
-"""Numbers that one load of a thread brings. With two matrices it adds their products at once, so that it keeps one sum a row, not
-sixteen, and more programs fit beside each other; with one, where registers are not short, that was slower."""
 TURN = 64
 """Numbers that ``turned`` puts into another order."""
 SHRINK = 16.0
@@ -52,13 +50,6 @@ def quantise_by_blocks(
 
 
 # --- once for each token
-@zl.inline
-def columns(blocks, size, extent):
-    """The columns of some blocks, [blocks, size], those past the end inactive."""
-    d = blocks[:, None] * size + zl.arange(size)[None, :]
-    return zl.only(d, d < extent)
-
-
 @zl.kernel
 def norm_linear_by_rows(
     h: zl.In[f32, T, D],
@@ -70,14 +61,16 @@ def norm_linear_by_rows(
     y: zl.Out[Y, T, N],
     BN: zl.Static = 4,
     BK: zl.Static = 1024,
+    RUN: zl.Static = 1,
 ):
     """y = rms_norm(h, g)·(w · scale)ᵀ. h f32 [T, D]; g bf16 [D]; w f8e4m3 [N, D]; y [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
-    acc, squares = zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
-    for d in D.tiles(BK):
+    acc, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN,), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
         x = h[t, d]
-        squares = squares + x * x
-        acc = acc + w[cols, d].to(f32) * (x * g[d].to(f32))[None, :]
+        squares = squares + sums(x * x, RUN)
+        acc = acc + sums(w[cols, d].to(f32) * for_rows(x * g[d].to(f32), RUN), RUN)
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
     y[t, cols] = (zl.sum(acc, axis=1) * scale[cols, 0] * norm).to(y.dtype)
 
@@ -121,8 +114,10 @@ def norm_swiglu_by_rows(
     y: zl.Out[bf16, T, F],
     BN: zl.Static = 4,
     BK: zl.Static = 1024,
+    RUN: zl.Static = 16,
 ):
     """y = silu(x·gateᵀ) · (x·upᵀ) with x = rms_norm(h, g). h f32 [T, D]; gate, up f8e4m3 [F, D]; y bf16 [T, F]."""
+    assert RUN > 1
     cols, t = zl.grid(F.tiles(BN), T)
     a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN, RUN), f32)
     for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
@@ -177,12 +172,14 @@ def residual_by_rows(
     h: zl.Mut[f32, T, N],
     BN: zl.Static = 2,
     BK: zl.Static = 2048,
+    RUN: zl.Static = 1,
 ):
     """h += x·(w · scale)ᵀ. x bf16 [T, D]; w f8e4m3 [N, D]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
-    acc = zl.zeros((BN, BK), f32)
-    for d in D.tiles(BK):
-        acc = acc + w[cols, d].to(f32) * x[t, d].to(f32)[None, :]
+    acc = zl.zeros((BN, BK // RUN), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
+        acc = acc + sums(w[cols, d].to(f32) * for_rows(x[t, d].to(f32), RUN), RUN)
     h[t, cols] = h[t, cols] + zl.sum(acc, axis=1) * scale[cols, 0]
 
 

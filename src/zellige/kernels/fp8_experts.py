@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f8e4m3, f32, i32
-from zellige.kernels.fp8 import RUN, columns
+from zellige.kernels.runs import columns
 
 T, D, F, N, E, C, K, PAIRS = zl.dims("T D F N E C K PAIRS")
 
@@ -26,8 +26,10 @@ def expert_norm_swiglu_fp8(
     y: zl.Out[bf16, T, C, F],
     BN: zl.Static = 4,
     BK: zl.Static = 512,
+    RUN: zl.Static = 16,
 ):
     """``moe.expert_norm_swiglu``. h f32 [T, D]; gate, up f8e4m3 [E, F, D]; y bf16 [T, C, F]."""
+    assert RUN > 1
     cols, c, t = zl.grid(F.tiles(BN), C, T)
     e = expert[t, c]
     a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN, RUN), f32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zellige as zl
 from zellige import f32, i32
 from zellige.kernels.precision import X, rounded
+from zellige.kernels.runs import columns, for_rows, sums
 
 T, D, F, N, E, C = zl.dims("T D F N E C")
 
@@ -51,19 +52,21 @@ def expert_norm_swiglu(
     y: zl.Out[X, T, C, F],
     BN: zl.Static = 2,
     BK: zl.Static = 1024,
+    RUN: zl.Static = 1,
 ):
     """y[t, c] = silu(x·gate[e]ᵀ) · (x·up[e]ᵀ) with x = rms_norm(h[t], g) and e = expert[t, c].
 
-    h f32 [T, D]; gate, up [E, F, D]; y [T, C, F]."""
+    h f32 [T, D]; gate, up [E, F, D]; y [T, C, F]. RUN: see ``runs``."""
     cols, c, t = zl.grid(F.tiles(BN), C, T)
     e = expert[t, c]
-    a, b, squares = zl.zeros((BN, BK), f32), zl.zeros((BN, BK), f32), zl.zeros((BK,), f32)
-    for d in D.tiles(BK):
+    a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN,), f32)
+    for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, D)
         x = h[t, d]
-        squares = squares + x * x
-        x = (x * g[d].to(f32))[None, :]
-        a = a + gate[e, cols, d].to(f32) * x
-        b = b + up[e, cols, d].to(f32) * x
+        squares = squares + sums(x * x, RUN)
+        x = for_rows(x * g[d].to(f32), RUN)
+        a = a + sums(gate[e, cols, d].to(f32) * x, RUN)
+        b = b + sums(up[e, cols, d].to(f32) * x, RUN)
     scale = zl.rsqrt(zl.sum(squares) / D + eps)
     gated, linear = zl.sum(a, axis=1) * scale, zl.sum(b, axis=1) * scale
     y[t, c, cols] = rounded(gated * zl.sigmoid(gated) * linear, y.dtype)
