@@ -61,6 +61,9 @@ def products(given: Given) -> dict[str, tuple[Any, list[Any], dict[str, zl.Tenso
         pair = [*given.matrix(E, dtype=dtype), *given.matrix(E, dtype=dtype)]
         expert, _ = given.choice()
         made[kernel.name] = kernel, [*hidden, *pair, expert, EPS], {"y": empty(chosen["y"], bf16)}, narrow
+    for kernel, dtype in ((moe.expert_residual, bf16), (fp8_experts.expert_residual_fp8, f8e4m3)):
+        x, before = given.numbers(T, C, given.depth), given.numbers(T, N, dtype=f32)
+        made[kernel.name] = kernel, [x, *given.matrix(E, dtype=dtype), *given.choice()], {"h": before}, narrow
     return made
 
 

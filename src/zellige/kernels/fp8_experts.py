@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zellige as zl
 from zellige import bf16, f8e4m3, f32, i32
-from zellige.kernels.runs import columns
+from zellige.kernels.moe import for_rows_of_each, shared
+from zellige.kernels.runs import columns, sums
 
 T, D, F, N, E, C, K, PAIRS = zl.dims("T D F N E C K PAIRS")
 
@@ -57,15 +58,17 @@ def expert_residual_fp8(
     h: zl.Mut[f32, T, N],
     BN: zl.Static = 2,
     BK: zl.Static = 256,
+    RUN: zl.Static = 1,
 ):
     """``moe.expert_residual``. x bf16 [T, C, F]; down f8e4m3 [E, N, F]; h f32 [T, N]."""
     cols, t = zl.grid(N.tiles(BN), T)
     e, share, before = expert[t, :], weight[t, :], h[t, cols]
     factor = scale[e, cols, 0]
-    acc = zl.zeros((C, BN, BK), f32)
-    for d in F.tiles(BK):
-        scaled = x[t, :, d].to(f32) * share[:, None]
-        acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
+    acc = zl.zeros((C, BN, BK // RUN), f32)
+    for r in zl.ceildiv(F, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, F)
+        scaled = shared(x[t, :, d].to(f32), share, RUN)
+        acc = acc + sums(down[e, cols, d].to(f32) * for_rows_of_each(scaled, RUN), RUN)
     h[t, cols] = before + zl.sum(zl.sum(acc, axis=2) * factor, axis=0)
 
 

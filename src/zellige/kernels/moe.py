@@ -72,6 +72,18 @@ def expert_norm_swiglu(
     y[t, c, cols] = rounded(gated * zl.sigmoid(gated) * linear, y.dtype)
 
 
+@zl.inline
+def shared(x, share, run):
+    """x of each choice, [C, BK] or in runs, times its share."""
+    return x * share[:, None] if run == 1 else x * share[:, None, None]
+
+
+@zl.inline
+def for_rows_of_each(x, run):
+    """x of each choice beside the weights that several rows of its expert have there."""
+    return x[:, None, :] if run == 1 else x[:, None, :, :]
+
+
 @zl.kernel
 def expert_residual(
     x: zl.In[X, T, C, F],
@@ -82,14 +94,16 @@ def expert_residual(
     h: zl.Mut[f32, T, N],
     BN: zl.Static = 2,
     BK: zl.Static = 256,
+    RUN: zl.Static = 1,
 ):
     """h[t] += Σ weight[t, c] · x[t, c]·down[expert[t, c]]ᵀ. x [T, C, F]; down [E, N, F]; h f32 [T, N].
 
     A program reads the rows of all of a token's experts side by side, so that nothing waits for one expert after another."""
     cols, t = zl.grid(N.tiles(BN), T)
     e, share, before = expert[t, :], weight[t, :], h[t, cols]
-    acc = zl.zeros((C, BN, BK), f32)
-    for d in F.tiles(BK):
-        scaled = x[t, :, d].to(f32) * share[:, None]
-        acc = acc + down[e, cols, d].to(f32) * scaled[:, None, :]
+    acc = zl.zeros((C, BN, BK // RUN), f32)
+    for r in zl.ceildiv(F, RUN).tiles(BK // RUN):
+        d = columns(r, RUN, F)
+        scaled = shared(x[t, :, d].to(f32), share, RUN)
+        acc = acc + sums(down[e, cols, d].to(f32) * for_rows_of_each(scaled, RUN), RUN)
     h[t, cols] = before + zl.sum(zl.sum(acc, axis=2), axis=0)
