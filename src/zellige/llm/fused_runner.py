@@ -264,7 +264,8 @@ class FusedRunner:
 
     def _decode(self, batch: StepBatch, which: Any) -> None:
         """Sequences with one token each, together. Their next tokens stay in ``_held``."""
-        todo = self.decode_pass(len(which), int(batch.context_lengths[which].max()))
+        lengths = batch.context_lengths[which]
+        todo = self.decode_pass(len(which), int(lengths.max()))
         inputs, (size, pages) = todo.inputs, todo.inputs.table.shape
         lanes, ids = _padded(batch.lanes[which], size, -1), batch.token_ids[batch.offsets[which]]
         stay = self._held is todo.drawn and np.array_equal(lanes, todo.drawn.lanes) and bool(np.all(ids == UNKNOWN))
@@ -274,7 +275,7 @@ class FusedRunner:
             self._lanes.pick(todo.drawn, ids)
         first = batch.offsets[which]
         width = todo.places.shape[1]
-        rows = (batch.positions[first], 0), (batch.slots[first], -1), (batch.context_lengths[which], 0)
+        rows = (batch.positions[first], 0), (batch.slots[first], -1), (lengths, 0)
         todo.places.write(
             np.stack([_padded(values, width, rest) for values, rest in rows]),
             parts=(inputs.position, inputs.slot, inputs.length),
