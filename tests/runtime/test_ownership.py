@@ -102,6 +102,9 @@ def test_parts_that_are_written_with_their_whole_keep_their_contracts():
         wrong = new.copy()
         wrong[at] = value
         refused(lambda wrong=wrong: whole.write(wrong, parts=parts), "ZL0505")
+        refused(lambda wrong=wrong: whole.write(np.asfortranarray(wrong), parts=parts), "ZL0505")
+    np.testing.assert_array_equal(whole.numpy(), new)
+    whole.write(np.asfortranarray(new), parts=parts)
     np.testing.assert_array_equal(whole.numpy(), new)
     whole.write(new, parts=parts[:1])
     assert [part.facts for part in parts] == [(index,), (), ()], "of parts that are not named nothing is known"

@@ -383,7 +383,7 @@ class Tensor:
         with host_use(self, exclusive=True, name="write"):
             kept = [(part, facts) for part in (self, *parts) if (facts := part.facts)]
             if kept:
-                new = np.array(new)  # what is checked is what is written, whoever has the values
+                new = new.copy()  # in C order; what is checked is what is written, whoever has the values
             for part, facts in kept:
                 given = new if part is self else self._share(part, new)
                 for fact in facts:
