@@ -3,7 +3,9 @@
 Weights are e4m3 with f32 scales, in one of two ways. By rows: ``scale`` [N, 1] has one for each output feature, and multiplies the
 finished sum. By blocks: ``scale`` [⌈N / 128⌉, ⌈K / 128⌉] has one for 128 × 128 weights, as Hugging Face stores block-wise fp8
 (DeepSeek-V3, 2024). For few tokens each streams the weights by itself, with the norm or the residual inside (decode); more share
-them in matrix products, the weights as the left operand, in f16: one instruction makes two of them, bf16 takes four.
+them in matrix products, the weights as the left operand, in f16: one instruction makes two of them, bf16 takes four. Scales of
+rows are loaded before the sums are done, as a wait for them at the end of a program would come on top: products of one token load
+them behind the loop (in front they would hold registers, and with them fewer programs would wait beside each other), the rest in front.
 """
 
 from __future__ import annotations
@@ -71,8 +73,9 @@ def norm_linear_by_rows(
         x = h[t, d]
         squares = squares + sums(x * x, RUN)
         acc = acc + sums(w[cols, d].to(f32) * for_rows(x * g[d].to(f32), RUN), RUN)
+    factor = scale[cols, 0]
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
-    y[t, cols] = (zl.sum(acc, axis=1) * scale[cols, 0] * norm).to(y.dtype)
+    y[t, cols] = (zl.sum(acc, axis=1) * factor * norm).to(y.dtype)
 
 
 @zl.kernel
@@ -127,8 +130,9 @@ def norm_swiglu_by_rows(
         x = (x * g[d].to(f32))[None, :, :]
         a = a + zl.sum(gate[cols, d].to(f32) * x, axis=2)
         b = b + zl.sum(up[cols, d].to(f32) * x, axis=2)
+    gate_factor, up_factor = gate_scale[cols, 0], up_scale[cols, 0]
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
-    gated, linear = zl.sum(a, axis=1) * gate_scale[cols, 0] * norm, zl.sum(b, axis=1) * up_scale[cols, 0] * norm
+    gated, linear = zl.sum(a, axis=1) * gate_factor * norm, zl.sum(b, axis=1) * up_factor * norm
     y[t, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
 
 
@@ -180,7 +184,8 @@ def residual_by_rows(
     for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
         d = columns(r, RUN, D)
         acc = acc + sums(w[cols, d].to(f32) * for_rows(x[t, d].to(f32), RUN), RUN)
-    h[t, cols] = h[t, cols] + zl.sum(acc, axis=1) * scale[cols, 0]
+    factor, before = scale[cols, 0], h[t, cols]
+    h[t, cols] = before + zl.sum(acc, axis=1) * factor
 
 
 @zl.kernel
@@ -201,7 +206,8 @@ def residual_by_blocks(
         d = columns(b, BLOCK, D)
         scaled = x[t, d].to(f32) * scale[cols.start // BLOCK, b][:, None]
         acc = acc + w[cols, d].to(f32) * scaled[None, :, :]
-    h[t, cols] = h[t, cols] + zl.sum(zl.sum(acc, axis=2), axis=1)
+    before = h[t, cols]
+    h[t, cols] = before + zl.sum(zl.sum(acc, axis=2), axis=1)
 
 
 # --- shared between tokens
@@ -273,10 +279,10 @@ def linear_by_rows(
 ):
     """y = x·(w · scale)ᵀ. x bf16 or f16 [T, D]; w f8e4m3 [N, D]; y [T, N]."""
     cols, rows = zl.grid(N.tiles(BN), T.tiles(BM), order=zl.grouped(8))
-    acc = zl.zeros((BN, BM), f32)
+    factor, acc = scale[cols, 0], zl.zeros((BN, BM), f32)
     for d in D.tiles(BK):
         acc = zl.dot(widened(w[cols, d], x.dtype), x[rows, d].T, acc)
-    y[rows, cols] = (acc * scale[cols, 0][:, None]).T.to(y.dtype)
+    y[rows, cols] = (acc * factor[:, None]).T.to(y.dtype)
 
 
 @zl.kernel
@@ -314,12 +320,13 @@ def swiglu_by_rows(
 ):
     """y = silu(x·gateᵀ) · (x·upᵀ), in f16 over SHRINK. x bf16 or f16 [T, D]; gate, up f8e4m3 [F, D]; y bf16 or f16 [T, F]."""
     cols, rows = zl.grid(F.tiles(BN), T.tiles(BM), order=zl.grouped(8))
+    gate_factor, up_factor = gate_scale[cols, 0], up_scale[cols, 0]
     a, b = zl.zeros((BN, BM), f32), zl.zeros((BN, BM), f32)
     for d in D.tiles(BK):
         right = x[rows, d].T
         a = zl.dot(widened(gate[cols, d], x.dtype), right, a)
         b = zl.dot(widened(up[cols, d], x.dtype), right, b)
-    a, b = a * gate_scale[cols, 0][:, None], b * up_scale[cols, 0][:, None]
+    a, b = a * gate_factor[:, None], b * up_factor[:, None]
     y[rows, cols] = gated(a.T, b.T, y.dtype)
 
 
@@ -363,12 +370,12 @@ def parts_by_rows(
     """``linear_by_rows`` over stretches of DEPTH of the inner axis: their sum is factor · the product. part f32 [PARTS, T, N]."""
     zl.requires(PARTS * DEPTH >= D)
     cols, p, rows = zl.grid(N.tiles(BN), PARTS, T.tiles(BM))
-    acc = zl.zeros((BN, BM), f32)
+    factors, acc = scale[cols, 0] * factor, zl.zeros((BN, BM), f32)
     start = p * DEPTH
     for lane in zl.tiles(zl.minimum(zl.maximum(D - start, 0), DEPTH), BK):
         d = lane + start
         acc = zl.dot(widened(w[cols, d], x.dtype), x[rows, d].T, acc)
-    part[p, rows, cols] = (acc * (scale[cols, 0] * factor)[:, None]).T
+    part[p, rows, cols] = (acc * factors[:, None]).T
 
 
 @zl.kernel

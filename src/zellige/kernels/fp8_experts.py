@@ -33,6 +33,7 @@ def expert_norm_swiglu_fp8(
     assert RUN > 1
     cols, c, t = zl.grid(F.tiles(BN), C, T)
     e = expert[t, c]
+    gate_factor, up_factor = gate_scale[e, cols, 0], up_scale[e, cols, 0]
     a, b, squares = zl.zeros((BN, BK // RUN), f32), zl.zeros((BN, BK // RUN), f32), zl.zeros((BK // RUN, RUN), f32)
     for r in zl.ceildiv(D, RUN).tiles(BK // RUN):
         d = columns(r, RUN, D)
@@ -42,8 +43,7 @@ def expert_norm_swiglu_fp8(
         a = a + zl.sum(gate[e, cols, d].to(f32) * x, axis=2)
         b = b + zl.sum(up[e, cols, d].to(f32) * x, axis=2)
     norm = zl.rsqrt(zl.sum(squares) / D + eps)
-    gated = zl.sum(a, axis=1) * gate_scale[e, cols, 0] * norm
-    linear = zl.sum(b, axis=1) * up_scale[e, cols, 0] * norm
+    gated, linear = zl.sum(a, axis=1) * gate_factor * norm, zl.sum(b, axis=1) * up_factor * norm
     y[t, c, cols] = (gated * zl.sigmoid(gated) * linear).to(bf16)
 
 
