@@ -232,8 +232,8 @@ def combine_append(
 ):
     """Combines the chunks of ``*_attend``, and puts the new token's key and value into its slot of the cache. out [B, HK, G, HD]."""
     b, h, g = zl.grid(B, HK, G)
+    s, new_key, new_value = slot[b], key[b, h, :], value[b, h, :]  # not at the end: a wait for them would come on top
     out[b, h, g, :] = combined(part, best_of, total_of, b, h, g).to(out.dtype)
-    s = slot[b]
     if g == 0 and s.present:
-        keys[s // P, s % P, h, :] = key[b, h, :]
-        values[s // P, s % P, h, :] = value[b, h, :]
+        keys[s // P, s % P, h, :] = new_key
+        values[s // P, s % P, h, :] = new_value

@@ -23,7 +23,7 @@ from zellige.llm.lanes import Drawn, Lanes
 from zellige.llm.models.fused import Caches, DecodeInputs, PrefillInputs, Weights, decode_step, prefill_step
 from zellige.llm.models.invariant import MOST_WITH_PARTS, SCHEDULES, TILE, InvariantProducts
 from zellige.llm.models.loading import KVPrecision, Loader, Precision, random_weights
-from zellige.llm.models.products import MOST_WITH_EXPERTS, Products, Scaled
+from zellige.llm.models.products import MOST_WITH_EXPERTS, SHORT, Products, Scaled
 from zellige.llm.page_copier import PageCopier
 from zellige.llm.protocol import UNKNOWN, Float32Array, Int32Array, StepBatch, StepResult
 from zellige.llm.weights.config import ModelConfig
@@ -36,7 +36,7 @@ from zellige.runtime.tensor import Tensor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of recorded decode steps."""
-CONTEXTS = (512, 8192)
+CONTEXTS = (SHORT, 8192)
 """Positions up to which recorded decode steps hold contexts, beside the longest: attention is scheduled by what its table can hold."""
 SCORED = 128
 """Most tokens of a pass whose every row gets logits."""

@@ -168,7 +168,7 @@ def decode_step(
     c = config
     rows, groups = inputs.ids.shape[0], c.heads // c.kv_heads
     products = products_of(rows, c.rms_eps, memory, w.dtype, {} if buffers is None else buffers)
-    splits = splits or products.splits(c.kv_heads)
+    splits = splits or products.splits(c.kv_heads, inputs.table.shape[1] * cache.keys[0].shape[1])
     grouped = (rows, c.kv_heads, groups, c.head_dim)
     h: Any = embed(inputs.ids, w.embedding)
     for layer, following, keys, values in zip(w.layers, w.norms[1:], cache.keys, cache.values, strict=True):

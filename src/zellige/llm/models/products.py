@@ -51,6 +51,8 @@ FEW = 4
 """Tokens up to which each streams the weights by itself."""
 SOME = 16
 """Tokens up to which programs that share a context each rotate the queries that they use."""
+SHORT = 512
+"""Positions up to which a context is short."""
 THIN = 64
 """Tokens up to which the weights are the tall side of a product."""
 FEW_EXPERTS = 8
@@ -171,10 +173,13 @@ class Products:
         """Whether attention rotates heads where it uses them, if several programs share a context."""
         return self.rows <= SOME
 
-    def splits(self, kv_heads: int) -> int:
-        """How many programs share the attention over one context: a power of two, so that some 512 programs keep a GPU busy, and
-        at most 32, since the parts are read again."""
-        return 1 << min(5, max(1, 512 // (self.rows * kv_heads)).bit_length() - 1)
+    def splits(self, kv_heads: int, positions: int) -> int:
+        """How many programs share the attention over one context of at most ``positions``: a power of two, so that some 512 programs
+        keep a GPU busy, and at most 32, since the parts are read again. A short context keeps no more than 128 busy."""
+        most = 512 // (self.rows * kv_heads)
+        if positions <= SHORT:
+            most = min(most, 128 // kv_heads)
+        return 1 << min(5, max(1, most).bit_length() - 1)
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: DType) -> Tensor:
         """The buffer of that name; made the first time."""
