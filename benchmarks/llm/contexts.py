@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ CONFIG = ModelConfig(
     context_length=131072, rms_eps=1e-6, rope_theta=1e6, rope_pairs="halves",
     rope_scaling=RopeScaling("yarn", 4.0, 32768), qk_norm=True,
 )  # fmt: skip
-LENGTHS, TOKENS, PAGE = (1000, 33000, 120000), 8, 16
+LENGTHS, TOKENS, PAGE = (508, 1000, 8188, 33000, 120000), 8, 16
+"""Of prompts; 508 and 8188 tokens with what is drawn are more than the contexts that some decode steps are recorded for."""
 STRETCH = 1024
 """Queries of the reference's attention at a time."""
 MOST = 1.5
@@ -46,9 +47,9 @@ KINDS = (("bf16", "auto"), ("fp16", "auto"), ("bf16", "fp8"))
 FIXTURE = {"bf16": 0.1, "fp16": 0.02}
 
 
-def prompts() -> list[tuple[int, ...]]:
-    tokens = np.random.default_rng(3).integers(3, CONFIG.vocab_size, max(LENGTHS)).tolist()
-    return [tuple(tokens[:length]) for length in LENGTHS]
+def prompts(lengths: Sequence[int]) -> list[tuple[int, ...]]:
+    tokens = np.random.default_rng(3).integers(3, CONFIG.vocab_size, max(lengths)).tolist()
+    return [tuple(tokens[:length]) for length in lengths]
 
 
 def sharpen(weights: Weights) -> None:
@@ -157,16 +158,16 @@ def logprobs(model: Any, ids: tuple[int, ...], drawn: list[int]) -> np.ndarray:
     return torch.log_softmax(logits, -1)[range(len(drawn)), drawn].cpu().numpy()
 
 
-def long(executor: CudaExecutor, compile_only: bool) -> Iterator[tuple[str, bool]]:
+def long(executor: CudaExecutor, compile_only: bool, lengths: Sequence[int], kinds: int) -> Iterator[tuple[str, bool]]:
     """A line for each precision and length, and whether it is as it should be."""
-    room = sum(LENGTHS) // PAGE + 8 * len(LENGTHS)
-    for dtype, kv in KINDS:
+    room = sum(lengths) // PAGE + 8 * len(lengths)
+    for dtype, kv in KINDS[:kinds]:
         runner = FusedRunner(
-            None, CONFIG, num_pages=room, page_size=PAGE, max_context=max(LENGTHS) + 2 * TOKENS, executor=executor,
+            None, CONFIG, num_pages=room, page_size=PAGE, max_context=max(lengths) + 2 * TOKENS, executor=executor,
             dtype=dtype, kv_dtype=kv,
         )  # fmt: skip
         sharpen(runner.weights)
-        given = prompts()
+        given = prompts(lengths)
         alone = [answers(Engine(runner, prefix_cache=False, max_step_tokens=8192), [prompt])[0] for prompt in given]
         together = answers(Engine(runner, max_sequences=4, max_step_tokens=1500), given)
         if compile_only:
@@ -224,13 +225,17 @@ def fixtures(executor: CudaExecutor, folder: Path, compile_only: bool) -> Iterat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fixtures", type=Path)
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="of prompts")
+    parser.add_argument(
+        "--kinds", type=int, default=len(KINDS), help="how many of bf16, fp16, and bf16 with an fp8 cache"
+    )
     parser.add_argument("--compile-only", action="store_true")
     parser.add_argument("--schedules", default=UNMEASURED, choices=devices(), help="the device to compile for")
     options = parser.parse_args()
     executor = CudaExecutor(None, "sm_90", schedules=options.schedules) if options.compile_only else CudaExecutor.open()
     good = True
     tiny = fixtures(executor, options.fixtures, options.compile_only) if options.fixtures else iter(())
-    for line, right in chain(tiny, long(executor, options.compile_only)):
+    for line, right in chain(tiny, long(executor, options.compile_only, options.lengths, options.kinds)):
         print(line if right else f"WRONG: {line}", flush=True)
         good &= right
     if options.compile_only:

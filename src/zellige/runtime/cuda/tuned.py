@@ -3,8 +3,9 @@
 An entry names a kernel, the sizes it was measured at, static parameters, and options. The nearest entry (by the logarithm
 of the sizes) is used; a kernel without entries runs with its defaults. A device that nobody measured uses the first file's
 entries. "batch-invariant" stands for a device, too: its schedules keep the order of every sum the same at all sizes, by one
-shape of matrix instruction, one tile of each inner axis, and one number of warps where they share a reduction. Schedules
-never change what is computed but for that order. ``benchmarks/gpu/choose.py`` writes the files.
+shape of matrix instruction, one tile of each inner axis, and one division of summed axes among lanes and warps, which
+``tests/llm/test_order_of_sums.py`` holds. Schedules never change what is computed but for that order.
+``benchmarks/gpu/choose.py`` writes the files.
 """
 
 from __future__ import annotations
