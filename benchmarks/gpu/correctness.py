@@ -37,7 +37,8 @@ from zellige.kernels import (
 from zellige.runtime.cuda.device import Device, open_device
 from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.launch import Launch, LoadedKernel
-from zellige.runtime.cuda.memory import Block, Staging
+from zellige.runtime.cuda.memory import Block
+from zellige.runtime.cuda.staging import Staging
 from zellige.runtime.paths import cache_dir
 from zellige.runtime.tensor import numpy_dtype
 

@@ -47,6 +47,9 @@ class Executor(Protocol):
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor where launches run, with a copy of a host array."""
 
+    def gathered(self, pieces: Sequence[NDArray[Any]], shape: Sequence[int], dtype: DType) -> Tensor:
+        """A tensor where launches run, with a copy of host arrays of its element type, one after the other."""
+
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Starts a download; the function given back waits for it."""
 

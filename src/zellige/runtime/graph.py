@@ -106,6 +106,11 @@ class Graph:
         made: Tensor = self._executor.tensor(values, dtype)
         return made
 
+    def gathered(self, pieces: Sequence[NDArray[Any]], shape: Sequence[int], dtype: DType) -> Tensor:
+        """A tensor where the graph will run, with a copy of host arrays, one after the other."""
+        made: Tensor = self._executor.gathered(pieces, shape, dtype)
+        return made
+
     def fetch(self, source: Tensor) -> Callable[[], NDArray[Any]]:
         """Not while recording: nothing has run."""
         raise ZelligeError("ZL0504", "a tensor is read while launches are recorded", help="replay the graph first")

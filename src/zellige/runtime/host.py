@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
+from zellige.runtime.mapped import copy_bytes
 from zellige.runtime.tensor import Tensor, alike, empty, tensor, zeros
 from zellige.runtime.tensor_type import HOST
 
@@ -31,6 +33,16 @@ class HostArrays:
     def tensor(self, values: NDArray[Any], dtype: DType) -> Tensor:
         """A tensor in host memory with a copy of an array."""
         return tensor(values, dtype)
+
+    def gathered(self, pieces: Sequence[NDArray[Any]], shape: Sequence[int], dtype: DType) -> Tensor:
+        """A tensor in host memory with a copy of arrays of its element type, one after the other."""
+        made, first = empty(shape, dtype), 0
+        room = made.storage.reshape(-1).view(np.uint8)
+        for piece in pieces:
+            copy_bytes(room[first : first + piece.nbytes], np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
+            first += piece.nbytes
+        made.initialised = True
+        return made
 
     def alike(self, other: Tensor) -> Tensor:
         """An uninitialised tensor in host memory that lies as another one does."""

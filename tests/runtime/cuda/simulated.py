@@ -130,7 +130,7 @@ class Event:
 
 
 class Staging:
-    """As ``runtime.cuda.memory.Staging``."""
+    """As ``runtime.cuda.staging.Staging``."""
 
     def __init__(self, device: Gpu, stream: Stream) -> None:
         self.stream = stream
@@ -140,6 +140,11 @@ class Staging:
         assert 0 <= offset <= offset + len(data) <= target.size
         self.stream.gpu.check_in_use()
         self.stream.give(lambda: ctypes.memmove(there, data, len(data)))
+
+    def gather(self, sources: Any, target: Block, offset: int = 0) -> None:
+        for source in sources:
+            self.upload(source, target, offset)
+            offset += source.nbytes
 
     def fetch(self, source: Block, target: Any, offset: int = 0) -> Callable[[], Any]:
         assert 0 <= offset <= offset + target.nbytes <= source.size

@@ -51,12 +51,9 @@ class Loader:
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """The weight of a name as `fused.Weights.made` asks for it, in `plain`."""
-        if "_exps" in name and name not in self._model.tensors:
-            values = np.stack([self._host(expert_name(name, e)) for e in range(shape[0])])
-        else:
-            parts = [self._host(part) for part in _parts(name)]
-            values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return self._executor.tensor(values.reshape(shape), self.plain)
+        apart = "_exps" in name and name not in self._model.tensors
+        names = [expert_name(name, e) for e in range(shape[0])] if apart else _parts(name)
+        return self._executor.gathered([self._host(each) for each in names], shape, self.plain)
 
     def matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         """A matrix of a layer, in `plain` or fp8."""
@@ -71,11 +68,11 @@ class Loader:
         scales = [self._scale(part) for part in _parts(name)] if all(p.kind == FP8 for p in parts) else []
         ways = {by for by, _ in scales}
         if len(ways) == 1 and ("rows" in ways or all(p.shape[0] % BLOCK == 0 for p in parts[:-1])):
-            values = np.concatenate([self._halves_apart(p, p.data.view(_e4m3())) for p in parts])
+            values = [self._halves_apart(p, p.data.view(_e4m3())) for p in parts]
             scale = np.concatenate([np.ascontiguousarray(s) for _, s in scales])
             for part in parts:
                 self._count(part)
-            return Scaled(self._executor.tensor(values, f8e4m3), self._executor.tensor(scale, f32), *ways)
+            return Scaled(self._executor.gathered(values, shape, f8e4m3), self._executor.tensor(scale, f32), *ways)
         made = self.weight(name, shape)
         return quantised(self._executor, made) if self._dtype == "fp8" or ways else made
 

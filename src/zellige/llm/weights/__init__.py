@@ -2,5 +2,5 @@
 
 `gguf_file.py` reads the container, `config.py` turns its metadata into a `ModelConfig`, `safetensors_dir.py` does both
 for a Hugging Face folder, `model_file.py` opens either and checks every tensor that the architecture needs. Tensors
-stay memory-mapped and packed. May import `diagnostics` only (and libraries); heavy ones where used.
+stay memory-mapped (`runtime/mapped.py`) and packed. Heavy libraries are imported where used.
 """

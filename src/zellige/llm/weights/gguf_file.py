@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zellige.diagnostics import ZelligeError
+from zellige.runtime.mapped import MappedFile
 
 MAGIC = b"GGUF"
 _MAX_DIMS = 4
@@ -191,7 +192,7 @@ def _map_file(path: Path) -> mmap.mmap:
                 raise corrupt(path, 0, f"it begins with {first!r} where {MAGIC!r} is expected")
             if size < 24:
                 raise truncated(path, 24, size, "the header")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = MappedFile(file)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 mapped.madvise(
                     mmap.MADV_HUGEPAGE

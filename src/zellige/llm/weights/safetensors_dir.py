@@ -8,7 +8,6 @@ key projections are in Hugging Face's order, so rotary pairs are halves apart, i
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
 import struct
@@ -32,6 +31,7 @@ from zellige.llm.weights.config import (
 )
 from zellige.llm.weights.gguf_file import Tensor, truncated
 from zellige.llm.weights.model_file import ModelFile
+from zellige.runtime.mapped import MappedFile
 
 _KINDS = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1}
 _QUANTISERS = ("fp8", "compressed-tensors", "fbgemm_fp8")
@@ -108,7 +108,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < 8:
                 raise truncated(path, 8, os.fstat(file.fileno()).st_size, "the header")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = MappedFile(file)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from None
     (length,) = struct.unpack_from("<Q", mapped)

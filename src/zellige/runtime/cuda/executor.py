@@ -30,10 +30,11 @@ from zellige.runtime.cuda.graph import LaunchGraph
 from zellige.runtime.cuda.guards import Guards
 from zellige.runtime.cuda.launch import Fill, Launch, LoadedKernel, cleared
 from zellige.runtime.cuda.making import maker
-from zellige.runtime.cuda.memory import Block, BorrowedBlock, Staging
+from zellige.runtime.cuda.memory import Block, BorrowedBlock
 from zellige.runtime.cuda.order import Order, Users
 from zellige.runtime.cuda.prepared import Earlier, PreparedLaunch, constant_inputs, uses_of
 from zellige.runtime.cuda.sequence import SequenceExecutor
+from zellige.runtime.cuda.staging import Staging
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
@@ -143,6 +144,16 @@ class CudaExecutor:
         """A tensor on the GPU with a copy of a host array."""
         made = self.empty(values.shape, dtype)
         made.write(values)
+        return made
+
+    def gathered(self, pieces: Sequence[NDArray[Any]], shape: Sequence[int], dtype: DType) -> Tensor:
+        """A tensor on the GPU with a copy of host arrays of its element type, one after the other."""
+        made = self.empty(shape, dtype)
+        if self.device is not None:
+            block = made.storage.memory
+            with self.ordered((block.users, True)):
+                self._staging.gather(pieces, block, made.address - block.address)
+        made.initialised = True
         return made
 
     def zeros(self, shape: Sequence[int], dtype: DType) -> Tensor:

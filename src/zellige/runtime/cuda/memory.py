@@ -1,14 +1,8 @@
-"""Device memory by blocks that are kept for reuse, and pinned host memory owned by the copy that uses it."""
+"""Device memory by blocks that are kept for reuse."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable
-from threading import Lock
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from zellige.diagnostics.errors import ZelligeError
 from zellige.runtime.cuda.order import Queue, Users
@@ -50,7 +44,7 @@ class Allocator:
 
     def free(self, size: int) -> list[Piece]:
         """The free pieces of at least ``size`` bytes."""
-        return self._free.setdefault(_rounded(size), [])
+        return self._free.setdefault(rounded(size), [])
 
     def allocate(self, size: int, queue: Queue) -> Block:
         """At least ``size`` bytes, 512-byte aligned, for what ``queue`` is given next. ZelligeError ZL0506 if memory is short."""
@@ -58,7 +52,7 @@ class Allocator:
 
     def taken(self, size: int, queue: Queue) -> Piece:
         """Memory from the driver, which others than ``queue`` have when its stream has come so far. ZelligeError ZL0506 if it is short."""
-        size, order = _rounded(size), self.device.order
+        size, order = rounded(size), self.device.order
         self.device.use()
         with order.lock:
             for last in (False, True):
@@ -129,140 +123,8 @@ class BorrowedBlock:
         self.users = users
 
 
-class Staging:
-    """Copies between host arrays and device memory through pinned buffers.
-
-    A buffer belongs to its copy until the copy is done, which an event says; then another copy may use it. Any thread may copy."""
-
-    def __init__(self, device: Device, stream: Any) -> None:
-        from cuda.core import LegacyPinnedMemoryResource
-
-        self.device = device
-        self.stream = stream
-        # Memory of the pool-based PinnedMemoryResource makes a copy to the host wait for the stream (cuda-core 1.2).
-        self._resource = LegacyPinnedMemoryResource()
-        self._free: dict[int, list[Any]] = defaultdict(list)
-        self._busy: list[tuple[Any, int, Any]] = []
-        self._given_up: deque[tuple[Any, int, Any]] = deque()
-        """Of downloads that nobody waits for any more."""
-        self._lock = Lock()
-
-    def __del__(self) -> None:
-        for _, _, event in (*getattr(self, "_busy", ()), *getattr(self, "_given_up", ())):
-            event.sync()  # the copies end before their memory goes
-
-    def upload(self, source: NDArray[Any], target: Block | BorrowedBlock, offset: int = 0) -> None:
-        """Starts a copy of an array to the device, ``offset`` bytes into a block; the array may change as soon as this returns."""
-        data = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
-        if not data.nbytes:
-            return
-        there = _part(target, offset, data.nbytes)
-        pinned, size = self._buffer(data.nbytes)
-        _host_view(pinned, size)[: data.nbytes] = data
-        self._copy(there, _whole(pinned, data.nbytes))
-        with self._lock:
-            self._busy.append((pinned, size, self.stream.record()))
-
-    def download(self, source: Block | BorrowedBlock, target: NDArray[Any], offset: int = 0) -> None:
-        """Copies device memory, from ``offset`` bytes into a block, to a C-contiguous array and waits for it."""
-        self.fetch(source, target, offset)()
-
-    def fetch(self, source: Block | BorrowedBlock, target: NDArray[Any], offset: int = 0) -> Callable[[], NDArray[Any]]:
-        """Starts a copy of device memory to a C-contiguous array; the function given back waits for it and gives the array.
-
-        Work given to the stream afterwards does not hold it up."""
-        data = target.reshape(-1).view(np.uint8)
-        if not data.nbytes:
-            return lambda: target
-        there = _part(source, offset, data.nbytes)
-        pinned, size = self._buffer(data.nbytes)
-        self._copy(_whole(pinned, data.nbytes), there)
-        return _Download(self, pinned, size, self.stream.record(), target, data)
-
-    def move(self, source: Any, target: Any) -> None:
-        """Starts a copy between device arrays without gaps, of equal size."""
-        if source.nbytes:
-            size = source.nbytes
-            here = _part(source.memory, source.address - source.memory.address, size)
-            self._copy(_part(target.memory, target.address - target.memory.address, size), here)
-
-    def duplicate(self, source: Block | BorrowedBlock, offset: int, target: Block, size: int) -> None:
-        """Starts a copy of some bytes to the beginning of another block."""
-        self._copy(_part(target, 0, size), _part(source, offset, size))
-
-    def _copy(self, target: Any, source: Any) -> None:
-        source.copy_to(target, stream=self.stream)
-
-    def _buffer(self, size: int) -> tuple[Any, int]:
-        size = _rounded(size)
-        with self._lock:
-            waiting = []
-            while self._given_up:
-                self._busy.append(self._given_up.popleft())
-            for pinned, length, event in self._busy:
-                if event.is_done:
-                    self._free[length].append(pinned)
-                else:
-                    waiting.append((pinned, length, event))
-            self._busy = waiting
-            if self._free[size]:
-                return self._free[size].pop(), size
-        return self._resource.allocate(size), size
-
-    def _give_back(self, pinned: Any, size: int) -> None:
-        with self._lock:
-            self._free[size].append(pinned)
-
-
-class _Download:
-    """Waits for a copy to pinned memory, and for nothing given to the stream later; gives the array that it is for."""
-
-    def __init__(
-        self, staging: Staging, pinned: Any, size: int, event: Any, target: NDArray[Any], data: NDArray[np.uint8]
-    ) -> None:
-        self._staging, self._target, self._data = staging, target, data
-        self._copy: tuple[Any, int, Any] | None = (pinned, size, event)
-
-    def __call__(self) -> NDArray[Any]:
-        if self._copy is not None:
-            pinned, size, event = self._copy
-            event.sync()
-            self._data[:] = _host_view(pinned, size)[: self._data.nbytes]
-            self._copy = None
-            self._staging._give_back(pinned, size)
-        return self._target
-
-    def __del__(self) -> None:  # may run anywhere, so it takes no lock
-        if self._copy is not None:
-            self._staging._given_up.append(self._copy)
-
-
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
     """Sizes in steps of an eighth of their power of two, so that few different ones occur."""
     size = max(size, GRANULE)
     step = max(GRANULE, 1 << max(size.bit_length() - 4, 0))
     return -(-size // step) * step
-
-
-def _host_view(pinned: Any, size: int) -> NDArray[np.uint8]:
-    import ctypes
-
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(pinned.handle)))
-
-
-def _part(block: Block | BorrowedBlock, offset: int, size: int) -> Any:
-    """Some bytes of a block, as a buffer that owns nothing. ZelligeError ZL0502 beyond its end."""
-    if offset < 0 or offset + size > block.size:
-        raise ZelligeError("ZL0502", f"a copy of {size} bytes does not fit device memory of {block.size - offset}")
-    return _buffer_at(block.address + offset, size, block)
-
-
-def _whole(buffer: Any, size: int) -> Any:
-    """The first ``size`` bytes of a buffer, as a buffer that owns nothing."""
-    return _buffer_at(int(buffer.handle), size, buffer)
-
-
-def _buffer_at(address: int, size: int, owner: Any) -> Any:
-    from cuda.core import Buffer
-
-    return Buffer.from_handle(address, size, owner=owner)
