@@ -15,18 +15,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from theirs import answers, halved, logprobs, reference
 
-import zellige as zl
 from zellige.llm.engine import Engine
 from zellige.llm.fused_runner import FusedRunner
 from zellige.llm.models.fused import Weights
-from zellige.llm.requests import GenerateRequest, TokenEvent
-from zellige.llm.sampling import SamplingParams
 from zellige.llm.weights.config import ModelConfig, RopeScaling
 from zellige.llm.weights.model_file import open_model
 from zellige.runtime.cuda.executor import CudaExecutor
@@ -39,8 +37,6 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 LENGTHS, TOKENS, PAGE = (508, 1000, 8188, 33000, 120000), 8, 16
 """Of prompts; 508 and 8188 tokens with what is drawn are more than the contexts that some decode steps are recorded for."""
-STRETCH = 1024
-"""Queries of the reference's attention at a time."""
 MOST = 1.5
 """Our difference from float32 over theirs, each the largest of some log-probabilities."""
 KINDS = (("bf16", "auto"), ("fp16", "auto"), ("bf16", "fp8"))
@@ -60,104 +56,6 @@ def sharpen(weights: Weights) -> None:
             norm.write(np.full(norm.shape, 2.0, np.float32))
 
 
-def answers(engine: Engine, batch: list[tuple[int, ...]]) -> list[list[tuple[int, float]]]:
-    """Greedy tokens of each prompt, and their log-probabilities; all at once."""
-    params = SamplingParams(max_tokens=TOKENS, ignore_eos=True, logprobs=True)
-    numbers = [engine.submit(GenerateRequest(prompt, params)) for prompt in batch]
-    found: dict[int, list[tuple[int, float]]] = {number: [] for number in numbers}
-    while engine.busy:
-        for event in engine.step():
-            if getattr(event, "error", None) is not None:
-                raise event.error
-            if isinstance(event, TokenEvent):
-                found[event.request].append((event.token_id, float(event.logprob or 0.0)))
-    return [found[number] for number in numbers]
-
-
-def on_torch(x: zl.Tensor) -> Any:
-    """A copy of device memory as a float32 tensor of torch."""
-    import torch
-
-    integer, kind = {"bf16": ("<i2", torch.bfloat16), "f16": ("<i2", torch.float16)}[x.dtype.name]
-    description = {"shape": x.shape, "typestr": integer, "data": (x.storage.address, False), "version": 3}
-    held = torch.as_tensor(type("View", (), {"__cuda_array_interface__": description})(), device="cuda").view(kind)
-    return held.float()
-
-
-def by_stretches(
-    module: Any, query: Any, key: Any, value: Any, mask: None, scaling: float, **_: Any
-) -> tuple[Any, None]:
-    """Causal attention for transformers, a stretch of queries at a time: its own in float32 holds T × T numbers a head at once.
-
-    query [1, H, T, HD], key and value [1, HK, T, HD]; gives [1, T, H, HD]. A config with ``fp8_cache`` rounds keys and values."""
-    import torch
-
-    tokens, groups = query.shape[2], query.shape[1] // key.shape[1]
-    if getattr(module.config, "fp8_cache", False):
-        key, value = (x.clamp(-448, 448).to(torch.float8_e4m3fn).to(x.dtype) for x in (key, value))
-    key, value = (x[0].repeat_interleave(groups, 0) for x in (key, value))
-    out = torch.empty_like(query[0])
-    for first in range(0, tokens, STRETCH):
-        end = min(first + STRETCH, tokens)
-        score = (query[0, :, first:end] @ key[:, :end].transpose(1, 2)).float() * scaling
-        score[:, :, first:] += torch.full((end - first, end - first), -torch.inf, device=score.device).triu(1)
-        out[:, first:end] = score.softmax(-1).to(query.dtype) @ value[:, :end]
-    return out.transpose(0, 1)[None], None
-
-
-def reference(weights: Weights, *, yarn: bool = True) -> Any:
-    """The same model by transformers, in float32."""
-    import torch
-    import transformers
-
-    transformers.AttentionInterface.register("by_stretches", by_stretches)
-
-    c, scaling = CONFIG, CONFIG.rope_scaling
-    assert scaling is not None
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": c.rope_theta}
-    if yarn:
-        rope |= {
-            "rope_type": "yarn",
-            "factor": scaling.factor,
-            "original_max_position_embeddings": scaling.original_context,
-        }
-    config = transformers.Qwen3Config(
-        vocab_size=c.vocab_size, hidden_size=c.width, num_hidden_layers=c.layers, num_attention_heads=c.heads,
-        num_key_value_heads=c.kv_heads, head_dim=c.head_dim, intermediate_size=c.ffn_width, rms_norm_eps=c.rms_eps,
-        max_position_embeddings=c.context_length, rope_parameters=rope, tie_word_embeddings=False,
-        attn_implementation="by_stretches",
-    )  # fmt: skip
-    with torch.device("cuda"):
-        model = transformers.Qwen3ForCausalLM(config).float().eval()
-    state = {
-        "model.embed_tokens.weight": weights.embedding, "model.norm.weight": weights.norm, "lm_head.weight": weights.head
-    }  # fmt: skip
-    for i, layer in enumerate(weights.layers):
-        names = {
-            "input_layernorm": layer.attention_norm, "post_attention_layernorm": layer.ffn_norm, "self_attn.q_norm": layer.q_norm,
-            "self_attn.k_norm": layer.k_norm, "self_attn.o_proj": layer.output, "mlp.gate_proj": layer.gate,
-            "mlp.up_proj": layer.up, "mlp.down_proj": layer.down,
-        }  # fmt: skip
-        state |= {f"model.layers.{i}.{name}.weight": held for name, held in names.items()}
-    made = {name: on_torch(held) for name, held in state.items()}
-    sizes = [c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
-    for i, layer in enumerate(weights.layers):
-        for name, part in zip("qkv", on_torch(layer.qkv).split(sizes), strict=True):
-            made[f"model.layers.{i}.self_attn.{name}_proj.weight"] = part
-    model.load_state_dict(made)
-    return model
-
-
-def logprobs(model: Any, ids: tuple[int, ...], drawn: list[int]) -> np.ndarray:
-    """Natural-log probabilities of the last ``drawn`` ids, each given those before it."""
-    import torch
-
-    with torch.no_grad():
-        whole = torch.tensor([(*ids, *drawn)], device="cuda")
-        logits = model(whole, logits_to_keep=len(drawn) + 1, use_cache=False).logits[0, :-1].float()
-    return torch.log_softmax(logits, -1)[range(len(drawn)), drawn].cpu().numpy()
-
-
 def long(executor: CudaExecutor, compile_only: bool, lengths: Sequence[int], kinds: int) -> Iterator[tuple[str, bool]]:
     """A line for each precision and length, and whether it is as it should be."""
     room = sum(lengths) // PAGE + 8 * len(lengths)
@@ -168,16 +66,15 @@ def long(executor: CudaExecutor, compile_only: bool, lengths: Sequence[int], kin
         )  # fmt: skip
         sharpen(runner.weights)
         given = prompts(lengths)
-        alone = [answers(Engine(runner, prefix_cache=False, max_step_tokens=8192), [prompt])[0] for prompt in given]
-        together = answers(Engine(runner, max_sequences=4, max_step_tokens=1500), given)
+        alone = [
+            answers(Engine(runner, prefix_cache=False, max_step_tokens=8192), [prompt], TOKENS)[0] for prompt in given
+        ]
+        together = answers(Engine(runner, max_sequences=4, max_step_tokens=1500), given, TOKENS)
         if compile_only:
             continue
-        import torch
-
         executor.synchronise()
-        exact, wrong = reference(runner.weights), reference(runner.weights, yarn=False)
-        half = reference(runner.weights).to(getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[dtype]))
-        half.model.rotary_emb = exact.model.rotary_emb  # whose frequencies must stay float32
+        exact = reference(CONFIG, runner.weights)
+        wrong, half = reference(replace(CONFIG, rope_scaling=None), runner.weights), halved(exact, dtype)
         half.config.fp8_cache = kv == "fp8"
         for prompt, found, other in zip(given, alone, together, strict=True):
             tokens, got = [t for t, _ in found], np.array([p for _, p in found])
@@ -213,7 +110,7 @@ def fixtures(executor: CudaExecutor, folder: Path, compile_only: bool) -> Iterat
             )
             differences = []
             for count in (1, 7, 17, 33, 47):
-                (found,) = answers(Engine(runner, prefix_cache=False), [tuple(ids[:count].tolist())])
+                (found,) = answers(Engine(runner, prefix_cache=False), [tuple(ids[:count].tolist())], TOKENS)
                 if not compile_only and sure[:count].all():
                     token, got = found[0]
                     differences.append(abs(got - float(want[count - 1, token])))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zellige.ir.dtypes import DType
 from zellige.runtime.mapped import copy_bytes
-from zellige.runtime.tensor import Tensor, alike, empty, tensor, zeros
+from zellige.runtime.tensor import Tensor, alike, check_pieces, empty, tensor, zeros
 from zellige.runtime.tensor_type import HOST
 
 
@@ -37,6 +37,7 @@ class HostArrays:
     def gathered(self, pieces: Sequence[NDArray[Any]], shape: Sequence[int], dtype: DType) -> Tensor:
         """A tensor in host memory with a copy of arrays of its element type, one after the other."""
         made, first = empty(shape, dtype), 0
+        check_pieces(pieces, made)
         room = made.storage.reshape(-1).view(np.uint8)
         for piece in pieces:
             copy_bytes(room[first : first + piece.nbytes], np.ascontiguousarray(piece).reshape(-1).view(np.uint8))

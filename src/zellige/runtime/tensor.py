@@ -85,6 +85,17 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
     return made
 
 
+def check_pieces(pieces: Sequence[NDArray[Any]], whole: Tensor) -> None:
+    """ZelligeError ZL0502 unless arrays, one after the other, make up a tensor: of its type, and as many elements."""
+    size, dtype = sum(piece.size for piece in pieces), whole.storage.dtype
+    if size != whole.storage.size or any(piece.dtype != dtype for piece in pieces):
+        kinds = ", ".join(sorted({str(piece.dtype) for piece in pieces}))
+        raise ZelligeError(
+            "ZL0502", f"{size} elements of {kinds} do not make up a {whole.dtype} tensor of shape {whole.shape}",
+            help="give arrays of its type with as many elements as it has",
+        )  # fmt: skip
+
+
 def _as_array(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ndarray):
         array: NDArray[Any] = np.asarray(values)  # what a subclass says of its memory need not be so

@@ -38,7 +38,7 @@ from zellige.runtime.cuda.staging import Staging
 from zellige.runtime.instances import Instance
 from zellige.runtime.memory import Memory
 from zellige.runtime.paths import cache_dir
-from zellige.runtime.tensor import Tensor
+from zellige.runtime.tensor import Tensor, check_pieces
 from zellige.runtime.tensor_type import byte_bounds
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ class CudaExecutor:
     def gathered(self, pieces: Sequence[NDArray[Any]], shape: Sequence[int], dtype: DType) -> Tensor:
         """A tensor on the GPU with a copy of host arrays of its element type, one after the other."""
         made = self.empty(shape, dtype)
+        check_pieces(pieces, made)
         if self.device is not None:
             block = made.storage.memory
             with self.ordered((block.users, True)):
