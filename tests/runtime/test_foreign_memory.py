@@ -16,6 +16,7 @@ import zellige as zl
 from zellige import ZelligeError, f32, i32
 from zellige.runtime import admission
 from zellige.runtime.cpu import CpuExecutor
+from zellige.runtime.execution import executor_named
 
 M, V = zl.dims("M V")
 
@@ -214,7 +215,8 @@ def test_an_array_is_where_numpy_has_it_whatever_it_says_of_itself(lend: Callabl
 
 @pytest.mark.parametrize("copied", [
     lambda a: looked_up(a, TABLE), lambda a: zl.tensor(a), lambda a: written(a),
-], ids=["argument", "tensor", "write"])  # fmt: skip
+    lambda a: executor_named("cpu").gathered([a], a.shape, i32),
+], ids=["argument", "tensor", "write", "gathered"])  # fmt: skip
 def test_a_copy_of_an_array_waits_for_the_stream_that_writes_it(copied: Callable[[Any], Any]):
     a = np.zeros(3, np.int32)
     lent, gate = zl.borrow(a), threading.Event()

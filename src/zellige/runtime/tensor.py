@@ -86,7 +86,8 @@ def tensor(values: Any, dtype: DType | None = None, shape: Sequence[int] | None 
 
 
 def check_pieces(pieces: Sequence[NDArray[Any]], whole: Tensor) -> None:
-    """ZelligeError ZL0502 unless arrays, one after the other, make up a tensor: of its type, and as many elements."""
+    """ZelligeError ZL0502 unless arrays, one after the other, make up a tensor: of its type, and as many elements. What writes them on a
+    stream has ended then."""
     size, dtype = sum(piece.size for piece in pieces), whole.storage.dtype
     if size != whole.storage.size or any(piece.dtype != dtype for piece in pieces):
         kinds = ", ".join(sorted({str(piece.dtype) for piece in pieces}))
@@ -94,6 +95,8 @@ def check_pieces(pieces: Sequence[NDArray[Any]], whole: Tensor) -> None:
             "ZL0502", f"{size} elements of {kinds} do not make up a {whole.dtype} tensor of shape {whole.shape}",
             help="give arrays of its type with as many elements as it has",
         )  # fmt: skip
+    for piece in pieces:
+        wait_for_writers(*byte_bounds(piece))
 
 
 def _as_array(values: Any) -> NDArray[Any]:
