@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -130,13 +130,14 @@ class Host:
                 room = np.ones(size, np.uint8)  # its pages are there
                 return SimpleNamespace(room=room, handle=room.__array_interface__["data"][0])
 
-        sys.modules["cuda.core"] = SimpleNamespace(Buffer=Buffer, LegacyPinnedMemoryResource=Resource)  # type: ignore[assignment]
-        done = SimpleNamespace(is_done=True, sync=lambda: None)
-        self.staging = staging.Staging(None, SimpleNamespace(record=lambda: done))  # type: ignore[arg-type]
+        driver: Any = SimpleNamespace(Buffer=Buffer, LegacyPinnedMemoryResource=Resource)
+        sys.modules["cuda.core"] = driver
+        done, nowhere = SimpleNamespace(is_done=True, sync=lambda: None), cast("Any", None)
+        self.staging = staging.Staging(nowhere, SimpleNamespace(record=lambda: done))
 
     def gathered(self, pieces: Any, shape: Any, dtype: Any) -> None:
-        size = sum(piece.nbytes for piece in pieces)
-        self.staging.gather(pieces, SimpleNamespace(address=0, size=size))  # type: ignore[arg-type]
+        block: Any = SimpleNamespace(address=0, size=sum(piece.nbytes for piece in pieces))
+        self.staging.gather(pieces, block)
 
     def synchronise(self) -> None:
         pass

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import triton
 from tests.llm.test_fused_runner import steps
 
 from zellige.llm.engine import Engine
@@ -27,8 +28,6 @@ from zellige.runtime.cuda import executor as cuda
 from zellige.runtime.cuda import tuned
 from zellige.runtime.cuda.executor import CudaExecutor
 from zellige.runtime.schedules import Schedules
-
-triton = pytest.importorskip("triton")
 
 REDUCE = re.compile(
     r'"tt\.reduce"\(.*?\) <\{axis = (\d+) : i32.*?\}> \(\{(.*?)\}\) : \(tensor<([^>]*?(?:<\{.*?\}>)?)>\) ->', re.S

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace as Some
 from typing import Any
@@ -60,7 +63,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> tuple[Staging, Block, Gpu]:
     gpu = Gpu(3)
     gpu.use()
     stream = gpu.stream()
-    return Staging(gpu, stream), gpu.allocator.allocate(100_000, Queue(stream)), gpu  # type: ignore[arg-type]
+    pretended: Any = gpu
+    return Staging(pretended, stream), gpu.allocator.allocate(100_000, Queue(stream)), gpu
 
 
 def held(block: Block, count: int) -> bytes:
@@ -113,6 +117,34 @@ def test_after_a_file_that_became_shorter_all_buffers_are_there(
         assert found.value.code == "ZL0603"
     data = np.random.default_rng(1).integers(0, 256, 90_000, np.uint8)
     upload.upload(data, block)
+    gpu.synchronise()
+    assert held(block, 90_000) == data.tobytes()
+    assert len(Pinned.made) <= 8
+
+
+def test_an_interrupted_upload_leaves_no_buffer_that_somebody_still_fills(
+    device: tuple[Staging, Block, Gpu], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, block, gpu = device
+    copy, begun, ended = staging.copy_bytes, [], []
+
+    def slow(target: Any, source: Any) -> None:
+        begun.append(source)
+        if len(begun) == 1:
+            time.sleep(0.1)  # until the upload waits for this
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.3)
+        copy(target, source)
+        ended.append(source)
+
+    monkeypatch.setattr(staging, "copy_bytes", slow)
+    with pytest.raises(KeyboardInterrupt):
+        upload.gather([np.ones(90_000, np.uint8)], block)
+        time.sleep(1)
+    assert len(begun) == len(ended) > 0
+    monkeypatch.setattr(staging, "copy_bytes", copy)
+    data = np.random.default_rng(1).integers(0, 256, 90_000, np.uint8)
+    upload.gather([data], block)
     gpu.synchronise()
     assert held(block, 90_000) == data.tobytes()
     assert len(Pinned.made) <= 8

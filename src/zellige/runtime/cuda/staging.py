@@ -54,46 +54,42 @@ class Staging:
 
     def upload(self, source: NDArray[Any], target: Block | BorrowedBlock, offset: int = 0) -> None:
         """Starts a copy of an array to the device, ``offset`` bytes into a block; the array may change as soon as this returns."""
-        self.gather([source], target, offset)
+        data = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+        if data.nbytes > CHUNK:
+            self.gather([data], target, offset)
+        elif data.nbytes:
+            there = _part(target, offset, data.nbytes)
+            pinned, room = self._buffer(data.nbytes)
+            _host_view(pinned, room)[: data.nbytes] = data
+            self._send(pinned, room, data.nbytes, there)
 
     def gather(self, sources: Sequence[NDArray[Any]], target: Block | BorrowedBlock, offset: int = 0) -> None:
         """Starts copies of arrays to the device, one after the other from ``offset`` bytes into a block; they may change as soon as this
         returns. What lies in mapped files is read from them. ZelligeError ZL0603 if such a file has become shorter."""
         flat = [np.ascontiguousarray(source).reshape(-1).view(np.uint8) for source in sources]
-        size = sum(data.nbytes for data in flat)
-        if not size:
-            return
-        there = _part(target, offset, size)  # checked before anything is copied
-        if size <= CHUNK and len(flat) == 1:
-            pinned, room = self._buffer(size)
-            copy_bytes(_host_view(pinned, room)[:size], flat[0])
-            self._send(pinned, room, size, there)
-            return
+        _part(target, offset, sum(data.nbytes for data in flat))  # refused before anything is copied
         filling: deque[tuple[Future[None], Any, int, Any]] = deque()
+
+        def send_first() -> None:
+            filling[0][0].result()  # until then it is among those that are waited for below
+            _, pinned, size, there = filling.popleft()
+            self._send(pinned, CHUNK, size, there)
+
         try:
             for data in flat:
                 for first in range(0, data.nbytes, CHUNK):
-                    chunk = data[first : first + CHUNK]
-                    pinned = self._chunk()
-                    filled = self._readers.submit(copy_bytes, _host_view(pinned, CHUNK)[: chunk.nbytes], chunk)
+                    chunk, pinned = data[first : first + CHUNK], self._chunk()
+                    filled = self._readers.submit(_fill, pinned, chunk)
                     filling.append((filled, pinned, chunk.nbytes, _part(target, offset, chunk.nbytes)))
                     offset += chunk.nbytes
                     if len(filling) == READERS:
-                        self._sent(*filling.popleft())
+                        send_first()
             while filling:
-                self._sent(*filling.popleft())
-        finally:  # of an error: what is still being filled goes nowhere
+                send_first()
+        finally:  # of an error, or Ctrl-C: what is still being filled goes nowhere, and nobody else gets its buffer before it is
             for filled, pinned, _, _ in filling:
                 wait([filled])
                 self._give_back(pinned, CHUNK)
-
-    def _sent(self, filled: Future[None], pinned: Any, size: int, there: Any) -> None:
-        try:
-            filled.result()
-        except BaseException:
-            self._give_back(pinned, CHUNK)
-            raise
-        self._send(pinned, CHUNK, size, there)
 
     def _send(self, pinned: Any, room: int, size: int, there: Any) -> None:
         self._copy(there, _whole(pinned, size))
@@ -193,6 +189,11 @@ class _Download:
     def __del__(self) -> None:  # may run anywhere, so it takes no lock
         if self._copy is not None:
             self._staging._given_up.append(self._copy)
+
+
+def _fill(pinned: Any, data: NDArray[np.uint8]) -> None:
+    """Copies bytes to the beginning of a pinned buffer of CHUNK bytes, and keeps it meanwhile, whatever becomes of the upload."""
+    copy_bytes(_host_view(pinned, CHUNK)[: data.nbytes], data)
 
 
 def _host_view(pinned: Any, size: int) -> NDArray[np.uint8]:
