@@ -18,11 +18,11 @@ from zellige.runtime.mapped import copy_bytes
 if TYPE_CHECKING:
     from zellige.runtime.cuda.device import Device
 
-CHUNK = 16 << 20
+CHUNK = 8 << 20
 """Bytes of a large upload that go to the device together. What ``rounded`` makes of it is the same."""
-CHUNKS = 12
+CHUNKS = 24
 """Most buffers of that size that uploads keep."""
-READERS = 6
+READERS = 12
 """Threads that fill them."""
 
 
