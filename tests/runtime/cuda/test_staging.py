@@ -59,6 +59,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> tuple[Staging, Block, Gpu]:
     monkeypatch.setitem(sys.modules, "cuda.core", Some(Buffer=Bytes, LegacyPinnedMemoryResource=Pinned))
     monkeypatch.setattr(staging, "CHUNK", CHUNK)
     monkeypatch.setattr(staging, "CHUNKS", 8)
+    monkeypatch.setattr(staging, "READERS", 6)
     Pinned.made = []
     gpu = Gpu(3)
     gpu.use()

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from zellige.runtime.cuda.device import Device
 
 CHUNK = 8 << 20
-"""Bytes of a large upload that go to the device together. What ``rounded`` makes of it is the same."""
-CHUNKS = 24
-"""Most buffers of that size that uploads keep."""
+"""Bytes of a large upload that go to the device together, in one pinned buffer. What ``rounded`` makes of it is the same."""
 READERS = 12
 """Threads that fill them."""
+CHUNKS = 2 * READERS
+"""Most buffers of that size that uploads keep: while some are filled, others are on their way."""
 
 
 class Staging:
