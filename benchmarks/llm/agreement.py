@@ -12,6 +12,7 @@ larger than twice the largest difference of theirs: so far apart, rounding to bf
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -73,6 +74,14 @@ def compared(executor: CudaExecutor, given: str, compile_only: bool) -> Iterator
     )
 
 
+def free_memory() -> None:
+    """Gives back what torch keeps of a model that is gone: the next one is ours first."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
@@ -87,6 +96,8 @@ def main() -> None:
             good &= right
         if options.compile_only:
             print(f"{given}: all that this run needs proved and compiled", flush=True)
+        else:
+            free_memory()
     sys.exit(not good)
 
 

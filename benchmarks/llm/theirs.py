@@ -17,6 +17,8 @@ from zellige.llm.weights.config import ModelConfig
 DEVICE = "cuda"
 STRETCH = 1024
 """Queries of the reference's attention at a time."""
+KINDS = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "qwen3moe": "Qwen3Moe"}
+"""Our architectures by their names in transformers."""
 
 
 def answers(engine: Engine, batch: list[tuple[int, ...]], count: int) -> list[list[tuple[int, float]]]:
@@ -65,7 +67,7 @@ def by_stretches(
 
 
 def reference(c: ModelConfig, weights: Weights) -> Any:
-    """The same Qwen3, dense or a mixture, by transformers in float32."""
+    """The same model by transformers in float32."""
     import torch
     import transformers
 
@@ -75,19 +77,20 @@ def reference(c: ModelConfig, weights: Weights) -> Any:
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": c.rope_theta}
     if scaling is not None:
         rope |= {
-            "rope_type": "yarn",
+            "rope_type": scaling.kind,
             "factor": scaling.factor,
             "original_max_position_embeddings": scaling.original_context,
         }
+    if scaling is not None and scaling.kind == "llama3":
+        rope |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
     settings: dict[str, Any] = {
         "vocab_size": c.vocab_size, "hidden_size": c.width, "num_hidden_layers": c.layers, "num_attention_heads": c.heads,
         "num_key_value_heads": c.kv_heads, "head_dim": c.head_dim, "intermediate_size": c.ffn_width, "rms_norm_eps": c.rms_eps,
         "max_position_embeddings": c.context_length, "rope_parameters": rope, "tie_word_embeddings": False,
         "attn_implementation": "by_stretches",
     }  # fmt: skip
-    kind = "Qwen3"
+    kind = KINDS[c.architecture]
     if c.experts:
-        kind = "Qwen3Moe"
         settings |= {
             "num_experts": c.experts, "num_experts_per_tok": c.experts_used, "moe_intermediate_size": c.ffn_width,
             "norm_topk_prob": c.renormalise, "decoder_sparse_step": 1, "mlp_only_layers": [],
@@ -111,6 +114,9 @@ def reference(c: ModelConfig, weights: Weights) -> Any:
     for i, layer in enumerate(weights.layers):
         for name, part in zip("qkv", on_torch(layer.qkv).split(sizes), strict=True):
             made[f"model.layers.{i}.self_attn.{name}_proj.weight"] = part
+        if layer.qkv_bias is not None:
+            for name, part in zip("qkv", on_torch(layer.qkv_bias).reshape(-1).split(sizes), strict=True):
+                made[f"model.layers.{i}.self_attn.{name}_proj.bias"] = part
         if c.experts:  # transformers 5 keeps them in stacks
             stacks = f"model.layers.{i}.mlp.experts."
             made[stacks + "gate_up_proj"] = torch.cat([on_torch(layer.gate), on_torch(layer.up)], dim=1)
