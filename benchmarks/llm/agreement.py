@@ -50,24 +50,24 @@ def compared(executor: CudaExecutor, given: str, compile_only: bool) -> Iterator
     if compile_only:
         return
     executor.synchronise()
-    exact = reference(config, runner.weights)
-    half = halved(exact, "bf16")
-    ours, theirs, missed, drawn, theirs_missed = [], [], [], 0, 0
-    for prompt, pairs in zip(prompts, found, strict=True):
-        tokens, got = [token for token, _ in pairs], np.array([logprob for _, logprob in pairs])
-        wanted, rounded = distributions(exact, prompt, tokens), distributions(half, prompt, tokens)
+    drawn = [[token for token, _ in pairs] for pairs in found]
+    model = reference(config, runner.weights)
+    wanted = [distributions(model, prompt, tokens) for prompt, tokens in zip(prompts, drawn, strict=True)]
+    model = halved(model, "bf16", in_place=True)
+    rounded = [distributions(model, prompt, tokens) for prompt, tokens in zip(prompts, drawn, strict=True)]
+    ours, theirs, missed, theirs_missed = [], [], [], 0
+    for pairs, tokens, exact, half in zip(found, drawn, wanted, rounded, strict=True):
         places = range(len(tokens))
-        want = wanted[places, tokens].cpu().numpy()
-        ours.append(np.abs(got - want))
-        theirs.append(np.abs(rounded[places, tokens].cpu().numpy() - want))
-        margin = wanted.max(-1).values.cpu().numpy() - want
+        want = exact[places, tokens].cpu().numpy()
+        ours.append(np.abs([logprob for _, logprob in pairs] - want))
+        theirs.append(np.abs(half[places, tokens].cpu().numpy() - want))
+        margin = exact.max(-1).values.cpu().numpy() - want
         missed.append(margin[margin > 0])
-        theirs_missed += int((rounded.argmax(-1) != wanted.argmax(-1)).sum())
-        drawn += len(tokens)
+        theirs_missed += int((half.argmax(-1) != exact.argmax(-1)).sum())
     error, their_error, apart = np.concatenate(ours), np.concatenate(theirs), np.concatenate(missed)
     widest = float(apart.max(initial=0.0))
     yield (
-        f"{name}, {config.layers} layers: |Δ log-probability| of {drawn} tokens: mean {error.mean():.5f}, largest {error.max():.4f}; "
+        f"{name}, {config.layers} layers: |Δ log-probability| of {error.size} tokens: mean {error.mean():.5f}, largest {error.max():.4f}; "
         f"transformers in bf16 {their_error.mean():.5f}, {their_error.max():.4f}. Another token than float32's {len(apart)} times, its "
         f"margin at most {widest:.4f}; bf16 {theirs_missed} times",
         error.mean() <= their_error.mean() and widest <= 2 * their_error.max(),

@@ -125,12 +125,15 @@ def reference(c: ModelConfig, weights: Weights) -> Any:
     return model
 
 
-def halved(exact: Any, dtype: str) -> Any:
-    """A copy of a reference in bf16 or fp16, whose rotary frequencies stay float32."""
+def halved(exact: Any, dtype: str, *, in_place: bool = False) -> Any:
+    """A reference in bf16 or fp16, whose rotary frequencies stay float32: a copy, or the reference itself where memory is short."""
     import torch
 
-    made = copy.deepcopy(exact).to(getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[dtype]))
-    made.model.rotary_emb = exact.model.rotary_emb
+    rotary = exact.model.rotary_emb
+    made = exact if in_place else copy.deepcopy(exact)
+    made.model.rotary_emb = torch.nn.Identity()
+    made.to(getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[dtype]))
+    made.model.rotary_emb = rotary
     return made
 
 
