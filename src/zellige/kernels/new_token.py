@@ -75,6 +75,18 @@ def over_cache(q, held, state, keys, values, table, b, h, first, count, steep, w
     return state
 
 
+@zl.inline
+def leave(state, steep, k, v, program, half, part, best_of, total_of, key, value):
+    """Stores a program's part of the soft-max, and, by the first of a context, the new token's key and value."""
+    b, h, s = program
+    if s == 0:
+        put(key, b, h, half, k[0], k[1])
+        value[b, h, :] = v
+    part[b, h, s, :, :] = state[2]
+    best_of[b, h, s, :] = state[0] * steep
+    total_of[b, h, s, :] = state[1]
+
+
 @zl.kernel
 def norm_rope_attend(
     qkv: zl.In[X, B, HK * (G + 2), 2 * HALF],
@@ -120,12 +132,7 @@ def norm_rope_attend(
     v = cached(v, values.dtype)
     state = begin(q, k, v, s == 0)
     state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
-    if s == 0:
-        put(key, b, h, HALF, k[0], k[1])
-        value[b, h, :] = v
-    part[b, h, s, :, :] = state[2]
-    best_of[b, h, s, :] = state[0] * steep
-    total_of[b, h, s, :] = state[1]
+    leave(state, steep, k, v, (b, h, s), HALF, part, best_of, total_of, key, value)
 
 
 @zl.kernel
@@ -163,12 +170,7 @@ def rope_attend(
     v = cached(v, values.dtype)
     state = begin(q, k, v, s == 0)
     state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
-    if s == 0:
-        put(key, b, h, HALF, k[0], k[1])
-        value[b, h, :] = v
-    part[b, h, s, :, :] = state[2]
-    best_of[b, h, s, :] = state[0] * steep
-    total_of[b, h, s, :] = state[1]
+    leave(state, steep, k, v, (b, h, s), HALF, part, best_of, total_of, key, value)
 
 
 @zl.kernel
@@ -209,12 +211,7 @@ def bias_rope_attend(
     v = cached(rounded(v.to(f32) + bias[its_value, :].to(f32), qkv.dtype), values.dtype)
     state = begin(q, k, v, s == 0)
     state = over_cache(q, held, state, keys, values, table, b, h, first, count, steep, WAYS, BS, HALF)
-    if s == 0:
-        put(key, b, h, HALF, k[0], k[1])
-        value[b, h, :] = v
-    part[b, h, s, :, :] = state[2]
-    best_of[b, h, s, :] = state[0] * steep
-    total_of[b, h, s, :] = state[1]
+    leave(state, steep, k, v, (b, h, s), HALF, part, best_of, total_of, key, value)
 
 
 @zl.kernel
