@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -179,6 +180,29 @@ def test_output_that_the_shell_has_closed_is_no_crash(
     monkeypatch.setattr(sys, "stdout", None)
     assert run_main(monkeypatch, "generate", tiny_path, "--prompt", "the", "--max-tokens", 2) == 0
     assert "2 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"), [("chat", 0, ""), ("generate", 1, "ZL0704"), ("score", 1, "ZL0707")]
+)
+def test_input_that_the_shell_has_closed_is_empty(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], command: str, code: int, told: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    source = {"chat": (), "generate": ("--prompt", "-"), "score": ("--ids-file", "-")}[command]
+    assert run_main(monkeypatch, command, tiny_path, *source) == code
+    assert told in capsys.readouterr().err
+
+
+def test_lines_that_are_not_utf_8_are_told_and_the_others_answered(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the locale says that input is UTF-8, Python itself would give up."""
+    given = io.TextIOWrapper(io.BytesIO(b"caf\xe9\nthe\n"), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdin", given)
+    assert run_main(monkeypatch, "chat", tiny_path, "--max-tokens", 2) == 1
+    shown = capsys.readouterr().err
+    assert "error[ZL0704]: the prompt is not text" in shown and "[2 tokens" in shown
 
 
 def test_codes_of_the_shell_are_those_that_are_documented(

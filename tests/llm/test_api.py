@@ -150,7 +150,7 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
     ("wrong", "words"),
     [
         ({"max_model_len": 1}, "max_model_len is 1; it must be at least 2"),
-        ({"max_model_len": 10**6}, "the model's own limit is 256"),
+        ({"max_model_len": 10**6}, "a context of 1,000,000 tokens is more than the model's own limit, 256"),
         ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
         ({"max_batch": True}, "max_batch is True"),
         ({"kv_share": 0.0}, "kv_share is 0.0"),

@@ -138,7 +138,7 @@ class LLM:
         if max_model_len is not None and max_model_len > config.context_length:
             raise ZelligeError(
                 "ZL0701",
-                f"max_model_len is {max_model_len:,}; the model's own limit is {config.context_length:,}",
+                f"a context of {max_model_len:,} tokens is more than the model's own limit, {config.context_length:,}",
                 facts={"parameter": "max_model_len"},
                 help=f"give at most {config.context_length}, or leave it out",
             )
