@@ -151,7 +151,7 @@ class Stream:
         return Timings(
             prefill_s=prefill,
             decode_s=decode,
-            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if prefill else 0.0,
+            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if self._first else 0.0,
             decode_tok_s=after_first / decode if decode else 0.0,
         )
 

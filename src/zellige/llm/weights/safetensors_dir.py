@@ -118,7 +118,7 @@ def _shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         where = _json(index).get("weight_map", {})
-        names = list(where.values()) if isinstance(where, dict) else [None]
+        names: list[Any] = list(where.values()) if isinstance(where, dict) else [None]
         if not all(isinstance(name, str) and name == Path(name).name for name in names):
             raise _damaged(index, "its weight_map does not say which file of the folder holds each tensor")
         return [folder / name for name in sorted(set(names))]
