@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,3 +225,16 @@ def test_weights_and_cache_have_the_type_that_is_asked_for(zellige, tiny_path: P
     assert "error[ZL0701]: there is no dtype 'int3'" in zellige(*arguments, 0.5, "--dtype", "int3").stderr
     assert "error[ZL0701]: there is no kv_dtype 'x'" in zellige(*arguments, 0.5, "--kv-dtype", "x").stderr
     assert "error[ZL0701]: kv_share is 3.0" in zellige(*arguments, 3).stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("prompt", ['Say "hi" to `id`; it\'s me', "é; exit 3"])
+def test_make_chat_hands_over_a_prompt_as_it_is(tmp_path: Path, prompt: str) -> None:
+    for name, text in (("zellige", '#!/bin/sh\nprintf "%s\\n" "$@"\n'), ("python", ""), ("ready", "")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "-s", "chat", f"BIN={tmp_path}", f"READY={tmp_path / 'ready'}", f"PROMPT={prompt}"]
+    done = subprocess.run(
+        [*command, "MODEL=a b.gguf"], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["chat", "a b.gguf", "--prompt", prompt]
