@@ -80,7 +80,7 @@ def test_a_saved_conversation_goes_on_where_it_was(zellige, tiny_path: Path, tmp
 
 def test_a_file_that_holds_no_conversation_leaves_the_present_one(zellige, tiny_path: Path, tmp_path: Path) -> None:
     bad, good = tmp_path / "bad.json", tmp_path / "good.json"
-    for content in ("not json", "3", '{"messages": [{"role": "user"}]}'):
+    for content in ("not json", "3", "[" * 100_000, '{"messages": [{"role": "user"}]}'):
         bad.write_text(content)
         done = zellige("chat", tiny_path, *FEW, input=f"one\n/load {bad}\n/save {good}\n")
         assert done.exit_code == 1 and "error[ZL07" in done.stderr

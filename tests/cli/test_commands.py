@@ -227,6 +227,35 @@ def test_weights_and_cache_have_the_type_that_is_asked_for(zellige, tiny_path: P
     assert "error[ZL0701]: kv_share is 3.0" in zellige(*arguments, 3).stderr
 
 
+def test_a_model_does_not_drive_the_terminal(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (
+        "generate",
+        tiny_path,
+        "--ids",
+        "1,2,3",
+        "--max-tokens",
+        80,
+        "--ignore-eos",
+        "--temperature",
+        9,
+        "--seed",
+        1,
+    )
+    assert run_main(monkeypatch, *arguments) == 0
+    assert "\x13" in capsys.readouterr().out  # in a pipe, text is as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run_main(monkeypatch, *arguments) == 0
+    seen = capsys.readouterr().out
+    assert len(seen) > 40 and not {c for c in seen if ord(c) < 32} - {"\n", "\t"}
+
+
+def test_json_that_is_too_deep_is_told(zellige, tiny_path: Path) -> None:
+    done = zellige("score", tiny_path, "--ids-file", "-", input="[" * 100_000)
+    assert done.exit_code == 1 and "error[ZL0707]" in done.stderr
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("prompt", ['Say "hi" to `id`; it\'s me', "é; exit 3"])
 def test_make_chat_hands_over_a_prompt_as_it_is(tmp_path: Path, prompt: str) -> None:

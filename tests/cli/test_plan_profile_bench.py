@@ -205,6 +205,7 @@ def test_the_bandwidth_kernel_is_proved_and_reads_everything() -> None:
         ("--batches", "a"),
         ("--prefill", "0"),
         ("--bandwidth", "-1"),
+        ("--bandwidth", "inf"),
         ("--batches", "1,-2"),
         ("--batches", "", "--prefill", ""),
         ("--batches", "1,257"),

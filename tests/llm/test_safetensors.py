@@ -98,6 +98,7 @@ def test_a_truncated_shard_says_how_much_is_missing(folder: Path, refused) -> No
     ("file", "content", "code"),
     [
         ("config.json", "{", "ZL0602"),
+        ("config.json", "[" * 100_000, "ZL0602"),
         ("config.json", '{"model_type": "mamba"}', "ZL0604"),
         ("config.json", '{"model_type": "llama"}', "ZL0608"),
         ("model-0.safetensors", "x" * 4, "ZL0603"),

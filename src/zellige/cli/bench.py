@@ -94,7 +94,7 @@ def llm(
         raise ZelligeError(
             "ZL0134", "--dummy needs the name of a known configuration", help="zellige bench llm Qwen3-0.6B --dummy"
         )
-    if bandwidth is not None and not bandwidth > 0:
+    if bandwidth is not None and not 0 < bandwidth < 1e9:
         raise ZelligeError("ZL0134", f"--bandwidth {bandwidth:g} is not a rate", help="--bandwidth 3000 (GB/s)")
     if not sizes and not lengths:
         raise ZelligeError("ZL0134", "neither --batches nor --prefill says what to measure", help="--batches 1,8")

@@ -61,7 +61,7 @@ class Conversation:
         source = Path(file).expanduser()
         try:
             value = json.loads(source.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ZelligeError("ZL0709", f"cannot load {source}: {getattr(error, 'strerror', None) or error}") from None
         messages = value.get("messages") if isinstance(value, dict) else value
         if not isinstance(messages, list):

@@ -144,7 +144,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
             if name != "__metadata__":
                 begin, end = (int(n) for n in entry["data_offsets"])
                 entries.append((name, str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), begin, end))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise _damaged(path, "its header is not what a safetensors file has") from None
     at = 0
     for name, _, _, begin, end in sorted(entries, key=lambda entry: entry[3:]):  # the format allows no holes
@@ -258,7 +258,7 @@ def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
     if not isinstance(value, dict):
         raise _damaged(path, "a JSON object is expected")
