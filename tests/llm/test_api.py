@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,7 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
         ({"kv_share": 0.5, "kv_tokens": 64}, "kv_share and kv_tokens both say"),
         ({"step": "persistent"}, "there is no step 'persistent' here"),
         ({"dtype": "int3"}, "there is no dtype 'int3'"),
+        ({"dtype": ["bf16"]}, "there is no dtype '['bf16']'"),
     ],
 )
 def test_a_senseless_limit_is_refused_by_name(tiny_path: Path, wrong: dict[str, Any], words: str, refused) -> None:
@@ -170,8 +172,9 @@ def test_a_senseless_limit_is_refused_by_name(tiny_path: Path, wrong: dict[str, 
 def test_prompts_may_be_arrays_texts_and_conversations(llm: LLM) -> None:
     ids = llm.tokenizer.encode("the 12")
     talk = [{"role": "user", "content": "the"}]
-    wanted = [ids, ids, ids, llm.chat_prompt(talk)]
-    done = llm.generate([[np.int64(i) for i in ids], np.array(ids, np.int32), "the 12", talk], PARAMS)
+    wanted = [ids, ids, ids, llm.chat_prompt(talk), llm.chat_prompt(talk)]
+    same = [MappingProxyType(message) for message in talk]
+    done = llm.generate([[np.int64(i) for i in ids], np.array(ids, np.int32), "the 12", talk, same], PARAMS)
     assert [list(c.prompt_ids) for c in done] == wanted
     assert [list(c.prompt_ids) for c in llm.generate(np.array([ids, ids]), PARAMS)] == [ids, ids]
     assert llm.score(np.array(ids)) == llm.score("the 12") == llm.score(ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 from typing import Any
 
 import click
@@ -66,7 +66,7 @@ def plan(
 
 
 def _footprint(model: str | None, stored: Stored) -> Footprint:
-    if model is not None and not Path(model).exists():
+    if model is not None and not os.path.exists(model):
         try:
             return footprint_of(model, known_config(model), stored)
         except ZelligeError:

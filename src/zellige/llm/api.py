@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -315,7 +315,7 @@ class LLM:
                 f"a prompt is text, token ids or the messages of a conversation, not {type(prompt).__name__}",
                 help="decode it first" if isinstance(given, bytes) else "write llm.generate([prompt, …])",
             )
-        if given and isinstance(given[0], dict):
+        if given and isinstance(given[0], Mapping):
             return tuple(self.chat_prompt(given))  # type: ignore[arg-type]
         ids: tuple[Any, ...] = tuple(given)
         if {*map(type, ids)} <= {int}:
