@@ -22,7 +22,7 @@ $(DEV_READY): pyproject.toml | $(BIN)/python
 	@touch $@ $(READY)
 
 chat: $(READY)  ## chat with a language model on the CPU; PROMPT="…" answers once; MODEL=path or hub id
-	@$(BIN)/zellige chat $(MODEL) $(if $(PROMPT),--prompt "$(PROMPT)")
+	@$(BIN)/zellige chat $(if $(MODEL),"$$MODEL") $(if $(PROMPT),--prompt "$$PROMPT")
 
 test: $(DEV_READY)  ## all tests
 	$(BIN)/python -m pytest -n auto

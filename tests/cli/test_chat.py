@@ -80,7 +80,7 @@ def test_a_saved_conversation_goes_on_where_it_was(zellige, tiny_path: Path, tmp
 
 def test_a_file_that_holds_no_conversation_leaves_the_present_one(zellige, tiny_path: Path, tmp_path: Path) -> None:
     bad, good = tmp_path / "bad.json", tmp_path / "good.json"
-    for content in ("not json", "3", '{"messages": [{"role": "user"}]}'):
+    for content in ("not json", "3", "[" * 100_000, '{"messages": [{"role": "user"}]}'):
         bad.write_text(content)
         done = zellige("chat", tiny_path, *FEW, input=f"one\n/load {bad}\n/save {good}\n")
         assert done.exit_code == 1 and "error[ZL07" in done.stderr
@@ -88,7 +88,11 @@ def test_a_file_that_holds_no_conversation_leaves_the_present_one(zellige, tiny_
 
 
 def test_saving_where_one_cannot_keeps_talking(zellige, tiny_path: Path, tmp_path: Path) -> None:
-    done = zellige("chat", tiny_path, *FEW, input=f"/save {tmp_path}/absent/c.json\nHi\n")
+    lines = (
+        f"/save {tmp_path}/absent/c.json\n/save ~nobody-of-that-name/c.json\n/load ~nobody-of-that-name/c.json\nHi\n"
+    )
+    done = zellige("chat", tiny_path, *FEW, input=lines)
+    assert done.stderr.count("error[ZL0709]") == 3
     assert "error[ZL0709]" in done.stderr and done.stdout.strip("\n") != ""
 
 

@@ -92,6 +92,12 @@ def test_a_missing_path_is_told(tmp_path: Path) -> None:
     assert "there is no file or folder" in result.output
 
 
+def test_what_is_not_python_is_told(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_text("root:x:0:0\n")
+    result = run("check", tmp_path / "passwords")
+    assert result.exit_code == 1 and "is not a Python file" in result.output and "Error:" not in result.output
+
+
 def test_emitted_queries_are_smt_lib(tmp_path: Path) -> None:
     result = run("check", write(tmp_path / "e", good=GOOD), "--emit-smt", tmp_path / "smt")
     assert result.exit_code == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +183,29 @@ def test_output_that_the_shell_has_closed_is_no_crash(
     assert "2 tokens" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "told"), [("chat", 0, ""), ("generate", 1, "ZL0704"), ("score", 1, "ZL0707")]
+)
+def test_input_that_the_shell_has_closed_is_empty(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], command: str, code: int, told: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    source = {"chat": (), "generate": ("--prompt", "-"), "score": ("--ids-file", "-")}[command]
+    assert run_main(monkeypatch, command, tiny_path, *source) == code
+    assert told in capsys.readouterr().err
+
+
+def test_lines_that_are_not_utf_8_are_told_and_the_others_answered(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the locale says that input is UTF-8, Python itself would give up."""
+    given = io.TextIOWrapper(io.BytesIO(b"caf\xe9\nthe\n"), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdin", given)
+    assert run_main(monkeypatch, "chat", tiny_path, "--max-tokens", 2) == 1
+    shown = capsys.readouterr().err
+    assert "error[ZL0704]: the prompt is not text" in shown and "[2 tokens" in shown
+
+
 def test_codes_of_the_shell_are_those_that_are_documented(
     steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,3 +225,45 @@ def test_weights_and_cache_have_the_type_that_is_asked_for(zellige, tiny_path: P
     assert "error[ZL0701]: there is no dtype 'int3'" in zellige(*arguments, 0.5, "--dtype", "int3").stderr
     assert "error[ZL0701]: there is no kv_dtype 'x'" in zellige(*arguments, 0.5, "--kv-dtype", "x").stderr
     assert "error[ZL0701]: kv_share is 3.0" in zellige(*arguments, 3).stderr
+
+
+def test_a_model_does_not_drive_the_terminal(
+    steps, tiny_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (
+        "generate",
+        tiny_path,
+        "--ids",
+        "1,2,3",
+        "--max-tokens",
+        80,
+        "--ignore-eos",
+        "--temperature",
+        9,
+        "--seed",
+        1,
+    )
+    assert run_main(monkeypatch, *arguments) == 0
+    assert "\x13" in capsys.readouterr().out  # in a pipe, text is as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run_main(monkeypatch, *arguments) == 0
+    seen = capsys.readouterr().out
+    assert len(seen) > 40 and not {c for c in seen if ord(c) < 32} - {"\n", "\t"}
+
+
+def test_json_that_is_too_deep_is_told(zellige, tiny_path: Path) -> None:
+    done = zellige("score", tiny_path, "--ids-file", "-", input="[" * 100_000)
+    assert done.exit_code == 1 and "error[ZL0707]" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("prompt", ['Say "hi" to `id`; it\'s me', "é; exit 3"])
+def test_make_chat_hands_over_a_prompt_as_it_is(tmp_path: Path, prompt: str) -> None:
+    for name, text in (("zellige", '#!/bin/sh\nprintf "%s\\n" "$@"\n'), ("python", ""), ("ready", "")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "-s", "chat", f"BIN={tmp_path}", f"READY={tmp_path / 'ready'}", f"PROMPT={prompt}"]
+    done = subprocess.run(
+        [*command, "MODEL=a b.gguf"], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["chat", "a b.gguf", "--prompt", prompt]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,8 @@ def test_a_model_that_does_not_fit_is_said_not_to(tiny_path: Path) -> None:
     result = run("plan", tiny_path, "--memory", "10kB")
     assert result.exit_code == 0
     assert "tokens that fit                 0" in result.output and "does not fit" in result.output
+    sizes = [line for line in result.output.splitlines() if re.match("  (weights|working|free|a token)", line)]
+    assert len(sizes) == 4 and {line[34] for line in sizes} == {"B"}  # one column
 
 
 def test_a_known_size_needs_no_file() -> None:
@@ -43,6 +46,14 @@ def test_a_known_size_needs_no_file() -> None:
     assert plan["parameters"] == 8_190_735_360  # as the model's card says: 8.2 B
     assert plan["weights_bytes"] == 2 * plan["parameters"]
     assert plan["kv_bytes_per_token"] == 2 * 36 * 8 * 128 * 2
+    other = json.loads(run("plan", "Llama-3.1-8B", "--memory", "80GB", "--json").output)
+    assert other["parameters"] == 8_030_261_248
+
+
+def test_a_folder_is_read_though_its_name_is_that_of_a_known_size(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "Qwen3-8B").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "error[ZL0601]: the folder Qwen3-8B holds no model" in run("plan", "Qwen3-8B").output
 
 
 def test_a_plan_counts_weights_and_cache_in_the_types_that_are_asked_for(tiny_path: Path) -> None:
@@ -190,7 +201,15 @@ def test_the_bandwidth_kernel_is_proved_and_reads_everything() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--batches", "a"), ("--prefill", "0"), ("--bandwidth", "-1"), ("--batches", "1,-2")],
+    [
+        ("--batches", "a"),
+        ("--prefill", "0"),
+        ("--bandwidth", "-1"),
+        ("--bandwidth", "inf"),
+        ("--batches", "1,-2"),
+        ("--batches", "", "--prefill", ""),
+        ("--batches", "1,257"),
+    ],
 )
 def test_mistakes_in_a_bench_are_told(tiny_path: Path, arguments: tuple[str, ...]) -> None:
     result = run("bench", "llm", tiny_path, *arguments)

@@ -239,3 +239,9 @@ def test_mistakes_in_a_draw_command_are_told(
     result = run("draw", *arguments)
     assert result.exit_code == 1
     assert f"error[{code}]" in result.output and hint in result.output
+
+
+def test_a_seed_is_not_negative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    result = run("draw", "good.py", "--sizes", "M=4", "--seed", -1)
+    assert result.exit_code == 2 and "not in the range" in result.output

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy_llama import NumpyLlama
 
+from zellige.diagnostics import ZelligeError
 from zellige.llm.api import LLM, Progress
 from zellige.llm.sampling import SamplingParams
 from zellige.runtime.cpu import CpuExecutor
@@ -146,7 +151,7 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
     ("wrong", "words"),
     [
         ({"max_model_len": 1}, "max_model_len is 1; it must be at least 2"),
-        ({"max_model_len": 10**6}, "the model's own limit is 256"),
+        ({"max_model_len": 10**6}, "a context of 1,000,000 tokens is more than the model's own limit, 256"),
         ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
         ({"max_batch": True}, "max_batch is True"),
         ({"kv_share": 0.0}, "kv_share is 0.0"),
@@ -155,6 +160,7 @@ def test_urgent_requests_overtake_those_that_wait(tiny_path: Path) -> None:
         ({"kv_share": 0.5, "kv_tokens": 64}, "kv_share and kv_tokens both say"),
         ({"step": "persistent"}, "there is no step 'persistent' here"),
         ({"dtype": "int3"}, "there is no dtype 'int3'"),
+        ({"dtype": ["bf16"]}, "there is no dtype '['bf16']'"),
     ],
 )
 def test_a_senseless_limit_is_refused_by_name(tiny_path: Path, wrong: dict[str, Any], words: str, refused) -> None:
@@ -166,8 +172,9 @@ def test_a_senseless_limit_is_refused_by_name(tiny_path: Path, wrong: dict[str, 
 def test_prompts_may_be_arrays_texts_and_conversations(llm: LLM) -> None:
     ids = llm.tokenizer.encode("the 12")
     talk = [{"role": "user", "content": "the"}]
-    wanted = [ids, ids, ids, llm.chat_prompt(talk)]
-    done = llm.generate([[np.int64(i) for i in ids], np.array(ids, np.int32), "the 12", talk], PARAMS)
+    wanted = [ids, ids, ids, llm.chat_prompt(talk), llm.chat_prompt(talk)]
+    same = [MappingProxyType(message) for message in talk]
+    done = llm.generate([[np.int64(i) for i in ids], np.array(ids, np.int32), "the 12", talk, same], PARAMS)
     assert [list(c.prompt_ids) for c in done] == wanted
     assert [list(c.prompt_ids) for c in llm.generate(np.array([ids, ids]), PARAMS)] == [ids, ids]
     assert llm.score(np.array(ids)) == llm.score("the 12") == llm.score(ids)
@@ -216,3 +223,161 @@ def test_a_share_of_the_free_memory_holds_keys_and_values(
     monkeypatch.setattr(CpuExecutor, "free_bytes", lambda self: page)
     with refused("ZL0506"):
         LLM(tiny_path, kv_share=0.5)
+
+
+# --- those who read an answer are not alone
+LONG = SamplingParams(max_tokens=100, ignore_eos=True)
+
+
+def test_closing_a_stream_that_another_task_reads_ends_it_and_no_other(
+    llm: LLM, expected: list[tuple[int, ...]]
+) -> None:
+    async def main(pause_s: float) -> None:
+        stream = await llm.stream_async([5, 6], LONG)
+
+        async def read() -> int:
+            return len([piece async for piece in stream])
+
+        reader, other = asyncio.create_task(read()), asyncio.create_task(llm.generate_async(PROMPTS, PARAMS))
+        await asyncio.sleep(pause_s)  # whatever the reader is at then
+        await stream.aclose()
+        assert await asyncio.wait_for(reader, 30) < 100
+        assert [done.token_ids for done in await asyncio.wait_for(other, 30)] == expected
+
+    for pause in range(10):
+        asyncio.run(main(pause * 0.001))
+    assert nothing_runs(llm)
+
+
+def test_two_tasks_do_not_await_one_token(llm: LLM) -> None:
+    async def main() -> None:
+        stream = await llm.stream_async([5, 6], LONG)
+        first, second = (asyncio.create_task(anext(stream)) for _ in range(2))
+        with pytest.raises(RuntimeError, match="two tasks"):
+            await asyncio.wait_for(second, 30)
+        assert (await asyncio.wait_for(first, 30)).token_id >= 0
+        await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_closing_a_stream_that_another_thread_reads_ends_it(llm: LLM) -> None:
+    stream, read = llm.stream([5, 6], LONG), []
+    next(stream)
+    reader = threading.Thread(target=lambda: read.append(len(list(stream))))
+    with llm._lock:  # so that the reader waits for its next token
+        reader.start()
+    stream.close()
+    reader.join(30)
+    assert read and read[0] < 100
+    assert nothing_runs(llm)
+
+
+def test_event_loops_of_several_threads_share_a_model(llm: LLM, expected: list[tuple[int, ...]]) -> None:
+    found: list[list[tuple[int, ...]]] = []
+
+    def run() -> None:
+        found.append([done.token_ids for done in asyncio.run(llm.generate_async(PROMPTS, PARAMS))])
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [expected] * 3
+    gc.collect()
+    assert nothing_runs(llm) and not llm._pumps
+
+
+def test_a_request_that_is_cancelled_before_it_is_submitted_leaves_nothing(llm: LLM) -> None:
+    async def main() -> None:
+        with llm._lock:  # as when a step runs
+            waiting = [
+                asyncio.create_task(llm.generate_async([[5, 6]], LONG)),
+                asyncio.create_task(llm.score_async([5, 6])),
+            ]
+            await asyncio.sleep(0.05)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(main())  # which waits for the threads
+    assert nothing_runs(llm)
+
+
+def test_an_interrupt_in_one_thread_is_told_to_those_that_wait_in_others(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = LLM(tiny_path, max_model_len=128, kv_tokens=1024, runner=NumpyLlama)  # a pass begins and ends in one thread
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            llm.generate([[5, 6]], LONG)
+        except ZelligeError as error:
+            told.append(error.code)
+
+    def interrupted(batch: Any) -> Any:
+        if threading.current_thread() is threading.main_thread() and batch.sequences == 2:
+            raise KeyboardInterrupt
+        return start(batch)
+
+    start = llm._engine._runner.start
+    monkeypatch.setattr(llm._engine._runner, "start", interrupted)
+    other = threading.Thread(target=wait, daemon=True)
+    other.start()
+    while not llm.stats.steps:
+        time.sleep(0.001)
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate([[7, 8]], LONG)
+    other.join(30)
+    assert told == ["ZL0710"]
+    assert nothing_runs(llm)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_waits_for_the_step_that_runs_and_the_second_does_not(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    step, ended = llm._engine.step, []
+
+    def pressed() -> Any:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+        return step()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(llm._engine, "step", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            llm.generate([[5, 6]], PARAMS)
+    assert ended == [True] * (times == 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert nothing_runs(llm)
+
+
+def test_a_stream_that_is_collected_within_a_step_is_cancelled_after_it(
+    llm: LLM, expected: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector runs anywhere: here it finds streams in a circle while the scheduler goes through its lists."""
+    step = llm._engine._scheduler.schedule
+    within: list[bool] = []
+
+    def schedule() -> Any:
+        before = len(llm._engine._active)
+        gc.collect()
+        within.append(len(llm._engine._active) == before)
+        return step()
+
+    lost: Any = [llm.stream([5, 6], LONG) for _ in range(3)]
+    for stream in lost:
+        stream.itself = stream
+    monkeypatch.setattr(llm._engine._scheduler, "schedule", schedule)
+    gc.disable()
+    try:
+        del lost, stream
+        found = [done.token_ids for done in llm.generate(PROMPTS, PARAMS)]
+    finally:
+        gc.enable()
+    assert found == expected and all(within)
+    assert nothing_runs(llm)

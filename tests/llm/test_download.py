@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from zellige.backends.cpu.cache import cache_folder
 from zellige.llm import default_model as fetching
 from zellige.llm.download import RefusedError, download
+from zellige.runtime.paths import cache_dir
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -230,3 +232,14 @@ def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch
     with refused("ZL0805") as caught:
         fetching.default_model()
     assert "ZELLIGE_CACHE_DIR" in caught.value.help
+
+
+def test_every_cache_is_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ZELLIGE_CACHE_DIR", "~/own")  # as a file of settings writes it
+    assert cache_folder() == tmp_path / "own" / "cpu" and cache_dir("models") == tmp_path / "own" / "models"
+    monkeypatch.setenv("ZELLIGE_CACHE_DIR", "~nobody-of-that-name/own")
+    for place in (cache_folder, cache_dir):
+        with refused("ZL0805") as caught:
+            place()
+        assert "home folder" in caught.value.message

@@ -12,6 +12,7 @@ import pytest
 from fake_hub import FakeHub
 from tiny_model import write_tiny_gguf
 
+from zellige.llm.hub import resolve_model
 from zellige.llm.tokenizer import load_tokenizer
 from zellige.llm.weights.model_file import open_model
 
@@ -88,3 +89,9 @@ def test_without_a_network_and_a_cache_it_is_the_network(hub: FakeHub, generate:
     hub.close()
     done = generate("some/gguf")
     assert done.returncode == 1 and "error[ZL0802]" in done.stderr and "help: check the network" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x.gguf", "a" * 5000, "a/" * 3000 + "x.gguf", "a\0b"])
+def test_what_cannot_be_a_path_is_no_model(name: str, refused) -> None:
+    with refused("ZL0601"):
+        resolve_model(name)

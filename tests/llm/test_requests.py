@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,13 +21,33 @@ from zellige.llm.stop_strings import StopMatcher
         ("temperature", -0.1), ("temperature", math.inf), ("temperature", math.nan), ("temperature", "hot"),
         ("top_k", -1), ("top_k", 1.5), ("top_p", 0.0), ("top_p", 1.1), ("top_p", math.nan), ("min_p", -0.1), ("min_p", 2),
         ("repetition_penalty", 0), ("seed", -1), ("seed", 2**64), ("max_tokens", 0), ("max_tokens", True),
-        ("stop", ("",)), ("stop", (3,)), ("stop_token_ids", (-1,)),
+        ("stop", ("",)), ("stop", (3,)), ("stop_token_ids", (-1,)), ("stop_token_ids", (1.0,)), ("stop_token_ids", {3}),
+        ("temperature", 1e39), ("temperature", 10**400), ("repetition_penalty", 1e-46), ("repetition_penalty", 1e39),
+        ("ignore_eos", "no"), ("logprobs", 5), ("max_tokens", 2.0), ("temperature", np.bool_(True)),
     ],
 )  # fmt: skip
 def test_a_senseless_parameter_is_refused_by_name(name: str, value: Any, refused) -> None:
     with refused("ZL0701") as caught:
         SamplingParams(**{name: value})
     assert caught.value.facts["parameter"] == name and repr(value) in caught.value.message
+
+
+def test_numbers_may_be_numpys() -> None:
+    given = SamplingParams(
+        temperature=np.float32(0.5), top_k=np.int64(3), seed=np.uint64(2**64 - 1), max_tokens=np.int32(4),  # type: ignore[arg-type]
+        stop_token_ids=np.array([5, 6]), logit_bias={np.int64(7): np.float32(2)},  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert given == SamplingParams(
+        temperature=0.5, top_k=3, seed=2**64 - 1, max_tokens=4, stop_token_ids=(5, 6), logit_bias={7: 2.0}
+    )
+    assert type(given.top_k) is int and type(given.temperature) is float
+
+
+def test_a_bias_that_was_checked_does_not_change() -> None:
+    bias = {5: 1.0}
+    params = SamplingParams(logit_bias=bias)
+    bias[5] = math.nan
+    assert params.spec().bias == ((5, 1.0),)
 
 
 def test_a_single_stop_string_may_be_given_as_it_is() -> None:

@@ -98,15 +98,22 @@ def test_a_truncated_shard_says_how_much_is_missing(folder: Path, refused) -> No
     ("file", "content", "code"),
     [
         ("config.json", "{", "ZL0602"),
+        ("config.json", "[" * 100_000, "ZL0602"),
         ("config.json", '{"model_type": "mamba"}', "ZL0604"),
         ("config.json", '{"model_type": "llama"}', "ZL0608"),
         ("model-0.safetensors", "x" * 4, "ZL0603"),
         ("model-0.safetensors", "\x05\0\0\0\0\0\0\0[1,2]", "ZL0602"),
         ("tokenizer.json", "{", "ZL0609"),
+        ("model.safetensors.index.json", '{"weight_map": ["model-0.safetensors"]}', "ZL0602"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": [5]}}', "ZL0602"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../model-0.safetensors"}}', "ZL0602"),
+        ("chat_template.jinja", b"{{ '\xe9' }}", "ZL0602"),
+        ("tokenizer_config.json", '{"eos_token": 2}', "ZL0608"),
+        ("tokenizer_config.json", '{"bos_token": {"content": ["<s>"]}}', "ZL0608"),
     ],
 )
-def test_a_damaged_file_is_named(folder: Path, file: str, content: str, code: str, refused) -> None:
-    (folder / file).write_text(content)
+def test_a_damaged_file_is_named(folder: Path, file: str, content: str | bytes, code: str, refused) -> None:
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with refused(code) as caught:
         load_tokenizer(open_model(folder))
     assert file in caught.value.render()
@@ -203,3 +210,11 @@ def test_names_that_no_model_uses_are_passed_over() -> None:
     assert gguf_name("model.layers.3.self_attn.q_norm.weight") == "blk.3.attn_q_norm.weight"
     assert gguf_name("lm_head.weight") == "output.weight"
     assert gguf_name("model.layers.0.self_attn.rotary_emb.inv_freq") is None
+
+
+def test_of_several_named_templates_the_default_one_is_taken(folder: Path) -> None:
+    """As tokenizers wrote them that had one for tools, too."""
+    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "the {{ messages[0].content }}"}]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    llm = LLM(folder, runner=NumpyLlama)
+    assert llm.tokenizer.decode(llm.chat_prompt([{"role": "user", "content": "12"}])) == "the 12"

@@ -100,3 +100,17 @@ def test_an_unknown_way_to_cut_words_is_named_with_those_known(tmp_path: Path, r
     with refused("ZL0609") as caught:
         load_tokenizer(open_model(write_tiny_gguf(tmp_path / "m.gguf", pre="viking")))
     assert "'viking'" in caught.value.message and "smollm" in caught.value.facts["supported"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("a\udce9", "a byte that is not UTF-8"), ("a\ud83d", "half of a surrogate")]
+)
+def test_what_is_no_text_is_told(tokenizer: Tokenizer, text: str, what: str, refused) -> None:
+    with refused("ZL0704") as caught:
+        tokenizer.encode(text)
+    assert what in caught.value.message and "at character 1 " in caught.value.message
+
+
+def test_ids_without_a_token_have_no_text(tokenizer: Tokenizer) -> None:
+    known = tokenizer.encode("the")
+    assert tokenizer.decode([-1, *known, 10**6, 2**32, 10**30]) == "the"

@@ -77,12 +77,14 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit code 0: done; 1: an error, told on stderr; 2: wrong usage; 130: interrupted."""
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the shell closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
+        if hasattr(
+            stream, "reconfigure"
+        ):  # bytes that are not text are told by who reads them; what cannot be shown is "?"
+            stream.reconfigure(errors=errors)
     code: Any
     try:
         code = cli.main(standalone_mode=False)

@@ -20,6 +20,9 @@ from zellige.diagnostics import ZelligeError
 if TYPE_CHECKING:
     from zellige.llm.api import LLM
 
+MOST_AT_ONCE = 256
+"""Sequences: more would wait for each other, and the row would not say what it measures."""
+
 
 @click.group()
 def bench() -> None:
@@ -91,8 +94,14 @@ def llm(
         raise ZelligeError(
             "ZL0134", "--dummy needs the name of a known configuration", help="zellige bench llm Qwen3-0.6B --dummy"
         )
-    if bandwidth is not None and not bandwidth > 0:
+    if bandwidth is not None and not 0 < bandwidth < 1e9:
         raise ZelligeError("ZL0134", f"--bandwidth {bandwidth:g} is not a rate", help="--bandwidth 3000 (GB/s)")
+    if not sizes and not lengths:
+        raise ZelligeError("ZL0134", "neither --batches nor --prefill says what to measure", help="--batches 1,8")
+    if max(sizes, default=1) > MOST_AT_ONCE:
+        raise ZelligeError(
+            "ZL0134", f"--batches {max(sizes)} is more than decode at once here", help=f"--batches {MOST_AT_ONCE}"
+        )
     longest = max([prompt_tokens + output_tokens, *(length + 1 for length in lengths)]) + 16
     stored = Stored(device, dtype, kv_dtype)
     loaded, need = _loaded(model, stored, dummy, longest, max(sizes, default=1) * (prompt_tokens + output_tokens + 16))
@@ -111,7 +120,7 @@ def _loaded(model: str | None, stored: Stored, dummy: bool, context: int, kv_tok
     kept = Stored(stored.device, precision("dtype", stored.dtype), precision("kv_dtype", stored.kv_dtype))
     loaded = LLM(
         model, device=kept.device, load_format="dummy" if dummy else "auto", dtype=kept.dtype, kv_dtype=kept.kv_dtype,
-        max_model_len=context, kv_tokens=max(kv_tokens, 2 * context), max_batch=256,
+        max_model_len=context, kv_tokens=max(kv_tokens, 2 * context), max_batch=MOST_AT_ONCE,
         say=lambda text: click.echo(text, err=True),
     )  # fmt: skip
     return loaded, footprint_of(str(model), known_config(str(model)), kept) if dummy else footprint(loaded.path, kept)

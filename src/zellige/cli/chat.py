@@ -12,6 +12,7 @@ import click
 
 from zellige.cli.conversation import Conversation
 from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options, sampling_options, sampling_params
+from zellige.cli.safe_text import shown
 from zellige.diagnostics import ZelligeError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class ChatSession:
         stream = self._llm.stream(prompt, self._params)
         with stream, self._stoppable():
             for piece in stream:
-                click.echo(_shown(piece.text), nl=False)
+                click.echo(shown(piece.text), nl=False)
                 sys.stdout.flush()
                 if self.interrupted:
                     break
@@ -205,10 +206,3 @@ class ChatSession:
         lines.append(f"KV cache       {stats.pages_held} of {stats.pages_total} pages")
         lines.append(f"loaded in      {self._llm.load_s:.2f} s")
         return "\n".join(lines)
-
-
-def _shown(text: str) -> str:
-    """Text without control characters: a model must not drive the terminal."""
-    if text.isprintable() or not sys.stdout.isatty():
-        return text
-    return "".join(c for c in text if c.isprintable() or c in "\n\t" or ord(c) >= 0xA0)

@@ -35,7 +35,7 @@ class Conversation:
 
     def save(self, file: str) -> None:
         """Write everything as JSON, beside and then renamed: an older file stays whole until the new one is. ZL0709."""
-        target = Path(file).expanduser().resolve()  # a link stays one
+        target = Path(os.path.expanduser(file)).resolve()  # a link stays one
         if target.exists() and not target.is_file():  # a device would be replaced, too
             raise ZelligeError(
                 "ZL0709", f"cannot save to {target}: it is not a file", help="name a new file, or one of yours"
@@ -58,10 +58,10 @@ class Conversation:
         """Go on with a saved conversation. Error ZL0709: not readable, or not a conversation; nothing changes then."""
         from zellige.llm.chat_template import check_messages
 
-        source = Path(file).expanduser()
+        source = Path(os.path.expanduser(file))
         try:
             value = json.loads(source.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ZelligeError("ZL0709", f"cannot load {source}: {getattr(error, 'strerror', None) or error}") from None
         messages = value.get("messages") if isinstance(value, dict) else value
         if not isinstance(messages, list):

@@ -39,7 +39,9 @@ SIZES = (5, 7, 4, 6, 3) * 8
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Write an SVG file."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random contents of index arrays.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random contents of index arrays."
+)
 def draw(
     kernel: str,
     statics: tuple[str, ...],

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from zellige.cli.model_options import MODEL_HELP, ModelChoice, load, model_options, sampling_options, sampling_params
+from zellige.cli.safe_text import shown
 from zellige.cli.token_ids import parse_ids
 
 
@@ -57,7 +58,7 @@ def generate(
         try:
             for piece in stream:
                 if not as_json:
-                    click.echo(piece.text, nl=False)
+                    click.echo(shown(piece.text), nl=False)
                     sys.stdout.flush()
         except KeyboardInterrupt:
             interrupted = True

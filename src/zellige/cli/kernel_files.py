@@ -68,7 +68,8 @@ def load(path: Path) -> ModuleType:
         if len(names) > 1:
             return importlib.import_module(name)
         spec = importlib.util.spec_from_file_location(f"checked_{path.stem}", path)
-        assert spec is not None and spec.loader is not None
+        if spec is None or spec.loader is None:
+            raise ZelligeError("ZL0130", f"{path} is not a Python file", help="give .py files, or a folder of them")
         module = importlib.util.module_from_spec(spec)
         sys.modules[module.__name__] = module
         spec.loader.exec_module(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ PAGE = 16
 @click.command(
     help=f"""Say what of MODEL fits into memory: weights, tokens of KV cache, context, batch.
 
-    Only the file's header is read. A published size that is known by name (Qwen3-0.6B … Qwen3-32B) needs no file.
+    Only the file's header is read. A published size that is known by name (such as Qwen3-8B or Llama-3.1-8B) needs no file.
     Weights are counted as they lie where the model runs: --dtype, --kv-dtype and --device change them as they do in `generate`.
 
     {MODEL_HELP}
@@ -65,7 +66,7 @@ def plan(
 
 
 def _footprint(model: str | None, stored: Stored) -> Footprint:
-    if model is not None and model.rsplit("/", 1)[-1].startswith("Qwen3-") and not model.endswith(".gguf"):
+    if model is not None and not os.path.exists(model):
         try:
             return footprint_of(model, known_config(model), stored)
         except ZelligeError:
@@ -114,7 +115,7 @@ def _text(need: Footprint, made: dict[str, Any]) -> str:
         "",
         f"  weights                {shown(need.weights):>10}   {kinds}",
         f"  working memory         {shown(made['working_bytes_estimate']):>10}   estimate: activations and logits",
-        f"  free memory ({made['device'] + ')':5}      {shown(made['free_bytes']):>10}   of it left for keys and values: "
+        f"  {'free memory (' + made['device'] + ')':<23}{shown(made['free_bytes']):>10}   of it left for keys and values: "
         f"{shown(max(made['free_bytes'] - used, 0))}",
         f"  a token of KV cache    {shown(need.kv_per_token):>10}   {shape}",
         f"  tokens that fit        {made['kv_tokens_that_fit']:>10,}",

@@ -29,7 +29,7 @@ def read_ids_file(path: str) -> list[int]:
         raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
     try:
         value: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, f"not JSON ({error})") from None
     if not isinstance(value, list):
         raise _unreadable(path, f"a JSON list is expected, this is {type(value).__name__}")

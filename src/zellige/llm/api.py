@@ -19,8 +19,9 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -30,6 +31,7 @@ from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
 from zellige.llm.engine import Engine, EngineStats
 from zellige.llm.hub import resolve_model
+from zellige.llm.interrupts import interrupts_wait
 from zellige.llm.parameters import check_params, check_sizes, precision
 from zellige.llm.protocol import Runner
 from zellige.llm.requests import Event, FinishEvent, GenerateRequest, ScoreEvent, ScoreRequest
@@ -136,7 +138,7 @@ class LLM:
         if max_model_len is not None and max_model_len > config.context_length:
             raise ZelligeError(
                 "ZL0701",
-                f"max_model_len is {max_model_len:,}; the model's own limit is {config.context_length:,}",
+                f"a context of {max_model_len:,} tokens is more than the model's own limit, {config.context_length:,}",
                 facts={"parameter": "max_model_len"},
                 help=f"give at most {config.context_length}, or leave it out",
             )
@@ -169,8 +171,9 @@ class LLM:
             made, self._tokenizer, max_sequences=max_batch, max_step_tokens=_step_tokens(device, max_batch)
         )
         self._inbox: dict[int, deque[Event]] = {}
-        self._lock = threading.RLock()  # of the engine; held while a step runs
-        self._pump = Pump(self, lambda: self._engine.busy)
+        self._lock = threading.Lock()  # of the engine; held while a step runs
+        self._abandoned: deque[int] = deque()  # requests that a finalizer found without a reader
+        self._pumps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pump] = weakref.WeakKeyDictionary()
         self.load_s = time.perf_counter() - started
 
     def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
@@ -215,10 +218,12 @@ class LLM:
                 streams.append(self.stream(prompt, own, priority=priority))
             left = streams
             while left:
-                self.advance()
+                ran, before = self.advance(), left
                 for stream in left:
                     stream.take_ready()
                 left = [stream for stream in left if stream.completion is None]
+                if not ran and len(left) == len(before):
+                    raise InternalError("requests are over without an event")
                 if progress is not None:
                     progress(Progress(len(streams) - len(left), len(streams), sum(stream.tokens for stream in streams)))
             return [stream.finish() for stream in streams]
@@ -234,7 +239,8 @@ class LLM:
         The iterator yields `TokenEvent`s; leaving it early cancels the request. Several may be read in turns.
         """
         request = self._request(prompt, params, priority)
-        return Stream(self, self._submit(request), request.prompt_ids)
+        with interrupts_wait():  # which leave no request behind that nobody knows
+            return Stream(self, self._submit(request), request.prompt_ids)
 
     def score(self, given: Prompt) -> Scores:
         """Teacher-forced log-probabilities of token ids (or those of a text), each given those before it. Errors: ZL0702 to ZL0704."""
@@ -273,14 +279,14 @@ class LLM:
     ) -> AsyncStream:
         """`stream` for asyncio: `async for piece in await llm.stream_async(…)`."""
         request = self._request(prompt, params, priority)
-        number = await asyncio.to_thread(self._submit, request)  # which waits for a step that runs
-        return AsyncStream(Stream(self, number, request.prompt_ids), number, self._pump)
+        number = await self._submit_async(request)
+        return AsyncStream(Stream(self, number, request.prompt_ids), number, self._pump())
 
     async def score_async(self, given: Prompt) -> Scores:
         """`score` for asyncio."""
-        number = await asyncio.to_thread(self._submit, ScoreRequest(self._prompt_ids(given)))
+        number = await self._submit_async(ScoreRequest(self._prompt_ids(given)))
         try:
-            return _scores(await self._pump.event(number))
+            return _scores(await self._pump().event(number))
         finally:
             self.cancel(number)
 
@@ -309,7 +315,7 @@ class LLM:
                 f"a prompt is text, token ids or the messages of a conversation, not {type(prompt).__name__}",
                 help="decode it first" if isinstance(given, bytes) else "write llm.generate([prompt, …])",
             )
-        if given and isinstance(given[0], dict):
+        if given and isinstance(given[0], Mapping):
             return tuple(self.chat_prompt(given))  # type: ignore[arg-type]
         ids: tuple[Any, ...] = tuple(given)
         if {*map(type, ids)} <= {int}:
@@ -350,27 +356,51 @@ class LLM:
             self._inbox[number] = deque()
         return number
 
+    async def _submit_async(self, request: GenerateRequest | ScoreRequest) -> int:
+        """`_submit`, which waits for a step that runs, in a thread. If the caller is cancelled meanwhile, so is the request."""
+        made = asyncio.get_running_loop().run_in_executor(None, self._submit, request)
+        try:
+            return await asyncio.shield(made)
+        except asyncio.CancelledError:
+            made.add_done_callback(
+                lambda done: None if done.cancelled() or done.exception() else self.abandon(done.result())
+            )
+            raise
+
+    def _pump(self) -> Pump:
+        """What runs steps for those who wait in this event loop."""
+        return self._pumps.setdefault(asyncio.get_running_loop(), Pump(self))
+
     # --- where streams get their events (`streams.Source`)
-    def next_event(self, number: int) -> Event:
-        """The next event of one request; runs steps until there is one, and keeps what others got for them."""
-        inbox = self._inbox[number]
-        while not inbox:
-            if not self._engine.busy:  # another thread met an error that is not ours to hand on
+    def next_event(self, number: int) -> Event | None:
+        """The next event of one request; runs steps until there is one, and keeps what others got for them. None: it was cancelled."""
+        while (inbox := self._inbox.get(number)) is not None:
+            if inbox:
+                return inbox.popleft()
+            if not self.advance() and not inbox and number in self._inbox:
                 raise InternalError(f"request {number} is over without an event")
-            self.advance()
-        return inbox.popleft()
+        return None
 
-    def inbox(self, number: int) -> deque[Event]:
-        """The events of one request that are there already, for who takes them out."""
-        return self._inbox[number]
+    def inbox(self, number: int) -> deque[Event] | None:
+        """The events of one request that are there already, for who takes them out; None once it is forgotten."""
+        return self._inbox.get(number)
 
-    def advance(self) -> None:
-        """Runs one step of the engine and keeps what came of it for whom it concerns."""
-        with self._lock:
-            for event in self._engine.step():
+    def advance(self) -> bool:
+        """Runs one step of the engine and keeps what came of it for whom it concerns. False: no request is unfinished."""
+        with interrupts_wait(), self._lock:
+            self._end_abandoned()
+            if not self._engine.busy:
+                return False
+            try:
+                events = self._engine.step()
+            except BaseException:
+                self._end_interrupted()
+                raise
+            for event in events:
                 inbox = self._inbox.get(event.request)
                 if inbox is not None:
                     inbox.append(event)
+        return True
 
     def cancel(self, number: int) -> list[Event]:
         """Ends a request now, if it has not ended, and forgets it."""
@@ -378,8 +408,30 @@ class LLM:
             self._inbox.pop(number, None)
             return self._engine.cancel(number)
 
+    def abandon(self, number: int) -> None:
+        """The same for a finalizer, which may run within a step: then it is done before the next one."""
+        self._abandoned.append(number)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._end_abandoned()
+            finally:
+                self._lock.release()
 
-def _scores(event: Event) -> Scores:
+    def _end_abandoned(self) -> None:
+        while self._abandoned:
+            number = self._abandoned.popleft()
+            self._inbox.pop(number, None)
+            self._engine.cancel(number)
+
+    def _end_interrupted(self) -> None:
+        """Tells whoever waits, in other threads, for requests of a pass that an interrupt has ended in this one."""
+        for number, inbox in self._inbox.items():
+            if not self._engine.unfinished(number):
+                error = ZelligeError("ZL0710", "the forward pass was interrupted", help="ask again")
+                inbox.append(FinishEvent(number, "error", error=error))
+
+
+def _scores(event: Event | None) -> Scores:
     match event:
         case ScoreEvent(logprobs=logprobs, argmax=argmax):
             return Scores(logprobs, argmax)

@@ -117,6 +117,10 @@ class Engine:
         """Whether any request is unfinished."""
         return bool(self._active)
 
+    def unfinished(self, request: int) -> bool:
+        """Whether a request has not ended."""
+        return request in self._active
+
     @property
     def stats(self) -> EngineStats:
         return EngineStats(

@@ -39,8 +39,8 @@ def resolve_model(
             f"{model!r} names no model",
             help="give the path of a .gguf file, a hub id such as owner/name, or nothing for the default model",
         )
-    path = Path(model).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(model))
+    if os.path.exists(path):  # False, too, where nobody may look, or where the name is none
         return _in_folder(path) if path.is_dir() else path
     text = os.fspath(model)
     looks_like_file = path.suffix.lower() == ".gguf" and ":" not in text

@@ -22,7 +22,7 @@ def check_params(params: object) -> None:
 
 def precision(name: str, value: str) -> str:
     """The short name of a type of weights or of the KV cache. ZelligeError ZL0701, which says that ``name`` has none of that name."""
-    short = LONG_NAMES.get(value, value)
+    short = LONG_NAMES.get(value, value) if isinstance(value, str) else None
     if short not in PRECISIONS:
         raise ZelligeError(
             "ZL0701",

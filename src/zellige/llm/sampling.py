@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any
 
 from zellige.diagnostics import ZelligeError
 from zellige.llm.protocol import GREEDY, SampleSpec
+
+_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+_MOST = 1e30
+"""Of a factor of logits: what kernels divide by is f32, and so is what comes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +47,39 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
+        for name in (*_NUMBERS, "top_k", "seed", "max_tokens"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         object.__setattr__(self, "stop", _strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _ids("stop_token_ids", self.stop_token_ids))
-        _number("temperature", self.temperature, lambda v: 0 <= v < math.inf, "at least 0")
-        _integer("top_k", self.top_k, 0, "0 (off) or more")
+        _number("temperature", self.temperature, lambda v: 0 <= v <= _MOST, f"between 0 and {_MOST:g}")
+        _integer("top_k", self.top_k, 0, "a whole number, 0 (off) or more")
         _number("top_p", self.top_p, lambda v: 0 < v <= 1, "above 0 and at most 1")
         _number("min_p", self.min_p, lambda v: 0 <= v <= 1, "between 0 and 1")
-        _number("repetition_penalty", self.repetition_penalty, lambda v: 0 < v < math.inf, "above 0")
+        _number(
+            "repetition_penalty",
+            self.repetition_penalty,
+            lambda v: 1 / _MOST <= v <= _MOST,
+            f"between {1 / _MOST:g} and {_MOST:g}",
+        )
         for name in ("presence_penalty", "frequency_penalty"):
             _number(name, getattr(self, name), lambda v: -2 <= v <= 2, "between -2 and 2")
         if not isinstance(self.logit_bias, Mapping):
             raise _invalid("logit_bias", self.logit_bias, "a mapping from token ids to numbers")
-        _ids("logit_bias", tuple(self.logit_bias))
+        biases = [_plain(value) for value in self.logit_bias.values()]  # a copy: what was checked does not change
+        object.__setattr__(
+            self, "logit_bias", dict(zip(_ids("logit_bias", tuple(self.logit_bias)), biases, strict=True))
+        )
         for token, value in self.logit_bias.items():
             _number(f"logit_bias[{token}]", value, lambda v: -100 <= v <= 100, "between -100 and 100")
         if self.seed is not None:
-            _integer("seed", self.seed, 0, "between 0 and 2**64 - 1")
+            _integer("seed", self.seed, 0, "a whole number between 0 and 2**64 - 1")
             if self.seed >= 1 << 64:
-                raise _invalid("seed", self.seed, "between 0 and 2**64 - 1")
+                raise _invalid("seed", self.seed, "a whole number between 0 and 2**64 - 1")
         if self.max_tokens is not None:
-            _integer("max_tokens", self.max_tokens, 1, "at least 1")
+            _integer("max_tokens", self.max_tokens, 1, "a whole number, at least 1")
+        for name in ("ignore_eos", "logprobs"):
+            if not isinstance(getattr(self, name), bool):
+                raise _invalid(name, getattr(self, name), "True or False")
 
     @property
     def greedy(self) -> bool:
@@ -96,12 +113,18 @@ def _strings(value: Any) -> tuple[str, ...]:
 
 
 def _ids(name: str, value: Any) -> tuple[int, ...]:
-    plain = isinstance(value, Sequence) and all(
-        isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in value
-    )
-    if not plain:
+    given = value.tolist() if hasattr(value, "tolist") else value  # an array
+    ids = tuple(map(_plain, given)) if isinstance(given, Sequence) else (None,)
+    if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
         raise _invalid(name, value, "token ids, 0 or more")
-    return tuple(value)
+    return ids
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number in the place of another kind, such as NumPy's."""
+    if isinstance(value, int | float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _number(name: str, value: Any, accept: Any, expected: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,17 +39,20 @@ class Completion:
 class Source(Protocol):
     """Where the events of requests come from; any thread may ask."""
 
-    def next_event(self, number: int) -> Event:
-        """The next event of one request; runs steps until there is one."""
+    def next_event(self, number: int) -> Event | None:
+        """The next event of one request; runs steps until there is one. None: somebody else cancelled it."""
 
-    def inbox(self, number: int) -> deque[Event]:
-        """The events of one request that are there already, for who takes them out."""
+    def inbox(self, number: int) -> deque[Event] | None:
+        """The events of one request that are there already, for who takes them out; None once it is forgotten."""
 
-    def advance(self) -> None:
-        """Runs one step and keeps what came of it for whom it concerns."""
+    def advance(self) -> bool:
+        """Runs one step and keeps what came of it for whom it concerns. False: no request is unfinished."""
 
     def cancel(self, number: int) -> list[Event]:
         """Ends a request now, if it has not ended, and forgets it."""
+
+    def abandon(self, number: int) -> None:
+        """The same where it may not happen at once: in a finalizer, which runs anywhere, in the middle of a step, too."""
 
 
 class Stream:
@@ -72,7 +75,8 @@ class Stream:
         """The next token. The last text, held back for a stop string, comes as an event with token id -1."""
         if self.completion is not None:
             raise StopIteration
-        token = self.take(self._source.next_event(self._number))
+        event = self._source.next_event(self._number)
+        token = None if event is None else self.take(event)
         if token is None:
             raise StopIteration
         return token
@@ -107,8 +111,7 @@ class Stream:
         """Run to the end and return the whole answer."""
         for _ in self:
             pass
-        assert self.completion is not None
-        return self.completion
+        return self.close()  # which it is, unless another thread does so just now
 
     def close(self) -> Completion:
         """Stop now; what came so far is the answer, with finish reason "cancelled"."""
@@ -127,7 +130,7 @@ class Stream:
 
     def __del__(self) -> None:
         if self.completion is None:
-            self._source.cancel(self._number)
+            self._source.abandon(self._number)
 
     def _complete(self, reason: FinishReason, tail: str, cached: int) -> None:
         logprobs = [event.logprob for event in self._tokens if event.logprob is not None]
@@ -148,58 +151,60 @@ class Stream:
         return Timings(
             prefill_s=prefill,
             decode_s=decode,
-            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if prefill else 0.0,
+            prefill_tok_s=(len(self._prompt_ids) - cached) / prefill if self._first else 0.0,
             decode_tok_s=after_first / decode if decode else 0.0,
         )
 
 
 class Pump:
-    """Runs steps in a worker thread for as long as somebody awaits an event, and wakes those for whom one came.
+    """Runs steps in a worker thread for as long as somebody in its event loop awaits an event, and wakes those for whom one came.
 
-    One event loop at a time may use it."""
+    Other loops (with pumps of their own) and threads may run steps, too."""
 
-    def __init__(self, source: Source, busy: Callable[[], bool]) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._busy = busy
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._found: dict[int, Event] = {}
+        self._waiting: dict[int, asyncio.Future[Event | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def event(self, number: int) -> Event:
-        """The next event of one request."""
+    async def event(self, number: int) -> Event | None:
+        """The next event of one request; None if somebody else cancelled it."""
         inbox = self._source.inbox(number)
-        event = inbox.popleft() if inbox else None
-        if event is not None:
-            return event
-        future = asyncio.get_running_loop().create_future()
+        if inbox is None or inbox:
+            return inbox.popleft() if inbox else None
+        if number in self._waiting:
+            raise RuntimeError("two tasks await the next token of one stream")
+        future: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        if self._task is None or self._task.done():
+        if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
-            await future
-        except asyncio.CancelledError:
-            self._found.pop(number, None)
-            raise
+            return await future
         finally:
             self._waiting.pop(number, None)
-        return self._found.pop(number)
 
     async def _run(self) -> None:
-        while self._waiting:
-            try:
-                if not self._busy():
+        try:
+            while self._waiting:
+                ran = await asyncio.to_thread(self._source.advance)
+                if not self._deliver() and not ran and self._waiting:
                     raise InternalError("events are awaited, but no request is unfinished")
-                await asyncio.to_thread(self._source.advance)
-            except BaseException as error:
-                for future in self._waiting.values():
-                    if not future.done():
-                        future.set_exception(error)
-                return
-            for number, future in list(self._waiting.items()):
-                if not future.done() and (inbox := self._source.inbox(number)):
-                    self._found[number] = inbox.popleft()
-                    future.set_result(None)
-            await asyncio.sleep(0)  # those who were woken run, and may wait again, before the next step
+                await asyncio.sleep(0)  # those who were woken run, and may wait again, before the next step
+        except BaseException as error:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(error)
+        finally:
+            self._task = None  # which knows the loop, that need not live on
+
+    def _deliver(self) -> bool:
+        """Wakes those whose event is there, or who wait for none any more; whether there were any."""
+        woken = False
+        for number, future in self._waiting.items():
+            inbox = self._source.inbox(number)
+            if not future.done() and (inbox is None or inbox):
+                future.set_result(inbox.popleft() if inbox else None)
+                woken = True
+        return woken
 
 
 class AsyncStream:
@@ -223,10 +228,11 @@ class AsyncStream:
         if self._stream.completion is not None:
             raise StopAsyncIteration
         try:
-            token = self._stream.take(await self._pump.event(self._number))
+            event = await self._pump.event(self._number)
         except asyncio.CancelledError:
             self._stream.close()
             raise
+        token = None if event is None else self._stream.take(event)
         if token is None:
             raise StopAsyncIteration
         return token
@@ -235,8 +241,7 @@ class AsyncStream:
         """Run to the end and return the whole answer."""
         async for _ in self:
             pass
-        assert self._stream.completion is not None
-        return self._stream.completion
+        return await self.aclose()
 
     async def aclose(self) -> Completion:
         """Stop now; what came so far is the answer, with finish reason "cancelled"."""

@@ -75,14 +75,17 @@ class Tokenizer:
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of `text`. `special`: put BOS first where the model wants it; a rendered chat brings its own.
 
-        ZelligeError ZL0704: it has surrogates, as Python makes of bytes that are not UTF-8."""
+        ZelligeError ZL0704: it has surrogates, as Python makes of bytes that are not UTF-8, or of half a pair in JSON."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
+            bad = text[error.start]
+            byte = "\udc80" <= bad <= "\udcff"  # PEP 383
             raise ZelligeError(
                 "ZL0704",
-                f"the prompt is not text: {text[error.start]!r} at character {error.start} stands for a byte that is not UTF-8",
-                help="convert it to UTF-8",
+                f"the prompt is not text: {bad!r} at character {error.start} "
+                + ("stands for a byte that is not UTF-8" if byte else "is half of a surrogate pair"),
+                help="convert it to UTF-8" if byte else "cut texts between characters, not within one",
             ) from None
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         if special and self.add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
@@ -98,7 +101,7 @@ class Tokenizer:
         """The bytes that one token stands for; none for a control token unless asked, or for an id without a token."""
         if token_id in self._control and not show_control:
             return b""
-        piece = self._backend.id_to_token(token_id)
+        piece = self._backend.id_to_token(token_id) if 0 <= token_id < 1 << 32 else None  # -1: see `TokenEvent`
         if piece is None:
             return b""
         if token_id in self._literal:

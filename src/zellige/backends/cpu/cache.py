@@ -8,16 +8,15 @@ import os
 import tempfile
 from pathlib import Path
 
+from zellige.diagnostics.cache_root import cache_root
+
 FORMAT = 1  # of the entries; bump when their layout changes
 _MAGIC = b"zellige object %d\n" % FORMAT
 
 
 def cache_folder() -> Path:
-    """Where compiled objects are kept: under ZELLIGE_CACHE_DIR, or in the user's cache folder."""
-    root = os.environ.get("ZELLIGE_CACHE_DIR")
-    if root:
-        return Path(root) / "cpu"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zellige" / "cpu"
+    """Where compiled objects are kept. Error: ZL0805."""
+    return cache_root() / "cpu"
 
 
 def read_entry(path: Path) -> bytes | None:

@@ -71,9 +71,28 @@ def read_safetensors_dir(folder: Path) -> ModelFile:
     metadata = _json(folder / "tokenizer_config.json")
     generation = _json(folder / "generation_config.json")
     metadata["eos_token_ids"] = _end_ids(generation.get("eos_token_id", settings.get("eos_token_id")), folder)
-    template_file = folder / "chat_template.jinja"
-    template = template_file.read_text("utf-8") if template_file.exists() else metadata.get("chat_template")
-    return ModelFile(folder, config, tensors, metadata, template if isinstance(template, str) else None, tokenizer)
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = metadata.get(name)
+        if not isinstance(value.get("content") if isinstance(value, dict) else value, str | None):
+            raise bad_config(folder / "tokenizer_config.json", name, value, "the text of a token is expected")
+    return ModelFile(folder, config, tensors, metadata, _chat_template(folder, metadata), tokenizer)
+
+
+def _chat_template(folder: Path, metadata: Mapping[str, Any]) -> str | None:
+    """From a file of its own, or the tokenizer's settings: a text, or several with names, of which one is "default"."""
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        try:
+            return file.read_text("utf-8")
+        except OSError as error:
+            raise _unreadable(file, error.strerror or str(error)) from None
+        except ValueError:
+            raise _damaged(file, "it is not UTF-8") from None
+    template = metadata.get("chat_template")
+    if isinstance(template, list):
+        named = [one for one in template if isinstance(one, dict) and one.get("name") == "default"]
+        template = named[0].get("template") if named else None
+    return template if isinstance(template, str) else None
 
 
 def gguf_name(name: str) -> str | None:
@@ -98,8 +117,11 @@ def gguf_name(name: str) -> str | None:
 def _shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(_json(index).get("weight_map", {}).values()))
-        return [folder / name for name in names]
+        where = _json(index).get("weight_map", {})
+        names: list[Any] = list(where.values()) if isinstance(where, dict) else [None]
+        if not all(isinstance(name, str) and name == Path(name).name for name in names):
+            raise _damaged(index, "its weight_map does not say which file of the folder holds each tensor")
+        return [folder / name for name in sorted(set(names))]
     return sorted(folder.glob("*.safetensors"))
 
 
@@ -122,7 +144,7 @@ def _tensors(path: Path) -> Iterator[Tensor]:
             if name != "__metadata__":
                 begin, end = (int(n) for n in entry["data_offsets"])
                 entries.append((name, str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), begin, end))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise _damaged(path, "its header is not what a safetensors file has") from None
     at = 0
     for name, _, _, begin, end in sorted(entries, key=lambda entry: entry[3:]):  # the format allows no holes
@@ -236,7 +258,7 @@ def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
     if not isinstance(value, dict):
         raise _damaged(path, "a JSON object is expected")
