@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -381,3 +384,45 @@ def test_a_stream_that_is_collected_within_a_step_is_cancelled_after_it(
         gc.enable()
     assert found == expected and all(within)
     assert nothing_runs(llm)
+
+
+def test_a_closed_llm_has_ended_its_requests_and_given_its_memory_back(
+    llm: LLM, expected: list[tuple[int, ...]], refused: Callable[..., Any]
+) -> None:
+    runner = weakref.ref(llm._engine._runner)
+    with llm as entered:
+        assert entered is llm and llm.generate(PROMPTS[:1], PARAMS)[0].token_ids == expected[0]
+        stream, other = llm.stream(PROMPTS[0], PARAMS), llm.stream(PROMPTS[1], PARAMS)
+        first = next(stream)
+    assert runner() is None
+    rest = stream.finish()
+    assert rest.token_ids[:1] == (first.token_id,) and rest.finish_reason == "cancelled"
+    del other
+    llm.close()
+    for ask in (
+        lambda: llm.generate(PROMPTS, PARAMS),
+        lambda: llm.stream(PROMPTS[0]),
+        lambda: llm.score(PROMPTS[0]),
+        lambda: llm.stats,
+        lambda: asyncio.run(llm.generate_async(PROMPTS)),
+    ):
+        with refused("ZL0711"):
+            ask()
+
+
+def test_who_awaits_an_answer_of_an_llm_that_is_closed_gets_what_there_is(llm: LLM) -> None:
+    async def run() -> Any:
+        stream = await llm.stream_async(PROMPTS[0], SamplingParams(max_tokens=60, ignore_eos=True))
+        seen = [await anext(stream)]
+        await asyncio.to_thread(llm.close)
+        seen += [piece async for piece in stream]
+        return seen, stream.completion
+
+    seen, completion = asyncio.run(asyncio.wait_for(run(), 20))
+    assert 1 <= len(seen) < 60 and completion is not None and completion.finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_loaded_model_stays_where_it_is(llm: LLM, make: Callable[[Any], Any], refused: Callable[..., Any]) -> None:
+    with refused("ZL0711"):
+        make(llm)

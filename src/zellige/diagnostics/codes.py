@@ -97,6 +97,7 @@ CODES: dict[str, str] = {
     "ZL0708": "a chat has no such command",
     "ZL0709": "a conversation cannot be saved or loaded",
     "ZL0710": "a forward pass died",
+    "ZL0711": "an LLM is not there any more, or not here",
     "ZL0801": "the default model cannot be fetched",
     "ZL0802": "a download fails",
     "ZL0803": "a download is not what it should be",

@@ -16,6 +16,7 @@ the keys and values of the turns before it. Threads may share it; `generate_asyn
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, cast
 
 from zellige.diagnostics import InternalError, ZelligeError
 from zellige.llm.chat_template import ChatTemplate, Message, missing_template
@@ -175,6 +176,28 @@ class LLM:
         self._abandoned: deque[int] = deque()  # requests that a finalizer found without a reader
         self._pumps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pump] = weakref.WeakKeyDictionary()
         self.load_s = time.perf_counter() - started
+
+    def close(self) -> None:
+        """Ends all requests (as "cancelled") and gives the memory of weights and cache back; what is asked afterwards is refused (ZL0711).
+
+        A ``with`` block does so at its end. It waits for a step that runs, and may be called again."""
+        with self._lock:
+            if isinstance(self._engine, _Closed):
+                return
+            self._inbox.clear()
+            self._engine = cast("Engine", _Closed())
+        gc.collect()  # graphs and tensors may refer to each other
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Never:
+        raise ZelligeError(
+            "ZL0711", "a loaded model cannot be copied or sent to another process", help="make an LLM where it is used"
+        )
 
     def _needs_fused(self, dtype: str, kv_dtype: str) -> bool:
         """Whether packed weights on the CPU will not do."""
@@ -405,8 +428,7 @@ class LLM:
     def cancel(self, number: int) -> list[Event]:
         """Ends a request now, if it has not ended, and forgets it."""
         with self._lock:
-            self._inbox.pop(number, None)
-            return self._engine.cancel(number)
+            return [] if self._inbox.pop(number, None) is None else self._engine.cancel(number)
 
     def abandon(self, number: int) -> None:
         """The same for a finalizer, which may run within a step: then it is done before the next one."""
@@ -420,8 +442,8 @@ class LLM:
     def _end_abandoned(self) -> None:
         while self._abandoned:
             number = self._abandoned.popleft()
-            self._inbox.pop(number, None)
-            self._engine.cancel(number)
+            if self._inbox.pop(number, None) is not None:
+                self._engine.cancel(number)
 
     def _end_interrupted(self) -> None:
         """Tells whoever waits, in other threads, for requests of a pass that an interrupt has ended in this one."""
@@ -429,6 +451,13 @@ class LLM:
             if not self._engine.unfinished(number):
                 error = ZelligeError("ZL0710", "the forward pass was interrupted", help="ask again")
                 inbox.append(FinishEvent(number, "error", error=error))
+
+
+class _Closed:
+    """Stands where the engine of a closed `LLM` was."""
+
+    def __getattr__(self, name: str) -> Never:
+        raise ZelligeError("ZL0711", "this LLM is closed", help="make another one")
 
 
 def _scores(event: Event | None) -> Scores:

@@ -76,7 +76,10 @@ class Stream:
         if self.completion is not None:
             raise StopIteration
         event = self._source.next_event(self._number)
-        token = None if event is None else self.take(event)
+        if event is None:
+            self.close()
+            raise StopIteration
+        token = self.take(event)
         if token is None:
             raise StopIteration
         return token
@@ -232,7 +235,10 @@ class AsyncStream:
         except asyncio.CancelledError:
             self._stream.close()
             raise
-        token = None if event is None else self._stream.take(event)
+        if event is None:
+            self._stream.close()
+            raise StopAsyncIteration
+        token = self._stream.take(event)
         if token is None:
             raise StopAsyncIteration
         return token
