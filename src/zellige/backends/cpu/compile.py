@@ -74,7 +74,7 @@ class CompiledKernel:
         return 2 if shares_operands(self.function) else 8
 
     def num_programs(self, dims: Mapping[str, int] | None = None) -> int:
-        """How many programs the grid has. KeyError if a run-time dim is missing."""
+        """How many programs the grid has. KeyError if a run-time dim is missing; ZelligeError ZL0516 of more than are counted."""
         total = 1
         for programs in self.grid:
             value = programs.substitute(dims or {}).constant
@@ -83,6 +83,11 @@ class CompiledKernel:
                     f"{self.name}: dims {sorted(programs.dims() - set(dims or {}))} are needed to count programs"
                 )
             total *= value
+        if total >= 1 << 62:
+            raise ZelligeError(
+                "ZL0516", f"'{self.name}' would run {total} programs; a launch counts fewer than 2**62",
+                facts=dict(dims or {}), help="give each program more to do",
+            )  # fmt: skip
         return total
 
     def pack(
