@@ -175,6 +175,14 @@ class Memory(Ledger):
             self._flags(tensor, flags)[...] = False
         return flags if flags.any() else None
 
+    def clear_unwritten(self, tensor: Tensor) -> None:
+        """Puts zeros in elements of a tensor in host memory that hold no value."""
+        zero = np.zeros((), tensor.storage.dtype)
+        if self.unwritten is True:
+            tensor.storage[...] = zero
+        elif self.unwritten is not None:
+            tensor.storage[self._flags(tensor, self.unwritten).any(axis=-1)] = zero  # type: ignore[arg-type]
+
     def _flags(self, tensor: Tensor, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The flags of a tensor's bytes: its shape, and an axis of the bytes of one element."""
         storage = tensor.storage
