@@ -322,3 +322,22 @@ def test_what_is_written_has_memory() -> None:
     for given in ([1, 2], (1, 2), range(2)):
         with pytest.raises(ZelligeError, match=r"ZL0501.*has no memory"):
             add_one(y=given)
+
+
+@zl.kernel
+def picked(x: zl.In[f32, V], *, at: zl.Mut[zl.Index[V], M], y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[at[i]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_owner_may_give_his_array_another_form() -> None:
+    """What is checked lies as what is read, whatever becomes of the owner's own object."""
+    own = np.zeros(8, np.int32)
+    lent = zl.borrow(own)
+    x = np.ones(3, np.float32)
+    np.testing.assert_array_equal(picked(x, at=lent).numpy(), np.ones(8))
+    own[1:] = 500_000_000
+    own.strides = (0,)
+    with pytest.raises(ZelligeError, match="ZL0505"):
+        picked(x, at=lent)

@@ -140,6 +140,8 @@ def borrow(
         array = _as_array(array)
     elif type(array) is not np.ndarray:
         array = np.asarray(array)  # what a subclass says of its memory need not be so
+    else:
+        array = array.view()  # the owner may give his own object another shape, strides or dtype
     if dtype is not None and checked(dtype, "ZL0501").is_block:
         if shape is None or array.dtype != np.uint8:
             raise ZelligeError("ZL0501", f"a {dtype} tensor is made from uint8 bytes and a shape in elements")
