@@ -77,7 +77,12 @@ def test_json_has_every_kernel_with_findings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("def broken(:", "SyntaxError"), ("import nowhere_at_all", "nowhere_at_all")]
+    ("text", "hint"),
+    [
+        ("def broken(:", "SyntaxError"),
+        ("import nowhere_at_all", "nowhere_at_all"),
+        ("raise SystemExit(0)", "SystemExit"),
+    ],
 )
 def test_a_file_that_cannot_be_imported_is_told_at_its_line(tmp_path: Path, text: str, hint: str) -> None:
     result = run("check", write(tmp_path / "d", broken=text))

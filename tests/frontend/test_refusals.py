@@ -119,6 +119,21 @@ def updating_an_out(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     y.add(i, x[i])
 
 
+def fewer_lanes_than_none(x: zl.In[f32, M], *, y: zl.Mut[f32, M]):
+    i = zl.grid(1)
+    y[zl.arange(-3)] = 1.0
+
+
+def more_bits_than_memory(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[i] * (1 << (1 << 40))
+
+
+def larger_than_any_float(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[i] * 10**400
+
+
 def unknown_function(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
     i = zl.grid(M)
     y[i] = zl.soft_max(x[i])
@@ -168,6 +183,9 @@ def python_statement(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         (two_grids, "ZL0110", 2, "twice"),
         (return_in_a_loop, "ZL0111", 3, "return inside a loop"),
         (updating_an_out, "ZL0109", 2, "zl.Acc"),
+        (fewer_lanes_than_none, "ZL0106", 2, "an extent of -3"),
+        (more_bits_than_memory, "ZL0114", 2, "MemoryError"),
+        (larger_than_any_float, "ZL0105", 2, "larger than any f32"),
         (unknown_function, "ZL0114", 2, "soft_max"),
         (bad_annotation, "ZL0102", 0, "zl.f32"),
         (order_of_two_axes, "ZL0102", 0, "one axis"),

@@ -270,3 +270,77 @@ def test_static_parameters_that_are_equal_but_not_the_same_are_told_apart(order:
         for _ in range(2):
             for static, value in expected[::order]:
                 assert by_a_static(np.ones(1, np.float32), S=static).numpy().tolist() == [value], static
+
+
+@zl.kernel
+def truthful(x: zl.In[f32, M], s: zl.i32, *, y: zl.Out[f32, M]):
+    zl.requires((M > 0) & ~(s.to(zl.bool_)))
+    i = zl.grid(M)
+    y[i] = x[s]
+
+
+def test_a_precondition_knows_two_truth_values_only():
+    with zl.using("cpu"):
+        np.testing.assert_array_equal(truthful(floats(3), 0).numpy(), [0, 0, 0])
+    for s in (1, 2, -1, 100_000):  # ~2 is not 0, so it once passed for true
+        refused(lambda s=s: truthful(floats(3), s), "ZL0507")
+
+
+@zl.kernel
+def beyond_five(*, x: zl.Mut[f32, M, N]):
+    i, j = zl.grid(M - 5, N - 5)
+    x[i, j] = 1.0
+
+
+@zl.kernel
+def beyond_five_by_rows(*, x: zl.Mut[f32, M, N]):
+    i = zl.grid(M - 5)
+    for j in range(N):
+        x[i, j] = 1.0
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_axes_of_a_grid_that_are_negative_do_not_multiply_to_programs(backend: str):
+    with zl.using(backend):
+        for kernel, rows, columns in ((beyond_five, 2, 3), (beyond_five_by_rows, 2, 3)):
+            x = np.zeros((rows, columns), np.float32)
+            with pytest.raises(ZelligeError, match=r"ZL0502.*counts programs or lanes"):
+                kernel(x=x)
+            assert not x.any()
+        x = np.zeros((6, 7), np.float32)
+        beyond_five(x=x)
+        assert x.sum() == 2
+
+
+@zl.kernel
+def squared(x: zl.In[f32, 8], *, z: zl.Mut[f32, N], y: zl.Out[f32, 1]):
+    zl.grid(1)
+    low, _ = zl.sort(x[:])
+    crossed, _ = zl.sort((zl.arange(N - 4)[:, None] + zl.arange(8)[None, :]).to(f32))
+    y[0:1] = zl.sum(low) + zl.sum(crossed)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_tile_has_no_negative_extent(backend: str):
+    with zl.using(backend):
+        np.testing.assert_array_equal(squared(floats(8), z=floats(4)).numpy(), [28])
+        with pytest.raises(ZelligeError, match=r"ZL0502.*\(N - 4\)"):
+            squared(floats(8), z=floats(3))
+
+
+@zl.kernel
+def many(x: zl.In[f32, N, 0], *, y: zl.Out[f32, 1]):
+    zl.requires(N > 0)
+    a, b, c, d = zl.grid(N, N, N, N)
+    if a + b + c + d == 0:
+        y[a] = 1.0
+
+
+def test_more_programs_than_are_counted():
+    with zl.using("cpu"):
+        np.testing.assert_array_equal(many(np.zeros((2, 0), np.float32)).numpy(), [1])
+        big = zl.tensor(np.zeros((1 << 16, 0), np.float32))
+        with pytest.raises(ZelligeError, match="ZL0516"):
+            many(big)
+        with pytest.raises(ZelligeError, match="ZL0516"), zl.record():
+            many(big)

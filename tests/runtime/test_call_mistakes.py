@@ -62,6 +62,8 @@ SIGNATURES: list[tuple[str, Callable[[], object]]] = [
     ("ZL0102", lambda: zl.In[f32, 2.5]), ("ZL0102", lambda: zl.In[f32, "M"]), ("ZL0102", lambda: zl.In[f32, -1]),
     ("ZL0102", lambda: zl.Index[1.5]), ("ZL0102", lambda: zl.Index[M, "distinct"]), ("ZL0102", lambda: zl.In[f32, M / 2]),
     ("ZL0102", lambda: zl.dims("")), ("ZL0102", lambda: zl.dims("1x")), ("ZL0102", lambda: zl.dtypes("W", np.float32)),
+    ("ZL0102", lambda: zl.Acc(init="a")), ("ZL0102", lambda: zl.Acc(init=(1 << 53) + 1)), ("ZL0102", lambda: zl.Acc(init=300)[zl.i8, M]),
+    ("ZL0102", lambda: zl.Acc(init=zl.inf)[zl.i32, M]), ("ZL0102", lambda: zl.Acc(init=-1)[zl.dtypes("W", f32, zl.u8), M]),
     ("ZL0508", lambda: zl.kernel(configs={"B": 1})), ("ZL0508", lambda: next(wrong_config.variants())),
     ("ZL0508", lambda: zl.kernel(index_bits=16)),
 ]  # fmt: skip

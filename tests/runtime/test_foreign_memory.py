@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import zellige as zl
+from tests.runtime.kernels import add_one
 from zellige import ZelligeError, f32, i32
 from zellige.runtime import admission
 from zellige.runtime.cpu import CpuExecutor
@@ -293,3 +294,50 @@ def test_memory_that_others_get_while_a_call_is_bound_is_copied(
     with where:
         y = looked_up(at, TABLE)
     np.testing.assert_array_equal(y.numpy(), TABLE[[2, 0, 1]])
+
+
+class Lent:
+    """An array as another library lends it."""
+
+    def __init__(self, tensor: zl.Tensor) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, **options: object) -> object:
+        return self.tensor.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.tensor.__dlpack_device__()
+
+
+@pytest.mark.parametrize("dtype", ["f8e5m2", "f8e4m3", "bf16", "f16", "bool_", "u64"])
+def test_every_type_that_is_lent_is_taken(dtype: str) -> None:
+    own = zl.tensor(np.arange(4), getattr(zl, dtype))
+    lent = zl.borrow(Lent(own))
+    assert lent.dtype is own.dtype
+    np.testing.assert_array_equal(lent.numpy(), own.numpy())
+
+
+def test_what_is_written_has_memory() -> None:
+    """A list would be copied, and what the copy gets be seen by nobody."""
+    for given in ([1, 2], (1, 2), range(2)):
+        with pytest.raises(ZelligeError, match=r"ZL0501.*has no memory"):
+            add_one(y=given)
+
+
+@zl.kernel
+def picked(x: zl.In[f32, V], *, at: zl.Mut[zl.Index[V], M], y: zl.Out[f32, M]):
+    i = zl.grid(M)
+    y[i] = x[at[i]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_owner_may_give_his_array_another_form() -> None:
+    """What is checked lies as what is read, whatever becomes of the owner's own object."""
+    own = np.zeros(8, np.int32)
+    lent = zl.borrow(own)
+    x = np.ones(3, np.float32)
+    np.testing.assert_array_equal(picked(x, at=lent).numpy(), np.ones(8))
+    own[1:] = 500_000_000
+    own.strides = (0,)
+    with pytest.raises(ZelligeError, match="ZL0505"):
+        picked(x, at=lent)

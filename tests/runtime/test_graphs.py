@@ -350,3 +350,47 @@ def test_the_interpreter_records_nothing():
     with zl.using("reference"):
         refused(lambda: zl.record().__enter__(), "ZL0521")
     np.testing.assert_array_equal(double(vector(2)).numpy(), [0, 2])
+
+
+# --- what a replay writes, and what it does not
+def test_a_graph_that_writes_a_part_leaves_the_rest_unwritten():
+    for part in (slice(0, 4), slice(None, None, 2)):
+        whole = zl.empty((8,), i32)
+        with zl.record() as graph:
+            double(vector(4), y=whole[part])
+        graph.replay()
+        np.testing.assert_array_equal(whole[part].numpy(), [0, 2, 4, 6])
+        refused(lambda whole=whole: whole.numpy(), "ZL0504")
+        refused(lambda whole=whole: double(whole), "ZL0504")
+
+
+def test_a_smaller_graph_clears_what_nobody_has_written_and_nothing_else():
+    whole = zl.empty((12,), i32)
+    whole[:4].write(np.full(4, 7, np.int32))
+    with zl.record() as graph:
+        add_one(y=whole[:4])
+        double(vector(4), y=whole[4:8])
+        double(vector(4), y=whole[8:])
+    graph.resize(M=2)
+    graph.replay()
+    np.testing.assert_array_equal(whole.numpy(), [8, 8, 7, 7, 0, 2, 0, 0, 0, 2, 0, 0])
+
+
+def test_a_replay_that_does_not_run_has_written_nothing():
+    middle, out = vector(2), zl.empty((2,), i32)
+    with zl.record() as graph:
+        double(middle, y=out)
+    with zl.stream() as stream:
+        guarded(vector(4), ints(1, 9), y=middle)  # fails, so the replay behind it does not run
+        graph.replay()
+    with pytest.raises(GuardError):
+        stream.synchronize()
+    refused(lambda: out.numpy(), "ZL0504")
+    graph.replay()
+    np.testing.assert_array_equal(out.numpy(), 2 * middle.numpy())
+
+
+def test_a_size_is_no_truth_value():
+    with zl.record() as graph:
+        double(vector(4))
+    refused(lambda: graph.resize(M=True), "ZL0521")

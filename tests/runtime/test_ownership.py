@@ -407,3 +407,20 @@ class Given:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0
+
+
+@pytest.mark.parametrize("key", [True, False, (0, True), (slice(None), False)])
+def test_a_view_by_a_truth_value_is_refused(key):
+    """NumPy makes a copy for it, which once passed for the tensor's memory: what was known of the one was believed of the other."""
+    with pytest.raises(ZelligeError, match="ZL0502"):
+        zl.tensor(np.zeros((2, 3), np.int32))[key]
+
+
+def test_shapes_are_made_of_integers():
+    t = zl.tensor(np.zeros((2, 3), np.int32))
+    for call in (
+        lambda: t.reshape(1.0, 6), lambda: t.reshape(True, 6), lambda: t.transpose(1.0, 0), lambda: zl.empty((2.0,), zl.f32),
+        lambda: zl.empty((True,), zl.f32), lambda: zl.empty((None,), zl.f32),
+    ):  # fmt: skip
+        with pytest.raises(ZelligeError, match="ZL0502"):
+            call()

@@ -76,13 +76,13 @@ def load(path: Path) -> ModuleType:
         return module
     except ZelligeError:
         raise
-    except Exception as error:  # the user's file may raise anything; it is told, not swallowed
+    except (Exception, SystemExit) as error:  # the user's file may raise anything; it is told, not swallowed
         raise ZelligeError(
             "ZL0130", f"{path} cannot be imported: {type(error).__name__}: {error}", span=_blame(path, error)
         ) from error
 
 
-def _blame(path: Path, error: Exception) -> Span:
+def _blame(path: Path, error: BaseException) -> Span:
     if isinstance(error, SyntaxError) and error.lineno:
         column = max((error.offset or 1) - 1, 0)
         return Span(error.filename or str(path), error.lineno, column, error.lineno, column + 1)

@@ -19,6 +19,7 @@ from zellige.diagnostics.drawing import Panel
 from zellige.ir import ops
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Contract, ContractKind, Role, ScalarParam
+from zellige.runtime.preconditions import check_extents
 
 MOST_ELEMENTS = 4096
 """Of one array that is drawn."""
@@ -76,7 +77,8 @@ def touch(
     """What each program touches at these sizes, with random contents that keep the contracts.
 
     ``given``: elements of index arrays that are not random. ZelligeError ZL0133 if there are no such arguments, or too
-    much to draw."""
+    much to draw; ZL0502 if an extent has no value that it can have."""
+    check_extents(function, dims)
     for array in function.arrays:
         shape = tuple(e.evaluate(dims) for e in array.shape)
         if min(shape, default=0) < 0 or (array.dtype.is_block and shape[-1] % array.dtype.block):

@@ -124,7 +124,10 @@ class Context:
         if dtype.is_block:
             refuse("ZL0105", f"{value} as {dtype}, which is read only", self.span, "quantise on the host")
         if dtype.is_float:
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                refuse("ZL0105", f"this is larger than any {dtype}", self.span, "write zl.inf")
         if isinstance(value, float) or (dtype.is_bool and value not in (0, 1)):
             refuse("ZL0105", f"{value} is not a value of {dtype}", self.span, f"write {self._near(value, dtype)}")
         if dtype.is_bool:

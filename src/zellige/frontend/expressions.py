@@ -144,8 +144,13 @@ def static(context: Context, function: Callable[..., object], *arguments: object
                    "use arithmetic, comparisons and zl functions on tiles; zl.any(x == value) for 'in'")  # fmt: skip
     try:
         return function(*arguments)
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError, KeyError, IndexError) as error:
-        refuse("ZL0114", f"at compile time: {error}", context.span, "this is ordinary Python on static values")
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, MemoryError) as error:
+        refuse(
+            "ZL0114",
+            f"at compile time: {str(error) or type(error).__name__}",
+            context.span,
+            "this is ordinary Python on static values",
+        )
 
 
 def _in_memory(context: Context, array: ArrayRef) -> NoReturn:

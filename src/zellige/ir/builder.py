@@ -12,7 +12,7 @@ from typing import Any
 
 from zellige.diagnostics.span import NOWHERE, Span
 from zellige.ir import dtypes, ops
-from zellige.ir.dtypes import DType
+from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent, as_extent
 from zellige.ir.ops import BinaryOp, Block, Op, ReduceOp, UnaryOp, UpdateOp, Value
 from zellige.ir.types import TileType
@@ -146,9 +146,9 @@ class Builder:
     # --- elementwise
     def unary(self, op: UnaryOp, x: Value) -> Value:
         """An elementwise function of one operand."""
-        known = self.constant_of(x)
-        if op is UnaryOp.NEG and known is not None:
-            return self.constant(-known, x.type.dtype)
+        known, dtype = self.constant_of(x), x.type.dtype
+        if op is UnaryOp.NEG and known is not None and dtype.kind in (Kind.INDEX, Kind.FLOAT):  # others may wrap
+            return self.constant(-known, dtype)
         return self._pure((op, x), ops.Unary, x.type, op=op, x=x)
 
     def binary(self, op: BinaryOp, x: Value, y: Value) -> Value:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zellige.diagnostics.errors import ZelligeError
-from zellige.ir.dtypes import DType, i32
+from zellige.ir.dtypes import DType, Kind, i32
 from zellige.ir.extent import Dim, Extent, as_extent
 from zellige.ir.types import Contract, ContractKind, Role
 from zellige.lang.dtype_names import checked
@@ -110,6 +110,8 @@ class _Ownership:
         element, *shape = arguments if isinstance(arguments, tuple) else (arguments,)
         if not isinstance(element, DTypeVar | Element):
             element = checked(element, "ZL0102")
+        if self.init is not None:
+            _check_start(self.init, element)
         return ArrayType(self.role, element, tuple(_extent(e) for e in shape), self.init)
 
     def __repr__(self) -> str:
@@ -119,7 +121,25 @@ class _Ownership:
 class _AccOwnership(_Ownership):
     def __call__(self, *, init: float) -> _Ownership:
         """``zl.Acc(init=0)[f32, M]``: the launch stores ``init`` everywhere first."""
-        return _Ownership(Role.ACC, self.__doc__ or "", float(init))
+        try:
+            start = float(init)
+        except (TypeError, ValueError, OverflowError):
+            start = None
+        if start is None or start != init == init:
+            raise ZelligeError("ZL0102", f"an accumulator cannot start at {init!r}", help="zl.Acc(init=0)[f32, M]")
+        return _Ownership(Role.ACC, self.__doc__ or "", start)
+
+
+def _check_start(start: float, element: DType | DTypeVar | Element) -> None:
+    """ZelligeError ZL0102 of a number that an accumulator of integers does not hold."""
+    types = element.allowed if isinstance(element, DTypeVar) else (element,) if isinstance(element, DType) else ()
+    for dtype in types:
+        if dtype.kind in (Kind.SIGNED, Kind.UNSIGNED):
+            low, high = dtype.integer_range()
+            if not (float(start).is_integer() and low <= int(start) <= high):
+                raise ZelligeError(
+                    "ZL0102", f"an accumulator of {dtype} cannot start at {start}", help=f"it holds {low} to {high}"
+                )
 
 
 In = _Ownership(Role.IN, "Shared and read-only; may alias other ``In`` arguments.")

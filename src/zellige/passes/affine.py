@@ -156,7 +156,8 @@ class _Analysis:
         whole = all(s.constant % divisor == 0 for s in form.strides)
         rest = Linear(form.base.constant % divisor, tuple((v, c) for v, c in form.base.terms if c % divisor))
         quotient = form.base.plus(rest, -1)
-        low = high = float(rest.constant)
+        low: float = rest.constant
+        high: float = rest.constant
         for value, coefficient in rest.terms:
             bounds = self.bounds.get(value, Interval(float("-inf"), float("inf")))
             ends = sorted((bounds.low * coefficient, bounds.high * coefficient))

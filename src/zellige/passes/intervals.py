@@ -56,6 +56,8 @@ class Interval:
 
 
 ANY = Interval(-inf, inf)
+WORD = Interval(-(1 << 63), (1 << 63) - 1)
+"""What 64 bits hold."""
 
 
 def point(value: int) -> Interval:

@@ -251,6 +251,11 @@ def __call__({mark}kernel, {", ".join(parameters)}):
             copy = tensor(value)
             return copy if executor.place == HOST else executor.tensor(copy.numpy(), copy.dtype)
         if not isinstance(value, np.ndarray) and not hasattr(value, "__dlpack__"):
+            if not shared:
+                raise ZelligeError(
+                    "ZL0501", f"{self.name}: '{name}' is written, and {type(value).__name__} has no memory that a kernel could write",
+                    help="pass a zl.Tensor or a NumPy array",
+                )  # fmt: skip
             value = np.asarray(value)
         return borrow(value)
 

@@ -90,7 +90,8 @@ class Capture:
         """By the ``id`` of memory that some launch writes: it, and what of it is still unwritten at this point."""
         self._spans: list[tuple[int, int]] = []
         """The ranges of addresses that launches write."""
-        self._made: dict[int, Tensor] = {}
+        self._made: dict[int, list[Tensor]] = {}
+        """By the ``id`` of memory of which something was unwritten: the tensors over it that launches write."""
         self._known: dict[int, tuple[Tensor, Step, ArrayParam]] = {}
         """By the ``id`` of a tensor: the launch that established its contract, if nothing wrote to it or its memory since."""
 
@@ -139,7 +140,9 @@ class Capture:
         if id(memory) not in self._written:
             self._written[id(memory)] = (memory, memory.unwritten)
             if memory.unwritten is not None:
-                self._made[id(memory)] = held
+                self._made[id(memory)] = []
+        if id(memory) in self._made:
+            self._made[id(memory)].append(held)
         self._written[id(memory)] = (memory, memory.without(self._written[id(memory)][1], held))
         self._spans.append(held.span)
         for key, (tensor, _, _) in list(self._known.items()):
@@ -165,8 +168,9 @@ class Capture:
 
     # --- when it is complete
     def made(self) -> Iterator[Tensor]:
-        """A tensor of each memory that held nothing before the graph."""
-        return iter(self._made.values())
+        """What launches write of memory that did not hold values everywhere before the graph."""
+        for written in self._made.values():
+            yield from written
 
     def uses(self) -> Iterator[tuple[Tensor, bool]]:
         """All arguments, each with whether it is used exclusively."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.types import Role
 from zellige.runtime.admission import Admission
 from zellige.runtime.binding import Binding
@@ -269,10 +270,15 @@ class CpuRecording:
         self._writes: list[tuple[int, int]] = []
 
     def append(self, launch: CompiledLaunch) -> int:
-        """Adds a launch; its position.
+        """Adds a launch; its position. ZelligeError ZL0516 if it has more programs than one of a graph may have.
 
         It runs beside the launches before it, without a barrier, as long as none of them writes memory that another of
         them touches: what a kernel reads and writes is known from the roles of its arrays."""
+        if launch.programs >= 1 << 31:
+            raise ZelligeError(
+                "ZL0516", f"'{launch.kernel.name}' would run {launch.programs} programs; a launch in a graph has fewer than 2**31",
+                help="give each program more to do",
+            )  # fmt: skip
         reads, writes = launch.memory()
         independent = bool(len(self.native)) and not (
             _meet(writes, self._writes) or _meet(writes, self._reads) or _meet(reads, self._writes)

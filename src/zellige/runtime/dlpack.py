@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType
-from zellige.runtime.element_types import numpy_dtype
+from zellige.runtime.element_types import numpy_dtype, typestr
 
 _CPU, CUDA, _CUDA_HOST = 1, 2, 3
 _READ_ONLY = 1
@@ -172,7 +172,7 @@ class _HostImport:
     def __init__(self, held: Imported) -> None:
         self.held = held
         self.__array_interface__ = {
-            "shape": held.shape, "typestr": numpy_dtype(held.dtype).str, "data": (held.address, held.read_only),
+            "shape": held.shape, "typestr": typestr(numpy_dtype(held.dtype)), "data": (held.address, held.read_only),
             "strides": held.strides, "version": 3,
         }  # fmt: skip
 
@@ -214,7 +214,7 @@ def imported(source: Any, **options: Any) -> Imported:
 def array_from(source: Any) -> NDArray[Any]:
     """A NumPy array over host memory that another library exports through ``__dlpack__``, without a copy.
 
-    ZelligeError ZL0501 if it is on another device or of a type that kernels do not take."""
+    ZelligeError ZL0501 if it is on another device, of a type that kernels do not take, or nowhere."""
     device = device_of(source)
     if device[0] not in (_CPU, _CUDA_HOST):
         raise ZelligeError(
@@ -222,6 +222,9 @@ def array_from(source: Any) -> NDArray[Any]:
             help="pass it to a launch on that GPU: with zl.using('cuda'); or copy it to the host first",
         )  # fmt: skip
     held = imported(source)
-    made = np.asarray(_HostImport(held))
+    try:
+        made = np.asarray(_HostImport(held))
+    except (ValueError, OverflowError) as error:
+        raise ZelligeError("ZL0501", f"what __dlpack__ exported is no array: {error}") from None
     target = numpy_dtype(held.dtype)
     return made if made.dtype == target else made.view(target)

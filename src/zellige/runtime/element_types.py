@@ -43,3 +43,8 @@ def dtype_from_numpy(dtype: np.dtype[Any]) -> DType:
             "ZL0501", f"arrays of NumPy dtype {dtype} cannot be passed to kernels", help="convert it with .astype"
         )
     return found
+
+
+def typestr(dtype: np.dtype[Any]) -> str:
+    """How the array interface calls a dtype; raw bytes where NumPy itself does not have it (f8e5m2 says "<f1", which means nothing)."""
+    return dtype.str if dtype.isbuiltin == 1 else f"|V{dtype.itemsize}"

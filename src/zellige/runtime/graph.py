@@ -32,7 +32,7 @@ from zellige.runtime.contracts import broken
 from zellige.runtime.execution import current_executor, using
 from zellige.runtime.fusion_search import Accept, Launch, Proposal, Search, pays
 from zellige.runtime.instances import Instance
-from zellige.runtime.memory import CLOCK, GraphUse, claim_graph_locked, wait_for
+from zellige.runtime.memory import CLOCK, GraphUse, Memory, Unwritten, claim_graph_locked, wait_for
 from zellige.runtime.tensor import Tensor
 
 Form = Literal["launches", "persistent"]
@@ -175,23 +175,29 @@ class Graph:
                 raise ZelligeError(
                     "ZL0521", f"this graph's recording is {'not finished' if self._state == 'open' else 'incomplete'}"
                 )
+            undo: list[tuple[Memory, Unwritten]] = []
             if current.asynchronous:
-                current.submit("graph", lambda done: self._borrow(done, asynchronous=True), self._run, self._forget)  # type: ignore[attr-defined]
+                current.submit(  # type: ignore[attr-defined]
+                    "graph", lambda done: self._borrow(done, undo, asynchronous=True), self._run, lambda: self._forget(undo)
+                )  # fmt: skip
                 return
             completion = Completion("graph")
-            before = self._borrow(completion, asynchronous=False)
+            before = self._borrow(completion, undo, asynchronous=False)
             try:
                 wait_for(before)
                 self._run()
             except BaseException:
-                self._forget()
+                self._forget(undo)
                 completion.abandon(before)
                 raise
             completion.finish()
 
-    def _borrow(self, completion: Completion, *, asynchronous: bool) -> list[Completion]:
+    def _borrow(
+        self, completion: Completion, undo: list[tuple[Memory, Unwritten]], *, asynchronous: bool
+    ) -> list[Completion]:
         """Takes the graph's place in the order of uses, and checks what it relies on. Costs nothing per launch.
 
+        ``undo`` gets what of memory was unwritten that counts as written now, until it turns out that the replay did not run.
         What others may write is copied first; the copy is checked, and is what launches read."""
         if self._fresh:
             self._clear_rows_never_written()
@@ -203,7 +209,10 @@ class Graph:
             before = claim_graph_locked("graph", self._use, completion, asynchronous=asynchronous)
             if self._fresh:
                 for tensor in self._capture.made():
-                    tensor.memory.unwritten = None
+                    if tensor.memory.unwritten is not None:
+                        undo.append((tensor.memory, tensor.memory.unwritten))
+                        tensor.memory.mark_written(tensor)
+                self._fresh = False
             for tensor, facts in self._capture.established(self._sizes):
                 for fact in facts:
                     tensor.learn(fact)
@@ -225,10 +234,9 @@ class Graph:
                 for need, stamp in unknown:
                     check_contract(need.kernel, need.name, need.fact, need.held, stamp)
         except BaseException:
-            self._forget()
+            self._forget(undo)
             completion.abandon(before)
             raise
-        self._fresh = False
         return before
 
     def _run(self) -> None:
@@ -241,19 +249,18 @@ class Graph:
         for step in self._capture.guarded:
             step.launch.check_guards()
 
-    def _forget(self) -> None:
+    def _forget(self, undo: list[tuple[Memory, Unwritten]]) -> None:
         """The replay did not run, or not to its end: nothing is known of what it should have written."""
         with LOCK:
             self._use.stamp = next(CLOCK)
-            if self._fresh:
-                for tensor in self._capture.made():
-                    tensor.memory.unwritten = True
+            for memory, unwritten in reversed(undo):
+                memory.unwritten = unwritten
+                self._fresh = True  # the next replay writes it
 
     def _clear_rows_never_written(self) -> None:
         """A graph that is smaller now than captured leaves the last rows of its tensors alone: they are zeros, not garbage."""
         for tensor in self._capture.made() if self._sizes else ():
-            if tensor.memory.unwritten is not None:
-                tensor.storage[...] = np.zeros((), tensor.storage.dtype)
+            tensor.memory.clear_unwritten(tensor)
 
     # --- changing
     def resize(self, **dims: int) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from zellige.diagnostics.errors import ZelligeError
 from zellige.runtime.completion import IN_FLIGHT, LOCK, Completion
 from zellige.runtime.dlpack import reclaim
+from zellige.runtime.element_types import typestr
 
 if TYPE_CHECKING:
     from zellige.runtime.tensor import Tensor
@@ -175,6 +176,14 @@ class Memory(Ledger):
             self._flags(tensor, flags)[...] = False
         return flags if flags.any() else None
 
+    def clear_unwritten(self, tensor: Tensor) -> None:
+        """Puts zeros in elements of a tensor in host memory that hold no value."""
+        zero = np.zeros((), tensor.storage.dtype)
+        if self.unwritten is True:
+            tensor.storage[...] = zero
+        elif self.unwritten is not None:
+            tensor.storage[self._flags(tensor, self.unwritten).any(axis=-1)] = zero  # type: ignore[arg-type]
+
     def _flags(self, tensor: Tensor, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The flags of a tensor's bytes: its shape, and an axis of the bytes of one element."""
         storage = tensor.storage
@@ -186,11 +195,6 @@ VIEWS: dict[int, tuple[int, int]] = {}
 """All host views that live: the ``id`` of their memory, and the thread that made each."""
 
 
-def _typestr(dtype: np.dtype[Any]) -> str:
-    """How the array interface calls a dtype; raw bytes where NumPy itself does not have it (f8e5m2 says "<f1", which means nothing)."""
-    return dtype.str if dtype.isbuiltin == 1 else f"|V{dtype.itemsize}"
-
-
 class HostView:
     """Something for NumPy to hold while arrays over a tensor's memory live: derived arrays keep it alive, too."""
 
@@ -200,7 +204,7 @@ class HostView:
         storage = tensor.storage
         self.memory = tensor.memory
         self.__array_interface__ = {
-            "shape": storage.shape, "typestr": _typestr(storage.dtype), "data": (tensor.address, not writable),
+            "shape": storage.shape, "typestr": typestr(storage.dtype), "data": (tensor.address, not writable),
             "strides": None if storage.flags.c_contiguous else storage.strides, "version": 3,
         }  # fmt: skip
         self.memory.views[id(self)] = VIEWS[id(self)] = (id(self.memory), threading.get_ident())

@@ -62,9 +62,16 @@ _MOST_ELEMENTS = 1 << 62
 
 
 def check_extents(function: Function, dims: Mapping[str, int]) -> None:
-    """Checks that every extent of a kernel can be worked out. ZelligeError ZL0502 (see ``value_of``)."""
+    """Checks that every extent of a kernel can be worked out (see ``value_of``), and that no axis of its grid and no tile is shorter
+    than nothing: two such lengths would multiply to a number of programs, or of elements. ZelligeError ZL0502."""
     for extent in _delicate(function):
         value_of(extent, dims, function.name)
+    for length in negative_lengths(function):
+        if (value := value_of(length, dims, function.name)) < 0:
+            raise ZelligeError(
+                "ZL0502", f"{function.name}: {length}, which counts programs or lanes, is {value}", facts=dict(dims),
+                help="call it with other sizes",
+            )  # fmt: skip
 
 
 def check_sizes(function: Function, dims: Mapping[str, int]) -> None:
@@ -80,7 +87,9 @@ def check_sizes(function: Function, dims: Mapping[str, int]) -> None:
 
 def has_preconditions(function: Function) -> bool:
     """Whether there is anything to check at a launch."""
-    return bool(_delicate(function)) or any(isinstance(op, ops.Require) for op in function.body.ops)
+    if _delicate(function) or negative_lengths(function):
+        return True
+    return any(isinstance(op, ops.Require) for op in function.body.ops)
 
 
 def value_of(extent: Extent, dims: Mapping[str, int], kernel: str) -> int:
@@ -127,6 +136,16 @@ def _delicate(function: Function) -> tuple[Extent, ...]:
         if isinstance(op, ops.ExtentValue):
             found[op.extent] = None
     return tuple(extent for extent in found if _is_delicate(extent))
+
+
+@lru_cache(maxsize=4096)
+def negative_lengths(function: Function) -> tuple[Extent, ...]:
+    """How many programs axes of the grid have, and lanes axes of tiles, where that is negative at some sizes."""
+    found = dict.fromkeys(axis.programs for axis in function.grid)
+    for op in walk(function.body):
+        for result in results(op):
+            found |= dict.fromkeys(result.type.shape)
+    return tuple(extent for extent in found if of_extent(extent).low < 0)
 
 
 def _is_delicate(extent: Extent) -> bool:
@@ -187,8 +206,11 @@ def _of_floats(function: Callable[..., Any], known: Mapping[Value, Number], *ope
 
 
 def _wrapped(number: Number, result: Value) -> Number:
-    """A number as the kernel has it: integers of fixed width wrap. (Of index arithmetic it is proved that it fits.)"""
+    """A number as the kernel has it: integers of fixed width wrap, whatever is not 0 is true. (Of index arithmetic it is proved that it
+    fits.)"""
     dtype = result.type.dtype
+    if dtype.is_bool:
+        return bool(number)
     if dtype is dtypes.index or not dtype.is_integer:
         return number
     low, high = dtype.integer_range()

@@ -82,7 +82,7 @@ def _check_dim(step: Step, name: str, size: int, full: int) -> None:
         for array in function.arrays
         for axis, extent in enumerate(array.shape)
     )
-    possible = isinstance(size, int | np.integer) and 0 <= size <= full
+    possible = isinstance(size, int | np.integer) and not isinstance(size, bool) and 0 <= size <= full
     if not possible or not leading or name in step.launch.instance.tile_dims:
         raise ZelligeError(
             "ZL0521", f"{function.name}: dim {name} = {full} cannot be resized to {size} in a recorded graph"

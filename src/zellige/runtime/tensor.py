@@ -53,8 +53,8 @@ def _aligned(shape: Sequence[int], dtype: DType, allocate: Callable[..., NDArray
 
 def stored_shape(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
     """The shape of the storage of a tensor. ZelligeError ZL0502 of negative extents, or if a block type's rows are not whole blocks."""
-    if min(shape, default=0) < 0:
-        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are 0 or more")
+    if any(not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 0 for n in shape):
+        raise ZelligeError("ZL0502", f"a tensor cannot have the shape {shape}", help="extents are integers, 0 or more")
     if not dtype.is_block:
         return shape
     if not shape or shape[-1] % dtype.block:
@@ -140,6 +140,8 @@ def borrow(
         array = _as_array(array)
     elif type(array) is not np.ndarray:
         array = np.asarray(array)  # what a subclass says of its memory need not be so
+    else:
+        array = array.view()  # the owner may give his own object another shape, strides or dtype
     if dtype is not None and checked(dtype, "ZL0501").is_block:
         if shape is None or array.dtype != np.uint8:
             raise ZelligeError("ZL0501", f"a {dtype} tensor is made from uint8 bytes and a shape in elements")

@@ -214,6 +214,8 @@ class Tensor:
         """A view of the same memory in another shape (one extent may be −1). ZelligeError ZL0502 if there is none.
 
         A block-quantised tensor keeps its last extent."""
+        if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in shape):
+            raise ZelligeError("ZL0502", f"a shape is made of integers, not {shape}", help="t.reshape(2, -1)")
         wanted = list(shape)
         if wanted.count(-1) == 1:
             known = math.prod(n for n in wanted if n != -1)
@@ -244,7 +246,9 @@ class Tensor:
 
         The last axis of a block-quantised tensor is taken whole."""
         parts = key if isinstance(key, tuple) else (key,)
-        if not all(isinstance(part, int | np.integer | slice) or part is Ellipsis for part in parts):
+        # a truth value is an int, too, but NumPy copies for it
+        places = (part for part in parts if part is not Ellipsis)
+        if not all(isinstance(part, int | np.integer | slice) and not isinstance(part, bool) for part in places):
             raise ZelligeError(
                 "ZL0502", f"tensors are indexed with integers and slices, not {key!r}", help="use zl.gather in a kernel"
             )
@@ -262,7 +266,7 @@ class Tensor:
             raise ZelligeError("ZL0502", f"the last axis of a {self.dtype} tensor stays last")
         try:
             storage = self.storage.transpose(axes or None)
-        except ValueError:
+        except (TypeError, ValueError):
             raise ZelligeError("ZL0502", f"axes {axes} are no order of the axes of shape {self.shape}") from None
         order = axes or tuple(reversed(range(len(self.shape))))
         return self._view(storage, tuple(self.shape[a] for a in order))

@@ -82,6 +82,8 @@ def _sizes(symbols: Symbols) -> Iterator[Bool]:
 
 def _can_grow(op: Op) -> bool:
     match op:
+        case ops.Constant(value=value):
+            return not -(1 << 63) <= value < 1 << 63  # folded, from extents
         case ops.Binary():
             return op.op in _GROWS
         case ops.Unary():

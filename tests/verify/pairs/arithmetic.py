@@ -393,4 +393,13 @@ def k(x: zl.In[f32, M, N, 0], *, y: zl.Mut[f32, ⟨zl.ceildiv(M, N)|M // N⟩]):
     y[zl.only(t // N, t % N == 0)] = 1.0
 """,
     ),
+    "a number folded from extents is an index": (
+        "ZL0401",
+        """
+def k(x: zl.In[f32, M], n: zl.In[i32, M], *, y: zl.Out[f32, M]):
+    t = zl.grid(M)
+    far = zl.where(n[t] > 0, (M * 0 + (1 << 62)) * ⟨1|4⟩, 10)
+    y[t] = x[zl.where((far >> 1) >= 5, t, 1 << 40)]
+""",
+    ),
 }

@@ -6,6 +6,7 @@ pool.launch(kernel.entry_address, kernel.pack(arrays, dims, scalars), kernel.num
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,16 @@ from zellige.passes.bounds import bounds_of_values
 from zellige.passes.simplify import simplify
 
 _STACK_LIMIT = 1 << 20  # scratch beyond this is taken from the heap for each call
+_ALLOCATED = """define internal noalias ptr @zellige_allocated(i64 %bytes) nounwind {
+  %memory = call ptr @aligned_alloc(i64 64, i64 %bytes)
+  %none = icmp eq ptr %memory, null
+  br i1 %none, label %fail, label %done
+fail:
+  call void @llvm.trap()
+  unreachable
+done:
+  ret ptr %memory
+}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class CompiledKernel:
         return 2 if shares_operands(self.function) else 8
 
     def num_programs(self, dims: Mapping[str, int] | None = None) -> int:
-        """How many programs the grid has. KeyError if a run-time dim is missing."""
+        """How many programs the grid has. KeyError if a run-time dim is missing; ZelligeError ZL0516 of more than are counted."""
         total = 1
         for programs in self.grid:
             value = programs.substitute(dims or {}).constant
@@ -83,6 +94,11 @@ class CompiledKernel:
                     f"{self.name}: dims {sorted(programs.dims() - set(dims or {}))} are needed to count programs"
                 )
             total *= value
+        if total >= 1 << 62:
+            raise ZelligeError(
+                "ZL0516", f"'{self.name}' would run {total} programs; a launch counts fewer than 2**62",
+                facts=dict(dims or {}), help="give each program more to do",
+            )  # fmt: skip
         return total
 
     def pack(
@@ -397,12 +413,21 @@ def _module(e: Emitter, ctx: Context, symbol: str) -> str:
 
 
 def _scratch(e: Emitter, bytes_: int) -> tuple[list[str], list[str]]:
-    """Instructions that provide and release the function's scratch memory."""
+    """Instructions that provide and release the function's scratch memory. ZelligeError ZL0506 of more than the machine has.
+
+    Where there is no memory for it the process ends: there is nothing that the function could write to."""
+    if bytes_ > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise ZelligeError(
+            "ZL0506", f"a program's tiles need {bytes_} bytes of scratch memory, and this machine has {memory}",
+            help="go over long axes in spans: for cols in N.tiles(64)",
+        )  # fmt: skip
     if not bytes_:
         return ["  %scratch = inttoptr i64 64 to ptr"], []
     if bytes_ <= _STACK_LIMIT:
         return [f"  %scratch = alloca [{bytes_} x i8], align 64"], []
     e.declare("ptr @aligned_alloc(i64, i64)")
     e.declare("void @free(ptr)")
+    e.declare("void @llvm.trap()")
+    e.globals.append(_ALLOCATED)
     rounded = -(-bytes_ // 64) * 64
-    return [f"  %scratch = call ptr @aligned_alloc(i64 64, i64 {rounded})"], ["  call void @free(ptr %scratch)"]
+    return [f"  %scratch = call ptr @zellige_allocated(i64 {rounded})"], ["  call void @free(ptr %scratch)"]

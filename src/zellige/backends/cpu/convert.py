@@ -93,7 +93,10 @@ def cast(e: Emitter, x: Reg, source: DType, to: DType, target: Target) -> Reg:
     if source in COMPUTED_IN_F32:
         return cast(e, widen(e, x, source, target), dtypes.f32, to, target)
     if to in COMPUTED_IN_F32:
-        return narrow(e, cast(e, x, source, dtypes.f32, target), to, target)
+        if to is dtypes.bf16 and not source.is_float and source.bits >= 32:
+            x, source = e.convert("uitofp" if source.kind is Kind.UNSIGNED else "sitofp", x, "double"), dtypes.f64
+        single = _rounded_to_odd(e, x) if source is dtypes.f64 else cast(e, x, source, dtypes.f32, target)
+        return narrow(e, single, to, target)
     wide = register_type(to)
     if source.is_float:
         if to.is_float:
@@ -162,6 +165,17 @@ def narrow(e: Emitter, x: Reg, to: DType, target: Target) -> Reg:
     result = e.select(is_nan, _const(e, form.nan, bits), result)
     sign = e.op("shl", e.op("lshr", bits, _const(e, 31, bits)), _const(e, form.bits - 1, bits))
     return e.convert("trunc", e.op("or", result, sign), f"i{form.bits}")
+
+
+def _rounded_to_odd(e: Emitter, x: Reg) -> Reg:
+    """f64 as the f32 next to it whose last bit is set, unless one is equal: rounding that to at most 22 bits is rounding once."""
+    near = e.convert("fptrunc", x, "float")
+    back = e.convert("fpext", near, "double")
+    inexact = e.compare("fcmp", "one", back, x)
+    away = e.compare("fcmp", "ogt", e.intrinsic("fabs", back), e.intrinsic("fabs", x))
+    bits = e.convert("bitcast", near, "i32")
+    bits = e.op("sub", bits, e.convert("zext", e.op("and", inexact, away), "i32"))
+    return e.convert("bitcast", e.op("or", bits, e.convert("zext", inexact, "i32")), "float")
 
 
 def _to_bf16(e: Emitter, x: Reg, target: Target) -> Reg:

@@ -281,6 +281,12 @@ class Emitter:
             return min(x, y) if which == "smin" else max(x, y)
         return self.intrinsic(which, self.i64(x), self.i64(y))
 
+    def saturated(self, which: str, x: Int, y: Int) -> Int:
+        """`sadd` or `ssub` of two indices: the nearest number of 64 bits, for bounds and gaps that no lane has."""
+        if isinstance(x, int) and isinstance(y, int):
+            return min(max(x + y if which == "sadd" else x - y, -(1 << 63)), (1 << 63) - 1)
+        return self.intrinsic(f"{which}.sat", self.i64(x), self.i64(y))
+
     def icmp(self, predicate: str, x: Int, y: Int) -> Reg:
         """Signed comparison of two indices; a constant if both are."""
         if isinstance(x, int) and isinstance(y, int):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from zellige.backends.cpu.context import (
     Context,
     Index,
@@ -23,7 +26,7 @@ from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Dim, Extent, Nary, Quotient
 from zellige.ir.ops import BinaryOp, UnaryOp, Value
-from zellige.passes.intervals import decided
+from zellige.passes.intervals import WORD, decided, of_extent
 
 _COMPARE = {
     BinaryOp.EQ: "eq", BinaryOp.NE: "ne", BinaryOp.LT: "lt", BinaryOp.LE: "le", BinaryOp.GT: "gt", BinaryOp.GE: "ge",
@@ -115,15 +118,21 @@ def extent_int(ctx: Context, extent: Extent) -> Int:
             return value
         case Dim(name):
             return ctx.extents[name]
-        case Nary(op, terms):
+        case Nary("min" | "max" as op, terms):
             first, *rest = [extent_int(ctx, t) for t in terms]
             for term in rest:
-                if op == "add":
-                    first = e.add(first, term)
-                elif op == "mul":
-                    first = e.mul(first, term)
+                first = e.extremum("smin" if op == "min" else "smax", first, term)
+            return first
+        case Nary(op, terms):
+            first, bounds = extent_int(ctx, terms[0]), of_extent(terms[0])
+            for part in terms[1:]:
+                term = extent_int(ctx, part)
+                bounds = bounds + of_extent(part) if op == "add" else bounds * of_extent(part)
+                if not bounds.within(WORD) or any(not of_extent(t).within(WORD) for t in terms):
+                    # the whole fits (that is proved, or a launch condition), and this part may wrap: ours must not promise otherwise
+                    first = e.op(op, e.i64(_wrapped(first)), e.i64(_wrapped(term)))
                 else:
-                    first = e.extremum("smin" if op == "min" else "smax", first, term)
+                    first = e.add(first, term) if op == "add" else e.mul(first, term)
             return first
         case Quotient(op, left, right):
             a, b = extent_int(ctx, left), extent_int(ctx, right)
@@ -133,6 +142,11 @@ def extent_int(ctx: Context, extent: Extent) -> Int:
                 return e.sub(0, e.floordiv(e.sub(0, a), b))
             return e.floordiv(a, b)
     raise AssertionError(f"unknown extent {extent!r}")
+
+
+def _wrapped(number: Int) -> Int:
+    """A constant part of an extent in 64 bits."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63) if isinstance(number, int) else number
 
 
 def _scalar_argument(ctx: Context, name: str, dtype: DType) -> Reg | Index:
@@ -305,7 +319,10 @@ def _affine(ctx: Context, op: BinaryOp, a: Index, b: Index, x: Value, y: Value) 
             stride = e.add(e.mul(a.stride, b.base), e.mul(b.stride, a.base))
             return Index(e.mul(a.base, b.base), stride, lanes, *product_residue(a, b))
     if op.is_comparison and lanes:
-        return _compare_affine(ctx, op, a, b, lanes)
+        near = (ctx.interval(y) - ctx.interval(x)).within(WORD)
+        return _compare_affine(
+            ctx, op, a, b, lanes, ctx.emitter.sub if near else partial(ctx.emitter.saturated, "ssub")
+        )
     if a.stride != 0 or b.stride != 0:
         return None
     if op.is_comparison:
@@ -324,16 +341,20 @@ def _affine(ctx: Context, op: BinaryOp, a: Index, b: Index, x: Value, y: Value) 
     return Index(binary_value(ctx, op, e.i64(a.base), e.i64(b.base), dtypes.index), 0, lanes)
 
 
-def _compare_affine(ctx: Context, op: BinaryOp, a: Index, b: Index, lanes: int) -> Reg | None:
-    """base_a + s·lane ? base_b as a comparison of the lane number with one scalar, in narrow integers."""
+def _compare_affine(
+    ctx: Context, op: BinaryOp, a: Index, b: Index, lanes: int, minus: Callable[[Int, Int], Int]
+) -> Reg | None:
+    """base_a + s·lane ? base_b as a comparison of the lane number with one scalar, in narrow integers.
+
+    ``minus`` subtracts, and saturates where two numbers of 64 bits may lie farther apart than 64 bits tell."""
     e = ctx.emitter
     stride = e.sub(a.stride, b.stride)
-    gap = e.sub(b.base, a.base)  # s·lane ? gap
+    gap = minus(b.base, a.base)  # s·lane ? gap
     name = _COMPARE[op]
     if stride == 0:
         return e.icmp(name if name in ("eq", "ne") else "s" + name, 0, gap)
     if stride == -1:  # −lane ? gap  ⇔  lane ?' −gap
-        gap = e.sub(0, gap)
+        gap = minus(a.base, b.base)
         name = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}.get(name, name)
     elif stride != 1:
         return None

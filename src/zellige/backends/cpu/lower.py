@@ -88,7 +88,7 @@ class Lowering:
             return
         if size_of(value) == 1:
             self.ctx.scalars[value] = self.ctx.evaluate(value, (0,) * value.type.rank)
-        elif value in self.kept and not isinstance(self.ctx.definitions[value], ops.Constant | ops.Broadcast):
+        elif value in self.kept:
             buffer = self.ctx.new_buffer(value.type.dtype, shape_of(value))
             self.materialise(value, buffer)
             self.ctx.buffers[value] = buffer

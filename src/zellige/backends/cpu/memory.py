@@ -12,6 +12,7 @@ from zellige.backends.cpu.plan import WHOLE, Share, shape_of
 from zellige.ir import ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.ops import UpdateOp, Value
+from zellige.ir.types import Role
 
 _ZEROS = "zellige_zeros"  # what a lane that must not read reads instead
 
@@ -91,7 +92,11 @@ def read(ctx: Context, array: Array, place: Address, mask: Reg, pad: int | float
         pointer = e.offset(array.pointer, e.mul(place.base, width), inbounds=mask == TRUE)
         if mask == TRUE:
             return from_memory(e, e.load(pointer, type_, lanes, width, metadata), array.dtype)
-        return from_memory(e, _masked_load(ctx, pointer, mask, pad_value, type_, lanes, width, metadata), array.dtype)
+        value = _masked_load(ctx, pointer, mask, pad_value, type_, lanes, width, metadata)
+        if ctx.function.array(array.name).role is not Role.IN:
+            # LLVM 22 makes one of a select by the mask and the load behind it, and puts that where the select stood, past stores
+            value = e.inst(f"freeze {value}", type_, lanes)
+        return from_memory(e, value, array.dtype)
     offsets = place.scattered
     if offsets is None:
         offsets = ctx.index_register(Index(place.base, place.stride, lanes), lanes)

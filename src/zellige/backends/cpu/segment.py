@@ -23,11 +23,13 @@ def lower_offsets(ctx: Context, op: ops.Offsets) -> None:
 
     def step(i: Int, carried: list[Reg]) -> list[Reg]:
         write_buffer(ctx, buffer, (i,), index_of(carried[0]))
-        length = cast(e, ctx.value(op.lengths, (i,)), op.lengths.type.dtype, dtypes.index, ctx.target)
-        length = e.i64(
-            e.extremum("smin", e.extremum("smax", length, 0), total)
-        )  # two numbers ≤ total < 2⁶² do not wrap
-        return [e.i64(e.extremum("smin", e.add(carried[0], length), total))]
+        dtype, sofar = op.lengths.type.dtype, carried[0]
+        length = cast(e, ctx.value(op.lengths, (i,)), dtype, dtypes.index, ctx.target)
+        if dtype is dtypes.u64:  # the larger ones would be negative as signed numbers
+            length = e.select(e.compare("icmp", "slt", length, Reg("0", "i64")), e.i64(total), length)
+        # what is left, and not the sum, is compared: the sum of two numbers of 64 bits may wrap
+        added = e.extremum("smin", e.extremum("smax", length, 0), e.sub(total, sofar))
+        return [e.i64(e.add(sofar, added))]
 
     e.loop(0, count, 1, [Reg("0", "i64")], step)
     write_buffer(ctx, buffer, (count,), index_of(total))

@@ -11,7 +11,7 @@ from zellige.ir import ops
 from zellige.ir.dtypes import Kind
 from zellige.ir.ops import BinaryOp, Value
 from zellige.ir.walk import operands
-from zellige.passes.intervals import decided
+from zellige.passes.intervals import WORD, decided
 
 _WORTH_TWO_VERSIONS = 32  # elements of a tile
 
@@ -120,7 +120,9 @@ def _ordered(ctx: Context, kind: BinaryOp, x: Value, y: Value) -> Reg | None:
 
 
 def _bound(ctx: Context, value: Value, *, upper: bool) -> Int | None:
-    """The largest (or smallest) element of an index tile as a scalar, where it follows from the scalars it is made of."""
+    """The largest (or smallest) element of an index tile as a scalar, where it follows from the scalars it is made of.
+
+    No lane need have it, so it may lie beyond 64 bits though all lanes fit: it is then the last number that does."""
     if value in ctx.scalars:
         scalar = ctx.scalars[value]
         return scalar.base if isinstance(scalar, Index) else None
@@ -136,12 +138,18 @@ def _bound(ctx: Context, value: Value, *, upper: bool) -> Int | None:
             return _bound(ctx, x, upper=upper)
         case ops.Binary(op=BinaryOp.ADD, x=x, y=y):
             a, b = _bound(ctx, x, upper=upper), _bound(ctx, y, upper=upper)
-            return None if a is None or b is None else e.add(a, b)
+            if a is None or b is None:
+                return None
+            return e.add(a, b) if (ctx.interval(x) + ctx.interval(y)).within(WORD) else e.saturated("sadd", a, b)
         case ops.Binary(op=BinaryOp.SUB, x=x, y=y):
             a, b = _bound(ctx, x, upper=upper), _bound(ctx, y, upper=not upper)
-            return None if a is None or b is None else e.sub(a, b)
+            if a is None or b is None:
+                return None
+            return e.sub(a, b) if (ctx.interval(x) - ctx.interval(y)).within(WORD) else e.saturated("ssub", a, b)
         case ops.Binary(op=BinaryOp.MUL, x=x, y=y):
-            if ctx.interval(x).low < 0 or ctx.interval(y).low < 0:
+            if min(ctx.interval(x).low, ctx.interval(y).low) < 0 or not (ctx.interval(x) * ctx.interval(y)).within(
+                WORD
+            ):
                 return None
             a, b = _bound(ctx, x, upper=upper), _bound(ctx, y, upper=upper)
             return None if a is None or b is None else e.mul(a, b)

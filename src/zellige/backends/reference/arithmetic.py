@@ -111,7 +111,7 @@ def convert(x: Array, source: DType, target: DType) -> Array:
     if source.is_float or source.is_block:
         return rounded(x, target) if target.is_float else _truncated(x, target)
     if target.is_float:
-        return rounded(x.astype(np.float64), target)
+        return x.astype(np.float32) if target is dtypes.f32 else rounded(x.astype(np.float64), target)
     if source is dtypes.index and target is not dtypes.index:
         low, high = target.integer_range()
         _in_range(x, low, high, f"does not fit {target}")

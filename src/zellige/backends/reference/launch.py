@@ -13,6 +13,7 @@ from zellige.backends.reference.report import Fault, LaunchRefused, Report, Trip
 from zellige.backends.reference.shadow import Shadow
 from zellige.ir.ops import Function
 from zellige.ir.types import ArrayParam, Role
+from zellige.ir.walk import results, walk
 
 
 def run(
@@ -34,6 +35,7 @@ def run(
     the language that a program breaks.
     """
     _check_dims(function, dims)
+    _check_lengths(function, dims)
     _check_arrays(function, dims, arrays)
     values = _scalar_values(function, dims, scalars)
     grid = tuple(axis.programs.evaluate(dims) for axis in function.grid)
@@ -61,6 +63,15 @@ def _check_dims(function: Function, dims: Mapping[str, int]) -> None:
             raise LaunchRefused(f"{function.name}: dim {name} has no value")
         if not 0 <= dims[name] < 1 << 31:
             raise LaunchRefused(f"{function.name}: dim {name} = {dims[name]} is not in [0, 2³¹)")
+
+
+def _check_lengths(function: Function, dims: Mapping[str, int]) -> None:
+    """LaunchRefused if an axis of the grid or of a tile is shorter than nothing."""
+    lengths = {axis.programs for axis in function.grid}
+    lengths |= {extent for op in walk(function.body) for value in results(op) for extent in value.type.shape}
+    for length in lengths:
+        if length.evaluate(dims) < 0:
+            raise LaunchRefused(f"{function.name}: {length} programs or lanes are {length.evaluate(dims)}")
 
 
 def _check_arrays(function: Function, dims: Mapping[str, int], arrays: Mapping[str, Array]) -> None:

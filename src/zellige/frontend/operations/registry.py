@@ -52,7 +52,11 @@ def shape_of(context: Context, shape: object) -> tuple[Extent, ...]:
         if not isinstance(part, int | Extent) or isinstance(part, bool):
             refuse("ZL0106", f"{describe(part)} in a shape; extents of tiles are known at compile time", context.span,
                    "use an int, a dim or a zl.Static; zl.tiles(n, size) goes over a length known at run time")  # fmt: skip
-    return tuple(as_extent(p) for p in parts)
+    extents = tuple(as_extent(p) for p in parts)
+    for extent in extents:
+        if extent.constant is not None and extent.constant < 0:
+            refuse("ZL0106", f"an extent of {extent}", context.span, "a tile has 0 lanes or more")
+    return extents
 
 
 def dtype_of(context: Context, dtype: object) -> DType:
