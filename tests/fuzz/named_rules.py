@@ -37,6 +37,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "index values fit: low end": ("overflow._claim: no low end", "a difference in 32 bits, 1 (pairs)"),
     "sums, differences, products and shifts can overflow": (
         "overflow._can_grow: returns False for `op.op in _GROWS`", "shifted index, 1 (pairs)"),
+    "numbers folded from extents can overflow": (
+        "overflow._can_grow: returns False for `not -(1 << 63) <= value < 1 << 63`",
+        "a number folded from extents is an index, 1 (pairs)",
+    ),
     "extents can overflow": ("overflow._can_grow: returns False for `True`", "extent of three dims, 1 (pairs)"),
     "sums and products of tiles can overflow": (
         "overflow._can_grow: returns False for `op.op in (ReduceOp.SUM", "product of indices, 1 (pairs)"),
