@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -338,6 +338,15 @@ def test_an_interrupt_in_one_thread_is_told_to_those_that_wait_in_others(
     assert nothing_runs(llm)
 
 
+@pytest.fixture
+def listens() -> Iterator[None]:
+    """Ctrl-C is heard by Python, which it is not in a process that a shell has put in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens")
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_waits_for_the_step_that_runs_and_the_second_does_not(
     llm: LLM, monkeypatch: pytest.MonkeyPatch, times: int
