@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import inf
 from operator import mul
 
 from zellige.backends.cuda.expressions import Expressions, Term
@@ -103,21 +104,28 @@ class Memory:
         )
 
     def _offsets(self, array: ArrayParam, index: Sequence[Value]) -> tuple[str, str]:
-        """The offset that all lanes share, and that of each lane. ``index`` may leave out trailing axes."""
+        """The offset that all lanes share, and that of each lane. ``index`` may leave out trailing axes.
+
+        An index of one part is within its axis wherever there is an access. Parts of a sum may be anywhere, so that even in a small
+        array 32 bits are enough only for what is known not to wrap in them."""
         small = self.is_small(array)
-        scalars: list[str] = []
-        lanes: list[tuple[str, Stride, Interval, bool]] = []
-        reach = 0.0
-        for value, stride in zip(index, self.strides(array), strict=False):
+        scalars: list[tuple[str, Stride, bool]] = []
+        lanes: list[tuple[str, Stride, bool]] = []
+        base_reach = reach = 0.0
+        for value, stride, extent in zip(index, self.strides(array), array.shape, strict=False):
             parts = self.x.split(value)
+            alone = small and len(parts.base) + (parts.offset is not None) == 1
+            most = max(of_extent(extent).high - 1, 0) if alone else inf
             for text, bounds in parts.base:
-                scalars.append(_scaled(text, stride, wide=not small and not _is_number(text) and bounds.fits_32))
+                scalars.append((text, stride, bounds.fits_32))
+                base_reach += min(_reach(bounds), most) * max(_reach(stride.bounds), 1)
             if parts.offset is not None:
-                lanes.append((parts.offset, stride, parts.bounds, parts.bounds.fits_32))
-                reach += _reach(parts.bounds) * max(_reach(stride.bounds), 1)
-        wide = not small and not reach < (1 << 31)
-        texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, _, narrow in lanes]
-        return " + ".join(s for s in scalars if s != "0"), " + ".join(texts)
+                lanes.append((parts.offset, stride, parts.bounds.fits_32))
+                reach += min(_reach(parts.bounds), most) * max(_reach(stride.bounds), 1)
+        wide_base, wide = not (small and base_reach < (1 << 31)), not reach < (1 << 31)
+        shared = [_scaled(text, stride, wide=wide_base and narrow) for text, stride, narrow in scalars]
+        texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, narrow in lanes]
+        return " + ".join(s for s in shared if s != "0"), " + ".join(texts)
 
     def _covers(self, index: Sequence[Value], shape_of: Value) -> bool:
         """Whether the lanes of ``index`` run along every axis of a tile."""
@@ -176,6 +184,9 @@ def _scaled(text: str, stride: Stride, *, wide: bool) -> str:
     if text == "0":
         return "0"
     if wide and stride.term.text != "1":
+        if _is_number(text):  # (which has no width)
+            wide_stride = not stride.term.literal and stride.bounds.fits_32
+            return f"{text} * {stride.term.text}{'.to(tl.int64)' if wide_stride else ''}"
         text = f"{text}.to(tl.int64)"
     return text if stride.term.text == "1" else f"{text} * {stride.term.text}"
 
