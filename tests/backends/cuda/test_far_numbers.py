@@ -70,6 +70,20 @@ def added_up(x: zl.In[i32, M], *, y: zl.Out[i64, M], z: zl.Out[i64, 1]):
 
 
 @zl.kernel
+def extremes(x: zl.In[i32, M], *, y: zl.Out[i64, 2]):
+    zl.grid(1)
+    y[0:1] = zl.max(x[:].to(zl.index)).to(i64)
+    y[1:2] = zl.min(x[:].to(zl.index)).to(i64)
+
+
+def test_extremes_of_no_indices_are_the_ends_of_64_bits() -> None:
+    x = np.array([7, -3, 5], np.int32)
+    compare_all([
+        Case(function_of(extremes), {"M": size}, {"x": x[:size], "y": np.zeros(2, np.int64)}) for size in (0, 1, 3)
+    ])  # fmt: skip
+
+
+@zl.kernel
 def shifted_far(*, y: zl.Out[i64, M]):
     t = zl.grid(M)
     y[t] = (zl.minimum(t, 5) << 40).to(i64)
@@ -237,6 +251,19 @@ def test_zeros_keep_their_signs() -> None:
     arrays = {"x": x, **{name: np.zeros(5, np.float32) for name in "yzw"}}
     found = compare_all([Case(function_of(zeros), {"M": 5}, arrays)])[0]
     np.testing.assert_array_equal(found["y"], [-np.inf, np.inf, -1, 1, -np.inf])
+
+
+@zl.kernel
+def narrow_scalars(a: zl.f16, b: zl.bf16, *, y: zl.Out[f32, M], z: zl.Out[f16, M]):
+    r = zl.grid(M)
+    y[r] = a.to(f32) + r.to(f32)
+    z[r] = a * 1.5
+
+
+def test_a_narrow_scalar_is_rounded_where_it_arrives() -> None:
+    given = {"a": 1.7 + 2**-12, "b": 0.0}
+    arrays = {"y": np.zeros(5, np.float32), "z": np.zeros(5, np.float16)}
+    compare_all([Case(function_of(narrow_scalars), {"M": 5}, arrays, given)])
 
 
 # --- boxes

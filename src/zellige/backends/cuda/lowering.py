@@ -202,7 +202,11 @@ class Lowering:
                 term = x.extent(extent)
                 x.define(result, term) if term.literal or term.text.isidentifier() else bind(result, term.text)
             case ops.ScalarValue(param=name, result=result):
-                x.define(result, Term(self.source.parameter("scalar", name)))
+                text, dtype = self.source.parameter("scalar", name), result.type.dtype
+                x.define(result, Term(text))
+                if dtype.is_float and dtype.bits < 32:  # it arrives as an f64
+                    text = f"tl.full((), {text}, {'tl.float32' if dtype.bits == 8 else x.dtype(result)})"
+                    bind(result, self.as_fp8(self.source.bind(text, "number"), dtype) if dtype.bits == 8 else text)
             case ops.ProgramId(axis=axis, result=result):
                 pid = Term(self.pids[axis], literal=self.pids[axis].isdigit())
                 x.define(result, pid)
@@ -437,12 +441,12 @@ class Lowering:
         if first is not None:
             self.x.define(op.result, self.x.term(first))
             return
-        fill = operators.neutral(op.op, op.x.type.dtype)
-        if is_index(op.x) and self.x.is_wide(op.x) and fill != "0":
+        fill, whole = operators.neutral(op.op, op.x.type.dtype), self.x.typed(op.x)
+        wide = is_index(op.x) and self.x.is_wide(op.x)
+        if is_index(op.x) and op.op not in (ReduceOp.ARGMAX, ReduceOp.ARGMIN):
+            whole, wide = self._operand(op.x, op.result), self.x.is_wide(op.result)
+        if wide and fill != "0":
             fill = fill.replace(str((1 << 31) - 1), str((1 << 63) - 1)).replace(str(1 << 31), str(1 << 63))
-        whole = self.x.typed(op.x)
-        if is_index(op.x) and op.op in _SUMS:
-            whole = self._operand(op.x, op.result)
         x = self.x.where_true(op.x, whole, (op.axis,), fill)
         table = operators.REDUCE_FLOAT if op.x.type.dtype.is_float else operators.REDUCE
         text = table[op.op].format(x=x, axis=op.axis)
@@ -619,9 +623,6 @@ class Lowering:
 
 _IN_F32 = (BinaryOp.DIV, BinaryOp.MIN, BinaryOp.MAX)
 """What Triton gives as f32 of (some) floats of 16 bits."""
-
-_SUMS = (ReduceOp.SUM, ReduceOp.PROD)
-"""What may need more bits than its parts."""
 
 
 def _zero(value: Value) -> str:
