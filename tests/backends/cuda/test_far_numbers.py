@@ -115,6 +115,20 @@ def test_parts_of_a_sum_are_scaled_in_64_bits() -> None:
 
 
 @zl.kernel
+def far_columns(x: zl.In[f32, 8], v: zl.In[i32, 8], s: i32, *, y: zl.Out[f32, 8]):
+    zl.grid(1)
+    a = s.to(zl.index)
+    i = (a + v[:].to(zl.index)) + a - (1 << 32)
+    y[:] = x[zl.only(i, (i >= 0) & (i < 8))]
+
+
+def test_parts_that_are_not_scaled_are_added_in_64_bits() -> None:
+    """Twice 2³¹ − 1 less 2³², and two to nine more: once 32 bits held the first sum."""
+    arrays = {"x": np.arange(8, dtype=np.float32), "v": np.arange(2, 10, dtype=np.int32), "y": np.zeros(8, np.float32)}
+    compare_all([Case(function_of(far_columns), {}, arrays, {"s": s}) for s in (LARGEST, LARGEST - 1, 5)])
+
+
+@zl.kernel
 def fixed_row(x: zl.In[f32, 8, M, N], *, y: zl.Out[f32, M, N]):
     i, c = zl.grid(M, N.tiles(8))
     y[i, c] = x[5, i, c]

@@ -109,23 +109,17 @@ class Memory:
         An index of one part is within its axis wherever there is an access. Parts of a sum may be anywhere, so that even in a small
         array 32 bits are enough only for what is known not to wrap in them."""
         small = self.is_small(array)
-        scalars: list[tuple[str, Stride, bool]] = []
-        lanes: list[tuple[str, Stride, bool]] = []
-        base_reach = reach = 0.0
+        scalars: list[_Part] = []
+        lanes: list[_Part] = []
         for value, stride, extent in zip(index, self.strides(array), array.shape, strict=False):
             parts = self.x.split(value)
             alone = small and len(parts.base) + (parts.offset is not None) == 1
             most = max(of_extent(extent).high - 1, 0) if alone else inf
-            for text, bounds in parts.base:
-                scalars.append((text, stride, bounds.fits_32))
-                base_reach += min(_reach(bounds), most) * max(_reach(stride.bounds), 1)
+            scalars += [_Part(text, stride, bounds, most) for text, bounds in parts.base]
             if parts.offset is not None:
-                lanes.append((parts.offset, stride, parts.bounds.fits_32))
-                reach += min(_reach(parts.bounds), most) * max(_reach(stride.bounds), 1)
-        wide_base, wide = not (small and base_reach < (1 << 31)), not reach < (1 << 31)
-        shared = [_scaled(text, stride, wide=wide_base and narrow) for text, stride, narrow in scalars]
-        texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, narrow in lanes]
-        return " + ".join(s for s in shared if s != "0"), " + ".join(texts)
+                lanes.append(_Part(parts.offset, stride, parts.bounds, most))
+        shared = _summed(scalars, wide=not (small and _fits(scalars)))
+        return shared, _summed(lanes, wide=not _fits(lanes))
 
     def _covers(self, index: Sequence[Value], shape_of: Value) -> bool:
         """Whether the lanes of ``index`` run along every axis of a tile."""
@@ -180,15 +174,50 @@ def _reach(bounds: Interval) -> float:
     return max(abs(bounds.low), abs(bounds.high))
 
 
-def _scaled(text: str, stride: Stride, *, wide: bool) -> str:
-    if text == "0":
-        return "0"
-    if wide and stride.term.text != "1":
-        if _is_number(text):  # (which has no width)
-            wide_stride = not stride.term.literal and stride.bounds.fits_32
-            return f"{text} * {stride.term.text}{'.to(tl.int64)' if wide_stride else ''}"
-        text = f"{text}.to(tl.int64)"
-    return text if stride.term.text == "1" else f"{text} * {stride.term.text}"
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of an address: a term, times a stride."""
+
+    text: str
+    stride: Stride
+    bounds: Interval
+    most: float
+    """What the term is at most, by its place, wherever there is an access."""
+
+    @property
+    def reach(self) -> float:
+        return min(_reach(self.bounds), self.most) * max(_reach(self.stride.bounds), 1)
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether it has 32 bits, or no width, also in a sum in 64."""
+        if _is_number(self.text):
+            return self.stride.term.literal
+        return self.stride.term.text == "1" and self.bounds.fits_32
+
+    def scaled(self, *, wide: bool, far: bool) -> str:
+        """Its text. ``wide``: in 64 bits, if its stride is not 1; ``far``: also then."""
+        stride = self.stride.term.text
+        if self.text == "0":
+            return "0"
+        if not self.bounds.fits_32 or not (far if stride == "1" else wide):
+            return self.text if stride == "1" else f"{self.text} * {stride}"
+        if not _is_number(self.text):
+            return f"{self.text}.to(tl.int64)" if stride == "1" else f"{self.text}.to(tl.int64) * {stride}"
+        if stride == "1":
+            return self.text
+        wide_stride = not self.stride.term.literal and self.stride.bounds.fits_32
+        return f"{self.text} * {stride}{'.to(tl.int64)' if wide_stride else ''}"
+
+
+def _fits(parts: Sequence[_Part]) -> bool:
+    """Whether no sum of some of the parts leaves 32 bits."""
+    return sum(part.reach for part in parts) < (1 << 31)
+
+
+def _summed(parts: Sequence[_Part], *, wide: bool) -> str:
+    far = not _fits([part for part in parts if part.is_loose])
+    return " + ".join(text for part in parts if (text := part.scaled(wide=wide, far=far)) != "0")
 
 
 def _is_number(text: str) -> bool:

@@ -110,9 +110,10 @@ class Descriptors:
         axes: list[_Axis] = []
         covered: list[int] = []
         for position, (value, extent) in enumerate(zip(index, array.shape, strict=True)):
-            if not self.x.bounds.of(value).fits_32:
+            base = self.x.split(value).base
+            if not all(bounds.fits_32 for bounds in (self.x.bounds.of(value), *(part for _, part in base))):
                 return None
-            corner = " + ".join(text for text, _ in self.x.split(value).base) or "0"
+            corner = " + ".join(text for text, _ in base) or "0"
             if not value.type.rank:
                 axes.append(_Axis(extent, corner, 1, position in cut))
                 continue
