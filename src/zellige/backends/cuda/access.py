@@ -197,17 +197,15 @@ class _Part:
 
     def scaled(self, *, wide: bool, far: bool) -> str:
         """Its text. ``wide``: in 64 bits, if its stride is not 1; ``far``: also then."""
-        stride = self.stride.term.text
-        if self.text == "0":
+        text, stride, narrow = self.text, self.stride.term.text, self.bounds.fits_32
+        if text == "0":
             return "0"
-        if not self.bounds.fits_32 or not (far if stride == "1" else wide):
-            return self.text if stride == "1" else f"{self.text} * {stride}"
-        if not _is_number(self.text):
-            return f"{self.text}.to(tl.int64)" if stride == "1" else f"{self.text}.to(tl.int64) * {stride}"
-        if stride == "1":
-            return self.text
-        wide_stride = not self.stride.term.literal and self.stride.bounds.fits_32
-        return f"{self.text} * {stride}{'.to(tl.int64)' if wide_stride else ''}"
+        if _is_number(text):  # (which has no width)
+            if not self.stride.term.literal and self.stride.bounds.fits_32 and (wide or not narrow):
+                stride = f"{stride}.to(tl.int64)"
+        elif narrow and (far if stride == "1" else wide):
+            text = f"{text}.to(tl.int64)"
+        return text if stride == "1" else f"{text} * {stride}"
 
 
 def _fits(parts: Sequence[_Part]) -> bool:
