@@ -201,7 +201,8 @@ def test_numbers_of_programs_have_32_bits_whatever_the_sizes() -> None:
     options = Options(num_warps=8, persistent=1, descriptors=frozenset("abc"), multiples={"M": 128, "N": 256, "K": 64})
     source = text(gpu_linear.matmul, options=options)
     assert ".to(tl.int64)).to(tl.int32)" in source
-    assert "// (tl.cdiv(N, 256) * tl.minimum(tl.cdiv(M, 128), 8))" in source
+    columns, rows = (f"tl.cdiv({dim}.to(tl.int64), {size}).to(tl.int32)" for dim, size in (("N", 256), ("M", 128)))
+    assert f"// ({columns} * tl.minimum({rows}, 8))" in source
     assert "a_box.load([" in source
 
 

@@ -13,18 +13,22 @@ from tests.runtime.cuda.simulated import simulated
 
 import zellige as zl
 from zellige import f32
+from zellige.backends.cuda.options import Options
+from zellige.backends.cuda.parameters import parameters
 from zellige.backends.cuda.sequence import BEGIN
 from zellige.backends.reference.interpreter import Interpreter
 from zellige.diagnostics.errors import ZelligeError
 from zellige.ir.ops import Function
 from zellige.runtime.cuda.array import DeviceArray
 from zellige.runtime.cuda.executor import CudaExecutor
+from zellige.runtime.cuda.launch import _SCALARS
 from zellige.runtime.cuda.prepared import PreparedLaunch, memory_range, overlap
 from zellige.runtime.cuda.sequence import (
     Form,
     Plan,
     SequenceExecutor,
     SequenceLaunch,
+    _word,
     check_resident,
     make_plan,
     resident,
@@ -307,6 +311,24 @@ def test_a_row_holds_addresses_scalars_and_who_reports() -> None:
         "two programs have tiles of the first launch"
     )
     assert list(plan.table(1)[1, layout.waits_at : layout.waits_at + 2]) == [0, 1]
+
+
+@zl.kernel
+def by_halves(a: zl.f16, b: zl.bf16, c: zl.f8e4m3, d: f32, *, y: zl.Out[f32, 1]):
+    i = zl.grid(1)
+    y[i] = a.to(f32) + b.to(f32) + c.to(f32) + d
+
+
+def test_a_float_scalar_is_passed_by_its_bits_however_narrow() -> None:
+    """Words of narrow ones were once cut to integers. The host has no f16: a kernel takes an f64, and rounds it."""
+    given = {"a": 1.7, "b": -0.3, "c": 1.75, "d": 1e300}
+    binding: Any = SimpleNamespace(scalars=given)
+    found = parameters(by_halves.lower({}, {}), Options())
+    words = {p.name: (p.type, _word(p, binding)) for p in found if p.kind == "scalar"}
+    double = {name: int(np.float64(given[name]).view(np.int64)) for name in "abc"}
+    assert words == {**{name: ("fp64", double[name]) for name in "abc"}, "d": ("fp32", 0x7F800000)}
+    for p in found:
+        assert p.kind != "scalar" or p.type in _SCALARS
 
 
 def test_launches_take_turns_among_the_programs() -> None:

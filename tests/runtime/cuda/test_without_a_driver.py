@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,3 +80,17 @@ def test_turns_of_a_persistent_grid_are_alike_where_that_leaves_few_multiprocess
 
     assert persistent_blocks(programs, 132) == blocks
     assert -(-programs // blocks) == max(-(-programs // 132), 1)  # no more turns than with all of them
+
+
+def test_blocks_of_a_persistent_grid_count_on_in_32_bits() -> None:
+    from zellige.backends.cuda.options import Options
+    from zellige.ir.extent import Const
+    from zellige.runtime.cuda.launch import LoadedKernel
+
+    kernel = object.__new__(LoadedKernel)
+    kernel.device = SimpleNamespace(multiprocessors=132)  # type: ignore[assignment]
+    for persistent, programs in ((0, 1 << 31), (1, (1 << 31) - 132), (2, (1 << 31) - 264)):
+        compiled = SimpleNamespace(name="k", programs=Const(programs), options=Options(persistent=persistent))
+        kernel.compiled = compiled  # type: ignore[assignment]
+        with pytest.raises(ZelligeError, match="ZL0516"):
+            kernel.prepare(None, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import inf
 from operator import mul
 
 from zellige.backends.cuda.expressions import Expressions, Term
@@ -103,21 +104,22 @@ class Memory:
         )
 
     def _offsets(self, array: ArrayParam, index: Sequence[Value]) -> tuple[str, str]:
-        """The offset that all lanes share, and that of each lane. ``index`` may leave out trailing axes."""
+        """The offset that all lanes share, and that of each lane. ``index`` may leave out trailing axes.
+
+        An index of one part is within its axis wherever there is an access. Parts of a sum may be anywhere, so that even in a small
+        array 32 bits are enough only for what is known not to wrap in them."""
         small = self.is_small(array)
-        scalars: list[str] = []
-        lanes: list[tuple[str, Stride, Interval, bool]] = []
-        reach = 0.0
-        for value, stride in zip(index, self.strides(array), strict=False):
+        scalars: list[_Part] = []
+        lanes: list[_Part] = []
+        for value, stride, extent in zip(index, self.strides(array), array.shape, strict=False):
             parts = self.x.split(value)
-            for text, bounds in parts.base:
-                scalars.append(_scaled(text, stride, wide=not small and not _is_number(text) and bounds.fits_32))
+            alone = small and len(parts.base) + (parts.offset is not None) == 1
+            most = max(of_extent(extent).high - 1, 0) if alone else inf
+            scalars += [_Part(text, stride, bounds, most) for text, bounds in parts.base]
             if parts.offset is not None:
-                lanes.append((parts.offset, stride, parts.bounds, parts.bounds.fits_32))
-                reach += _reach(parts.bounds) * max(_reach(stride.bounds), 1)
-        wide = not small and not reach < (1 << 31)
-        texts = [_scaled(text, stride, wide=wide and narrow) for text, stride, _, narrow in lanes]
-        return " + ".join(s for s in scalars if s != "0"), " + ".join(texts)
+                lanes.append(_Part(parts.offset, stride, parts.bounds, most))
+        shared = _summed(scalars, wide=not (small and _fits(scalars)))
+        return shared, _summed(lanes, wide=not _fits(lanes))
 
     def _covers(self, index: Sequence[Value], shape_of: Value) -> bool:
         """Whether the lanes of ``index`` run along every axis of a tile."""
@@ -172,12 +174,48 @@ def _reach(bounds: Interval) -> float:
     return max(abs(bounds.low), abs(bounds.high))
 
 
-def _scaled(text: str, stride: Stride, *, wide: bool) -> str:
-    if text == "0":
-        return "0"
-    if wide and stride.term.text != "1":
-        text = f"{text}.to(tl.int64)"
-    return text if stride.term.text == "1" else f"{text} * {stride.term.text}"
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of an address: a term, times a stride."""
+
+    text: str
+    stride: Stride
+    bounds: Interval
+    most: float
+    """What the term is at most, by its place, wherever there is an access."""
+
+    @property
+    def reach(self) -> float:
+        return min(_reach(self.bounds), self.most) * max(_reach(self.stride.bounds), 1)
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether it has 32 bits, or no width, also in a sum in 64."""
+        if _is_number(self.text):
+            return self.stride.term.literal
+        return self.stride.term.text == "1" and self.bounds.fits_32
+
+    def scaled(self, *, wide: bool, far: bool) -> str:
+        """Its text. ``wide``: in 64 bits, if its stride is not 1; ``far``: also then."""
+        text, stride, narrow = self.text, self.stride.term.text, self.bounds.fits_32
+        if text == "0":
+            return "0"
+        if _is_number(text):  # (which has no width)
+            if not self.stride.term.literal and self.stride.bounds.fits_32 and (wide or not narrow):
+                stride = f"{stride}.to(tl.int64)"
+        elif narrow and (far if stride == "1" else wide):
+            text = f"{text}.to(tl.int64)"
+        return text if stride == "1" else f"{text} * {stride}"
+
+
+def _fits(parts: Sequence[_Part]) -> bool:
+    """Whether no sum of some of the parts leaves 32 bits."""
+    return sum(part.reach for part in parts) < (1 << 31)
+
+
+def _summed(parts: Sequence[_Part], *, wide: bool) -> str:
+    far = not _fits([part for part in parts if part.is_loose])
+    return " + ".join(text for part in parts if (text := part.scaled(wide=wide, far=far)) != "0")
 
 
 def _is_number(text: str) -> bool:

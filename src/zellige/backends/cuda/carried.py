@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zellige.backends.cuda.expressions import Term
 from zellige.ir import ops
 from zellige.ir.ops import Op, Value
 from zellige.ir.walk import operands, results
@@ -34,7 +35,7 @@ def carry(lowering: Lowering, loop: ops.For) -> list[tuple[str, int]]:
             continue
         x, memory = lowering.x, lowering.memory
         with x.trial():
-            x.define(index, x.term(loop.lower))
+            x.define(index, Term(x.widened(loop.lower, x.is_wide(index)), x.term(loop.lower).literal))
             for op in needed:
                 lowering.op(op)
             first = memory.pointer(lowering.function.array(load.array), load.index, load.result)

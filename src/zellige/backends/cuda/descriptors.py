@@ -20,6 +20,7 @@ from zellige.ir.extent import Const, Extent
 from zellige.ir.ops import BinaryOp, Block, Function, Value
 from zellige.ir.types import ArrayParam
 from zellige.ir.walk import walk
+from zellige.passes.intervals import of_extent
 
 LARGEST_BOX = 256
 
@@ -109,11 +110,12 @@ class Descriptors:
         axes: list[_Axis] = []
         covered: list[int] = []
         for position, (value, extent) in enumerate(zip(index, array.shape, strict=True)):
-            if not self.x.bounds.of(value).fits_32:
+            base = self.x.split(value).base
+            if not all(bounds.fits_32 for bounds in (self.x.bounds.of(value), *(part for _, part in base))):
                 return None
-            corner = " + ".join(text for text, _ in self.x.split(value).base) or "0"
+            corner = " + ".join(text for text, _ in base) or "0"
             if not value.type.rank:
-                axes.append(_Axis(extent, corner, 1, False))
+                axes.append(_Axis(extent, corner, 1, position in cut))
                 continue
             along = self.consecutive(value)
             if along is None or (covered and along <= covered[-1]):
@@ -195,17 +197,18 @@ class Descriptors:
 
 
 def _merged(axes: list[_Axis]) -> list[_Axis]:
-    """Axes with a scalar axis folded into the next one, where the box stays inside that: fewer dimensions, same bytes."""
+    """Axes with a scalar axis folded into the next one, where the box stays inside both: fewer dimensions, same bytes."""
     out = list(axes)
     for i in reversed(range(len(out) - 1)):
         outer, inner = out[i], out[i + 1]
-        if outer.block == 1 and not outer.cut and not inner.cut and len(out) > 2:
+        whole = outer.extent * inner.extent
+        if outer.block == 1 and not outer.cut and not inner.cut and len(out) > 2 and of_extent(whole).fits_32:
             corner = (
                 inner.corner if outer.corner == "0" else f"({outer.corner}) * {_size(inner.extent)} + {inner.corner}"
             )
             if _size(inner.extent) is None:
                 continue
-            out[i : i + 2] = [_Axis(outer.extent * inner.extent, corner, inner.block, False)]
+            out[i : i + 2] = [_Axis(whole, corner, inner.block, False)]
     return out
 
 

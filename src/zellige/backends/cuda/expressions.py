@@ -114,10 +114,14 @@ class Expressions:
             self._width[value] = not self.bounds.of(value).fits_32
         return self._width[value]
 
+    def widen(self, *values: Value) -> None:
+        """Gives index values 64 bits; those that are written already keep the width that they have."""
+        self._width.update((v, True) for v in values if v not in self._terms)
+
     def widen_together(self, *values: Value) -> None:
         """Gives index values that share a variable one width."""
         if any(is_index(v) and self.is_wide(v) for v in values):
-            self._width.update(dict.fromkeys(values, True))
+            self.widen(*values)
 
     def widened(self, value: Value, wide: bool) -> str:
         """An index value as an operand of arithmetic in 32 or 64 bits."""
@@ -144,10 +148,28 @@ class Expressions:
                     return Term(whole)
                 return Term("(" + (" + " if op == "add" else " * ").join(parts) + ")")
             case Quotient(op, left, right):
-                wide = not (of_extent(left).fits_32 and of_extent(right).fits_32)
-                a, b = self._dim_operand(left, wide), self._dim_operand(right, wide)
-                return Term({"floordiv": f"({a} // {b})", "ceildiv": f"tl.cdiv({a}, {b})", "mod": f"({a} % {b})"}[op])
+                return Term(self._quotient(op, extent, left, right))
         raise InternalError(f"extent {extent!r} has no text")
+
+    def _quotient(self, op: str, extent: Extent, left: Extent, right: Extent) -> str:
+        """A division of extents, which rounds down or up, where Triton's rounds towards zero."""
+        dividend, divisor = of_extent(left), of_extent(right)
+        # the number that `tl.cdiv` divides is larger than the dividend
+        sum_ = dividend + divisor if op == "ceildiv" else dividend
+        wide = not all(part.fits_32 for part in (sum_, dividend, divisor, of_extent(extent)))
+        a, b = self._dim_operand(left, wide), self._dim_operand(right, wide)
+        if dividend.low >= 0 and divisor.low >= 0:
+            text = {"floordiv": f"({a} // {b})", "ceildiv": f"tl.cdiv({a}, {b})", "mod": f"({a} % {b})"}[op]
+            narrow = wide and of_extent(extent).fits_32
+            return f"{text}.to(tl.int32)" if narrow else text
+        remainder = f"({a} % {b})"
+        below, above = (f"(({remainder} != 0) & (({remainder} < 0) {sign} ({b} < 0)))" for sign in ("!=", "=="))
+        match op:
+            case "floordiv":
+                return f"({a} // {b} - {below})"
+            case "ceildiv":
+                return f"({a} // {b} + {above})"
+        return f"({remainder} + {below} * {b})"
 
     def _dim_operand(self, extent: Extent, wide: bool) -> str:
         term = self.extent(extent)
@@ -188,7 +210,7 @@ class Expressions:
                 return self._sum(self.split(x), self.split(y), value)
             case ops.Binary(op=ops.BinaryOp.SUB, x=x, y=y) if self.bounds.scalar_behind(y) is not None:
                 left, right = self.split(x), self.split(y)
-                negated = tuple((f"(-{text})", Interval(-b.high, -b.low)) for text, b in right.base)
+                negated = tuple(_negated(text, b) for text, b in right.base)
                 return Lanes(left.base + negated, left.offset, left.bounds)
         return Lanes((), self.text(value), self.bounds.of(value))
 
@@ -203,6 +225,13 @@ class Expressions:
     @staticmethod
     def _mapped(lanes: Lanes, change: Callable[[str], str]) -> Lanes:
         return lanes if lanes.offset is None else Lanes(lanes.base, change(lanes.offset), lanes.bounds)
+
+
+def _negated(text: str, bounds: Interval) -> tuple[str, Interval]:
+    """The negative of a scalar term and its bounds: of the least number of 32 bits it has 64."""
+    whole = Interval(-bounds.high, -bounds.low)
+    wide = bounds.fits_32 and not whole.fits_32
+    return (f"(-{text}.to(tl.int64))" if wide else f"(-{text})"), whole
 
 
 def tuple_text(items: tuple[int, ...] | list[str]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from ctypes import c_float
 from dataclasses import dataclass
-from math import prod
+from math import inf, isnan, prod
 
 from zellige.backends.cuda import operators, quantised
 from zellige.backends.cuda.access import Memory
@@ -30,11 +31,11 @@ from zellige.diagnostics.errors import InternalError, ZelligeError
 from zellige.ir import dtypes, ops
 from zellige.ir.dtypes import DType, Kind
 from zellige.ir.extent import Const, Extent
-from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, Value
+from zellige.ir.ops import BinaryOp, Block, Function, Op, ReduceOp, UnaryOp, Value
 from zellige.ir.walk import walk
 from zellige.passes.bounds import Bounds, is_index
 from zellige.passes.hoist import constants_first, unroll_short_loops
-from zellige.passes.intervals import Interval, of_extent
+from zellige.passes.intervals import Interval, of_extent, point
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +202,16 @@ class Lowering:
                 term = x.extent(extent)
                 x.define(result, term) if term.literal or term.text.isidentifier() else bind(result, term.text)
             case ops.ScalarValue(param=name, result=result):
-                x.define(result, Term(self.source.parameter("scalar", name)))
+                text, dtype = self.source.parameter("scalar", name), result.type.dtype
+                x.define(result, Term(text))
+                if dtype.is_float and dtype.bits < 32:  # it arrives as an f64
+                    text = f"tl.full((), {text}, {'tl.float32' if dtype.bits == 8 else x.dtype(result)})"
+                    bind(result, self.as_fp8(self.source.bind(text, "number"), dtype) if dtype.bits == 8 else text)
             case ops.ProgramId(axis=axis, result=result):
-                x.define(result, Term(self.pids[axis], literal=self.pids[axis].isdigit()))
+                pid = Term(self.pids[axis], literal=self.pids[axis].isdigit())
+                x.define(result, pid)
+                if x.is_wide(result) and not pid.literal:  # by its bounds, which know of no launch
+                    bind(result, f"{pid.text}.to(tl.int64)")
             case ops.Iota(result=result):
                 # Each iota is its own lanes to the verifier; here equal ones may be one value.
                 bind(result, f"tl.arange(0, {self.padding.extent(result, 0)})")
@@ -249,7 +257,8 @@ class Lowering:
             case ops.Reduce():
                 self._reduce(op)
             case ops.Scan(op=operator, x=a, axis=axis, result=result):
-                bind(result, f"{operators.SCAN[operator].format(x=x.typed(a), axis=axis)}.to({x.dtype(result)})")
+                whole = self._operand(a, result) if is_index(result) else x.typed(a)
+                bind(result, f"{operators.SCAN[operator].format(x=whole, axis=axis)}.to({x.dtype(result)})")
             case ops.Sort():
                 lower_sort(self, op)
             case ops.Gather(x=a, positions=positions, axis=axis, result=result):
@@ -290,11 +299,12 @@ class Lowering:
     # --- elementwise
     def _unary(self, op: ops.Unary) -> None:
         x, dtype = self.x.typed(op.x), op.x.type.dtype
-        if is_index(op.result):
-            x = self._operand(op.x, op.result)
+        if is_index(op.result) and self.x.is_wide(op.result) and not self.x.is_wide(op.x):
+            x = f"{x}.to(tl.int64)"
         narrow = dtype.is_float and dtype.bits < 32 and op.op not in operators.EXACT_IN_ANY_FLOAT
         table = operators.UNARY_F64 if dtype is dtypes.f64 and op.op in operators.UNARY_F64 else operators.UNARY
-        text = table[op.op].format(x=f"{x}.to(tl.float32)" if narrow else x)
+        template = "{x} * -1.0" if op.op is UnaryOp.NEG and dtype.is_float else table[op.op]  # Triton's -x is 0 - x
+        text = template.format(x=f"{x}.to(tl.float32)" if narrow else x)
         self.x.bind(op.result, f"({text}).to({TRITON_DTYPE[dtype]})" if narrow else text)
 
     def _binary(self, op: ops.Binary) -> None:
@@ -303,7 +313,7 @@ class Lowering:
             wide = self.x.is_wide(x) or self.x.is_wide(y) or (is_index(op.result) and self.x.is_wide(op.result))
             a, b = self.x.widened(x, wide), self.x.widened(y, wide)
             if self.x.term(x).literal and self.x.term(y).literal:
-                a = self.x.typed(x)
+                a = self.source.bind(f"tl.full((), {a}, {'tl.int64' if wide else 'tl.int32'})", x.name or "c")
         else:
             wide = False
             a = (
@@ -312,21 +322,27 @@ class Lowering:
                 else self.x.text(x)
             )
             b = self.x.text(y)
+            extremum = operator in (BinaryOp.MIN, BinaryOp.MAX)
+            if (extremum or operator.is_comparison) and x.type.dtype.is_float and x.type.dtype is not dtypes.f32:
+                a, b = self.x.typed(x), self.x.typed(y)  # a number beside these Triton takes for an f32
         table = operators.BINARY_FLOAT if x.type.dtype.is_float else operators.BINARY
         text = table[operator].format(x=a, y=b)
         if operator in (BinaryOp.SHL, BinaryOp.SHR):
-            text = self._shift(operator, x, y, a, b)
+            text = self._shift(operator, x, y, a, b, 64 if wide else 32)
         if operator in (BinaryOp.FLOORDIV, BinaryOp.MOD) and x.type.dtype.kind is not Kind.UNSIGNED:
             text = self._floored(operator, x, y, a, b)
         if wide and is_index(op.result) and not self.x.is_wide(op.result):
             text = f"({text}).to(tl.int32)"
         if x.type.dtype.is_integer and not is_index(x) and x.type.dtype.bits < 32 and not operator.is_comparison:
             text = f"({text}).to({TRITON_DTYPE[x.type.dtype]})"
+        if operator in _IN_F32 and x.type.dtype.is_float and x.type.dtype.bits == 16:
+            text = f"({text}).to({TRITON_DTYPE[x.type.dtype]})"
         self.x.bind(op.result, text)
 
-    def _shift(self, operator: BinaryOp, x: Value, y: Value, a: str, b: str) -> str:
-        """A shift; by the width or more (or less than 0) it leaves 0, or the sign, where the hardware's is undefined."""
-        bits = (64 if self.x.is_wide(x) else 32) if is_index(x) else x.type.dtype.bits
+    def _shift(self, operator: BinaryOp, x: Value, y: Value, a: str, b: str, width: int) -> str:
+        """A shift; by the width (of indices: ``width``) or more, or less than 0, it leaves 0, or the sign, where the hardware's is
+        undefined."""
+        bits = width if is_index(x) else x.type.dtype.bits
         template = operators.BINARY[operator]
         if self.bounds.of(y).within(Interval(0, bits - 1)):
             return template.format(x=a, y=b)
@@ -363,7 +379,7 @@ class Lowering:
             return
         text = self.x.typed(op.x)
         if source.is_float and target.is_integer:
-            text = self._saturated(text, target)
+            text = self._saturated(text, source, target)
         elif target.is_bool:
             self.x.bind(op.result, f"{text} != 0")
             return
@@ -371,10 +387,11 @@ class Lowering:
             text = self.as_fp8(self.source.bind(f"{text}.to(tl.float32)", "number"), target)
         self.x.bind(op.result, f"{text}.to({self.x.dtype(op.result)})")
 
-    def _saturated(self, text: str, target: DType) -> str:
+    def _saturated(self, text: str, source: DType, target: DType) -> str:
         """A float ready to be cut to an integer: NaN is 0, and what is out of range is the nearest integer in it."""
         low, high = (-(1 << 31), (1 << 31) - 1) if target.kind is Kind.INDEX else target.integer_range()
-        text = self.source.bind(f"tl.where({text} == {text}, {text}, 0.0).to(tl.float32)", "number")
+        exact = "tl.float64" if source is dtypes.f64 else "tl.float32"
+        text = self.source.bind(f"tl.where({text} == {text}, {text}, 0.0).to({exact})", "number")
         if target.bits >= 32:
             return text  # the hardware's conversion saturates
         return f"tl.minimum(tl.maximum({text}, {float(low)}), {float(high)})"
@@ -424,10 +441,13 @@ class Lowering:
         if first is not None:
             self.x.define(op.result, self.x.term(first))
             return
-        fill = operators.neutral(op.op, op.x.type.dtype)
-        if is_index(op.x) and self.x.is_wide(op.x) and fill != "0":
+        fill, whole = operators.neutral(op.op, op.x.type.dtype), self.x.typed(op.x)
+        wide = is_index(op.x) and self.x.is_wide(op.x)
+        if is_index(op.x) and op.op not in (ReduceOp.ARGMAX, ReduceOp.ARGMIN):
+            whole, wide = self._operand(op.x, op.result), self.x.is_wide(op.result)
+        if wide and fill != "0":
             fill = fill.replace(str((1 << 31) - 1), str((1 << 63) - 1)).replace(str(1 << 31), str(1 << 63))
-        x = self.x.where_true(op.x, self.x.typed(op.x), (op.axis,), fill)
+        x = self.x.where_true(op.x, whole, (op.axis,), fill)
         table = operators.REDUCE_FLOAT if op.x.type.dtype.is_float else operators.REDUCE
         text = table[op.op].format(x=x, axis=op.axis)
         if op.op in (ReduceOp.ARGMAX, ReduceOp.ARGMIN, ReduceOp.ANY, ReduceOp.ALL):
@@ -476,10 +496,17 @@ class Lowering:
         if op in self.barriers:
             self.source.effect("tl.debug_barrier()")
         array = self.function.array(op.array)
-        text = self.descriptors.load(op) or self.memory.load_text(op, operators.number(op.pad, op.result.type.dtype))
+        text = self.descriptors.load(op) or self.memory.load_text(op, self._pad(op))
         if is_index(op.result) and self.x.dtype(op.result) != TRITON_DTYPE[array.dtype]:
             text = f"{text}.to({self.x.dtype(op.result)})"
         self.x.define(op.result, Term(self.source.load(text, op.result.name or op.array)))
+
+    def _pad(self, op: ops.Load) -> str:
+        """What masked lanes give. A number that f32 does not hold needs a type, or Triton takes it for an f32."""
+        dtype = op.result.type.dtype
+        text = operators.number(op.pad, dtype)
+        exact = isnan(op.pad) or abs(op.pad) == inf or not dtype.is_float or c_float(op.pad).value == op.pad
+        return text if exact or dtype.bits == 8 else f"tl.full((), {text}, {self.x.dtype(op.result)})"
 
     def storage(self, array: str) -> str:
         """The conversion from an index to the integers that a contract array holds."""
@@ -533,11 +560,15 @@ class Lowering:
         params = op.body.params
         names = self._enter(op.init, (params[1:], op.results))
         wide = self.x.is_wide(op.lower) or self.x.is_wide(op.upper)
+        last = self.bounds.of(op.upper if op.step > 0 else op.lower) + point(abs(op.step) - 1)
+        wide = wide or not last.fits_32  # of the index after the last turn
         if wide:
-            self.x.widen_together(params[0], op.lower, op.upper)
+            self.x.widen(params[0])
         index = self.source.name(params[0].name or "i")
         self.x.define(params[0], Term(index))
         steps = [self.x.widened(op.lower, wide), self.x.widened(op.upper, wide)]
+        if wide and self.x.term(op.lower).literal and self.x.term(op.upper).literal:
+            steps[0] = f"tl.full((), {steps[0]}, tl.int64)"
         if op.step != 1:
             steps.append(str(op.step))
         pointers = carry(self, op) if self.options.carried else []
@@ -588,6 +619,10 @@ class Lowering:
                     self.source.assign(name, self._as_carried(value, result))
         for name, result in zip(names, op.results, strict=True):
             self.x.define(result, Term(name))
+
+
+_IN_F32 = (BinaryOp.DIV, BinaryOp.MIN, BinaryOp.MAX)
+"""What Triton gives as f32 of (some) floats of 16 bits."""
 
 
 def _zero(value: Value) -> str:

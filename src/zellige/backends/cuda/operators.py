@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from ctypes import c_float
 
 from zellige.ir import dtypes
 from zellige.ir.dtypes import DType, Kind
@@ -163,9 +164,15 @@ def number(value: int | float | bool, dtype: DType) -> str:
     if not dtype.is_float:
         return str(int(value)) if value >= 0 else f"({int(value)})"
     value = float(value)
+    if (
+        dtype is dtypes.f32 and not 2**-126 <= abs(value) <= (2 - 2**-23) * 2.0**127
+    ):  # Triton takes some of these for an f64
+        value = c_float(value).value
     if math.isnan(value) or math.isinf(value):
         return f'float("{value}")'
-    return repr(value) if value >= 0 and math.copysign(1, value) > 0 else f"({value!r})"
+    if value == 0 and math.copysign(1, value) < 0:  # (a literal one Triton takes for 0)
+        return f"tl.full((), {-(1 << 31)}, tl.int32).to(tl.float32, bitcast=True).to({TRITON_DTYPE[dtype]})"
+    return repr(value) if value >= 0 else f"({value!r})"
 
 
 def neutral(op: ReduceOp, dtype: DType) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zellige.backends.cuda.access import stride_name
 from zellige.backends.cuda.operators import SIGNATURE
 from zellige.backends.cuda.options import Options
-from zellige.ir import ops
+from zellige.ir import dtypes, ops
 from zellige.ir.ops import Function
 from zellige.ir.walk import walk
 
@@ -35,7 +35,8 @@ def parameters(function: Function, options: Options) -> tuple[Parameter, ...]:
         multiple = 1 if array.name in options.unaligned else 16
         made.append(Parameter("array", array.name, f"*{SIGNATURE[array.dtype]}", multiple=multiple))
     for scalar in function.scalars:
-        made.append(Parameter("scalar", scalar.name, SIGNATURE[scalar.dtype]))
+        narrow = scalar.dtype.is_float and scalar.dtype.bits < 32  # which the host has no number of: the kernel rounds
+        made.append(Parameter("scalar", scalar.name, SIGNATURE[dtypes.f64 if narrow else scalar.dtype]))
     for name in sorted(_dims(function)):
         made.append(Parameter("dim", name, "i32", multiple=options.multiples.get(name, 1)))
     for name, strides in sorted(options.layouts.items()):

@@ -109,6 +109,11 @@ class _BodyLowering(Lowering):
                 "ZL0908", f"'{self.function.name}' has sizes or strides that are not known when it is compiled",
                 facts={"parameters": ", ".join(other)}, help="leave the graph's form at 'launches'",
             )  # fmt: skip
+        if programs.constant >= 1 << 30:
+            raise ZelligeError(
+                "ZL0908", f"'{self.function.name}' would run {programs.constant} programs; a sequence counts fewer than 2**30",
+                help="leave the graph's form at 'launches'",
+            )  # fmt: skip
         self._place(self.tile, [axis.programs for axis in self.function.grid])
         self.waiting(self.tile)
         names = [self.source.signature, self.tile, self.first, self.waits, self.replay]

@@ -71,13 +71,11 @@ class LoadedKernel:
         programs = compiled.programs.evaluate(dims)
         if programs == 0:
             return None
-        if programs >= 1 << 31:
-            raise ZelligeError(
-                "ZL0516", f"'{compiled.name}' would run {programs} programs; a grid has at most 2**31 - 1"
-            )
-        blocks = programs
-        if compiled.options.persistent:
-            blocks = persistent_blocks(programs, self.device.multiprocessors * compiled.options.persistent)
+        places = self.device.multiprocessors * compiled.options.persistent
+        most = (1 << 31) - 1 - places  # a block of a persistent grid adds their number to that of its last program
+        if programs > most:
+            raise ZelligeError("ZL0516", f"'{compiled.name}' would run {programs} programs; a grid has at most {most}")
+        blocks = persistent_blocks(programs, places) if places else programs
         arguments: list[Any] = []
         for parameter in compiled.parameters:
             match parameter.kind:

@@ -166,9 +166,10 @@ def _word(parameter: Parameter, binding: Binding) -> int:
             )  # fmt: skip
         return address
     value = binding.scalars[parameter.name]
-    if parameter.type in ("fp32", "fp64"):
-        whole, part = {"fp32": ("<i", "<f"), "fp64": ("<q", "<d")}[parameter.type]
-        return int(struct.unpack(whole, struct.pack(part, value))[0])
+    if parameter.type == "fp32":
+        return int(struct.unpack("<i", bytes(ctypes.c_float(value)))[0])  # what f32 does not hold is infinite
+    if parameter.type == "fp64":
+        return int(struct.unpack("<q", bytes(ctypes.c_double(value)))[0])
     number = int(value)
     return number - (1 << 64) if number >= 1 << 63 else number
 
