@@ -158,3 +158,18 @@ def test_the_negative_of_a_constant_wraps(backend: str) -> None:
     with zl.using(backend):
         a, b = less_than_none()
     assert (a.numpy()[0], b.numpy()[0]) == (251, -128)
+
+
+@zl.kernel
+def least_of_a_stretch(x: zl.In[f32, N], s: zl.Index[8], *, y: zl.Out[i64, 1]):
+    i = zl.grid(1)
+    least = zl.min(s + zl.arange(N))
+    y[i] = zl.where(least < 8, 1, 2).to(i64)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(0, 2), (1, 1), (5, 1)])
+def test_a_stretch_of_no_lanes_has_no_first_one(length: int, expected: int) -> None:
+    """Its least number is the largest of 64 bits, and not where it would begin."""
+    for backend in ("reference", "cpu"):
+        with zl.using(backend):
+            assert least_of_a_stretch(np.zeros(length, np.float32), 3).numpy()[0] == expected
