@@ -162,6 +162,37 @@ def python_statement(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         pass
 
 
+def unrolled_without_end(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    total = x[zl.grid(M)]
+    for _ in zl.unroll(range(10**18)):
+        total = total + 1.0
+
+
+def unrolled_in_each_other(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    for _ in zl.unroll(range(200)):
+        for _ in zl.unroll(range(200)):
+            x[0]
+
+
+def repeated_without_end(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    for _ in (0,) * 10**10:
+        x[0]
+
+
+def power_of_minutes(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    y[zl.grid(M)] = 3 ** (10**9) % 7
+
+
+def shift_of_gigabytes(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    y[zl.grid(M)] = (1 << 10**10) % 7
+
+
+def squared_again_and_again(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
+    n = 3
+    for _ in zl.unroll(range(60)):
+        n = n * n
+
+
 @pytest.mark.parametrize(
     ("function", "code", "line", "says"),
     [
@@ -184,7 +215,13 @@ def python_statement(x: zl.In[f32, M], *, y: zl.Out[f32, M]):
         (return_in_a_loop, "ZL0111", 3, "return inside a loop"),
         (updating_an_out, "ZL0109", 2, "zl.Acc"),
         (fewer_lanes_than_none, "ZL0106", 2, "an extent of -3"),
-        (more_bits_than_memory, "ZL0114", 2, "MemoryError"),
+        (more_bits_than_memory, "ZL0114", 2, "4,096 bits"),
+        (unrolled_without_end, "ZL0111", 2, "20,000 statements"),
+        (unrolled_in_each_other, "ZL0111", 3, "20,000 statements"),
+        (repeated_without_end, "ZL0114", 1, "20,000 parts"),
+        (power_of_minutes, "ZL0114", 1, "4,096 bits"),
+        (shift_of_gigabytes, "ZL0114", 1, "4,096 bits"),
+        (squared_again_and_again, "ZL0114", 3, "4,096 bits"),
         (larger_than_any_float, "ZL0105", 2, "larger than any f32"),
         (unknown_function, "ZL0114", 2, "soft_max"),
         (bad_annotation, "ZL0102", 0, "zl.f32"),

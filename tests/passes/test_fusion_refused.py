@@ -157,6 +157,28 @@ def stored_on_one_path(x: zl.In[f32, M, N], flag: f32, *, y: zl.Out[f32, M, N]):
         y[m, :] = -x[m, :]
 
 
+@zl.kernel
+def cleared_in_a_loop(x: zl.In[f32, M, N], *, y: zl.Out[f32, M, N]):
+    m = zl.grid(M)
+    for _ in range(3):
+        y[m, :] = zl.zeros((N,), f32)
+    y[m, :] = x[m, :] * 2.0
+
+
+@zl.kernel
+def sum_of_rows(x: zl.In[f32, M, N], *, y: zl.Out[f32, N]):
+    zl.grid(1)
+    total = zl.zeros((N,), f32)
+    for m in range(M):
+        total = total + x[m, :]
+    y[:] = total
+
+
+def test_what_a_loop_stored_first_is_not_all_that_is_stored():
+    """The loop was copied into each program of the consumer, the store after it was not: y was an output, of zeros."""
+    refused("ZL0532", lambda: zl.fuse(cleared_in_a_loop, sum_of_rows, {"y": "x"}))
+
+
 @pytest.mark.parametrize("producer", [stored_in_a_loop, stored_on_one_path])
 def test_a_store_in_a_loop_or_on_one_path_is_refused(producer):
     error = refused("ZL0532", lambda: zl.fuse(producer, row_sum, {"y": "x"}))

@@ -40,6 +40,8 @@ SYMBOLS = {
     BinaryOp.EQ: "==", BinaryOp.NE: "!=",
 }  # fmt: skip
 """Operators as the author writes them."""
+MOST_STATEMENTS = 20_000
+"""Of one kernel, as often as loops and calls repeat them when it is compiled."""
 BROADCAST = "shapes broadcast from the right; x[:, None] adds an axis, as keepdims=True of a reduction does"
 """What to do about shapes that do not fit."""
 
@@ -64,6 +66,8 @@ class Context:
     """Inside a precondition, which the launch evaluates: without branches."""
     unsafe: list[Unsafe] = field(default_factory=list)
     inline_stack: list[str] = field(default_factory=list)
+    statements: int = 0
+    """How many statements have been run, each time they were."""
 
     @contextmanager
     def at(self, node: ast.AST) -> Iterator[None]:
@@ -74,6 +78,15 @@ class Context:
             yield
         finally:
             self.span = self.builder.span = before
+
+    def count_statement(self) -> None:
+        """LanguageError ZL0111 if a kernel has more statements than is sensible, those that are repeated counted each time."""
+        self.statements += 1
+        if self.statements > MOST_STATEMENTS:
+            refuse(
+                "ZL0111", f"a kernel of more than {MOST_STATEMENTS:,} statements, those of unrolled loops and device functions counted "
+                "each time", self.span, "loop with for k in range(n), which is not repeated at compile time",
+            )  # fmt: skip
 
     @contextmanager
     def without_effects(self, what: str, help: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from functools import reduce
 from typing import NoReturn, Protocol
 
 from zellige.frontend import conditions, habits, indexing, known, operations
-from zellige.frontend.context import SYMBOLS, Context, describe, loaded, plain
+from zellige.frontend.context import MOST_STATEMENTS, SYMBOLS, Context, describe, loaded, plain
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise, grids, making, shape
 from zellige.frontend.values import (
@@ -51,6 +51,8 @@ COMPARE: dict[type[ast.AST], tuple[Callable[..., object], BinaryOp]] = {
     ast.Gt: (operator.gt, BinaryOp.GT),
     ast.GtE: (operator.ge, BinaryOp.GE),
 }
+MOST_BITS = 4096
+"""Of a number that is computed at compile time."""
 TILE_METHODS = ("to", "reshape", "sum", "max", "min", "mean")
 
 
@@ -153,6 +155,27 @@ def static(context: Context, function: Callable[..., object], *arguments: object
         )
 
 
+def _bounded(op: type[ast.operator], python: Callable[..., object]) -> Callable[..., object]:
+    """An operator of Python that makes no number and no sequence that takes minutes, or all memory (ValueError)."""
+
+    def operator_(x: object, y: object) -> object:
+        if isinstance(x, int) and isinstance(y, int):
+            bits = {
+                ast.Pow: x.bit_length() * y if abs(x) > 1 else 0,
+                ast.LShift: x.bit_length() + y,
+                ast.Mult: x.bit_length() + y.bit_length(),
+            }.get(op, 0)
+            if bits > MOST_BITS:
+                raise ValueError(f"a number of more than {MOST_BITS:,} bits")
+        for sequence, count in ((x, y), (y, x)):
+            repeats = op is ast.Mult and isinstance(count, int) and isinstance(sequence, str | bytes | tuple | list)
+            if repeats and len(sequence) * count > MOST_STATEMENTS:  # type: ignore[arg-type, operator]
+                raise ValueError(f"a sequence of more than {MOST_STATEMENTS:,} parts")
+        return python(x, y)
+
+    return operator_
+
+
 def _in_memory(context: Context, array: ArrayRef) -> NoReturn:
     refuse("ZL0105", f"{describe(array)} is in memory and has no arithmetic", context.span,
            f"load a tile of it first: {loaded(array)}")  # fmt: skip
@@ -176,7 +199,7 @@ def binary(context: Context, op: type[ast.operator], x: object, y: object) -> ob
             if isinstance(x, float) or isinstance(y, float):
                 a, b = (context.scalar_of(v, dtypes.f32) for v in (x, y))
                 return context.binary(lowered, a, b)
-        return static(context, python, x, y)
+        return static(context, _bounded(op, python), x, y)
     if op is ast.Pow:
         return _power(context, x, y)
     return conditions.combined(context, lowered, x, y)

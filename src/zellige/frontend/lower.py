@@ -137,6 +137,7 @@ class Frame:
         """Executes statements; True if they ended in a return."""
         for position, statement in enumerate(statements):
             with self.context.at(statement):
+                self.context.count_statement()
                 if isinstance(statement, ast.Return):
                     if not top:
                         refuse(

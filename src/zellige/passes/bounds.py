@@ -315,7 +315,8 @@ class Bounds:
     def first_lane(self, lanes: Value) -> Value | None:
         """The scalar b of a tile b + iota, also where lanes past a limit were replaced by something larger; None otherwise.
 
-        The first lane of a tile that exists is within its limit, so the replacement leaves the least lane alone."""
+        The first lane of a tile that exists is within its limit, so the replacement leaves the least lane alone. A tile that may
+        have no lanes has no least one."""
         op = self._defined.get(lanes)
         if isinstance(op, ops.Select):
             compare = self._defined.get(op.condition)
@@ -326,7 +327,7 @@ class Bounds:
             op = self._defined.get(op.x)
         if isinstance(op, ops.Binary) and op.op is BinaryOp.ADD:
             for base, offsets in ((op.x, op.y), (op.y, op.x)):
-                if isinstance(self._defined.get(offsets), ops.Iota):
+                if isinstance(self._defined.get(offsets), ops.Iota) and of_extent(offsets.type.shape[0]).low > 0:
                     return self.scalar_behind(base)
         return None
 

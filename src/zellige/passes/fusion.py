@@ -325,6 +325,15 @@ def _only_store(pair: _Pair) -> ops.Store:
 
 # --- 3. and 4. what the producer stored, computed again: by its programs, or element by element
 def _again(pair: _Pair) -> Function:
+    for store in stores_of(pair.first.body):
+        if (
+            store not in pair.first.body.ops
+        ):  # it would be copied with the loop or branch around it, and be the only one left
+            raise FusionError(
+                "ZL0533", f"'{pair.first.name}' would run once for each program of '{pair.second.name}' that needs it",
+                span=store.span, facts={"but": f"it stores to '{store.array}' in a loop or on one path only"},
+                help="give both kernels the same grid",
+            )  # fmt: skip
     return _recomputed(pair, _Programs)
 
 

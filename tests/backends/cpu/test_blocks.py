@@ -111,3 +111,16 @@ def test_a_product_has_the_same_bits_for_any_number_of_threads(kind: str, produc
         pool.close()
         found.append(y.tobytes())
     assert len(set(found)) == 1 and not np.isnan(y).any()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", ["Q4_1", "Q5_1"])
+def test_a_number_of_five_bits_is_rounded_once(kind: str, target: str) -> None:
+    """Scale times code is exact in f32, so code · scale + minimum has one right answer, whatever may be one instruction."""
+    block = ALL[kind].layout.bytes
+    packed = np.full((2, 2 * block), 0xB7, np.uint8)
+    packed[:, :4] = packed[:, block : block + 4] = np.array([-1448.0, -0.0603], np.float16).view(np.uint8)
+    values = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType[kind])
+    y = np.full_like(values, np.nan)
+    run_cpu(lowered(unpacked, kind), {"N": 2, "K": values.shape[1]}, {"w": packed, "y": y}, {}, target=target)
+    np.testing.assert_array_equal(y, values)

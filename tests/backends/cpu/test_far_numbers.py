@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -158,3 +159,33 @@ def test_the_negative_of_a_constant_wraps(backend: str) -> None:
     with zl.using(backend):
         a, b = less_than_none()
     assert (a.numpy()[0], b.numpy()[0]) == (251, -128)
+
+
+@zl.kernel
+def least_of_a_stretch(x: zl.In[f32, N], s: zl.Index[8], *, y: zl.Out[i64, 1]):
+    i = zl.grid(1)
+    least = zl.min(s + zl.arange(N))
+    y[i] = zl.where(least < 8, 1, 2).to(i64)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(0, 2), (1, 1), (5, 1)])
+def test_a_stretch_of_no_lanes_has_no_first_one(length: int, expected: int) -> None:
+    """Its least number is the largest of 64 bits, and not where it would begin."""
+    for backend in ("reference", "cpu"):
+        with zl.using(backend):
+            assert least_of_a_stretch(np.zeros(length, np.float32), 3).numpy()[0] == expected
+
+
+@zl.kernel
+def as_bf16(x: zl.In[f32, N], *, y: zl.Out[zl.bf16, N], B: zl.Static = 16):
+    r = zl.grid(N.tiles(B))
+    y[r] = x[r].to(zl.bf16)
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_small_numbers_stay(lanes: int) -> None:
+    """AVX-512's instruction takes subnormal numbers for 0, so that a tile gave other numbers than its lanes one by one."""
+    x = np.array([9e-39, -9e-39, 1.1754e-38, 1e-45, -0.0, 1.5e-40, 2.0, np.inf] * 4, np.float32)
+    expected = x.astype(ml_dtypes.bfloat16).view(np.uint16)
+    assert expected[0] != 0
+    np.testing.assert_array_equal(as_bf16(x, B=lanes).numpy().view(np.uint16), expected)

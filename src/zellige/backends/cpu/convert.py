@@ -140,7 +140,7 @@ def widen(e: Emitter, x: Reg, source: DType, target: Target) -> Reg:
 def narrow(e: Emitter, x: Reg, to: DType, target: Target) -> Reg:
     """f32 rounded to a narrow float, to nearest even."""
     if to is dtypes.bf16:
-        return _to_bf16(e, x, target)
+        return _to_bf16(e, x)
     if to is dtypes.f16 and target.f16_convert:
         return e.convert("bitcast", e.convert("fptrunc", x, "half"), "i16")
     form = _NARROW[to]
@@ -178,9 +178,8 @@ def _rounded_to_odd(e: Emitter, x: Reg) -> Reg:
     return e.convert("bitcast", e.op("or", bits, e.convert("zext", inexact, "i32")), "float")
 
 
-def _to_bf16(e: Emitter, x: Reg, target: Target) -> Reg:
-    if target.bf16_dot and x.lanes:
-        return e.convert("bitcast", e.convert("fptrunc", x, "bfloat"), "i16")
+def _to_bf16(e: Emitter, x: Reg) -> Reg:
+    """Not by AVX-512's instruction, which takes subnormal numbers for 0 (vectors only: scalars would get other results)."""
     bits = e.convert("bitcast", x, "i32")
     odd = e.op("and", e.op("lshr", bits, _const(e, 16, bits)), _const(e, 1, bits))
     rounded = e.op("add", e.op("add", bits, _const(e, 0x7FFF, bits)), odd)

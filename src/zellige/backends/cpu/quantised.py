@@ -219,8 +219,19 @@ def _together(
         if to is dtypes.bf16 and found.in_words(first, size):
             parts.append(found.words(first))
         else:
-            parts.append(cast(e, found.elements(first, size), dtypes.f32, to, ctx.target))
+            parts.append(_narrowed(ctx, found.elements(first, size), to))
     return e.concatenate(parts)
+
+
+def _narrowed(ctx: Context, x: Reg, to: DType) -> Reg:
+    """Elements of blocks, or values of codes, in another dtype.
+
+    They are sums of products of integers and f16 numbers, so multiples of 2⁻²⁴: none is subnormal, and AVX-512's instruction,
+    which takes such numbers for 0, may be used."""
+    e = ctx.emitter
+    if to is dtypes.bf16 and ctx.target.bf16_dot and x.lanes:
+        return e.convert("bitcast", e.convert("fptrunc", x, "bfloat"), "i16")
+    return cast(e, x, dtypes.f32, to, ctx.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,23 +384,24 @@ class Block:
     def _by_table(self, first: int, scale: Reg, low: Reg | None) -> Reg:
         """16 elements, looked up among the 16 values that 4 bits can mean; the permutation reads the low 4 bits of an index.
 
-        A fifth bit adds 16 steps."""
+        A fifth bit chooses between two tables: to add 16 steps to what was found would round twice."""
         e, codes = self.ctx.emitter, self.layout.codes
-        table = self._table(scale, low)
         byte, shift = codes.planes[0].place(first)
         index = e.convert("zext", e.load(e.offset(self.start, byte), "i8", 16, 1, self.metadata), "i32")
         if shift:
             index = e.op("lshr", index, e.splat(Reg(str(shift), "i32"), 16))
-        value = e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, table, index)
-        if len(codes.planes) == 1:
-            return value
-        raised = e.fop("fadd", value, e.fop("fmul", scale, e.splat(float_literal(16.0, "float"), 16)))
-        return e.select(self.bits(codes.planes[1], range(first, first + 16)), raised, value)
+        found = [
+            e.call("llvm.x86.avx512.permvar.sf.512", "float", 16, self._table(scale, low, begin), index)
+            for begin in range(0, 16 * len(codes.planes), 16)
+        ]
+        if len(found) == 1:
+            return found[0]
+        return e.select(self.bits(codes.planes[1], range(first, first + 16)), found[1], found[0])
 
-    def _table(self, scale: Reg, low: Reg | None) -> Reg:
-        """The 16 values that a code can mean."""
+    def _table(self, scale: Reg, low: Reg | None, begin: int = 0) -> Reg:
+        """The values that 16 codes can mean, from one on."""
         e, zero = self.ctx.emitter, self.layout.codes.zero
-        steps = ", ".join(f"float {float_literal(i - zero, 'float').ref}" for i in range(16))
+        steps = ", ".join(f"float {float_literal(i - zero, 'float').ref}" for i in range(begin, begin + 16))
         table = e.fop("fmul", Reg(f"<{steps}>", "float", 16), scale)
         return table if low is None else e.fop("fadd", table, low)
 
@@ -409,7 +421,7 @@ class Block:
         It reads 5 bits of an index; the fifth is another code's, so both halves of the table are the same."""
         e, plane = self.ctx.emitter, self.layout.codes.planes[0]
         scale, low = self._affine(first, 16)
-        table = cast(e, self._table(scale, low), dtypes.f32, dtypes.bf16, self.ctx.target)
+        table = _narrowed(self.ctx, self._table(scale, low), dtypes.bf16)
         raw = e.load(e.offset(self.start, plane.place(first)[0]), "i8", 16, 1, self.metadata)
         index = e.convert("zext", e.shuffle(raw, None, [*range(16), *range(16)]), "i16")
         shifts = [plane.place(first + i)[1] for i in range(32)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zellige.frontend.context import Context, describe
+from zellige.frontend.context import MOST_STATEMENTS, Context, describe
 from zellige.frontend.errors import refuse
 from zellige.frontend.operations import elementwise
 from zellige.frontend.operations.registry import lowers
@@ -231,6 +231,12 @@ def _unroll(context: Context, iterable: object) -> object:
                 context.span,
                 "use a plain for loop",
             )
+        count = -(-(int(high) - int(low)) // iterable.step)
+        if count > MOST_STATEMENTS:
+            refuse(
+                "ZL0111", f"zl.unroll of {count} iterations; a kernel has {MOST_STATEMENTS:,} statements at most, repeated ones counted "
+                "each time", context.span, "use a plain for loop",
+            )  # fmt: skip
         return Unrolled(tuple(range(int(low), int(high), iterable.step)))
     if isinstance(iterable, tuple | list):
         return Unrolled(tuple(iterable))
