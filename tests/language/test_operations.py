@@ -92,8 +92,7 @@ empty: refused with ZL0105, at your line, with what to write instead. A test run
 Block-quantised `Q4_0`, `Q4_1` and `Q8_0` are loaded and unpacked with `.to(f32)`, `.to(f16)` or `.to(bf16)`; nothing else is defined
 on them. fp8 is arithmetic in f32, rounded after every operation: convert it once with `.to(f32)` where more than one operation
 follows. `zl.fma` of f32 and f64 is rounded once, on every backend; of f16, bf16 and fp8 it is the one of f32, then rounded to the type; of
-integers it is `x * y + z`. Random numbers are u32 (`zl.random_bits`) and f32 (`zl.random_uniform`, `zl.random_normal`) whatever the counter's type.
-On CPUs with AVX-512 BF16, whose instruction does so, numbers below bf16's least normal one, 2⁻¹²⁶, are 0 where a tile is rounded to bf16."""
+integers it is `x * y + z`. Random numbers are u32 (`zl.random_bits`) and f32 (`zl.random_uniform`, `zl.random_normal`) whatever the counter's type."""
 
 
 RESULTS: dict[str, dict[str, str]] = {}
