@@ -20,9 +20,10 @@ from zellige.backends.cuda.lowering import Lowered, Lowering
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.outgoing import PRELUDE as OUTGOING
 from zellige.backends.cuda.outgoing import Outgoing, outgoing
+from zellige.backends.cuda.padding import Padding
 from zellige.backends.cuda.residuals import added_to_memory
 from zellige.ir import ops
-from zellige.ir.dtypes import DType
+from zellige.ir.dtypes import DType, i8
 from zellige.ir.extent import Const, Extent, ceildiv
 from zellige.ir.ops import Function, Op, Value
 from zellige.ir.walk import operands, results, walk
@@ -430,9 +431,23 @@ class _Groups:
         if count is not None and count < options.consumers:
             raise refused(function, f"its axis has {count} programs, fewer than the groups of a block")
 
+    def check(self, padding: Padding) -> None:
+        """Whether the units multiply these tiles as the language does: a deeper box would add lanes past the tile's end to the sums,
+        and f32 numbers would lose bits, u8 ones be taken for i8."""
+        for dot in self.plan.dots:
+            dtype = dot.a.type.dtype
+            if dtype is not i8 and not (dtype.is_float and dtype.bits <= 16):
+                raise refused(self.function, f"the units multiply no {dtype.name}")
+            if dot in padding.narrow_dots or padding.is_padded(dot.a, 1):
+                least = 256 // dtype.bits
+                raise refused(self.function, f"the depth of its tiles is not a power of two of at least {least}")
+            if padding.extent(dot.acc, 0) % (16 * WARPS):
+                raise refused(self.function, f"its tiles do not have a multiple of {16 * WARPS} rows")
+
     def run(self) -> Lowered:
         o, p = self.options, self.plan
         copier, multiplier = _Copier(self.function, o, p), _Multiplier(self.function, o, p)
+        self.check(multiplier.padding)
         copies, multiplies = copier.write(), multiplier.write()
         parameters = multiplier.parameters
         given = multiplier.source.signature
