@@ -226,6 +226,7 @@ def test_a_buffer_is_given_back_after_its_products_are_waited_for() -> None:
         (gpu_linear.matmul, {"BM": 64, "BN": 64, "BK": 32}, {"M": 200, "N": 72, "K": 104}, {"consumers": 3}),
         (batch.linear_rows, {"BM": 64, "BN": 128, "BK": 64}, {"T": 130, "N": 136, "K": 64}, {"num_stages": 2}),
         (batch.swiglu_rows, {"BM": 64, "BN": 64, "BK": 64}, {"T": 100, "F": 72, "K": 200}, {}),
+        (batch.swiglu_rows, {"BM": 64, "BN": 64, "BK": 64}, {"T": 100, "F": 72, "K": 200}, {"num_stages": 1}),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip

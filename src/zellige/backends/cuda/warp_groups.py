@@ -316,8 +316,9 @@ class _Multiplier(_Products, Group):
         return self.source.render()
 
     def leaves_at_once(self) -> bool:
-        """Whether sums leave the matrix units in each turn: those of fp8 products do, as they are inexact in there."""
-        return self.plan.fresh or any(self._is_fp8(dot) for dot in self.plan.dots)
+        """Whether sums leave the matrix units in each turn: those of fp8 products do, as they are inexact in there, and all do where the
+        next turn has no other buffer, which would wait for this one's."""
+        return self.plan.fresh or self.options.num_stages == 1 or any(self._is_fp8(dot) for dot in self.plan.dots)
 
     @staticmethod
     def _is_fp8(dot: ops.Dot) -> bool:
@@ -333,7 +334,7 @@ class _Multiplier(_Products, Group):
         if not self.leaves_at_once():
             self.wait([name for name, _ in sums])
         for dot, (name, zero) in zip(self.plan.dots, sums, strict=True):
-            if self._is_fp8(dot):
+            if self.leaves_at_once():
                 self.source.effect(f"{name} = {name} + {self.product(dot, zero, stage)}")
             else:
                 a, b = self.buffer(dot.a, stage), self.buffer(dot.b, stage)
@@ -438,6 +439,8 @@ class _Groups:
             dtype = dot.a.type.dtype
             if dtype is not i8 and not (dtype.is_float and dtype.bits <= 16):
                 raise refused(self.function, f"the units multiply no {dtype.name}")
+            if dtype is not self.plan.dots[0].a.type.dtype:
+                raise refused(self.function, "its products are of several types of numbers")
             if dot in padding.narrow_dots or padding.is_padded(dot.a, 1):
                 least = 256 // dtype.bits
                 raise refused(self.function, f"the depth of its tiles is not a power of two of at least {least}")
