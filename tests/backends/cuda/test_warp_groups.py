@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -102,6 +103,49 @@ def triangle(x: zl.In[bf16, M, K], w: zl.In[bf16, N, K], *, y: zl.Out[f32, M, N]
     y[rows, cols] = acc
 
 
+F = zl.dtypes("F", bf16, f32)
+I = zl.dtypes("I", zl.i8, zl.u8)
+
+
+@zl.kernel
+def of_floats(x: zl.In[F, M, K], w: zl.In[F, N, K], *, y: zl.Out[f32, M, N], BM: zl.Static = 64, BK: zl.Static = 64):
+    rows, cols = zl.grid(M.tiles(BM), N.tiles(64))
+    acc = zl.zeros((BM, 64), f32)
+    for depth in K.tiles(BK):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    y[rows, cols] = acc
+
+
+@zl.kernel
+def of_integers(x: zl.In[I, M, K], w: zl.In[I, N, K], *, y: zl.Out[zl.i32, M, N]):
+    rows, cols = zl.grid(M.tiles(64), N.tiles(64))
+    acc = zl.zeros((64, 64), zl.i32)
+    for depth in K.tiles(64):
+        acc = zl.dot(x[rows, depth], w[cols, depth].T, acc)
+    y[rows, cols] = acc
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtypes", "statics", "why"),
+    [
+        (of_floats, {}, {}, ""),
+        (of_floats, {}, {"BK": 48}, "the depth"),
+        (of_floats, {}, {"BK": 8}, "the depth"),
+        (of_floats, {}, {"BK": 1}, "not boxes|the depth"),
+        (of_floats, {}, {"BM": 32}, "64 rows"),
+        (of_floats, {"F": f32}, {"BK": 32}, "no f32"),
+        (of_integers, {}, {}, ""),
+        (of_integers, {"I": zl.u8}, {}, "no u8"),
+    ],
+)  # fmt: skip
+def test_what_the_units_multiply_otherwise_is_refused(
+    kernel: Kernel, dtypes: dict[str, Any], statics: dict[str, int], why: str
+) -> None:
+    """A box of 64 columns for a tile of 48 would add 16 columns twice, f32 would be tf32, u8 be i8."""
+    with pytest.raises(ZelligeError, match=why) if why else nullcontext():
+        lower(specialise(function_of(kernel, dtypes, **statics), {"M": 256, "N": 128, "K": 192}), GROUPS)
+
+
 @pytest.mark.parametrize(
     ("kernel", "dims", "options", "why"),
     [
@@ -182,6 +226,7 @@ def test_a_buffer_is_given_back_after_its_products_are_waited_for() -> None:
         (gpu_linear.matmul, {"BM": 64, "BN": 64, "BK": 32}, {"M": 200, "N": 72, "K": 104}, {"consumers": 3}),
         (batch.linear_rows, {"BM": 64, "BN": 128, "BK": 64}, {"T": 130, "N": 136, "K": 64}, {"num_stages": 2}),
         (batch.swiglu_rows, {"BM": 64, "BN": 64, "BK": 64}, {"T": 100, "F": 72, "K": 200}, {}),
+        (batch.swiglu_rows, {"BM": 64, "BN": 64, "BK": 64}, {"T": 100, "F": 72, "K": 200}, {"num_stages": 1}),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip

@@ -371,7 +371,9 @@ class Lowering:
             load = self.bounds.definition(op.x)
             if not isinstance(load, ops.Load):
                 raise InternalError("a tile of block type that no load gives")
-            self.x.bind(op.result, quantised.unpacked(self.memory, load, target))
+            narrow = target.is_float and target.bits == 8
+            text = quantised.unpacked(self.memory, load, dtypes.f32 if narrow else target)
+            self.x.bind(op.result, self.as_fp8(text, target) if narrow else text)
             return
         term = self.x.term(op.x)
         if term.literal and is_index(op.result):

@@ -21,10 +21,13 @@ def unpacked(memory: Memory, op: ops.Load, to: DType) -> str:
     bind = memory.x.source.bind
     *outer, last = op.index
     position = memory.x.text(last)
-    block, within = bind(f"{position} // {layout.elements}", "block"), bind(f"{position} % {layout.elements}", "within")
+    size = layout.elements  # (a power of two)
+    rest = f"% {size}" if memory.x.bounds.of(last).low >= 0 else f"& {size - 1}"  # of masked lanes, too, not negative
+    block, within = bind(f"{position} // {size}", "block"), bind(f"{position} {rest}", "within")
     mask = memory.mask(op.masks, op.result)
-    masked = ("" if mask is None else f", mask={mask}, other=0") + memory.past_first_cache(op.array)
-    lanes = _Lanes(memory, memory.block_pointer(array, outer, block, op.result), masked)
+    lanes = _Lanes(
+        memory, memory.block_pointer(array, outer, block, op.result), mask, memory.past_first_cache(op.array)
+    )
     scale, codes = lanes.half(layout.scale, "scale"), lanes.integers(layout.codes, within, "code")
     group = bind(f"{within} // {layout.group}", "group") if layout.group else ""
     if layout.factors is not None:
@@ -41,24 +44,31 @@ def unpacked(memory: Memory, op: ops.Load, to: DType) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Lanes:
-    """The lanes of one access: the first byte of each one's block, and how a load ends: with its mask."""
+    """The lanes of one access: the first byte of each one's block, its mask, and what a load ends with."""
 
     memory: Memory
     start: str
-    masked: str
+    mask: str | None
+    end: str
+
+    def _load(self, pointer: str, other: int) -> str:
+        """The text of a load; masked lanes are ``other``."""
+        return f"tl.load({pointer}{'' if self.mask is None else f', mask={self.mask}, other={other}'}{self.end})"
 
     def half(self, offset: int, name: str) -> str:
         """The f16 number at a byte of each lane's block, as f32."""
-        text = f"tl.load({_at(self.start, offset)}.to(tl.pointer_type(tl.float16)){self.masked})"
+        text = self._load(f"{_at(self.start, offset)}.to(tl.pointer_type(tl.float16))", 0)
         return f"{self.memory.x.source.load(text, name)}.to(tl.float32)"
 
     def integers(self, integers: Integers, i: str, name: str) -> str:
-        """Packed integer number ``i`` of each lane's block, as f32."""
+        """Packed integer number ``i`` of each lane's block, as f32. Masked lanes are 0: of -8, a scale of 0 would make -0.0."""
         source = self.memory.x.source
         parts, place = [], 0
         for plane in integers.planes:
-            byte = source.load(f"tl.load({self.start} + ({_byte(plane, i)}){self.masked})", "packed")
-            bits = f"({byte}.to(tl.int32) >> ({_shift(plane, i)})) & {(1 << plane.bits) - 1}"
+            ones = (1 << plane.bits) - 1
+            zero = (integers.zero >> place & ones) * (255 // ones)  # in all places of the byte
+            byte = source.load(self._load(f"{self.start} + ({_byte(plane, i)})", zero), "packed")
+            bits = f"({byte}.to(tl.int32) >> ({_shift(plane, i)})) & {ones}"
             parts.append(f"(({bits}) << {place})")
             place += plane.bits
         text = " | ".join(parts)

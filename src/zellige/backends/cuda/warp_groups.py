@@ -20,9 +20,10 @@ from zellige.backends.cuda.lowering import Lowered, Lowering
 from zellige.backends.cuda.options import Options
 from zellige.backends.cuda.outgoing import PRELUDE as OUTGOING
 from zellige.backends.cuda.outgoing import Outgoing, outgoing
+from zellige.backends.cuda.padding import Padding
 from zellige.backends.cuda.residuals import added_to_memory
 from zellige.ir import ops
-from zellige.ir.dtypes import DType
+from zellige.ir.dtypes import DType, i8
 from zellige.ir.extent import Const, Extent, ceildiv
 from zellige.ir.ops import Function, Op, Value
 from zellige.ir.walk import operands, results, walk
@@ -315,8 +316,9 @@ class _Multiplier(_Products, Group):
         return self.source.render()
 
     def leaves_at_once(self) -> bool:
-        """Whether sums leave the matrix units in each turn: those of fp8 products do, as they are inexact in there."""
-        return self.plan.fresh or any(self._is_fp8(dot) for dot in self.plan.dots)
+        """Whether sums leave the matrix units in each turn: those of fp8 products do, as they are inexact in there, and all do where the
+        next turn has no other buffer, which would wait for this one's."""
+        return self.plan.fresh or self.options.num_stages == 1 or any(self._is_fp8(dot) for dot in self.plan.dots)
 
     @staticmethod
     def _is_fp8(dot: ops.Dot) -> bool:
@@ -332,7 +334,7 @@ class _Multiplier(_Products, Group):
         if not self.leaves_at_once():
             self.wait([name for name, _ in sums])
         for dot, (name, zero) in zip(self.plan.dots, sums, strict=True):
-            if self._is_fp8(dot):
+            if self.leaves_at_once():
                 self.source.effect(f"{name} = {name} + {self.product(dot, zero, stage)}")
             else:
                 a, b = self.buffer(dot.a, stage), self.buffer(dot.b, stage)
@@ -430,9 +432,25 @@ class _Groups:
         if count is not None and count < options.consumers:
             raise refused(function, f"its axis has {count} programs, fewer than the groups of a block")
 
+    def check(self, padding: Padding) -> None:
+        """Whether the units multiply these tiles as the language does: a deeper box would add lanes past the tile's end to the sums,
+        and f32 numbers would lose bits, u8 ones be taken for i8."""
+        for dot in self.plan.dots:
+            dtype = dot.a.type.dtype
+            if dtype is not i8 and not (dtype.is_float and dtype.bits <= 16):
+                raise refused(self.function, f"the units multiply no {dtype.name}")
+            if dtype is not self.plan.dots[0].a.type.dtype:
+                raise refused(self.function, "its products are of several types of numbers")
+            if dot in padding.narrow_dots or padding.is_padded(dot.a, 1):
+                least = 256 // dtype.bits
+                raise refused(self.function, f"the depth of its tiles is not a power of two of at least {least}")
+            if padding.extent(dot.acc, 0) % (16 * WARPS):
+                raise refused(self.function, f"its tiles do not have a multiple of {16 * WARPS} rows")
+
     def run(self) -> Lowered:
         o, p = self.options, self.plan
         copier, multiplier = _Copier(self.function, o, p), _Multiplier(self.function, o, p)
+        self.check(multiplier.padding)
         copies, multiplies = copier.write(), multiplier.write()
         parameters = multiplier.parameters
         given = multiplier.source.signature
