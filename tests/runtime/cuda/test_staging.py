@@ -123,6 +123,26 @@ def test_after_a_file_that_became_shorter_all_buffers_are_there(
     assert len(Pinned.made) <= 8
 
 
+def test_a_buffer_that_could_not_be_made_does_not_count(
+    device: tuple[Staging, Block, Gpu], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, block, gpu = device
+
+    def full(self: Any, size: int) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pinned, "allocate", full)
+        for _ in range(5):
+            with pytest.raises(MemoryError):
+                upload.gather([np.zeros(9000, np.uint8)], block)
+    assert upload._chunks == 0
+    data = np.random.default_rng(1).integers(0, 256, 90_000, np.uint8)
+    upload.upload(data, block)
+    gpu.synchronise()
+    assert held(block, 90_000) == data.tobytes()
+
+
 def test_an_interrupted_upload_leaves_no_buffer_that_somebody_still_fills(
     device: tuple[Staging, Block, Gpu], monkeypatch: pytest.MonkeyPatch
 ) -> None:

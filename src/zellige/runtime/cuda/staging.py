@@ -109,7 +109,12 @@ class Staging:
             else:
                 self._busy.remove(oldest)
         if oldest is None:
-            return self._resource.allocate(CHUNK)
+            try:
+                return self._resource.allocate(CHUNK)
+            except BaseException:
+                with self._lock:
+                    self._chunks -= 1
+                raise
         oldest[2].sync()
         return oldest[0]
 
