@@ -80,10 +80,9 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the shell closed it
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    # bytes that are not text are told by who reads them; what a terminal cannot show is "?"
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # bytes that are not text are told by who reads them; what cannot be shown is "?"
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
     code: Any
     try:
